@@ -1,0 +1,199 @@
+"""Files that are not in the repository: registry, cache, mirror, download, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import os
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parent.parent
+REGISTRY = ROOT / "data" / "registry.tsv"
+PUBLISHED = ROOT / "data" / "published"
+
+_verified: dict[Path, tuple[int, int, str]] = {}
+_unreachable: dict[str, str] = {}
+
+
+class DataError(RuntimeError):
+    """A registry file cannot be had; the message names the key, the URL, the size and the cure."""
+
+
+@lru_cache
+def registry(path: Path | None = None) -> pd.DataFrame:
+    """Return the registry as a frame indexed by key: `bytes`, `sha256`, `url`, `licence`.
+
+    Raises `DataError` when a key is not a plain relative path, or stands in the table twice.
+    """
+    table = pd.read_csv(path or REGISTRY, sep="\t", dtype={"bytes": "int64"}).set_index("key")
+    for key in table.index:
+        parts = PurePosixPath(key)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in key:
+            raise DataError(f"registry key {key!r} is not a plain relative path; correct {path}")
+    if table.index.has_duplicates:
+        twice = sorted(set(table.index[table.index.duplicated()]))
+        raise DataError(f"registry keys stand twice: {twice}; keep one line a key")
+    return table
+
+
+def cache_folder() -> Path:
+    """Return the folder of downloaded files: `BOOK_DATA_CACHE`, or the system's cache folder."""
+    import pooch
+
+    return Path(os.environ.get("BOOK_DATA_CACHE") or pooch.os_cache("before-fine-tuning"))
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, reading it in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fault(path: Path, size: int, digest: str) -> str | None:
+    """Say what is wrong with a file, or None; a file seen before is not read twice."""
+    stat = path.stat()
+    if stat.st_size != size:
+        return f"it has {stat.st_size:,} bytes, not {size:,}"
+    mark = (stat.st_mtime_ns, stat.st_size, digest)
+    if _verified.get(path) != mark:
+        found = sha256(path)
+        if found != digest:
+            return f"its sha256 is {found}, not {digest}"
+        _verified[path] = mark
+    return None
+
+
+def _error(key: str, row: pd.Series, reason: str) -> DataError:
+    return DataError(
+        f"{key}: {reason}.\n"
+        f"  URL     {row.url}\n"
+        f"  size    {row.bytes:,} bytes, sha256 {row.sha256}\n"
+        f"  by hand save that URL as {cache_folder() / key},\n"
+        f"          or set BOOK_DATA_MIRROR to a folder that holds it at {key}"
+    )
+
+
+def _download(key: str, row: pd.Series, target: Path, progress: bool) -> None:
+    """Fetch one URL into the cache; pooch verifies it before the file takes its name."""
+    import pooch
+    import requests
+
+    host = urlsplit(row.url).netloc
+    if os.environ.get("BOOK_OFFLINE"):
+        raise _error(key, row, "not in the cache, and BOOK_OFFLINE forbids the network")
+    if host in _unreachable:
+        raise _error(key, row, _unreachable[host])
+    pooch.get_logger().setLevel("WARNING")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    timeout = float(os.environ.get("BOOK_DATA_TIMEOUT", "20"))
+    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=timeout)
+    try:
+        known = f"sha256:{row.sha256}"
+        pooch.retrieve(row.url, known, target.name, target.parent, downloader=downloader)
+    except requests.HTTPError as error:
+        code = error.response.status_code if error.response is not None else "an error"
+        raise _error(key, row, f"the server answered {code}") from error
+    except (requests.ConnectionError, requests.Timeout) as error:
+        _unreachable[host] = f"no connection to {host}"
+        raise _error(key, row, _unreachable[host]) from error
+    except ValueError as error:
+        raise _error(key, row, "the file that the URL serves has another sha256") from error
+    except OSError as error:
+        raise _error(key, row, f"it could not be written ({error})") from error
+
+
+def fetch(key: str, *, progress: bool | None = None, table: pd.DataFrame | None = None) -> Path:
+    """Return the verified local path of a registry file: cache, then mirror, then download.
+
+    `key` is a line of `data/registry.tsv`. The mirror is the folder in `BOOK_DATA_MIRROR`;
+    `BOOK_OFFLINE=1` forbids the network. A file in the cache that fails its checksum is fetched
+    anew; one in the mirror is an error, for somebody put it there. `progress` shows a bar on
+    stderr; by default it does so in a terminal only. Two processes may fetch one key at once.
+    Raises `DataError`, naming the key, the URL, the size and the cure.
+    """
+    from filelock import FileLock
+
+    rows = registry() if table is None else table
+    if key not in rows.index:
+        raise DataError(f"{key!r} is no key of data/registry.tsv; add a line for it there")
+    row = rows.loc[key]
+    target = cache_folder() / key
+    if target.is_file() and _fault(target, row.bytes, row.sha256) is None:
+        return target
+    if mirror := os.environ.get("BOOK_DATA_MIRROR"):
+        source = Path(mirror).expanduser() / key
+        if source.is_file():
+            if fault := _fault(source, row.bytes, row.sha256):
+                raise _error(key, row, f"the mirror's file {source} is not the one meant: {fault}")
+            return source
+    if progress is None:
+        import sys
+
+        progress = sys.stderr.isatty()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{target}.lock")
+        with lock:
+            if not (target.is_file() and _fault(target, row.bytes, row.sha256) is None):
+                _download(key, row, target, progress)
+    except OSError as error:
+        raise _error(key, row, f"the cache {target.parent} cannot be written ({error})") from error
+    return target
+
+
+def keys(*prefixes: str) -> list[str]:
+    """Return the registry keys that begin with one of the prefixes; an unknown one is an error."""
+    names = registry().index
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise DataError(f"no key of data/registry.tsv begins with {prefix!r}")
+    return [name for name in names if name.startswith(prefixes)]
+
+
+def available(*prefixes: str) -> bool:
+    """Tell whether every registry file whose key begins with a prefix can be had, fetching it."""
+    try:
+        for key in keys(*prefixes):
+            fetch(key)
+    except DataError:
+        return False
+    return True
+
+
+def unavailable_note(what: str, consequence: str) -> None:
+    """Show a visible warning on the page: which files are missing, and what that leaves out."""
+    from IPython.display import HTML, display
+
+    display(
+        HTML(
+            '<div class="admonition warning"><p class="admonition-title">Not recomputed here</p>'
+            f"<p>{html.escape(what)} could not be had when this page was made. "
+            f"{html.escape(consequence)}</p></div>"
+        )
+    )
+
+
+def main() -> None:
+    """Command line: report where every registry file stands, or fetch those under a prefix."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m helpers.data", description=main.__doc__)
+    parser.add_argument("prefix", nargs="*", default=[""], help="key prefixes; none means all")
+    chosen = keys(*parser.parse_args().prefix)
+    failed = 0
+    for key in chosen:
+        try:
+            print(f"ok       {key}  {fetch(key)}")
+        except DataError as error:
+            failed += 1
+            print(f"missing  {error}")
+    print(f"{len(chosen) - failed} of {len(chosen)} files at hand")
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

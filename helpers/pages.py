@@ -1,0 +1,212 @@
+"""What the pipeline adds to the book: each page's box, the scoreboard, the status page."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from helpers import claims
+from helpers.data import ROOT
+
+
+def label(notebook: str) -> str:
+    """Return the cross-reference label of a notebook's page."""
+    return notebook.replace("/", "-").replace("_", "-")
+
+
+def box(record: Mapping[str, Any]) -> NotebookNode:
+    """Return the *Reproduce this page* cell, written from the record of the run."""
+    facts, name = record["facts"], record["notebook"].split("/")[-1]
+    shown = "\n".join(f"- `{k} = {v!r}`" for k, v in record["parameters"].items())
+    threads = f"{record['threads']} thread" + ("s" if record["threads"] > 1 else "")
+    lines = [
+        "::::{admonition} Reproduce this page",
+        ":class: dropdown tip reproduce",
+        "",
+        "From the root of the repository, in the environment that `make book` creates:",
+        "",
+        "```shell",
+        record["command"],
+        "```",
+        "",
+        f"Parameters of this run (profile *{record['profile']}*):",
+        "",
+        shown,
+        "",
+        "| | |",
+        "|---|---|",
+        f"| run | {record['started']}, {record['seconds']:.0f} s "
+        f"({record['cpu_seconds']:.0f} CPU s), {threads} |",
+        f"| peak memory | {record['peak_mib']:,} MiB |",
+        f"| commit | `{facts['commit']}` |",
+        f"| versions | {facts['versions']} |",
+        f"| seed | {facts['seed']} |",
+        f"| hardware | {facts['hardware']} |",
+        "",
+        f"Download {{download}}`this notebook as it was executed <{name}.ipynb>`.",
+        "::::",
+    ]
+    cell = nbformat.v4.new_markdown_cell("\n".join(lines))
+    cell["id"] = "reproduce-this-page"
+    return cell
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def scoreboard(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the scoreboard in MyST: a table a paper, and the runs behind the rows."""
+    runs: dict[tuple[str, ...], str] = {}
+    out = []
+    for paper, title in claims.PAPERS.items():
+        chosen = [row for row in rows if row["paper"] == paper]
+        out += [f"## {title}", "", f"{{ref}}`part-{paper}`: {_tally(chosen)}.", ""]
+        out += ["| status | claim | published | ours | tested on |", "|---|---|---|---|---|"]
+        for row in sorted(chosen, key=lambda r: r["status"] == claims.NOT_TESTED):
+            status = f"{claims.MARKS[row['status']]} {row['status']}"
+            page = f"`{row['notebook']}`"
+            if (ROOT / "notebooks" / f"{row['notebook']}.ipynb").is_file():
+                page = f"{{ref}}`{label(row['notebook'])}`"
+            if row["status"] == claims.NOT_TESTED:
+                status += f" ({row['note']})"
+            else:
+                key = tuple(
+                    str(row[k]) for k in ("profile", "commit", "seed", "hardware", "versions")
+                )
+                mark = runs.setdefault(key, f"R{len(runs) + 1}")
+                page += f", run {mark}" + (" (stored)" if row.get("stored") else "")
+            ours = claims.number(row["ours"])
+            if row.get("released") is not None:
+                ours += f"; released code {claims.number(row['released'])}"
+            where = f"{row['statement']} *({row['where']}; {row['source']})*"
+            cells = [status, where, claims.published_text(row), ours, page]
+            out.append("| " + " | ".join(_cell(c) for c in cells) + " |")
+        out.append("")
+    out += ["## The runs behind the rows", ""]
+    out += ["| run | profile | commit | seed | hardware | versions |", "|---|---|---|---|---|---|"]
+    out += [
+        f"| {mark} | " + " | ".join(_cell(part) for part in key) + " |"
+        for key, mark in runs.items()
+    ]
+    return "\n".join(out) + "\n"
+
+
+def _tally(rows: Sequence[Mapping[str, Any]]) -> str:
+    count = Counter(row["status"] for row in rows)
+    parts = [f"{count[status]} {status}" for status in claims.MARKS if count[status]]
+    return f"{len(rows)} claims, " + ", ".join(parts)
+
+
+def totals(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the scoreboard's totals as a small MyST table, one line a paper."""
+    heads = list(claims.MARKS)
+    out = ["| part | claims | " + " | ".join(f"{claims.MARKS[h]} {h}" for h in heads) + " |"]
+    out.append("|---|" + "---:|" * (len(heads) + 1))
+    for paper in claims.PAPERS:
+        chosen = [row for row in rows if row["paper"] == paper]
+        count = Counter(row["status"] for row in chosen)
+        cells = [f"{{ref}}`part-{paper}`", len(chosen), *(count[h] for h in heads)]
+        out.append("| " + " | ".join(str(c) for c in cells) + " |")
+    return "\n".join(out) + "\n"
+
+
+def status_page(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of the last run of every notebook, and the versions it ran with."""
+    out = ["| page | profile | run | seconds | CPU s | peak MiB | claims tested | data |"]
+    out.append("|---|---|---|---:|---:|---:|---:|---|")
+    for r in records:
+        tested = sum(row["status"] != claims.NOT_TESTED for row in r["claims"])
+        state = [f"`{p}` " + ("at hand" if ok else "missing") for p, ok in r["data"].items()]
+        cells = [f"{{ref}}`{label(r['notebook'])}`", r["profile"], r["started"], r["seconds"]]
+        cells += [r["cpu_seconds"], r["peak_mib"], f"{tested} of {len(r['claims'])}"]
+        cells.append(", ".join(state) or "none needed")
+        out.append("| " + " | ".join(str(c) for c in cells) + " |")
+    for text in sorted({r["facts"]["versions"] for r in records}):
+        out += ["", f"Versions: {text}."]
+    for text in sorted({r["facts"]["hardware"] for r in records}):
+        out += ["", f"Hardware: {text}."]
+    return "\n".join(out) + "\n"
+
+
+def generated(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the generated fragments of the book by file name."""
+    rows = claims.ledger(records)
+    return {
+        "scoreboard.md": scoreboard(rows),
+        "totals.md": totals(rows),
+        "status.md": status_page(records),
+    }
+
+
+@contextmanager
+def progress(names: Sequence[str]) -> Iterator[Callable[..., None]]:
+    """Show one live line a notebook on a terminal; elsewhere, a line when one starts and ends.
+
+    Yields `show(name, done, total, state)`; the first word of a state is running, ok, failed or
+    unchanged.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        began: dict[str, float] = {}
+
+        def line(name: str, done: int | None, total: int | None, state: str) -> None:
+            if state == "running" and name in began:
+                return
+            seconds = time.time() - began.setdefault(name, time.time())
+            tail = "" if state in ("running", "unchanged") else f" after {seconds:.0f} s"
+            print(f"  {name}: {state}{tail}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    columns = [TextColumn("{task.description:34}"), BarColumn(24), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TextColumn("{task.fields[state]}")]
+    with Progress(*columns, console=console) as bars:
+        ids = {
+            name: bars.add_task(name, start=False, total=None, state="waiting") for name in names
+        }
+
+        def show(name: str, done: int | None, total: int | None, state: str) -> None:
+            if state == "running" and not bars.tasks[ids[name]].started:
+                bars.start_task(ids[name])
+            change = {} if total is None else {"completed": done, "total": total}
+            bars.update(ids[name], state=state, **change)
+            if state != "running":
+                bars.stop_task(ids[name])
+
+        yield show
+
+
+def closing_table(records: Sequence[Mapping[str, Any]]) -> None:
+    """Print the end of a run: notebook, seconds, peak memory, claims, status, and what failed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("notebook", "seconds", "peak MiB", "claims", "status", box=None)
+    for r in records:
+        tally = Counter(row["status"] for row in r.get("claims", []))
+        text = " ".join(f"{n}{claims.MARKS[s]}" for s, n in sorted(tally.items()))
+        state = "unchanged" if r.get("skipped") else r["status"]
+        table.add_row(
+            r["notebook"], f"{r['seconds']:.1f}", f"{r['peak_mib']:,}", text or "none", state
+        )
+    console = Console()
+    console.print(table)
+    for r in records:
+        if r.get("failure"):
+            f = r["failure"]
+            where = f"code cell {f['cell']}" if f["cell"] else "no cell"
+            console.print(f"\n{r['notebook']} failed in {where}: {f['line']}", markup=False)
+            console.print(f"  {f['error']}", markup=False)
+            if "notebook" in f:
+                console.print(f"  see {f['notebook']}", markup=False)

@@ -1,0 +1,365 @@
+"""Parameters -> papermill -> executed notebooks -> html, in parallel; only what has changed."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from helpers import claims, data, pages, provenance
+from helpers.data import ROOT
+from helpers.planning import PlanError, Task, book_source, digest, plan
+
+BAR = re.compile(rb"(\d+)/(\d+) \[")
+
+
+def read_record(task: Task) -> dict[str, Any] | None:
+    """Return the record of the last run of a notebook, or None if there is none to read."""
+    try:
+        return json.loads(task.record.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def is_fresh(task: Task, mark: str) -> bool:
+    """Tell whether the executed notebook at hand was made from exactly this digest."""
+    record = read_record(task)
+    return bool(
+        record and record["status"] == "ok" and record["digest"] == mark and task.executed.is_file()
+    )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that no reader, and no kill, ever meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def command(task: Task, target: str | None = None) -> list[str]:
+    """Return the papermill command of a task, as the page prints it, run from the root."""
+    out = target or f"book/notebooks/{task.name}.ipynb"
+    words = ["papermill", f"notebooks/{task.name}.ipynb", out]
+    if task.overrides:
+        words += ["-y", json.dumps(task.overrides)]
+    return words
+
+
+def failure_of(notebook: Path) -> dict[str, Any]:
+    """Return the cell that failed in an executed notebook: its number, first line and error."""
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except (OSError, ValueError):
+        return {"cell": None, "line": "", "error": "papermill wrote no notebook"}
+    cells = [c for c in cells if c.cell_type == "code"]
+    for i, cell in enumerate(cells, 1):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                text = re.sub(r"\x1b\[[0-9;]*m", "", f"{output.ename}: {output.evalue}")
+                return {"cell": i, "line": cell.source.strip().split("\n")[0], "error": text}
+    started = [c for c in cells if c.metadata.get("papermill", {}).get("status") == "running"]
+    line = started[0].source.split("\n")[0] if started else ""
+    return {"cell": None, "line": line, "error": "the kernel died, or the time limit was reached"}
+
+
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def execute(
+    task: Task, mark: str, *, threads: int, limit: float, tick: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Run one notebook with papermill in a process of its own, and write its record.
+
+    `tick(done, total)` is called as cells finish; `limit` is the time limit in seconds. The
+    executed copy and the record take their names only when complete. Returns the record, whose
+    `status` is `ok` or `failed`.
+    """
+    part = task.executed.with_name(f".{task.executed.stem}.{os.getpid()}.part.ipynb")
+    book_ledger = task.build / "ledger" / f"{task.name}.json"
+    part.parent.mkdir(parents=True, exist_ok=True)
+    book_ledger.unlink(missing_ok=True)
+    numbers = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    env = {
+        **os.environ,
+        **{name: str(threads) for name in numbers},
+        "BOOK_LEDGER": str(book_ledger),
+        "BOOK_OFFLINE": "1",
+        "PYTHONHASHSEED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    words = command(task, str(part))
+    started = time.time()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words, "--progress-bar", "--kernel", "python3"],
+        cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    _running.add(process)
+    timer = threading.Timer(limit, _kill, [process])
+    timer.start()
+    log = b""
+    try:
+        while chunk := os.read(process.stderr.fileno(), 65536):
+            log = (log + chunk)[-20000:]
+            if found := BAR.findall(chunk):
+                tick(int(found[-1][0]), int(found[-1][1]))
+        _, code, usage = os.wait4(process.pid, 0)
+    finally:
+        timer.cancel()
+        _running.discard(process)
+        process.stderr.close()
+    process.returncode = os.waitstatus_to_exitcode(code)
+    unit = 1 if sys.platform == "darwin" else 1024
+    record = {
+        "notebook": task.name,
+        "profile": task.profile,
+        "digest": mark,
+        "status": "ok" if process.returncode == 0 else "failed",
+        "command": shlex.join(command(task)),
+        "parameters": task.parameters,
+        "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(started)),
+        "seconds": round(time.time() - started, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_mib": round(usage.ru_maxrss * unit / 2**20),
+        "threads": threads,
+        "facts": provenance.facts(task.parameters.get("seed")),
+        "data": {p: data.available(p) for p in task.prefixes},
+        "claims": json.loads(book_ledger.read_text()) if book_ledger.is_file() else [],
+    }
+    if process.returncode == 0:
+        part.replace(task.executed)
+    else:
+        failed = task.build / "failed" / f"{task.name}.ipynb"
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        record["failure"] = failure_of(part)
+        if part.is_file():
+            part.replace(failed)
+            record["failure"]["notebook"] = str(failed.relative_to(ROOT))
+        else:
+            record["failure"]["error"] = log.decode(errors="replace").strip()[-600:]
+    write_atomically(task.record, json.dumps(record, indent=1, ensure_ascii=False))
+    return record
+
+
+def prefetch(tasks: list[Task]) -> dict[str, bool]:
+    """Fetch the registry files that the notebooks ask for, and tell which prefixes are at hand."""
+    at_hand = {}
+    for prefix in sorted({p for task in tasks for p in task.prefixes}):
+        at_hand[prefix] = data.available(prefix)
+        if not at_hand[prefix]:
+            print(f"  data: {prefix}* cannot be had; pages work from data/published and say so")
+    return at_hand
+
+
+def run(
+    tasks: list[Task], jobs: int, *, force: bool = False, limit: float = 3600
+) -> list[dict[str, Any]]:
+    """Run the stale notebooks, `jobs` at a time, and return one record a task, in order.
+
+    doit schedules; a failure does not stop the others. A fresh task's record has `skipped`.
+    """
+    from doit.cmd_base import ModuleTaskLoader
+    from doit.doit_cmd import DoitMain
+
+    at_hand = prefetch(tasks)
+    marks = {task.name: digest(task, at_hand) for task in tasks}
+    done: dict[str, dict[str, Any]] = {}
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with pages.progress([task.name for task in tasks]) as show:
+
+        def action(task: Task) -> bool:
+            show(task.name, 0, 1, "running")
+            record = execute(
+                task, marks[task.name], threads=threads, limit=limit,
+                tick=lambda n, total: show(task.name, n, total, "running"),
+            )  # fmt: skip
+            done[task.name] = record
+            show(task.name, None, None, record["status"])
+            return record["status"] == "ok"
+
+        def task_notebook() -> Any:
+            for task in tasks:
+                yield {
+                    "name": task.name,
+                    "actions": [(action, [task])],
+                    "uptodate": [not force and is_fresh(task, marks[task.name])],
+                    "io": {"capture": False},
+                }
+
+        config = {
+            "dep_file": str(tasks[0].build / "doit.json"), "backend": "json",
+            "num_process": jobs, "par_type": "thread", "continue": True,
+            "reporter": "zero", "verbosity": 2,
+        }  # fmt: skip
+        tasks[0].build.mkdir(parents=True, exist_ok=True)
+        with _interruptible():
+            loader = ModuleTaskLoader({"task_notebook": task_notebook, "DOIT_CONFIG": config})
+            DoitMain(loader).run(["run"])
+        for task in tasks:
+            if task.name not in done:
+                done[task.name] = {**(read_record(task) or {}), "skipped": True}
+                show(task.name, None, None, "unchanged")
+    return [done[task.name] for task in tasks]
+
+
+@contextmanager
+def _interruptible() -> Any:
+    """Let Ctrl-C and SIGTERM end the notebooks too: each runs in a process group of its own."""
+
+    def stop(signum: int, frame: Any) -> None:
+        for process in list(_running):
+            _kill(process)
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
+    """Put the executed notebooks, each with its box, and the generated pages into the book.
+
+    Returns the records of all notebooks that have an executed copy under `build`.
+    """
+    source = book_source(build)
+    if source != ROOT / "book":
+        hide = shutil.ignore_patterns("notebooks", "_generated", "__pycache__")
+        shutil.copytree(ROOT / "book", source, ignore=hide, dirs_exist_ok=True)
+    records = []
+    for task in tasks:
+        record = read_record(task)
+        if record is None or record["status"] != "ok" or not task.executed.is_file():
+            continue
+        nb = nbformat.read(task.executed, as_version=4)
+        nb.cells.insert(1, pages.box(record))
+        nb.metadata["before_fine_tuning"] = {"digest": record["digest"]}
+        nb.metadata.get("papermill", {}).pop("output_path", None)
+        _write_if_changed(task.page, nbformat.writes(nb))
+        records.append(record)
+    for name, text in pages.generated(records).items():
+        _write_if_changed(source / "_generated" / name, text)
+    return records
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text() != text:
+        write_atomically(path, text)
+
+
+def build_site(build: Path) -> Path:
+    """Build the html with Jupyter Book, warnings as errors, unless nothing changed; return it."""
+    source, html = book_source(build), build / "html"
+    skip = {"__pycache__", ".ipynb_checkpoints"}
+    files = [p for p in source.rglob("*") if p.is_file() and not skip & set(p.parts)]
+    files += [ROOT / "_config.yml", ROOT / "requirements.txt", ROOT / "CHANGELOG.md"]
+    text = "".join(f"{p}{data.sha256(p)}" for p in sorted(files))
+    mark, stamp = hashlib.sha256(text.encode()).hexdigest(), build / "html.digest"
+    if html.is_dir() and stamp.is_file() and stamp.read_text() == mark:
+        print(f"  html: unchanged, {html / 'index.html'}")
+        return html
+    stamp.unlink(missing_ok=True)
+    words = [str(Path(sys.executable).parent / "jupyter-book"), "build", str(source)]
+    words += ["--config", "_config.yml", "--path-output", str(build / "site")]
+    words += ["-W", "-n", "--keep-going"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout[-3000:], done.stderr[-6000:], sep="\n")
+        raise SystemExit("The book did not build; the warnings above name file and line.")
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.copytree(build / "site" / "_build" / "html", html)
+    write_atomically(stamp, mark)
+    print(f"  html: {html / 'index.html'}")
+    return html
+
+
+def _arguments(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m helpers.pipeline", description=__doc__)
+    parser.add_argument(
+        "notebook", nargs="*", help="such as retrieval/published_tables; all if none"
+    )
+    parser.add_argument("--profile", default="laptop", help="smoke, laptop, paper, or a YAML file")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time (default 2)")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                        help="set a parameter of the notebooks named")  # fmt: skip
+    parser.add_argument("--book", action="store_true", help="build the html afterwards")
+    parser.add_argument("--force", action="store_true", help="run what has not changed, too")
+    parser.add_argument("--list", action="store_true", help="say what is stale, and run nothing")
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds a notebook may take")
+    parser.add_argument("--build", type=Path, default=ROOT / "build", help="where results go")
+    parser.add_argument("--store", action="store_true",
+                        help="keep the ledger of this run in data/results")  # fmt: skip
+    arguments = parser.parse_args(words)
+    if arguments.jobs < 1:
+        parser.error("--jobs must be 1 or more")
+    return arguments
+
+
+def main(words: list[str] | None = None) -> int:
+    """Command line of the runner; returns 0, or 1 if a notebook failed, or 2 for a bad request."""
+    from filelock import FileLock, Timeout
+
+    arguments = _arguments(words)
+    build = arguments.build.resolve()
+    try:
+        extra = {name: yaml.safe_load(value) for name, value in arguments.p}
+        every = plan(arguments.profile, (), None, build)
+        tasks = plan(arguments.profile, arguments.notebook, extra, build)
+    except (PlanError, data.DataError, ValueError) as error:
+        print(f"Nothing was run: {error}", file=sys.stderr)
+        return 2
+    if arguments.list:
+        at_hand = prefetch(tasks)
+        for task in tasks:
+            state = "fresh" if is_fresh(task, digest(task, at_hand)) else "stale"
+            print(f"{state}  {task.name}")
+        return 0
+    build.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(build / "pipeline.lock", timeout=0):
+            records = run(tasks, arguments.jobs, force=arguments.force, limit=arguments.timeout)
+            pages.closing_table(records)
+            kept = publish(every, build)
+            failed = [r for r in records if r.get("status") != "ok"]
+            if arguments.store and not failed:
+                print(f"  ledger: {claims.store(kept)}")
+            if arguments.book and not failed:
+                build_site(build)
+    except Timeout:
+        print(f"Nothing was run: another run is at work in {build}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. What was finished is kept; the same command goes on from there.")
+        return 130
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
