@@ -97,9 +97,11 @@ def _download(key: str, row: pd.Series, target: Path, progress: bool) -> None:
     except requests.HTTPError as error:
         code = error.response.status_code if error.response is not None else "an error"
         raise _error(key, row, f"the server answered {code}") from error
-    except (requests.ConnectionError, requests.Timeout) as error:
+    except (requests.ConnectionError, requests.ConnectTimeout) as error:
         _unreachable[host] = f"no connection to {host}"
         raise _error(key, row, _unreachable[host]) from error
+    except requests.RequestException as error:
+        raise _error(key, row, f"the download broke off ({type(error).__name__})") from error
     except ValueError as error:
         raise _error(key, row, "the file that the URL serves has another sha256") from error
     except OSError as error:

@@ -65,8 +65,6 @@ def _has_cpu_build(pip: list[str], torch: str) -> bool:
 
 def create(folder: Path) -> None:
     """Create or update the environment in `folder` from the lock, and install the helpers."""
-    if sys.version_info < (3, 11):
-        raise SystemExit(f"Python {platform.python_version()} is too old; 3.11 or newer is needed.")
     python = folder / "bin" / "python"
     if not python.exists():
         _say(f"creating {folder} with Python {platform.python_version()}")

@@ -9,7 +9,8 @@ from scipy.linalg import solve_triangular
 
 # Most entries of the whitening matrices that are stacked for one product: bounds the memory.
 STACKED = 2**22
-SINGULAR = 1e-12
+# A pivot, and a cluster's variance against the overall one, below which only rounding is left.
+SINGULAR, ROUNDING = 1e-12, 1e-20
 
 
 class Clusters(NamedTuple):
@@ -76,10 +77,10 @@ def _covariance(centred: np.ndarray, kind: str, ridge: float, overall: float) ->
     n, d = centred.shape
     sigma = centred.T @ centred / n
     level = np.trace(sigma) / d
+    if level <= ROUNDING * overall:
+        return (0.0 if kind == "empirical" else 1e-6) * overall * np.eye(d)
     if kind == "empirical":
         return sigma + ridge * level * np.eye(d)
-    if level <= SINGULAR * overall:
-        return 1e-6 * overall * np.eye(d)
     alpha = np.mean(sigma**2)
     below = (n + 1) * (alpha - level**2 / d)
     weight = 1.0 if below <= 0 else min((alpha + level**2) / below, 1.0)

@@ -53,13 +53,10 @@ def write_atomically(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def command(task: Task, target: str | None = None) -> list[str]:
+def command(task: Task) -> list[str]:
     """Return the papermill command of a task, as the page prints it, run from the root."""
-    out = target or f"book/notebooks/{task.name}.ipynb"
-    words = ["papermill", f"notebooks/{task.name}.ipynb", out]
-    if task.overrides:
-        words += ["-y", json.dumps(task.overrides)]
-    return words
+    words = ["papermill", f"notebooks/{task.name}.ipynb", f"book/notebooks/{task.name}.ipynb"]
+    return words + (["-y", json.dumps(task.overrides)] if task.overrides else [])
 
 
 def failure_of(notebook: Path) -> dict[str, Any]:
@@ -111,7 +108,7 @@ def execute(
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    words = command(task, str(part))
+    words = ["papermill", os.path.relpath(task.source, ROOT), str(part), *command(task)[3:]]
     started = time.time()
     process = subprocess.Popen(
         [sys.executable, "-m", *words, "--progress-bar", "--kernel", "python3"],
@@ -158,7 +155,7 @@ def execute(
         record["failure"] = failure_of(part)
         if part.is_file():
             part.replace(failed)
-            record["failure"]["notebook"] = str(failed.relative_to(ROOT))
+            record["failure"]["notebook"] = os.path.relpath(failed, ROOT)
         else:
             record["failure"]["error"] = log.decode(errors="replace").strip()[-600:]
     write_atomically(task.record, json.dumps(record, indent=1, ensure_ascii=False))

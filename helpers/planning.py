@@ -41,18 +41,22 @@ class Task:
 
     @property
     def source(self) -> Path:
+        """The notebook without outputs."""
         return NOTEBOOKS / f"{self.name}.ipynb"
 
     @property
     def executed(self) -> Path:
+        """What papermill wrote."""
         return self.build / "executed" / f"{self.name}.ipynb"
 
     @property
     def record(self) -> Path:
+        """The record of its last run."""
         return self.build / "records" / f"{self.name}.json"
 
     @property
     def page(self) -> Path:
+        """The executed copy, with its box, that the book shows."""
         return book_source(self.build) / "notebooks" / f"{self.name}.ipynb"
 
 
@@ -186,14 +190,13 @@ def _file_digest(path: Path) -> str:
 def digest(task: Task, at_hand: dict[str, bool]) -> str:
     """Return the SHA-256 over all that determines a page: cells, parameters, helpers, data."""
     nb = nbformat.read(task.source, as_version=4)
-    tags = [
-        (c.cell_type, c.source, c.metadata.get("tags"), c.metadata.get("mystnb")) for c in nb.cells
-    ]
+    kept = ("tags", "mystnb")
+    cells = [(c.cell_type, c.source, *(c.metadata.get(k) for k in kept)) for c in nb.cells]
     entries = [c for c in claims.load().values() if c["notebook"] == task.name]
     published = sorted(p for p in data.PUBLISHED.rglob("*") if p.is_file())
     rows = {p: data.registry().loc[data.keys(p), "sha256"].tolist() for p in task.prefixes}
     parts = {
-        "cells": tags,
+        "cells": cells,
         "parameters": task.parameters,
         "modules": {p.name: _file_digest(p) for p in task.modules},
         "published": {p.name: _file_digest(p) for p in published},

@@ -267,7 +267,8 @@ def _tempered(
 def _temperature(heads: list[np.ndarray], log_prior: np.ndarray, codes: np.ndarray) -> float:
     """Return the power of the likelihoods, 0 to infinity, with the largest mean log posterior.
 
-    The mean log posterior is concave in the power: no rise at 0 means that 0 is best.
+    The mean log posterior is concave in the power: no rise at 0 means that 0 is best. Where 1 is
+    as good as the best to 1e-9 nats, as it is for separated clusters, 1 is returned.
     """
     rise = [h[codes, np.arange(len(codes))] - (np.exp(log_prior) * h).sum(axis=0) for h in heads]
     if np.mean(rise) <= 0:
@@ -278,7 +279,7 @@ def _temperature(heads: list[np.ndarray], log_prior: np.ndarray, codes: np.ndarr
         return -float(np.mean([normalise(values, codes).mean() for values in joint]))
 
     best = minimize_scalar(loss, bounds=(0, 1 - 1e-6), method="bounded", options={"xatol": 1e-5})
-    return float(best.x / (1 - best.x))
+    return 1.0 if loss(0.5) <= best.fun + 1e-9 else float(best.x / (1 - best.x))
 
 
 def _folds(clusters: Clusters, n_folds: int, seed: int) -> np.ndarray:

@@ -1,11 +1,10 @@
-"""Copy MathJax into the html, so that formulas are typeset without a network."""
+"""Make the html work without a network: MathJax copied into it, unused remote scripts left out."""
 
 from __future__ import annotations
 
 import shutil
+from importlib.metadata import files
 from pathlib import Path
-
-import sphinx_mathjax_offline
 
 FILES = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 
@@ -13,8 +12,8 @@ FILES = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 def _copy(app, error) -> None:
     if error or app.builder.format != "html":
         return
-    package = Path(sphinx_mathjax_offline.__file__).parent
-    source = next(package.rglob("tex-chtml.js")).parent
+    script = next(p for p in files("sphinx-mathjax-offline") if p.name == "tex-chtml.js")
+    source = Path(script.locate()).parent
     target = Path(app.outdir) / "_static" / "mathjax"
     for name in FILES:
         part = target / name
@@ -25,9 +24,20 @@ def _copy(app, error) -> None:
             shutil.copyfile(source / name, part)
 
 
+def _without_thebe(app, page, template, context, doctree) -> None:
+    """Leave out thebe, which this book does not use: its set-up names a server, and stands twice."""
+
+    def wanted(script) -> bool:
+        text = f"{script.filename} {script.attributes.get('body', '')}"
+        return "thebe" not in text.lower()
+
+    context["script_files"] = [s for s in context.get("script_files", []) if wanted(s)]
+
+
 def setup(app) -> dict:
     """Register the extension with Sphinx."""
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.config.mathjax3_config = {"options": {"enableMenu": False}}
+    app.connect("html-page-context", _without_thebe, priority=900)
     app.connect("build-finished", _copy)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

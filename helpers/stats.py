@@ -1,0 +1,133 @@
+"""Correlations with intervals: plain, partial, and by resampling rows or whole groups."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+class Correlation(NamedTuple):
+    """A Pearson correlation, the ends of its interval, and the number of rows behind it."""
+
+    r: float
+    low: float
+    high: float
+    n: int
+
+
+def _complete(**columns: ArrayLike) -> dict[str, np.ndarray]:
+    """Return the columns as float arrays, without the rows where any of them is missing."""
+    arrays = {name: np.asarray(values, dtype=float) for name, values in columns.items()}
+    first, *_ = arrays
+    for name, array in arrays.items():
+        if len(array) != len(arrays[first]):
+            raise ValueError(
+                f"{name} has {len(array)} rows but {first} has {len(arrays[first])}; "
+                "pass one value a row in each"
+            )
+    keep = np.all([np.isfinite(a.reshape(len(a), -1)).all(axis=1) for a in arrays.values()], axis=0)
+    return {name: array[keep] for name, array in arrays.items()}
+
+
+def _pearson(x: np.ndarray, y: np.ndarray, spent: int, confidence: float) -> Correlation:
+    """Correlate two columns from which `spent` covariates have been taken out already."""
+    n = len(x)
+    if n - spent < 3:
+        raise ValueError(
+            f"x and y have {n} complete rows for {spent} covariates; "
+            "a correlation wants at least 3 rows more than covariates"
+        )
+    for name, values in (("x", x), ("y", y)):
+        if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
+            raise ValueError(f"{name} does not vary; leave out this row set or this covariate")
+    r = float(stats.pearsonr(x, y).statistic)
+    freedom = n - spent - 3
+    if freedom < 1:
+        return Correlation(r, -1.0, 1.0, n)
+    half = stats.norm.ppf(0.5 + confidence / 2) / np.sqrt(freedom)
+    centre = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
+    return Correlation(r, float(np.tanh(centre - half)), float(np.tanh(centre + half)), n)
+
+
+def correlation(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> Correlation:
+    """Return the Pearson correlation of two columns with its Fisher interval.
+
+    `x` and `y` are arrays of shape (n,); rows with a missing value are left out, and `n` counts
+    the rest. The interval is tanh(artanh r ± z / sqrt(n - 3)), and [-1, 1] for n = 3. It takes
+    the rows as independent. Raises `ValueError` for unequal lengths, fewer than 3 rows or a
+    column that does not vary. Source: Fisher (1921).
+    """
+    rows = _complete(x=x, y=y)
+    return _pearson(rows["x"], rows["y"], 0, confidence)
+
+
+def partial_correlation(
+    x: ArrayLike, y: ArrayLike, covariates: ArrayLike, *, confidence: float = 0.95
+) -> Correlation:
+    """Return the correlation of what a linear fit on the covariates leaves of `x` and of `y`.
+
+    `x` and `y` have shape (n,), `covariates` (n,) or (n, k), such as powers of a variable or one
+    indicator column a group; a constant is added, and columns that others already contain do not
+    count. Rows with a missing value are left out. The interval is Fisher's with n - k - 3 degrees
+    of freedom. Raises `ValueError` for unequal lengths, too few rows, or a column of which the
+    covariates leave nothing. Source: Fisher (1924).
+    """
+    rows = _complete(x=x, y=y, covariates=covariates)
+    n = len(rows["x"])
+    design = np.column_stack([np.ones(n), rows["covariates"]])
+    # An orthonormal basis keeps powers of one variable apart, however unlike their sizes are.
+    scaled = design / np.maximum(np.abs(design).max(axis=0, initial=0), 1e-300)
+    u, singular, _ = np.linalg.svd(scaled, full_matrices=False)
+    basis = u[:, singular > singular[:1] * 1e-10]
+    left = {name: rows[name] - basis @ (basis.T @ rows[name]) for name in ("x", "y")}
+    for name, residual in left.items():
+        if np.abs(residual).max(initial=0) <= 1e-10 * np.abs(rows[name]).max(initial=0):
+            raise ValueError(f"the covariates leave nothing of {name}; take fewer of them")
+    return _pearson(left["x"], left["y"], basis.shape[1] - 1, confidence)
+
+
+def bootstrap_correlation(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    groups: str | None = None,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Correlation:
+    """Return the correlation of two columns with a bootstrap percentile interval.
+
+    `x`, `y` and `groups` name columns of `frame`. With `groups`, whole groups are drawn with
+    replacement, as wants data whose rows of one group are not independent (replicates at one
+    noise level); otherwise single rows are. Rows with a missing value are left out. The same seed
+    gives the same interval. Raises `ValueError` for an absent column, fewer than 3 rows or fewer
+    than 3 groups. Source: Efron and Tibshirani (1993), chapter 13.
+    """
+    wanted = [x, y] + ([groups] if groups else [])
+    if absent := [c for c in wanted if c not in frame]:
+        raise ValueError(f"frame has no column {absent}; its columns are {list(frame.columns)}")
+    rows = frame[wanted].dropna()
+    estimate = correlation(rows[x], rows[y])
+    unit = rows[groups].to_numpy() if groups else np.arange(len(rows))
+    names, member = np.unique(unit, return_inverse=True)
+    if len(names) < 3:
+        raise ValueError(f"groups has {len(names)} distinct values; resampling wants at least 3")
+    rng = np.random.default_rng(seed)
+    # How often a unit was drawn is the weight of each of its rows.
+    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
+    weight = draws[:, member].astype(float)
+    weight /= weight.sum(axis=1, keepdims=True)
+    a = rows[x].to_numpy(float) - rows[x].mean()
+    b = rows[y].to_numpy(float) - rows[y].mean()
+    mean_a, mean_b = weight @ a, weight @ b
+    covariance = weight @ (a * b) - mean_a * mean_b
+    spread = (weight @ a**2 - mean_a**2) * (weight @ b**2 - mean_b**2)
+    usable = spread > 1e-14 * np.var(a) * np.var(b)
+    sample = covariance[usable] / np.sqrt(spread[usable])
+    low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Correlation(estimate.r, float(low), float(high), len(rows))
