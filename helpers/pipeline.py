@@ -261,7 +261,8 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
         nb.metadata.get("papermill", {}).pop("output_path", None)
         _write_if_changed(task.page, nbformat.writes(nb))
         records.append(record)
-    for name, text in pages.generated(records).items():
+    outside = {n: (ROOT / n).read_text() for n in ("CONTRIBUTING.md", "CHANGELOG.md")}
+    for name, text in {**pages.generated(records), **outside}.items():
         _write_if_changed(source / "_generated" / name, text)
     return records
 
@@ -276,7 +277,7 @@ def build_site(build: Path) -> Path:
     source, html = book_source(build), build / "html"
     skip = {"__pycache__", ".ipynb_checkpoints"}
     files = [p for p in source.rglob("*") if p.is_file() and not skip & set(p.parts)]
-    files += [ROOT / "_config.yml", ROOT / "requirements.txt", ROOT / "CHANGELOG.md"]
+    files += [ROOT / "_config.yml", ROOT / "requirements.txt"]
     text = "".join(f"{p}{data.sha256(p)}" for p in sorted(files))
     mark, stamp = hashlib.sha256(text.encode()).hexdigest(), build / "html.digest"
     if html.is_dir() and stamp.is_file() and stamp.read_text() == mark:
@@ -288,7 +289,9 @@ def build_site(build: Path) -> Path:
     words += ["-W", "-n", "--keep-going"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        print(done.stdout[-3000:], done.stderr[-6000:], sep="\n")
+        told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).split("\n")
+        named = [line for line in told if re.search("WARNING|ERROR|Error", line)]
+        print("\n".join(dict.fromkeys(named or told[-40:])))
         raise SystemExit("The book did not build; the warnings above name file and line.")
     shutil.rmtree(html, ignore_errors=True)
     shutil.copytree(build / "site" / "_build" / "html", html)

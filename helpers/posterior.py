@@ -213,7 +213,7 @@ def heads(
     return [block for dims in shuffled for block in np.array_split(dims, n_blocks)]
 
 
-def expected_optimism(cluster_size: ArrayLike, head_dim: int, n_clusters: int) -> np.ndarray:
+def expected_optimism(cluster_size: ArrayLike, head_dim: ArrayLike, n_clusters: int) -> np.ndarray:
     """Return by how many nats the in-sample score of pure noise beats chance, to first order.
 
     It is (1 - 1/K) d (d + 3) / (4 n_k) for K clusters of n_k entities each in heads of d
@@ -221,7 +221,8 @@ def expected_optimism(cluster_size: ArrayLike, head_dim: int, n_clusters: int) -
     Leave-one-out falls short of chance by as much. It overstates the gain once it nears the
     entropy of the labels, which the true gain cannot pass.
     """
-    return (1 - 1 / n_clusters) * head_dim * (head_dim + 3) / (4 * np.asarray(cluster_size))
+    d = np.asarray(head_dim)
+    return (1 - 1 / n_clusters) * d * (d + 3) / (4 * np.asarray(cluster_size))
 
 
 def _cross_fitted(

@@ -31,7 +31,11 @@ def write_notebook(monkeypatch, tmp_path):
 
     def write(name: str, *code: str, parameters: str = "n: int = 1  # a number") -> Path:
         nb = nbformat.v4.new_notebook()
-        nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+        nb.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
         nb.cells.append(nbformat.v4.new_markdown_cell("# A page"))
         nb.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
         nb.cells += [nbformat.v4.new_code_cell(text) for text in code]

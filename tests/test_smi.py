@@ -122,7 +122,9 @@ def test_a_fit_needs_three_bins():
 
 
 def test_object_in_subject_is_case_sensitive():
-    mask = smi.object_in_subject(["South Africa", "Toyota", "africa"], ["Africa", "Japan", "Africa"])
+    mask = smi.object_in_subject(
+        ["South Africa", "Toyota", "africa"], ["Africa", "Japan", "Africa"]
+    )
     assert mask.tolist() == [True, False, False]
 
 

@@ -1,0 +1,139 @@
+import ast
+import re
+import statistics
+import subprocess
+import sys
+
+import nbformat
+import pytest
+import yaml
+
+from helpers import claims, pages, planning
+from helpers.data import ROOT
+
+NAMES = planning.discover()
+SECTIONS = ["Reproduce", "Run", "Audit", "Repair", "Verdict"]
+
+
+@pytest.fixture(params=NAMES)
+def page(request):
+    name = request.param
+    return name, nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(nb):
+    return [c for c in nb.cells if c.cell_type == "code"]
+
+
+def prose(nb):
+    return "\n\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
+
+
+def test_there_are_pages():
+    assert len(NAMES) >= 3
+
+
+def test_the_source_holds_no_output(page):
+    _, nb = page
+    assert all(not c.outputs and c.execution_count is None for c in code_cells(nb))
+
+
+def test_it_opens_with_label_title_and_a_cited_claim(page):
+    name, nb = page
+    first = nb.cells[0].source.split("\n")
+    assert first[0] == f"({pages.label(name)})=" and first[1].startswith("# ")
+    assert "**Claim.**" in nb.cells[0].source and "{cite:" in nb.cells[0].source
+    assert "claims.show(" in "".join(c.source for c in code_cells(nb)[:3])
+
+
+def test_its_sections_are_in_order(page):
+    _, nb = page
+    heads = re.findall(r"^## (\w+)", prose(nb), re.M)
+    order = [SECTIONS.index(h) for h in heads if h in SECTIONS]
+    assert order == sorted(order) and heads[-1] == "Verdict"
+    assert {"Reproduce", "Run", "Audit"} <= set(heads) or "Run" in heads
+
+
+def test_it_closes_with_the_verdict_and_provenance(page):
+    name, nb = page
+    *_, verdict, last = code_cells(nb)
+    assert verdict.source.startswith("claims.verdict(") and last.source.startswith(
+        "provenance.table("
+    )
+
+
+def test_its_parameters_explain_themselves(page):
+    name, nb = page
+    (cell,) = [c for c in nb.cells if "parameters" in c.metadata.get("tags", [])]
+    planning.parameters_of(name)
+    for line in cell.source.strip().split("\n"):
+        assert re.fullmatch(r"\w+: [\w\[\], ]+ = .+  # \w.+", line), line
+
+
+def test_it_reads_like_a_lecture(page):
+    _, nb = page
+    cells = code_cells(nb)
+    sizes = [len(c.source.split("\n")) for c in cells]
+    words = len(re.findall(r"\w+", prose(nb)))
+    assert 12 <= len(cells) <= 25
+    assert max(sizes) <= 25 and statistics.median(sizes) <= 8
+    assert words >= 5 * sum(sizes)
+
+
+def test_it_defines_no_framework(page):
+    _, nb = page
+    tree = ast.parse("\n".join(c.source for c in code_cells(nb)))
+    kinds = [type(n) for n in ast.walk(tree)]
+    assert kinds.count(ast.FunctionDef) <= 1 and ast.ClassDef not in kinds
+
+
+def test_every_figure_has_name_caption_and_alt_text(page):
+    _, nb = page
+    drawn = [
+        c for c in code_cells(nb) if re.search(r"figures\.axes\(|plt\.(subplots|figure)", c.source)
+    ]
+    assert drawn
+    names = []
+    for cell in drawn:
+        meta = cell.metadata.get("mystnb", {})
+        names.append(meta["figure"]["name"])
+        assert len(meta["figure"]["caption"]) > 40 and len(meta["image"]["alt"]) > 40
+    assert len(set(names)) == len(names)
+
+
+def test_links_are_labels_and_no_path_of_a_machine_stands_in_it(page):
+    _, nb = page
+    text = prose(nb) + "\n".join(c.source for c in code_cells(nb))
+    assert not re.search(r"\]\((?!https?:|#)[^)]*\)", text)
+    assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users)/", text)
+
+
+def test_it_is_in_the_book_the_smoke_profile_and_the_claims(page):
+    name, nb = page
+    assert f"file: notebooks/{name}" in (ROOT / "book" / "_toc.yml").read_text()
+    assert name in yaml.safe_load((ROOT / "notebooks/parameters/smoke.yml").read_text())
+    code = "\n".join(c.source for c in code_cells(nb))
+    for claim in (c for c in claims.load().values() if c["notebook"] == name):
+        assert claim["id"] in code, f"{claim['id']} is never recorded"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+def test_the_profiles_are_sound(profile):
+    assert len(planning.plan(profile)) == len(NAMES)
+
+
+def test_papermill_explains_the_parameters():
+    name = NAMES[0]
+    words = [sys.executable, "-m", "papermill", "--help-notebook", f"notebooks/{name}.ipynb"]
+    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout
+    for parameter in planning.parameters_of(name):
+        assert parameter in shown
+
+
+def test_the_parts_do_not_import_each_other():
+    parts = {"posterior", "geometry", "smi", "smi_release", "modelmap", "likelihood", "counting"}
+    family = {"smi_release": {"smi"}, "modelmap": {"likelihood"}}
+    for path in (ROOT / "helpers").glob("*.py"):
+        if path.stem in parts:
+            seen = {p.stem for p in planning._modules(path.read_text())} - {path.stem}
+            assert not seen & parts - family.get(path.stem, set()), path.name

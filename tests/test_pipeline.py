@@ -1,0 +1,194 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from helpers import pipeline, planning
+
+
+def run(build, *words):
+    return pipeline.main(["--build", str(build), *words])
+
+
+def record(build, name):
+    return json.loads((build / "records" / f"{name}.json").read_text())
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    # Publishing copies the whole book; the runner's own behaviour does not depend on it.
+    monkeypatch.setattr(pipeline, "publish", lambda tasks, build: [])
+    return tmp_path / "build"
+
+
+def test_one_failure_does_not_stop_the_rest(write_notebook, build, capsys):
+    write_notebook("a/bad", "x = 3", "y = 1 / 0  # the culprit", "print('never')")
+    write_notebook("a/good", "print(n)")
+    assert run(build) == 1
+    assert record(build, "a/good")["status"] == "ok"
+    failure = record(build, "a/bad")["failure"]
+    assert failure["cell"] == 3 and failure["line"] == "y = 1 / 0  # the culprit"
+    assert "ZeroDivisionError" in failure["error"]
+    shown = capsys.readouterr()
+    assert "a/bad failed in code cell 3" in shown.out and "ZeroDivisionError" in shown.out
+    assert "a/good: ok" in shown.err
+    assert (build / "executed" / "a" / "good.ipynb").is_file()
+    assert not (build / "executed" / "a" / "bad.ipynb").exists()
+    assert (build / "failed" / "a" / "bad.ipynb").is_file()
+
+
+def test_only_what_has_changed_runs_again(write_notebook, build, monkeypatch):
+    write_notebook("a/one", "print(n)")
+    write_notebook("a/two", "print(n)")
+    executed = []
+    real = pipeline.execute
+    monkeypatch.setattr(
+        pipeline, "execute", lambda task, *a, **k: executed.append(task.name) or real(task, *a, **k)
+    )
+    assert run(build) == 0 and sorted(executed) == ["a/one", "a/two"]
+    executed.clear()
+    assert run(build) == 0 and executed == []
+    path = write_notebook("a/one", "print(n + 1)")
+    assert run(build) == 0 and executed == ["a/one"]
+    executed.clear()
+    nb = nbformat.read(path, as_version=4)
+    nb.cells[-1]["outputs"] = [nbformat.v4.new_output("stream", text="opened and saved\n")]
+    nb.cells[-1]["execution_count"] = 7
+    nbformat.write(nb, path)
+    assert run(build) == 0 and executed == []
+    assert run(build, "a/two", "-p", "n", "5") == 0 and executed == ["a/two"]
+    executed.clear()
+    (build / "executed" / "a" / "one.ipynb").unlink()
+    assert run(build, "a/one") == 0 and executed == ["a/one"]
+    executed.clear()
+    assert run(build, "a/one", "--force") == 0 and executed == ["a/one"]
+
+
+def test_parameters_reach_the_kernel_and_the_record(write_notebook, build):
+    write_notebook("a/one", "print('n is', n)")
+    assert run(build, "a/one", "-p", "n", "41") == 0
+    nb = nbformat.read(build / "executed" / "a" / "one.ipynb", as_version=4)
+    assert nb.cells[-1].outputs[0].text == "n is 41\n"
+    kept = record(build, "a/one")
+    assert kept["parameters"] == {"n": 41} and kept["peak_mib"] > 30 and kept["seconds"] > 0
+    assert kept["command"].startswith("papermill notebooks/a/one.ipynb book/notebooks/a/one.ipynb")
+    assert kept["digest"] and kept["facts"]["versions"].startswith("python 3")
+
+
+def test_a_notebook_that_hangs_is_ended(write_notebook, build):
+    write_notebook("a/slow", "import time; time.sleep(600)")
+    began = time.time()
+    assert run(build, "--timeout", "12") == 1
+    assert time.time() - began < 120
+    assert "time limit" in record(build, "a/slow")["failure"]["error"]
+
+
+def test_a_killed_run_goes_on_where_it_was(write_notebook, build, tmp_path):
+    write_notebook("a/first", "print(n)")
+    slow = write_notebook("a/second", "import time; time.sleep(600)")
+    code = (
+        "import sys; from pathlib import Path; from helpers import pipeline, planning;"
+        f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
+        f"sys.exit(pipeline.main(['--build', {str(build)!r}, '--jobs', '1']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    for _ in range(600):
+        if (build / "records" / "a" / "first.json").is_file():
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert record(build, "a/first")["status"] == "ok"
+    assert not (build / "records" / "a" / "second.json").exists()
+    before = (build / "executed" / "a" / "first.ipynb").stat().st_mtime_ns
+    slow.write_text(slow.read_text().replace("time.sleep(600)", "time.sleep(0)"))
+    assert run(build) == 0
+    assert (build / "executed" / "a" / "first.ipynb").stat().st_mtime_ns == before
+    assert record(build, "a/second")["status"] == "ok"
+
+
+def test_two_runs_at_once_are_refused(write_notebook, build, capsys):
+    from filelock import FileLock
+
+    write_notebook("a/one", "print(n)")
+    build.mkdir(parents=True)
+    with FileLock(build / "pipeline.lock"):
+        assert run(build) == 2
+    assert "another run" in capsys.readouterr().err
+    assert not (build / "records").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a/none"], r"no notebook \['a/none'\]"),
+        (["a/one", "-p", "m", "3"], "has no parameter 'm'"),
+        (["a/one", "-p", "n", "many"], "wants int, but got 'many'"),
+        (["a/one", "-p", "n", "true"], "wants int, but got True"),
+        (["--profile", "huge"], "no profile 'huge'"),
+        (["--profile", "smoke"], "names notebooks that are not there"),
+        (["--profile", "list"], "must map notebooks to parameters"),
+        (["--profile", "broken"], "is not YAML"),
+        (["--profile", "typo"], "has no parameter 'nn'"),
+    ],
+)
+def test_a_bad_request_is_refused_before_anything_runs(
+    write_notebook, build, capsys, words, message
+):
+    write_notebook("a/one", "print(n)")
+    profiles = {
+        "smoke": "a/gone: {n: 1}",
+        "list": "[1, 2]",
+        "broken": "a/one: {n: [",
+        "typo": "a/one: {nn: 1}",
+    }
+    for name, text in profiles.items():
+        (planning.PROFILES / f"{name}.yml").write_text(text)
+    assert run(build, *words) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Nothing was run:")
+    assert __import__("re").search(message, shown), shown
+    assert not build.exists()
+
+
+def test_a_profile_overrides_by_notebook(write_notebook, tmp_path):
+    write_notebook("a/one", "print(n)")
+    write_notebook("a/two", "print(n)")
+    path = tmp_path / "mine.yml"
+    path.write_text("a/one: {n: 7}\n")
+    one, two = planning.plan(str(path))
+    assert (one.parameters, two.parameters) == ({"n": 7}, {"n": 1})
+    assert one.profile == "mine" and one.overrides == {"n": 7} and two.overrides == {}
+
+
+def test_the_digest_follows_cells_parameters_helpers_and_data(write_notebook):
+    def digest(*code, at_hand=None, parameters="n: int = 1  # a number"):
+        write_notebook("a/one", *code, parameters=parameters)
+        (task,) = planning.plan(names=["a/one"])
+        return planning.digest(task, at_hand or {})
+
+    base = digest("print(n)")
+    assert digest("print(n)") == base
+    assert digest("print(n + 1)") != base
+    assert digest("print(n)", parameters="n: int = 2  # a number") != base
+    needs = "from helpers import data\nok = data.available('probing/')"
+    assert digest(needs) != digest(needs, at_hand={"probing/": True})
+
+
+def test_the_modules_behind_a_notebook_are_found_through_one_another():
+    code = "from helpers import smi_release\nimport helpers.figures"
+    names = {path.name for path in planning._modules(code)}
+    assert names == {"smi_release.py", "smi.py", "data.py", "figures.py"}
+
+
+@pytest.mark.parametrize("parameters", ["n = 1", "n: int = 2 * 3"])
+def test_parameters_must_be_annotated_literals(write_notebook, parameters):
+    write_notebook("a/one", "print(n)", parameters=parameters)
+    with pytest.raises(ValueError):
+        planning.parameters_of("a/one")

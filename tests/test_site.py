@@ -1,0 +1,220 @@
+"""The built pages, in a real browser, from files, with no network."""
+
+import json
+import re
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+
+from helpers import claims, environment, pages, planning
+from helpers.data import ROOT
+
+VIEWS = {"wide": (1440, 900, "light"), "phone": (390, 844, "light"), "dark": (1440, 900, "dark")}
+
+
+@pytest.fixture(scope="module")
+def html(site):
+    found = sorted(p for p in site.rglob("*.html") if not {"_static", "_sources"} & set(p.parts))
+    assert len(found) >= 12
+    return {p: BeautifulSoup(p.read_text(), "html.parser") for p in found}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    path = environment.get_chromium()
+    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+def visit(browser, path, view):
+    """Open a page, scroll through it, and return what went wrong and what was seen."""
+    width, height, scheme = VIEWS[view]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, offline=True
+    )
+    page, wrong = context.new_page(), []
+    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: wrong.append(str(e)))
+    page.on("requestfailed", lambda r: wrong.append(f"failed {r.url}"))
+    local = ("file:", "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(local) else wrong.append(f"left {r.url}"))
+    page.goto(path.as_uri())
+    page.wait_for_load_state("load")
+    page.wait_for_function(
+        "!document.querySelector('.math') || (window.MathJax && MathJax.startup"
+        " && document.querySelectorAll('.math mjx-container').length"
+        " >= document.querySelectorAll('.math').length)",
+        timeout=30000,
+    )
+    page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_timeout(100)
+    seen = page.evaluate(
+        """() => ({
+          images: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src),
+          untypeset: [...document.querySelectorAll('.math')]
+            .filter(m => !m.querySelector('mjx-container')).map(m => m.textContent.slice(0, 80)),
+          merror: [...document.querySelectorAll('mjx-merror')].map(m => m.textContent),
+          text: document.querySelector('main, article').innerText,
+          overflow: document.documentElement.scrollWidth - window.innerWidth,
+          theme: document.documentElement.dataset.theme })"""
+    )
+    context.close()
+    return wrong, seen
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_page_in_a_browser(html, browser, site, view):
+    problems = []
+    for path in html:
+        name = str(path.relative_to(site))
+        wrong, seen = visit(browser, path, view)
+        problems += [f"{name}: {text}" for text in wrong]
+        problems += [f"{name}: image {src}" for src in seen["images"]]
+        problems += [f"{name}: not typeset {t}" for t in seen["untypeset"] + seen["merror"]]
+        problems += [
+            f"{name}: raw TeX {t}" for t in re.findall(r"\\[(\[][^\n]{0,40}", seen["text"])
+        ]
+        if seen["overflow"] > 0:
+            problems.append(f"{name}: {seen['overflow']} pixels wider than the screen")
+        if view == "dark" and seen["theme"] != "dark":
+            problems.append(f"{name}: does not follow dark mode")
+    assert not problems, "\n".join(problems)
+
+
+def test_the_checks_of_the_browser_can_fail(browser, tmp_path):
+    page = tmp_path / "bad.html"
+    page.write_text(
+        "<article><img src='missing.png'><script>console.error('oops')</script>"
+        "<script src='https://example.invalid/x.js'></script></article>"
+    )
+    wrong, seen = visit(browser, page, "wide")
+    assert any("oops" in text for text in wrong)
+    assert any("example.invalid" in text for text in wrong)
+    assert seen["images"]
+
+
+def test_search_finds_a_page_without_a_network(browser, site):
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto((site / "search.html").as_uri() + "?q=patchiness")
+    page.wait_for_selector("#search-results li a", timeout=30000)
+    assert "geometry" in page.inner_text("#search-results").lower()
+    context.close()
+
+
+def test_no_internal_link_is_broken(html, site):
+    ids = {p: {t["id"] for t in soup.find_all(id=True)} for p, soup in html.items()}
+    broken = []
+    for path, soup in html.items():
+        for tag in soup.find_all(["a", "link", "script", "img"]):
+            link = tag.get("href") or tag.get("src")
+            if not link or urlsplit(link).scheme or link.startswith("//"):
+                continue
+            parts = urlsplit(link)
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.exists():
+                broken.append(f"{path.name}: {link}")
+            elif parts.fragment and target in ids and unquote(parts.fragment) not in ids[target]:
+                broken.append(f"{path.name}: {link} (no such place on the page)")
+    assert not broken, "\n".join(broken)
+
+
+def test_nothing_is_loaded_from_another_machine(html):
+    for path, soup in html.items():
+        for tag in soup.find_all(["script", "img", "iframe", "source"]):
+            assert not str(tag.get("src", "")).startswith(("http", "//")), path
+        for tag in soup.find_all("link", rel=["stylesheet", "preload", "icon"]):
+            assert not tag["href"].startswith(("http", "//")), path
+
+
+def executed(html, site):
+    return {n: html[site / "notebooks" / f"{n}.html"] for n in planning.discover()}
+
+
+def test_every_executed_page_can_be_reproduced(html, site, smoke):
+    for name, soup in executed(html, site).items():
+        box, run = soup.select_one(".reproduce"), smoke[name]
+        text = " ".join(box.get_text(" ").split())
+        assert run["command"] in text
+        for parameter in run["parameters"]:
+            assert f"{parameter} = " in text
+        for word in (run["facts"]["commit"], run["facts"]["hardware"], f"{run['peak_mib']:,} MiB"):
+            assert word in text
+        assert all(v in text for v in run["facts"]["versions"].split(", "))
+        link = box.select_one("a.download, a.reference.download")["href"]
+        copy = (site / "notebooks" / f"{name}.html").parent / link
+        nb = nbformat.read(copy.resolve(), as_version=4)
+        assert nb.metadata["before_fine_tuning"]["digest"] == run["digest"]
+
+
+def test_figures_have_captions_and_alt_text(html, site):
+    for name, soup in executed(html, site).items():
+        images = soup.select("main img, article img")
+        assert images, name
+        for image in images:
+            assert len(image.get("alt", "")) > 40, f"{name}: {image.get('src')}"
+            assert image.find_parent("figure").find("figcaption").get_text(strip=True), name
+
+
+def test_citations_are_resolved(html, site):
+    for name, soup in executed(html, site).items():
+        assert soup.select("a.reference.internal[href*='references.html#']"), name
+    for path, soup in html.items():
+        assert "[?]" not in soup.get_text(), path
+
+
+def test_no_page_shows_an_error_a_warning_or_a_path_of_this_machine(html, site):
+    for name, soup in executed(html, site).items():
+        assert not soup.select(".output.stderr, .output.traceback"), name
+        assert str(ROOT) not in soup.get_text(), name
+
+
+def test_the_scoreboard_shows_every_claim_and_the_runs_behind_them(html, site):
+    text = " ".join(html[site / "scoreboard.html"].get_text(" ").split())
+    for claim in claims.load().values():
+        start = " ".join(re.sub(r"[*_`$\\{}]", "", claim["statement"]).split())[:25]
+        assert start in re.sub(r"[*_`$\\{}]", "", text), claim["id"]
+    for word in ("reproduced", "not tested here", "R1", "laptop"):
+        assert word in text
+
+
+def test_without_data_the_pages_say_what_they_could_not_recompute(html, site, smoke):
+    for name, soup in executed(html, site).items():
+        needs = bool(smoke[name]["data"])
+        assert bool(soup.select(".admonition.warning")) is needs, name
+        untested = [r for r in smoke[name]["claims"] if r["status"] == claims.NOT_TESTED]
+        assert bool(untested) is needs, name
+
+
+def test_with_the_registry_at_hand_every_claim_is_tested(smoke_as_is):
+    assert set(smoke_as_is) == set(planning.discover())
+    for name, run in smoke_as_is.items():
+        untested = [r["id"] for r in run["claims"] if r["status"] == claims.NOT_TESTED]
+        missing = [p for p, at_hand in run["data"].items() if not at_hand]
+        assert bool(untested) is bool(missing), f"{name}: {untested} with {missing} missing"
+        entered = {r["id"] for r in run["claims"]}
+        assert entered == {c["id"] for c in claims.load().values() if c["notebook"] == name}
+
+
+def test_the_generated_pages_are_made_of_the_records(smoke):
+    rows = claims.ledger(list(smoke.values()))
+    board = pages.scoreboard(rows)
+    assert len(re.findall(r"^\| [✓≈✗–]", board, re.M)) == len(claims.load())
+    status = pages.status_page(list(smoke.values()))
+    assert all(f"{{ref}}`{pages.label(name)}`" in status for name in smoke)
+    counts = [int(n) for line in pages.totals(rows).split("\n")[2:6] for n in line.split("|")[3:7]]
+    assert sum(counts) == len(claims.load())
+
+
+def test_the_whole_site_is_small(site):
+    size = sum(p.stat().st_size for p in site.rglob("*") if p.is_file())
+    assert size < 40 * 2**20
+    assert json.loads((ROOT / "build/smoke/records/retrieval/published_tables.json").read_text())

@@ -1,0 +1,138 @@
+"""Correlations against SciPy, statsmodels and a naive bootstrap."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import pearsonr
+
+from helpers import stats
+
+
+def table(n=60, seed=0):
+    """Return x and y that share a driver z, in six groups."""
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(0.5, 3, n)
+    frame = pd.DataFrame({"z": z, "x": z + 0.3 * rng.standard_normal(n), "g": np.arange(n) % 6})
+    return frame.assign(y=z**2 + 0.5 * rng.standard_normal(n))
+
+
+def test_correlation_is_scipys():
+    frame = table()
+    found = stats.correlation(frame["x"], frame["y"])
+    oracle = pearsonr(frame["x"], frame["y"])
+    interval = oracle.confidence_interval()
+    assert found.n == 60
+    np.testing.assert_allclose(found[:3], [oracle.statistic, interval.low, interval.high])
+
+
+def test_missing_rows_are_left_out():
+    frame = table()
+    holes = frame.copy()
+    holes.loc[3, "x"], holes.loc[7, "y"] = np.nan, np.inf
+    whole = frame.drop(index=[3, 7])
+    assert stats.correlation(holes["x"], holes["y"]) == stats.correlation(whole["x"], whole["y"])
+    ours = stats.partial_correlation(holes["x"], holes["y"], holes["z"])
+    assert ours == stats.partial_correlation(whole["x"], whole["y"], whole["z"])
+
+
+def test_partial_correlation_is_that_of_the_regression_residuals():
+    frame = table()
+    rest = {v: smf.ols(f"{v} ~ z + I(z**2) + I(z**3)", frame).fit().resid for v in "xy"}
+    powers = np.stack([frame["z"] ** k for k in (1, 2, 3)], axis=1)
+    found = stats.partial_correlation(frame["x"], frame["y"], powers)
+    assert found.r == pytest.approx(np.corrcoef(rest["x"], rest["y"])[0, 1], abs=1e-9)
+    half = np.arctanh(found.high) - np.arctanh(found.r)
+    assert half == pytest.approx(1.959964 / np.sqrt(60 - 3 - 3), rel=1e-5)
+
+
+def test_partial_correlation_has_the_sign_and_t_of_the_added_regressor():
+    frame = table(seed=4)
+    fit = smf.ols("y ~ z + x", frame).fit()
+    t, freedom = fit.tvalues["x"], fit.df_resid
+    found = stats.partial_correlation(frame["x"], frame["y"], frame["z"])
+    assert found.r == pytest.approx(t / np.sqrt(t**2 + freedom), abs=1e-10)
+
+
+def test_indicators_give_the_correlation_within_groups():
+    frame = table()
+    centred = frame[["x", "y"]] - frame.groupby("g")[["x", "y"]].transform("mean")
+    found = stats.partial_correlation(frame["x"], frame["y"], pd.get_dummies(frame["g"]))
+    assert found.r == pytest.approx(centred.corr().iloc[0, 1], abs=1e-10)
+    # The constant lies in the indicators, so six of them are five covariates.
+    fewer = stats.partial_correlation(
+        frame["x"], frame["y"], pd.get_dummies(frame["g"], drop_first=True)
+    )
+    np.testing.assert_allclose(found, fewer)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.01, 1e4), st.floats(-1e3, 1e3))
+def test_units_do_not_matter(seed, scale, shift):
+    frame = table(30, seed)
+    plain = stats.partial_correlation(frame["x"], frame["y"], frame["z"])
+    moved = stats.partial_correlation(
+        scale * frame["x"] + shift, frame["y"], shift + frame["z"] * scale
+    )
+    np.testing.assert_allclose(plain, moved, atol=1e-6)
+
+
+def test_what_a_common_cause_explains_is_taken_out():
+    frame = table(4000, 1)
+    assert stats.correlation(frame["x"], frame["y"]).r > 0.85
+    low, high = stats.partial_correlation(
+        frame["x"], frame["y"], np.stack([frame["z"], frame["z"] ** 2], 1)
+    )[1:3]
+    assert low < 0 < high
+
+
+def test_bootstrap_is_deterministic_and_near_fisher_for_independent_rows():
+    frame = table(200, 2)
+    first = stats.bootstrap_correlation(frame, "x", "y", seed=1)
+    assert first == stats.bootstrap_correlation(frame, "x", "y", seed=1)
+    assert first != stats.bootstrap_correlation(frame, "x", "y", seed=2)
+    fisher = stats.correlation(frame["x"], frame["y"])
+    assert first.r == fisher.r and first.n == 200
+    np.testing.assert_allclose(first[1:3], fisher[1:3], atol=0.02)
+
+
+def test_bootstrap_is_that_of_rows_drawn_one_by_one():
+    frame = table(24, 3)
+    found = stats.bootstrap_correlation(frame, "x", "y", groups="g", n_resamples=400, seed=7)
+    draws = np.random.default_rng(7).multinomial(6, np.full(6, 1 / 6), size=400)
+    values = []
+    for times in draws:
+        rows = np.concatenate(
+            [np.repeat(frame.index[frame["g"] == g], t) for g, t in enumerate(times)]
+        )
+        values.append(np.corrcoef(frame.loc[rows, "x"], frame.loc[rows, "y"])[0, 1])
+    np.testing.assert_allclose(found[1:3], np.quantile(values, [0.025, 0.975]), atol=1e-10)
+
+
+def test_groups_widen_the_interval_when_rows_are_copies():
+    few = table(8, 5)
+    copies = pd.concat([few.assign(g=range(8))] * 20, ignore_index=True)
+    rows = stats.bootstrap_correlation(copies, "x", "y")
+    groups = stats.bootstrap_correlation(copies, "x", "y", groups="g")
+    assert groups.high - groups.low > 2 * (rows.high - rows.low)
+
+
+def test_bad_input_is_refused():
+    frame = table()
+    with pytest.raises(ValueError, match="y has 3 rows but x has 4"):
+        stats.correlation([1, 2, 3, 4], [1, 2, 3])
+    with pytest.raises(ValueError, match="2 complete rows"):
+        stats.correlation([1, 2, np.nan], [1, 2, 3])
+    with pytest.raises(ValueError, match="x does not vary"):
+        stats.correlation([1, 1, 1, 1], [1, 2, 3, 5])
+    with pytest.raises(ValueError, match="leave nothing of x"):
+        stats.partial_correlation(frame["x"], frame["y"], frame["x"])
+    with pytest.raises(ValueError, match="5 complete rows for 3 covariates"):
+        stats.partial_correlation(frame["x"][:5], frame["y"][:5], np.eye(5)[:, :3])
+    with pytest.raises(ValueError, match="no column"):
+        stats.bootstrap_correlation(frame, "x", "w")
+    with pytest.raises(ValueError, match="at least 3"):
+        stats.bootstrap_correlation(frame.assign(g=0), "x", "y", groups="g")
+    assert stats.correlation([1, 2, 4], [2, 1, 3])[1:3] == (-1.0, 1.0)
