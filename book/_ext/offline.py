@@ -25,7 +25,7 @@ def _copy(app, error) -> None:
 
 
 def _without_thebe(app, page, template, context, doctree) -> None:
-    """Leave out thebe, which this book does not use: its set-up names a server, and stands twice."""
+    """Leave out thebe, which this book does not use: it names a server, and stands twice."""
 
     def wanted(script) -> bool:
         text = f"{script.filename} {script.attributes.get('body', '')}"
