@@ -177,11 +177,16 @@ def test_no_page_shows_an_error_a_warning_or_a_path_of_this_machine(html, site):
         assert str(ROOT) not in soup.get_text(), name
 
 
+def letters(text):
+    """Return the letters and digits of a text: markup and typographic quotes do not count."""
+    return re.sub(r"[\W_]+", "", text)
+
+
 def test_the_scoreboard_shows_every_claim_and_the_runs_behind_them(html, site):
-    text = " ".join(html[site / "scoreboard.html"].get_text(" ").split())
+    text = html[site / "scoreboard.html"].get_text()
     for claim in claims.load().values():
-        start = " ".join(re.sub(r"[*_`$\\{}]", "", claim["statement"]).split())[:25]
-        assert start in re.sub(r"[*_`$\\{}]", "", text), claim["id"]
+        start = letters(re.split(r"[$`{]", claim["statement"])[0])
+        assert start and start in letters(text), claim["id"]
     for word in ("reproduced", "not tested here", "R1", "laptop"):
         assert word in text
 
