@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import os
+import sys
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -114,8 +115,8 @@ def fetch(key: str, *, progress: bool | None = None, table: pd.DataFrame | None 
     `key` is a line of `data/registry.tsv`. The mirror is the folder in `BOOK_DATA_MIRROR`;
     `BOOK_OFFLINE=1` forbids the network. A file in the cache that fails its checksum is fetched
     anew; one in the mirror is an error, for somebody put it there. `progress` shows a bar on
-    stderr; by default it does so in a terminal only. Two processes may fetch one key at once.
-    Raises `DataError`, naming the key, the URL, the size and the cure.
+    stderr, by default in a terminal and in a notebook that is run by hand. Two processes may
+    fetch one key at once. Raises `DataError`, naming the key, the URL, the size and the cure.
     """
     from filelock import FileLock
 
@@ -133,9 +134,8 @@ def fetch(key: str, *, progress: bool | None = None, table: pd.DataFrame | None 
                 raise _error(key, row, f"the mirror's file {source} is not the one meant: {fault}")
             return source
     if progress is None:
-        import sys
-
-        progress = sys.stderr.isatty()
+        by_hand = "ipykernel" in sys.modules and "BOOK_LEDGER" not in os.environ
+        progress = sys.stderr.isatty() or by_hand
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{target}.lock")

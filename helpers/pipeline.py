@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,23 +77,37 @@ def failure_of(notebook: Path) -> dict[str, Any]:
 
 
 _running: set[subprocess.Popen[bytes]] = set()
+_stopping = threading.Event()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End papermill and the kernel that it started, which is in a session of its own."""
+    import psutil
+
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+        parent = psutil.Process(process.pid)
+        family = [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
 
 
 def execute(
-    task: Task, mark: str, *, threads: int, limit: float, tick: Callable[[int, int], None]
+    task: Task,
+    mark: str,
+    *,
+    threads: int,
+    limit: float,
+    at_hand: dict[str, bool],
+    tick: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """Run one notebook with papermill in a process of its own, and write its record.
 
     `tick(done, total)` is called as cells finish; `limit` is the time limit in seconds. The
-    executed copy and the record take their names only when complete. Returns the record, whose
-    `status` is `ok` or `failed`.
+    executed copy and the record take their names only when complete; `at_hand` tells which data
+    could be had. Returns the record, whose `status` is `ok` or `failed`.
     """
     part = task.executed.with_name(f".{task.executed.stem}.{os.getpid()}.part.ipynb")
     book_ledger = task.build / "ledger" / f"{task.name}.json"
@@ -144,7 +158,7 @@ def execute(
         "peak_mib": round(usage.ru_maxrss * unit / 2**20),
         "threads": threads,
         "facts": provenance.facts(task.parameters.get("seed")),
-        "data": {p: data.available(p) for p in task.prefixes},
+        "data": {p: at_hand[p] for p in task.prefixes},
         "claims": json.loads(book_ledger.read_text()) if book_ledger.is_file() else [],
     }
     if process.returncode == 0:
@@ -189,11 +203,19 @@ def run(
     with pages.progress([task.name for task in tasks]) as show:
 
         def action(task: Task) -> bool:
+            if _stopping.is_set():
+                return False
             show(task.name, 0, 1, "running")
-            record = execute(
-                task, marks[task.name], threads=threads, limit=limit,
-                tick=lambda n, total: show(task.name, n, total, "running"),
-            )  # fmt: skip
+            try:
+                record = execute(
+                    task, marks[task.name], threads=threads, limit=limit, at_hand=at_hand,
+                    tick=lambda n, total: show(task.name, n, total, "running"),
+                )  # fmt: skip
+            except OSError as error:
+                record = {
+                    "notebook": task.name, "status": "failed", "seconds": 0.0, "peak_mib": 0,
+                    "failure": {"cell": None, "line": "", "error": f"could not write: {error}"},
+                }  # fmt: skip
             done[task.name] = record
             show(task.name, None, None, record["status"])
             return record["status"] == "ok"
@@ -228,10 +250,12 @@ def _interruptible() -> Any:
     """Let Ctrl-C and SIGTERM end the notebooks too: each runs in a process group of its own."""
 
     def stop(signum: int, frame: Any) -> None:
+        _stopping.set()
         for process in list(_running):
             _kill(process)
         raise KeyboardInterrupt
 
+    _stopping.clear()
     main = threading.current_thread() is threading.main_thread()
     old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
     try:
@@ -350,7 +374,9 @@ def main(words: list[str] | None = None) -> int:
             failed = [r for r in records if r.get("status") != "ok"]
             if arguments.store and not failed:
                 print(f"  ledger: {claims.store(kept)}")
-            if arguments.book and not failed:
+            if arguments.book and failed:
+                print("  html: not built, because a notebook failed")
+            elif arguments.book:
                 build_site(build)
     except Timeout:
         print(f"Nothing was run: another run is at work in {build}", file=sys.stderr)

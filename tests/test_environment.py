@@ -1,5 +1,6 @@
 import ast
 import re
+import sys
 import tomllib
 
 import pytest
@@ -117,5 +118,7 @@ def test_the_cpu_build_is_wanted_on_linux_without_a_gpu_only(monkeypatch, system
 
 
 def test_a_failing_step_says_what_to_do(capsys):
+    python = environment.Path(sys.executable)
     with pytest.raises(SystemExit, match="package index"):
-        environment._call("false")
+        environment._pip(python, "--no-index", "--find-links", "nowhere", "no-such-package==9")
+    assert "no-such-package" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import sys
 import time
 
 import nbformat
+import psutil
 import pytest
 
 from helpers import pipeline, planning
@@ -192,3 +193,28 @@ def test_parameters_must_be_annotated_literals(write_notebook, parameters):
     write_notebook("a/one", "print(n)", parameters=parameters)
     with pytest.raises(ValueError):
         planning.parameters_of("a/one")
+
+
+def test_an_interrupted_run_leaves_no_kernel_and_starts_nothing_more(write_notebook, build):
+    write_notebook("a/first", "import time; time.sleep(600)")
+    write_notebook("a/second", "print(n)")
+    code = (
+        "import sys; from pathlib import Path; from helpers import pipeline, planning;"
+        f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
+        f"sys.exit(pipeline.main(['--build', {str(build)!r}, '--jobs', '1']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    kernels = []
+    for _ in range(600):
+        family = psutil.Process(process.pid).children(recursive=True)
+        kernels = [p for p in family if "ipykernel_launcher" in " ".join(p.cmdline())]
+        if kernels:
+            break
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Stopped" in out
+    _, alive = psutil.wait_procs(kernels, timeout=10)
+    assert kernels and not alive
+    assert not (build / "executed" / "a" / "second.ipynb").exists()
