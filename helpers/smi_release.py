@@ -17,7 +17,7 @@ RANGES = (-25, -30, -35, -40, -45, -50)
 def load_models() -> pd.DataFrame:
     """Return the models of the released tables: `family`, `parameters`, `corpus`, by name."""
     sheet = pd.read_excel(data.fetch("smi/baseline.xlsx"))
-    name = sheet.models.str.split("/").str[-1]
+    name = sheet.models.str.split("/").str[-1].astype("str")
     frame = pd.DataFrame(
         {
             "family": sheet.model_series.fillna("SMI authors").to_numpy(),
