@@ -265,7 +265,8 @@ def load_perturbed_runs() -> pd.DataFrame:
     percent; 0 for the one unperturbed BERT-base), `replicate` (1 to 3), `glue` (0 to 1: the average
     that the authors regressed, of 8 tasks without WNLI, but of 9 with it for BERT-base),
     `glue_8_tasks` (without WNLI throughout), `tasks` (how many of the 8 were scored), and the
-    measures: `aq_…` additive, `pq_…` product quantizer, `eee`, `vrm`, `isoscore`. Three runs of
+    measures: `aq_…` additive, `pq_…` product quantizer, `eee`, `vrm`, `isoscore`; then the score
+    of each task, `task_cola` to `task_wnli`, blank where it was not run. Three runs of
     BERT-small without geometry are left out. Raises `DataError` without the released tables.
     Source: Marbut et al. (2024), released tables, at the commit that the registry names.
     """
@@ -295,9 +296,13 @@ def load_perturbed_runs() -> pd.DataFrame:
             glue_8_tasks=tasks.mean(axis=1),
             tasks=tasks.notna().sum(axis=1),
         )
+        nine = scores[architecture].drop(columns=["average", "new_average"], errors="ignore")
+        frame = frame.join(nine.add_prefix("task_"))
         rows.append(frame.rename_axis("model").reset_index())
     front = ["architecture", "model", "alpha", "replicate", "glue", "glue_8_tasks", "tasks"]
-    runs = pd.concat(rows)[front + list(MEASURES.values())]
+    runs = pd.concat(rows)
+    tasks = [column for column in runs if column.startswith("task_")]
+    runs = runs[front + list(MEASURES.values()) + tasks]
     return runs.sort_values(["architecture", "alpha", "replicate"], ignore_index=True)
 
 
@@ -343,9 +348,10 @@ def published_bands(runs: pd.DataFrame, *, least: int = 3) -> pd.DataFrame:
 
     `runs` is the table of `load_perturbed_runs`. Within an architecture the levels are taken from
     low to high, and a band is closed as soon as it holds enough runs; what is left over joins the
-    last band. The columns are those of `runs` without `replicate`, each the mean over the band, and
-    `runs` (how many), `alpha_low`, `alpha_high` (percent). Raises `ValueError` when an architecture
-    has fewer runs than `least`. Source: statistics computed by this project.
+    last band. The columns are those of `runs` without `replicate` and the single tasks, each the
+    mean over the band, and `runs` (how many), `alpha_low`, `alpha_high` (percent). Raises
+    `ValueError` when an architecture has fewer runs than `least`. Source: statistics computed by
+    this project.
     """
     rows = []
     for architecture, part in runs.groupby("architecture", sort=True):
@@ -364,7 +370,8 @@ def published_bands(runs: pd.DataFrame, *, least: int = 3) -> pd.DataFrame:
             chosen = part[part["alpha"].isin(band)]
             span = {"alpha_low": band[0], "alpha_high": band[-1], "runs": len(chosen)}
             levels = " to ".join(dict.fromkeys(f"{level:g}" for level in (band[0], band[-1])))
-            means = chosen.drop(columns=["architecture", "model", "replicate"]).mean()
+            single = [c for c in chosen if c.startswith("task_")]
+            means = chosen.drop(columns=["architecture", "model", "replicate", *single]).mean()
             rows.append(
                 {
                     "architecture": architecture,
