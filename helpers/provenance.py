@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from helpers.data import ROOT
 
@@ -76,7 +77,7 @@ def facts(seed: int | None = None) -> dict[str, str]:
     }
 
 
-def table(seed: int | None = None, data: list[str] | None = None) -> pd.DataFrame:
+def table(seed: int | None = None, data: list[str] | None = None) -> Styler:
     """Return the closing table of a notebook: commit, versions, hardware, seed and data used.
 
     `data` lists registry prefixes; each row tells how many files there are and one digest over
@@ -95,4 +96,5 @@ def table(seed: int | None = None, data: list[str] | None = None) -> pd.DataFram
         else:
             state = "not at hand: worked from data/published"
         rows[f"data {prefix}"] = state
-    return pd.DataFrame({"value": rows}).rename_axis("item")
+    frame = pd.DataFrame({"value": rows}).rename_axis("item")
+    return frame.style.set_properties(**{"text-align": "left", "white-space": "normal"})
