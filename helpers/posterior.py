@@ -5,22 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
-from helpers.gaussians import (
-    Clusters,
-    fit_gaussians,
-    left_out_log_posterior,
-    name_some,
-    normalise,
-    own_log_posterior,
-)
+from helpers import checks, gaussians
+from helpers.checks import Clusters, name_some
+from helpers.gaussians import Block, Layout
 
 FORMS = ("calibrated", "leave_one_out", "published")
+HEAD_KINDS = ("blocks", "subsets", "rotations")
 COVARIANCES = ("empirical", "oas")
 # Most out-of-fold scores kept while the temperature is fitted: 256 MiB of float64.
 STORED_SCORES = 2**25
@@ -53,6 +50,7 @@ def average_log_posterior(
     *,
     form: str = "calibrated",
     head_dim: int | None = None,
+    head_kind: str = "blocks",
     n_permutations: int = 1,
     ridge: float = 1e-6,
     n_folds: int = 5,
@@ -76,9 +74,11 @@ def average_log_posterior(
     are those of all entities, so that power 0 is exactly chance. A cluster
     without any spread in a head gets a millionth of the overall variance there.
 
-    `head_dim` splits the dimensions as `heads` does; None keeps them as one head. `clip` is a
-    floor for the posterior, a probability. Beside one head of `X`, memory holds a few arrays of
-    N * K numbers, and `chunk_rows` rows at once; the calibrated form at most 256 MiB more.
+    `head_dim` splits the dimensions as `heads` does, by `head_kind`; "rotations" turns all of them
+    at random first, once a permutation. None keeps them as one head. `clip` is a floor for the
+    posterior, a probability. `X` may be a memory map: its rows are read `chunk_rows` at a time
+    where a head has more than 16 million numbers, and beside it memory holds a few arrays of N
+    numbers, whatever d and K are; the calibrated form up to 256 MiB more.
 
     Raises `ValueError` for bad input, and for clusters below `min_cluster_size`, by name. Clusters
     too small for an invertible covariance raise a `UserWarning`, except in the calibrated form.
@@ -87,48 +87,59 @@ def average_log_posterior(
     are not stated in what we could read of it: they are choices. The leave-one-out and calibrated
     forms are this book's. OAS: Chen et al., 2010, eq. 23.
     """
-    if form not in FORMS:
-        raise ValueError(f"form is {form!r}; choose one of {', '.join(FORMS)}")
+    checks.choice(form, FORMS, "form")
+    checks.choice(head_kind, HEAD_KINDS, "head_kind")
     if clip is not None and not 0 < clip < 1:
         raise ValueError(f"clip is {clip}; give a probability between 0 and 1, or None")
-    _check_counts(chunk_rows=(chunk_rows, 1), n_folds=(n_folds, 2))
-    _check_counts(min_cluster_size=(min_cluster_size, 2))
-    _check_ridge(ridge)
-    X = _matrix(X, "X")
-    clusters = _clusters(labels, len(X), min_cluster_size)
+    checks.counts(chunk_rows=(chunk_rows, 1), n_folds=(n_folds, 2))
+    checks.counts(min_cluster_size=(min_cluster_size, 2))
+    checks.non_negative(ridge, "ridge")
+    X = checks.matrix(X)
+    clusters = checks.clusters(labels, len(X), min_cluster_size)
     dims, centre, spread, notes = _columns(X)
     if head_dim is not None and head_dim > X.shape[1]:
         raise ValueError(f"head_dim is {head_dim} but X has {X.shape[1]} columns; choose fewer")
-    blocks = [dims[b] for b in heads(len(dims), head_dim, n_permutations=n_permutations, seed=seed)]
-    if form == "calibrated":
+    blocks = _heads(dims, head_dim, head_kind, n_permutations, seed)
+    crossed = form == "calibrated"
+    if crossed:
         _check_folds(clusters, n_folds)
     else:
-        _check_rank(clusters, max(map(len, blocks)), ridge, form, notes)
+        _check_rank(clusters, max(map(_width, blocks)), ridge, form, notes)
 
-    order = np.argsort(clusters.codes, kind="stable")
-    clusters = clusters._replace(codes=clusters.codes[order])
+    folds = _folds(clusters, n_folds, seed) if crossed else np.zeros(len(X), dtype=int)
+    order = np.lexsort([clusters.codes, folds])
+    layout = _layout(clusters, folds, order)
+    scale = spread if crossed else np.ones_like(spread)
+    overall = 1.0 if crossed else float(np.mean(spread[dims] ** 2))
+    plan = [([f for f in range(n_folds) if f != g], g) for g in range(n_folds)]
+
+    def distances(wanted: np.ndarray | None = None) -> Iterator[Iterator[Block]]:
+        for columns, rotation in blocks:
+            yield gaussians.squared_distances(
+                gaussians.reader(X, order, columns, centre, scale, rotation),
+                layout,
+                plan if crossed else [([0], 0)],
+                covariance="oas" if crossed else "empirical",
+                ridge=0.0 if crossed else ridge,
+                overall=overall,
+                chunk_rows=chunk_rows,
+                wanted=wanted,
+            )
+
     log_prior = np.log(clusters.sizes / len(X))
-
-    def values() -> Iterator[np.ndarray]:
-        scale = spread if form == "calibrated" else np.ones_like(spread)
-        for head in blocks:
-            columns = np.take(np.take(X, head, axis=1), order, axis=0)
-            yield (columns.astype(np.float64) - centre[head]) / scale[head]
-
     temperature = 1.0
-    if form == "calibrated":
-        folds = _folds(clusters, n_folds, seed)
-
-        def scores() -> Iterator[np.ndarray]:
-            return (_cross_fitted(head, clusters, folds, chunk_rows) for head in values())
-
-        temperature, posteriors = _tempered(scores, clusters, log_prior, len(blocks), seed, notes)
+    if crossed:
+        temperature, posteriors = _tempered(distances, layout, log_prior, len(blocks), seed, notes)
     else:
-        own = own_log_posterior if form == "published" else left_out_log_posterior
-        fits = (
-            fit_gaussians(head, clusters, head, "empirical", ridge, chunk_rows) for head in values()
+        posteriors = (
+            gaussians.log_posterior(
+                head,
+                layout,
+                log_prior,
+                left_out=_width(block) if form == "leave_one_out" else None,
+            )
+            for head, block in zip(distances(), blocks, strict=True)
         )
-        posteriors = (own(fit, clusters, log_prior) for fit in fits)
 
     total, per_head, n_clipped = np.zeros(len(X)), [], 0
     for posterior in posteriors:
@@ -167,48 +178,103 @@ def held_out_log_posterior(
     shrinks each cluster's covariance instead (Chen et al., 2010, eq. 23) and takes no ridge.
     Raises `ValueError` for bad input, a test label that training lacks, or a singular covariance.
     """
-    if covariance not in COVARIANCES:
-        raise ValueError(f"covariance is {covariance!r}; choose one of {', '.join(COVARIANCES)}")
-    _check_counts(chunk_rows=(chunk_rows, 1))
-    _check_ridge(ridge)
-    train, test = _matrix(X_train, "X_train"), _matrix(X_test, "X_test")
+    checks.choice(covariance, COVARIANCES, "covariance")
+    checks.counts(chunk_rows=(chunk_rows, 1))
+    checks.non_negative(ridge, "ridge")
+    train, test = checks.matrix(X_train, "X_train"), checks.matrix(X_test, "X_test")
     if train.shape[1] != test.shape[1]:
         raise ValueError(
             f"X_train has {train.shape[1]} columns but X_test has {test.shape[1]}; "
             "embed both with the same model"
         )
-    clusters = _clusters(labels_train, len(train), 2, argument="labels_train")
-    wanted = _labels(labels_test, len(test), "labels_test")
+    clusters = checks.clusters(labels_train, len(train), 2, argument="labels_train")
+    wanted = checks.labels(labels_test, len(test), "labels_test")
     codes = pd.Index(clusters.names).get_indexer(wanted)
     if (codes < 0).any():
         unknown = list(dict.fromkeys(wanted[codes < 0]))
         raise ValueError(
             f"labels_test has {name_some(unknown)}, absent from labels_train; drop them"
         )
-    order = np.argsort(clusters.codes, kind="stable")
-    clusters = clusters._replace(codes=clusters.codes[order])
-    centre = train.mean(axis=0, dtype=np.float64)
-    fit = fit_gaussians(
-        train[order] - centre, clusters, test - centre, covariance, ridge, chunk_rows
+    both = clusters._replace(codes=np.append(clusters.codes, codes))
+    folds = np.repeat([0, 1], [len(train), len(test)])
+    order = np.lexsort([both.codes, folds])
+    layout, centre = _layout(both, folds, order), train.mean(axis=0, dtype=np.float64)
+    blocks = gaussians.squared_distances(
+        gaussians.reader(
+            np.concatenate([train, test]),
+            order,
+            np.arange(train.shape[1]),
+            centre,
+            np.ones(train.shape[1]),
+        ),
+        layout,
+        [([0], 1)],
+        covariance=covariance,
+        ridge=ridge,
+        overall=float(np.mean(train.var(axis=0, dtype=np.float64))),
+        chunk_rows=chunk_rows,
     )
-    return own_log_posterior(
-        fit, clusters._replace(codes=codes), np.log(clusters.sizes / len(train))
+    found = gaussians.log_posterior(blocks, layout, np.log(clusters.sizes / len(train)))
+    out = np.empty(len(order))
+    out[order] = found
+    return out[len(train) :]
+
+
+class PermutationNull(NamedTuple):
+    """The observed score, the scores under shuffled labels (n,), and the share at or above it."""
+
+    observed: float
+    scores: np.ndarray
+    p_value: float
+
+
+def permutation_null(
+    X: ArrayLike, labels: ArrayLike, *, n_shuffles: int = 50, seed: int = 0, **options: Any
+) -> PermutationNull:
+    """Return the score of an embedding beside those under labels dealt out at random.
+
+    `options` go to `average_log_posterior`, which also gets `seed`. `scores` (n_shuffles,), in
+    nats, are what the cluster sizes alone give this form of the score: their mean against
+    `chance` is its optimism. `p_value` is (1 + number at or above the observed) / (1 +
+    n_shuffles). Source: Phipson and Smyth (2010) for the two ones.
+    """
+    checks.counts(n_shuffles=(n_shuffles, 1))
+    rng, given = np.random.default_rng(seed), np.asarray(checks.labels(labels, len(np.asarray(X))))
+    observed = average_log_posterior(X, given, seed=seed, **options).score
+    scores = np.array(
+        [
+            average_log_posterior(X, rng.permutation(given), seed=seed, **options).score
+            for _ in range(n_shuffles)
+        ]
     )
+    return PermutationNull(observed, scores, (1 + np.sum(scores >= observed)) / (1 + n_shuffles))
 
 
 def heads(
-    n_dims: int, head_dim: int | None, *, n_permutations: int = 1, seed: int = 0
+    n_dims: int,
+    head_dim: int | None,
+    *,
+    kind: str = "blocks",
+    n_permutations: int = 1,
+    seed: int = 0,
 ) -> list[np.ndarray]:
     """Return the dimensions of each head: disjoint blocks of seeded permutations of `n_dims`.
 
     Every permutation gives ceil(n_dims / head_dim) blocks whose sizes differ by at most one and
-    never exceed `head_dim`; together they hold every dimension once. None gives one head.
+    never exceed `head_dim`; together they hold every dimension once. kind="subsets" draws as many
+    heads of exactly `head_dim` dimensions, each on its own, so that some dimensions come twice and
+    others never. None gives one head.
     """
-    _check_counts(n_dims=(n_dims, 1), n_permutations=(n_permutations, 1))
+    checks.counts(n_dims=(n_dims, 1), n_permutations=(n_permutations, 1))
+    checks.choice(kind, HEAD_KINDS[:2], "kind")
     if head_dim is None:
         return [np.arange(n_dims)]
-    _check_counts(head_dim=(head_dim, 1))
+    checks.counts(head_dim=(head_dim, 1))
     rng, n_blocks = np.random.default_rng(seed), -(-n_dims // head_dim)
+    if kind == "subsets":
+        size = min(head_dim, n_dims)
+        draws = range(n_blocks * n_permutations)
+        return [rng.choice(n_dims, size, replace=False) for _ in draws]
     shuffled = (rng.permutation(n_dims) for _ in range(n_permutations))
     return [block for dims in shuffled for block in np.array_split(dims, n_blocks)]
 
@@ -225,24 +291,41 @@ def expected_optimism(cluster_size: ArrayLike, head_dim: ArrayLike, n_clusters: 
     return (1 - 1 / n_clusters) * d * (d + 3) / (4 * np.asarray(cluster_size))
 
 
-def _cross_fitted(
-    values: np.ndarray, clusters: Clusters, folds: np.ndarray, chunk_rows: int
-) -> np.ndarray:
-    """Return (K, N) log likelihoods of one head, each row under Gaussians of the other folds."""
-    out = np.empty((len(clusters.sizes), len(values)))
-    for fold in range(folds.max() + 1):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        part = clusters._replace(
-            codes=clusters.codes[train], sizes=np.bincount(clusters.codes[train])
-        )
-        fit = fit_gaussians(values[train], part, values[test], "oas", 0.0, chunk_rows)
-        out[:, test] = fit.log_likelihood()
-    return out
+def _heads(
+    dims: np.ndarray, head_dim: int | None, kind: str, n_permutations: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Return the columns of each head, and the directions in them that it takes (None: itself)."""
+    if kind != "rotations" or head_dim is None:
+        options = {"kind": "blocks" if head_dim is None else kind, "seed": seed}
+        blocks = heads(len(dims), head_dim, n_permutations=n_permutations, **options)
+        return [(dims[block], None) for block in blocks]
+    rng, parts = np.random.default_rng(seed), []
+    for _ in range(n_permutations):
+        turn = random_rotation(len(dims), rng)
+        parts += [(dims, turn[:, b]) for b in heads(len(dims), head_dim, seed=seed)]
+    return parts
+
+
+def random_rotation(n_dims: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a rotation drawn uniformly: Q of a Gaussian matrix, signs made unique."""
+    q, r = np.linalg.qr(rng.standard_normal((n_dims, n_dims)))
+    return q * np.sign(np.diag(r))
+
+
+def _width(block: tuple[np.ndarray, np.ndarray | None]) -> int:
+    columns, rotation = block
+    return len(columns) if rotation is None else rotation.shape[1]
+
+
+def _layout(clusters: Clusters, folds: np.ndarray, order: np.ndarray) -> Layout:
+    k = len(clusters.names)
+    sizes = np.bincount(folds * k + clusters.codes, minlength=(folds.max() + 1) * k)
+    return Layout(clusters.names, sizes.reshape(-1, k), clusters.codes[order])
 
 
 def _tempered(
-    scores: Callable[[], Iterator[np.ndarray]],
-    clusters: Clusters,
+    distances: Callable[..., Iterator[Iterator[Block]]],
+    layout: Layout,
     log_prior: np.ndarray,
     n_heads: int,
     seed: int,
@@ -253,16 +336,20 @@ def _tempered(
     Scores too many to be kept are computed twice, and a random part of the rows fits the
     temperature.
     """
-    n, most = len(clusters.codes), STORED_SCORES // (len(log_prior) * n_heads)
-    rows = np.arange(n)
+    n, most = len(layout.codes), STORED_SCORES // (len(log_prior) * n_heads)
+    wanted = np.ones(n, dtype=bool)
     if n > most:
-        rows = np.random.default_rng(seed).permutation(n)[: max(100, most)]
-        notes.append(f"the temperature was fitted on {len(rows)} of {n} entities")
-    kept = [head[:, rows] if n > most else head for head in scores()]
-    power = _temperature(kept, log_prior[:, None], clusters.codes[rows])
-    again = scores() if n > most else kept
-    joint = (log_prior[:, None] + power * head for head in again)
-    return power, (normalise(values, clusters.codes) for values in joint)
+        wanted[np.random.default_rng(seed).permutation(n)[max(100, most) :]] = False
+        notes.append(f"the temperature was fitted on {wanted.sum()} of {n} entities")
+    part = wanted if n > most else None
+    kept = [gaussians.log_likelihood(head, layout, wanted) for head in distances(part)]
+    power = _temperature(kept, log_prior[:, None], layout.codes[wanted])
+    if n > most:
+        return power, (
+            gaussians.log_posterior(head, layout, log_prior, power=power) for head in distances()
+        )
+    joint = (log_prior[:, None] + power * head for head in kept)
+    return power, (gaussians.normalise(values, layout.codes) for values in joint)
 
 
 def _temperature(heads: list[np.ndarray], log_prior: np.ndarray, codes: np.ndarray) -> float:
@@ -277,65 +364,18 @@ def _temperature(heads: list[np.ndarray], log_prior: np.ndarray, codes: np.ndarr
 
     def loss(share: float) -> float:
         joint = (log_prior + share / (1 - share) * head for head in heads)
-        return -float(np.mean([normalise(values, codes).mean() for values in joint]))
+        return -float(np.mean([gaussians.normalise(values, codes).mean() for values in joint]))
 
     best = minimize_scalar(loss, bounds=(0, 1 - 1e-6), method="bounded", options={"xatol": 1e-5})
     return 1.0 if loss(0.5) <= best.fun + 1e-9 else float(best.x / (1 - best.x))
 
 
 def _folds(clusters: Clusters, n_folds: int, seed: int) -> np.ndarray:
-    """Deal the shuffled rows of one cluster after the other round the folds (rows sorted)."""
+    """Deal the shuffled rows of one cluster after the other round the folds."""
     rng = np.random.default_rng(seed)
     folds = np.empty(len(clusters.codes), dtype=int)
     folds[np.lexsort([rng.random(len(folds)), clusters.codes])] = np.arange(len(folds)) % n_folds
     return folds
-
-
-def _matrix(X: ArrayLike, argument: str) -> np.ndarray:
-    X = np.asarray(X)
-    if X.ndim != 2:
-        raise ValueError(
-            f"{argument} has {X.ndim} dimensions; pass one row an entity, shape (N, d)"
-        )
-    if X.dtype.kind not in "fiu":
-        raise ValueError(f"{argument} has dtype {X.dtype}; pass real numbers")
-    if 0 in X.shape:
-        raise ValueError(f"{argument} has shape {X.shape}; it needs rows and columns")
-    with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~np.isfinite(X.sum(axis=1, dtype=np.float64)))
-    if len(bad):
-        raise ValueError(
-            f"{argument} has NaN or infinite values in {len(bad)} rows, first in row {bad[0]}; "
-            "drop these entities or compute them again"
-        )
-    return X
-
-
-def _labels(labels: ArrayLike, n_rows: int, argument: str) -> pd.Series:
-    if np.ndim(labels) != 1:
-        raise ValueError(f"{argument} has {np.ndim(labels)} dimensions; pass one label a row")
-    series, rows = pd.Series(list(labels)), argument.replace("labels", "X")
-    if len(series) != n_rows:
-        raise ValueError(
-            f"{argument} has length {len(series)} but {rows} has {n_rows} rows; "
-            "pass one label a row"
-        )
-    if series.isna().any():
-        raise ValueError(f"{argument} has {series.isna().sum()} missing values; drop these rows")
-    return series
-
-
-def _clusters(labels: ArrayLike, n_rows: int, least: int, argument: str = "labels") -> Clusters:
-    codes, names = pd.factorize(_labels(labels, n_rows, argument))
-    sizes = np.bincount(codes)
-    if len(names) < 2:
-        raise ValueError(f"{argument} names one cluster only; a posterior needs at least two")
-    if small := [name for name, n in zip(names, sizes, strict=True) if n < least]:
-        raise ValueError(
-            f"{argument} has clusters below {least} entities: {name_some(small)}; "
-            "drop or merge them"
-        )
-    return Clusters(codes, list(names), sizes)
 
 
 def _columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
@@ -380,14 +420,3 @@ def _check_folds(clusters: Clusters, n_folds: int) -> None:
             f"labels has clusters of which {n_folds} folds leave fewer than 2 entities to fit: "
             f"{name_some(small)}; drop or merge them"
         )
-
-
-def _check_ridge(ridge: float) -> None:
-    if not (np.isfinite(ridge) and ridge >= 0):
-        raise ValueError(f"ridge is {ridge}; give a finite number, 0 or above")
-
-
-def _check_counts(**counts: tuple[int, int]) -> None:
-    for name, (value, least) in counts.items():
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} is {value!r}; give a whole number, at least {least}")

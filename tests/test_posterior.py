@@ -1,5 +1,7 @@
 """The average log posterior against scikit-learn, SciPy, refitting, and what must not matter."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,12 +12,13 @@ from sklearn.covariance import OAS
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.metrics import log_loss
 
-from helpers import gaussians, posterior
+from helpers import checks, gaussians, posterior
 from helpers.posterior import (
     average_log_posterior,
     expected_optimism,
     heads,
     held_out_log_posterior,
+    permutation_null,
 )
 
 
@@ -129,17 +132,14 @@ def test_held_out_equals_scipy(covariance):
 @pytest.mark.parametrize(("n", "d"), [(5, 1), (12, 20), (50, 4), (3, 2)])
 def test_oas_equals_scikit_learn(n, d):
     rows = np.random.default_rng(n).standard_normal((n, d)) * np.arange(1, d + 1)
-    ours = gaussians._covariance(rows - rows.mean(0), "oas", 0.0, 1.0)
+    ours = gaussians._covariance(np.cov(rows.T, bias=True).reshape(d, d), n, "oas", 0.0, 1.0)
     np.testing.assert_allclose(ours, OAS().fit(rows).covariance_, rtol=1e-12, atol=1e-12)
 
 
 def test_calibrated_form_is_cross_fitted_oas_to_one_power():
     X, labels = mixture(n=300, d=4, k=3)
     result = average_log_posterior(X, labels, n_folds=3, head_dim=2, seed=2)
-    clusters = posterior._clusters(labels, len(X), 2)
-    order = np.argsort(clusters.codes, kind="stable")
-    folds = np.empty(len(X), dtype=int)
-    folds[order] = posterior._folds(clusters._replace(codes=clusters.codes[order]), 3, 2)
+    folds = posterior._folds(checks.clusters(labels, len(X), 2), 3, 2)
     counts = np.array([np.bincount(folds[labels == c]) for c in range(3)])
     assert counts.shape == (3, 3) and counts.max() - counts.min() <= 1
     scaled, prior = X / X.std(axis=0), np.bincount(labels) / len(X)
@@ -377,3 +377,84 @@ def test_bad_input_of_the_held_out_scorer(change, message):
     arguments = {"X_train": X, "labels_train": LABELS, "X_test": X, "labels_test": LABELS}
     with pytest.raises(ValueError, match=message):
         held_out_log_posterior(**arguments | change)
+
+
+@pytest.mark.parametrize("form", posterior.FORMS)
+@pytest.mark.parametrize("kind", posterior.HEAD_KINDS)
+def test_rows_read_in_pieces_give_the_same(monkeypatch, form, kind):
+    X, labels = mixture(n=700, d=9, k=3)
+    options = {"form": form, "head_dim": 4, "head_kind": kind, "seed": 3}
+    whole = average_log_posterior(X, labels, **options)
+    monkeypatch.setattr(gaussians, "KEPT", 0)
+    monkeypatch.setattr(gaussians, "STACKED", 60)
+    parts = average_log_posterior(X, labels, chunk_rows=11, **options)
+    np.testing.assert_allclose(parts.per_entity, whole.per_entity, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["published", "calibrated"])
+def test_memory_does_not_grow_with_the_width_of_the_input(monkeypatch, tmp_path, form):
+    n, d, k = 20_000, 256, 40
+    rng = np.random.default_rng(0)
+    path = tmp_path / "X.npy"
+    np.save(path, rng.standard_normal((n, d), dtype=np.float32))
+    X, labels = np.load(path, mmap_mode="r"), np.arange(n) % k
+    monkeypatch.setattr(gaussians, "KEPT", 2**16)
+    monkeypatch.setattr(gaussians, "STACKED", 2**18)
+    monkeypatch.setattr(posterior, "STORED_SCORES", 2**16)
+    tracemalloc.start()
+    average_log_posterior(X, labels, form=form, head_dim=64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Neither the input in float64 (41 MB) nor one number an entity and cluster and head (26 MB).
+    assert peak < 20e6
+
+
+def test_subsets_draw_each_head_on_its_own():
+    drawn = heads(50, 10, kind="subsets", n_permutations=4, seed=1)
+    assert len(drawn) == 20 and all(len(set(head)) == 10 for head in drawn)
+    times = np.bincount(np.concatenate(drawn), minlength=50)
+    assert times.sum() == 200 and times.min() < 4 < times.max()
+
+
+def test_rotations_mix_all_dimensions_and_change_no_full_space_score():
+    X, labels = mixture(n=900, d=12, k=3)
+    sparse = np.column_stack([X[:, :2], np.random.default_rng(1).standard_normal((900, 40))])
+    raw, turned = (
+        average_log_posterior(
+            sparse, labels, form="published", head_dim=6, head_kind=kind, n_permutations=3
+        )
+        for kind in ("blocks", "rotations")
+    )
+    assert turned.per_head.std() < raw.per_head.std()
+    turn = posterior.random_rotation(12, np.random.default_rng(0))
+    np.testing.assert_allclose(turn @ turn.T, np.eye(12), atol=1e-12)
+    options = {"form": "published", "ridge": 0.0}
+    whole = average_log_posterior(X, labels, **options).per_entity
+    np.testing.assert_allclose(
+        average_log_posterior(X @ turn, labels, **options).per_entity, whole, atol=1e-10
+    )
+
+
+def test_permutation_null_sits_at_chance_once_calibrated_and_above_it_in_sample():
+    X, labels = mixture(n=400, d=8, radius=4.0)
+    honest = permutation_null(X, labels, n_shuffles=9, seed=1)
+    chance = average_log_posterior(X, labels).chance
+    assert honest.p_value == 0.1 and honest.observed > honest.scores.max()
+    np.testing.assert_allclose(honest.scores, chance, atol=0.02)
+    inflated = permutation_null(X, labels, n_shuffles=9, form="published")
+    assert inflated.scores.min() > chance + 0.05
+    noise = np.random.default_rng(2).standard_normal((12, 400, 8))
+    ps = [permutation_null(x, labels, n_shuffles=19, form="published").p_value for x in noise]
+    assert 0.25 < np.mean(ps) < 0.75
+    again = permutation_null(X, labels, n_shuffles=9, seed=1)
+    assert (again.scores == honest.scores).all()
+
+
+def test_unknown_kinds_of_heads_are_refused_by_name():
+    X, labels = mixture(n=60, d=4, k=2)
+    with pytest.raises(ValueError, match="head_kind is 'random'; choose one of blocks"):
+        average_log_posterior(X, labels, head_dim=2, head_kind="random")
+    with pytest.raises(ValueError, match="kind is 'rotations'"):
+        heads(4, 2, kind="rotations")
+    with pytest.raises(ValueError, match="n_shuffles is 0"):
+        permutation_null(X, labels, n_shuffles=0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import statsmodels.formula.api as smf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,3 +148,40 @@ def test_the_table_holds_each_pair_and_spearman_for_ranks():
     ranked = stats.correlation_table(groups, ["x"], "y", ranks=True)
     frame = groups["first"]
     assert ranked["r"][0] == pytest.approx(spearmanr(frame["x"], frame["y"]).statistic)
+
+
+def test_bootstrap_mean_agrees_with_scipy_and_the_normal_interval():
+    values = np.random.default_rng(0).exponential(size=400)
+    found = stats.bootstrap_mean(values, n_resamples=4000)
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", random_state=1
+    ).confidence_interval
+    assert found.mean == values.mean() and found.n == 400
+    assert [found.low, found.high] == pytest.approx([theirs.low, theirs.high], abs=0.01)
+    assert stats.bootstrap_mean(values) == stats.bootstrap_mean(values)
+    assert stats.bootstrap_mean(np.full(9, 2.0)) == (2.0, 2.0, 2.0, 9)
+
+
+def test_paired_difference_agrees_with_scipy_and_is_calm_without_one():
+    rng = np.random.default_rng(1)
+    a = rng.standard_normal(60)
+    b = a - 0.1 + 0.3 * rng.standard_normal(60)
+    found = stats.paired_difference(a, b, n_resamples=4000)
+    theirs = scipy.stats.permutation_test(
+        (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=4000, rng=1
+    )
+    assert found.difference == pytest.approx(theirs.statistic)
+    assert found.p_value == pytest.approx(theirs.pvalue, abs=0.02)
+    assert found.low < found.difference < found.high
+    assert stats.paired_difference(a, a).p_value == 1.0
+    mirrored = stats.paired_difference(b, a, n_resamples=4000)
+    assert mirrored.p_value == found.p_value and mirrored.difference == -found.difference
+
+
+def test_means_refuse_bad_columns_by_name():
+    with pytest.raises(ValueError, match="values has shape"):
+        stats.bootstrap_mean([1.0, 2.0])
+    with pytest.raises(ValueError, match="b has a missing or infinite value in row 1"):
+        stats.paired_difference([1, 2, 3], [1, np.nan, 3])
+    with pytest.raises(ValueError, match="a has 4 rows but b has 3"):
+        stats.paired_difference([1, 2, 3, 4], [1, 2, 3])
