@@ -103,13 +103,15 @@ def squared_distances(
     overall: float,
     chunk_rows: int,
     wanted: np.ndarray | None = None,
+    narrow: set | None = None,
 ) -> Iterator[Block]:
     """Fit one Gaussian a cluster to some folds, measure the rows of another by each; yield blocks.
 
     `plan` lists pairs (folds to fit, fold to measure); `wanted` (N,) bool picks the rows to
     measure. Covariance "empirical" has divisor n_k and `ridge` times the mean variance on the
-    diagonal, "oas" is shrunk (Chen et al., 2010, eq. 23). Raises `ValueError` that names a cluster
-    with a singular covariance. Many clusters share one product a chunk of rows.
+    diagonal, "oas" is shrunk (Chen et al., 2010, eq. 23). `narrow` gathers the names of clusters
+    with a direction in which the ridge outweighs their own variance. Raises `ValueError` that names
+    a cluster with a singular covariance. Many clusters share one product a chunk of rows.
     """
     d, (n_folds, k), plan = head.n_dims, layout.sizes.shape, list(plan)
     group = max(1, STACKED // (n_folds * d * (d + 1)))
@@ -123,6 +125,8 @@ def squared_distances(
                 mean, sigma, n = _pooled(moments[c - first], layout.sizes[:, c], train)
                 sigma = _covariance(sigma, n, covariance, ridge, overall)
                 factor = _cholesky(sigma, layout.names[c], n)
+                if narrow is not None and _is_narrow(factor, ridge):
+                    narrow.add(layout.names[c])
                 inverse = solve_triangular(factor, np.eye(d), lower=True, check_finite=False).T
                 whiten[:d, c - first], whiten[d, c - first] = inverse, -mean @ inverse
                 log_det[c - first] = 2 * np.log(np.diag(factor)).sum()
@@ -202,6 +206,13 @@ def _cholesky(sigma: np.ndarray, name: object, n: int) -> np.ndarray:
             "dimensions; use a smaller head_dim, a larger ridge, or form='calibrated' / 'oas'"
         )
     return factor
+
+
+def _is_narrow(factor: np.ndarray, ridge: float) -> bool:
+    """Tell whether some direction has little but a small ridge: a copy of another has twice it."""
+    variance = np.sum(factor**2, axis=1)
+    own = 3 * ridge * np.maximum(variance, variance.mean())
+    return ridge <= 0.01 and bool((np.diag(factor) ** 2 <= own).any())
 
 
 def log_posterior(

@@ -81,7 +81,8 @@ def average_log_posterior(
     numbers, whatever d and K are; the calibrated form up to 256 MiB more.
 
     Raises `ValueError` for bad input, and for clusters below `min_cluster_size`, by name. Clusters
-    too small for an invertible covariance raise a `UserWarning`, except in the calibrated form.
+    too small for an invertible covariance, or with a direction in which the ridge outweighs their
+    own variance, raise a `UserWarning`, except in the calibrated form.
 
     Source: arXiv 2401.02987, its definition of ALP. Ridge, clip level and the division into heads
     are not stated in what we could read of it: they are choices. The leave-one-out and calibrated
@@ -101,10 +102,11 @@ def average_log_posterior(
         raise ValueError(f"head_dim is {head_dim} but X has {X.shape[1]} columns; choose fewer")
     blocks = _heads(dims, head_dim, head_kind, n_permutations, seed)
     crossed = form == "calibrated"
+    narrow: set | None = None
     if crossed:
         _check_folds(clusters, n_folds)
-    else:
-        _check_rank(clusters, max(map(_width, blocks)), ridge, form, notes)
+    elif _has_rank(clusters, max(map(_width, blocks)), ridge, form, notes):
+        narrow = set()
 
     folds = _folds(clusters, n_folds, seed) if crossed else np.zeros(len(X), dtype=int)
     order = np.lexsort([clusters.codes, folds])
@@ -124,6 +126,7 @@ def average_log_posterior(
                 overall=overall,
                 chunk_rows=chunk_rows,
                 wanted=wanted,
+                narrow=narrow,
             )
 
     log_prior = np.log(clusters.sizes / len(X))
@@ -148,6 +151,13 @@ def average_log_posterior(
             posterior = np.maximum(posterior, np.log(clip))
         total[order] += posterior
         per_head.append(posterior.mean())
+    if narrow:
+        notes.append(
+            "clusters that hardly vary in some direction of a head, where the ridge alone sets "
+            f"their density, and may decide the score: {name_some(sorted(narrow, key=str))}; drop "
+            "dimensions that are constant in a cluster, or use form='calibrated'"
+        )
+        warnings.warn(notes[-1], UserWarning, stacklevel=2)
     score, chance = float(np.mean(per_head)), float(clusters.sizes @ log_prior) / len(X)
     return AverageLogPosterior(
         score=score,
@@ -401,16 +411,18 @@ def _columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[st
     return dims, centre, spread, notes
 
 
-def _check_rank(clusters: Clusters, d: int, ridge: float, form: str, notes: list[str]) -> None:
+def _has_rank(clusters: Clusters, d: int, ridge: float, form: str, notes: list[str]) -> bool:
+    """Tell whether every cluster has enough entities for its covariance; warn if not."""
     small = [n for n, size in zip(clusters.names, clusters.sizes, strict=True) if size <= d + 1]
     if not small:
-        return
+        return True
     text = f"clusters with at most {d + 1} entities in heads of {d} dimensions: {name_some(small)}"
     cure = "use a smaller head_dim or form='calibrated'"
     if ridge == 0 and clusters.sizes.min() <= d + (form == "leave_one_out"):
         raise ValueError(f"{text}; their covariance is singular: {cure}, or ridge > 0")
     notes.append(f"{text}; the score says nothing about the embedding: {cure}")
     warnings.warn(notes[-1], UserWarning, stacklevel=3)
+    return False
 
 
 def _check_folds(clusters: Clusters, n_folds: int) -> None:

@@ -458,3 +458,20 @@ def test_unknown_kinds_of_heads_are_refused_by_name():
         heads(4, 2, kind="rotations")
     with pytest.raises(ValueError, match="n_shuffles is 0"):
         permutation_null(X, labels, n_shuffles=0)
+
+
+@pytest.mark.parametrize("form", ["published", "leave_one_out"])
+@pytest.mark.parametrize("fault", ["constant", "copied", "none"])
+def test_a_cluster_flat_in_some_direction_is_named(form, fault):
+    X, labels = np.random.default_rng(0).standard_normal((300, 4)), np.repeat(["a", "b", "c"], 100)
+    if fault == "constant":
+        X[labels == "b", 2] = 0.3
+    if fault == "copied":
+        X[labels == "b", 2] = -2 * X[labels == "b", 0]
+    if fault == "none":
+        assert average_log_posterior(X, labels, form=form).warnings == ()
+        return
+    with pytest.warns(UserWarning, match="the ridge alone .* 'b'; drop"):
+        result = average_log_posterior(X, labels, form=form)
+    assert len(result.warnings) == 1
+    assert average_log_posterior(X, labels).warnings == ()
