@@ -15,8 +15,8 @@ from helpers.checks import name_some
 
 # Most entries of the matrices that are stacked for one product: bounds the memory.
 STACKED = 2**22
-# Most numbers of one head that are kept as float64 instead of being read again: 128 MiB.
-KEPT = 2**24
+# Most numbers of one head that are kept as float64 instead of being read again: 32 MiB.
+KEPT = 2**22
 # A pivot, and a cluster's variance against the overall one, below which only rounding is left.
 SINGULAR, ROUNDING = 1e-12, 1e-20
 

@@ -77,8 +77,9 @@ def average_log_posterior(
     `head_dim` splits the dimensions as `heads` does, by `head_kind`; "rotations" turns all of them
     at random first, once a permutation. None keeps them as one head. `clip` is a floor for the
     posterior, a probability. `X` may be a memory map: its rows are read `chunk_rows` at a time
-    where a head has more than 16 million numbers, and beside it memory holds a few arrays of N
-    numbers, whatever d and K are; the calibrated form up to 256 MiB more.
+    where a head has more than 4 million numbers, and held whole in some 100 MiB below. Beside it
+    memory has a few arrays of N numbers, whatever d and K are; the calibrated form up to 256 MiB
+    more.
 
     Raises `ValueError` for bad input, and for clusters below `min_cluster_size`, by name. Clusters
     too small for an invertible covariance, or with a direction in which the ridge outweighs their
