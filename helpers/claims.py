@@ -24,6 +24,8 @@ AS_RELEASED = "reproduced with the released code, not as described"
 NOT_REPRODUCED = "not reproduced"
 NOT_TESTED = "not tested here"
 MARKS = {REPRODUCED: "✓", AS_RELEASED: "≈", NOT_REPRODUCED: "✗", NOT_TESTED: "–"}
+# A check is a statement of this book, not of a paper: it holds or not, and reproduces nothing.
+CHECK, WORDS = "check of this book", {REPRODUCED: "holds", NOT_REPRODUCED: "does not hold"}
 
 FIELDS = {"id", "paper", "where", "statement", "published", "source", "notebook", "needs"}
 OPTIONAL = {"tolerance", "unit"}
@@ -108,6 +110,16 @@ def status(claim: Mapping[str, Any], ours: Any, released: Any = None) -> str:
     return NOT_REPRODUCED
 
 
+def is_check(claim: Mapping[str, Any]) -> bool:
+    """Tell whether a claim is a check of this book, rather than a statement of its paper."""
+    return str(claim["source"]).startswith(CHECK)
+
+
+def word(claim: Mapping[str, Any], status: str) -> str:
+    """Return a status in words: a check holds or does not hold, the rest as computed."""
+    return WORDS.get(status, status) if is_check(claim) else status
+
+
 def _claim(name: str) -> dict[str, Any]:
     if name not in load():
         raise ValueError(f"{name!r} is no claim of data/claims.yml; add it there first")
@@ -133,7 +145,7 @@ def _keep(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def record(id: str, ours: Any, *, released: Any = None, note: str = "") -> str:
-    """Enter what was measured for a claim and return its status, computed from the claim.
+    """Enter what was measured for a claim and return its status in words, computed from the claim.
 
     `ours` is what the paper's description gives, a number or, for an order, a list of names from
     best to worst; `released` what the authors' released procedure gives, where it differs.
@@ -150,7 +162,7 @@ def record(id: str, ours: Any, *, released: Any = None, note: str = "") -> str:
             "note": note,
         }
     )
-    return result
+    return word(claim, result)
 
 
 def not_tested(id: str, why: str) -> str:
@@ -230,12 +242,12 @@ def verdict(notebook: str) -> Styler:
         ours = number(row["ours"])
         if row["released"] is not None:
             ours += f" (released code: {number(row['released'])})"
-        text = f"{MARKS[row['status']]} {row['status']}"
+        text = f"{MARKS[row['status']]} {word(claim, row['status'])}"
         if row["status"] == NOT_TESTED:
             text += f" ({row['note']})"
             if (old := kept.get(claim["id"])) and old["ours"] is not None:
                 ours = f"{number(old['ours'])} in the last full run"
-                text += f"; last full run: {old['status']}"
+                text += f"; last full run: {word(claim, old['status'])}"
         rows.append(
             {
                 "claim": claim["statement"],

@@ -63,33 +63,18 @@ def _cell(text: str) -> str:
 
 
 def scoreboard(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the scoreboard in MyST: a table a paper, and the runs behind the rows."""
+    """Return the scoreboard in MyST: a paper's statements, our checks, and the runs behind them."""
     runs: dict[tuple[str, ...], str] = {}
     out = []
     for paper, title in claims.PAPERS.items():
         chosen = [row for row in rows if row["paper"] == paper]
-        out += [f"## {title}", "", f"{{ref}}`part-{paper}`: {_tally(chosen)}.", ""]
-        out += ["| status | claim | published | ours | tested on |", "|---|---|---|---|---|"]
-        for row in sorted(chosen, key=lambda r: r["status"] == claims.NOT_TESTED):
-            status = f"{claims.MARKS[row['status']]} {row['status']}"
-            page = f"`{row['notebook']}`"
-            if (ROOT / "notebooks" / f"{row['notebook']}.ipynb").is_file():
-                page = f"{{ref}}`{label(row['notebook'])}`"
-            if row["status"] == claims.NOT_TESTED:
-                status += f" ({row['note']})"
-            else:
-                key = tuple(
-                    str(row[k]) for k in ("profile", "commit", "seed", "hardware", "versions")
-                )
-                mark = runs.setdefault(key, f"R{len(runs) + 1}")
-                page += f", run {mark}" + (" (stored)" if row.get("stored") else "")
-            ours = claims.number(row["ours"])
-            if row.get("released") is not None:
-                ours += f"; released code {claims.number(row['released'])}"
-            where = f"{row['statement']} *({row['where']}; {row['source']})*"
-            cells = [status, where, claims.published_text(row), ours, page]
-            out.append("| " + " | ".join(_cell(c) for c in cells) + " |")
-        out.append("")
+        checks = [row for row in chosen if claims.is_check(row)]
+        said = [row for row in chosen if not claims.is_check(row)]
+        out += [f"## {title}", "", f"{{ref}}`part-{paper}`: {_tally(said, 'claims')}.", ""]
+        out += _table(said, "published", runs)
+        if checks:
+            out += [f"### Checks of this book: {title[0].lower()}{title[1:]}", ""]
+            out += [f"{_tally(checks, 'checks')}.", "", *_table(checks, "expected", runs)]
     out += ["## The runs behind the rows", ""]
     out += ["| run | profile | commit | seed | hardware | versions |", "|---|---|---|---|---|---|"]
     out += [
@@ -99,23 +84,50 @@ def scoreboard(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(out) + "\n"
 
 
-def _tally(rows: Sequence[Mapping[str, Any]]) -> str:
-    count = Counter(row["status"] for row in rows)
-    parts = [f"{count[status]} {status}" for status in claims.MARKS if count[status]]
-    return f"{len(rows)} claims, " + ", ".join(parts)
+def _table(
+    rows: Sequence[Mapping[str, Any]], value: str, runs: dict[tuple[str, ...], str]
+) -> list[str]:
+    """Return the lines of one table, untested rows last; `runs` gathers the runs it names."""
+    out = [f"| status | claim | {value} | ours | tested on |", "|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda r: r["status"] == claims.NOT_TESTED):
+        status = f"{claims.MARKS[row['status']]} {claims.word(row, row['status'])}"
+        page = f"`{row['notebook']}`"
+        if (ROOT / "notebooks" / f"{row['notebook']}.ipynb").is_file():
+            page = f"{{ref}}`{label(row['notebook'])}`"
+        if row["status"] == claims.NOT_TESTED:
+            status += f" ({row['note']})"
+        else:
+            key = tuple(str(row[k]) for k in ("profile", "commit", "seed", "hardware", "versions"))
+            mark = runs.setdefault(key, f"R{len(runs) + 1}")
+            page += f", run {mark}" + (" (stored)" if row.get("stored") else "")
+        ours = claims.number(row["ours"])
+        if row.get("released") is not None:
+            ours += f"; released code {claims.number(row['released'])}"
+        source = row["where"] if claims.is_check(row) else f"{row['where']}; {row['source']}"
+        cells = [status, f"{row['statement']} *({source})*", claims.published_text(row)]
+        out.append("| " + " | ".join(_cell(c) for c in [*cells, ours, page]) + " |")
+    return [*out, ""]
+
+
+def _tally(rows: Sequence[Mapping[str, Any]], noun: str) -> str:
+    count = Counter(claims.word(row, row["status"]) for row in rows)
+    return f"{len(rows)} {noun}, " + ", ".join(f"{n} {word}" for word, n in count.most_common())
 
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the scoreboard's totals as a small MyST table, one line a paper."""
-    heads = list(claims.MARKS)
+    """Return the scoreboard's totals as a small MyST table, one line a paper, checks apart."""
+    heads, checked = list(claims.MARKS), [s for s in claims.MARKS if s != claims.AS_RELEASED]
     short = {claims.AS_RELEASED: "released code only", claims.NOT_TESTED: "not tested"}
-    names = [f"{claims.MARKS[h]} {short.get(h, h)}" for h in heads]
-    out = ["| part | claims | " + " | ".join(names) + " |"]
-    out.append("|---|" + "---:|" * (len(heads) + 1))
+    names = ["claims of the paper", *(f"{claims.MARKS[h]} {short.get(h, h)}" for h in heads)]
+    names += ["checks of this book"]
+    names += [f"{claims.MARKS[h]} {claims.WORDS.get(h, short.get(h, h))}" for h in checked]
+    out = ["| part | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for paper in claims.PAPERS:
-        chosen = [row for row in rows if row["paper"] == paper]
-        count = Counter(row["status"] for row in chosen)
-        cells = [f"{{ref}}`part-{paper}`", len(chosen), *(count[h] for h in heads)]
+        cells: list[object] = [f"{{ref}}`part-{paper}`"]
+        for is_check, statuses in ((False, heads), (True, checked)):
+            chosen = [r for r in rows if r["paper"] == paper and claims.is_check(r) is is_check]
+            count = Counter(row["status"] for row in chosen)
+            cells += [len(chosen), *(count[h] for h in statuses)]
         out.append("| " + " | ".join(str(c) for c in cells) + " |")
     return "\n".join(out) + "\n"
 

@@ -158,3 +158,13 @@ def test_the_stored_ledger_is_that_of_a_full_run_and_agrees_with_the_claims():
 )
 def test_numbers_are_readable(value, text):
     assert claims.number(value) == text
+
+
+def test_a_check_holds_or_does_not_and_reproduces_nothing(monkeypatch):
+    monkeypatch.setattr(claims, "_rows", {})
+    check, said = "alp-movielens-noise-last", "alp-tracks-downstream"
+    assert claims.record(check, 0.0) == "holds"
+    assert claims.record(check, 0.5) == "does not hold"
+    assert claims._rows[check]["status"] == claims.NOT_REPRODUCED
+    assert claims.record(said, 0.9) == "reproduced"
+    assert claims.is_check(claims.load()[check]) and not claims.is_check(claims.load()[said])
