@@ -106,11 +106,12 @@ def gbc(X: ArrayLike, labels: ArrayLike, *, covariance: str = "spherical") -> fl
         variances[:], overall[:] = variances.mean(axis=1, keepdims=True), overall.mean()
     variances = np.maximum(variances, FLOOR * np.where(overall > 0, overall, 1))
     overlap, logs = 0.0, np.log(variances)
-    for mean, variance, log in zip(means, variances, logs, strict=True):
+    for k, (mean, variance, log) in enumerate(zip(means, variances, logs, strict=True)):
         both = (variances + variance) / 2
         distance = ((means - mean) ** 2 / both).sum(axis=1) / 8
         distance += (np.log(both) - (logs + log) / 2).sum(axis=1) / 2
-        overlap += np.exp(-distance).sum() - 1  # the distance to itself is 0
+        distance[k] = np.inf
+        overlap += np.exp(-distance).sum()
     return -float(overlap)
 
 
@@ -248,10 +249,8 @@ def linear_probe(
 def _checked(X: ArrayLike, labels: ArrayLike, n_folds: int = 2) -> tuple[np.ndarray, Clusters]:
     """Return a float64 copy of X and the clusters, none of which is below `n_folds` entities."""
     checks.counts(n_folds=(n_folds, 2))
-    X = np.array(checks.matrix(X), dtype=np.float64, order="C")
+    X = checks.varying(np.array(checks.matrix(X), dtype=np.float64, order="C"))
     clusters = checks.clusters(labels, len(X), n_folds)
-    if (X == X[0]).all():
-        raise ValueError("every dimension of X is constant; there is nothing to score")
     return X, clusters
 
 

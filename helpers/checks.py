@@ -38,6 +38,13 @@ def matrix(X: ArrayLike, argument: str = "X") -> np.ndarray:
     return X
 
 
+def varying(X: np.ndarray, argument: str = "X") -> np.ndarray:
+    """Return `X` (N, d), or raise `ValueError` if all its rows are equal."""
+    if (X == X[0]).all():
+        raise ValueError(f"every dimension of {argument} is constant; nothing can be told from it")
+    return X
+
+
 def labels(labels: ArrayLike, n_rows: int, argument: str = "labels") -> pd.Series:
     """Return `labels` as a series of `n_rows` present values, or raise `ValueError`."""
     if np.ndim(labels) != 1:

@@ -236,11 +236,17 @@ def noise_control(n: int, dim: int, seed: int = 0) -> np.ndarray:
 def _csv(path: str | Path, argument: str, **options: Any) -> pd.DataFrame:
     """Read a CSV in which only an empty cell is a gap, for NA and None may be names."""
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""], **options)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], **options)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
             f"{argument} {str(path)!r} could not be read ({error}); pass a CSV with a header"
         ) from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError(
+            f"{argument} {str(path)!r} has rows with more fields than its header; name every "
+            "column, or put quotes around fields with commas"
+        )
+    return table
 
 
 def _table(path: str | Path, columns: list[str]) -> pd.DataFrame:

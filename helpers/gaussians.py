@@ -57,6 +57,7 @@ class Reader(NamedTuple):
 
     read: Callable[[np.ndarray | slice], np.ndarray]
     n_dims: int
+    n_columns: int
 
 
 def reader(
@@ -88,9 +89,9 @@ def reader(
         return finish(X[rows] if whole else X[rows[:, None], columns])
 
     if len(order) * (max(len(columns), d) + 1) > KEPT:
-        return Reader(read, d)
+        return Reader(read, d, len(columns))
     kept = X if whole else np.take(X, columns, axis=1)
-    return Reader(finish(np.take(kept, order, axis=0)).__getitem__, d)
+    return Reader(finish(np.take(kept, order, axis=0)).__getitem__, d, len(columns))
 
 
 def squared_distances(
@@ -109,7 +110,8 @@ def squared_distances(
 
     `plan` lists pairs (folds to fit, fold to measure); `wanted` (N,) bool picks the rows to
     measure. Covariance "empirical" has divisor n_k and `ridge` times the mean variance on the
-    diagonal, "oas" is shrunk (Chen et al., 2010, eq. 23). `narrow` gathers the names of clusters
+    diagonal, "oas" is shrunk (Chen et al., 2010, eq. 23
+    without its terms in 2/d, as in scikit-learn). `narrow` gathers the names of clusters
     with a direction in which the ridge outweighs their own variance. Raises `ValueError` that names
     a cluster with a singular covariance. Many clusters share one product a chunk of rows.
     """
@@ -153,7 +155,7 @@ def _moments(
     The reference is the cluster's mean in its first fold: near enough to every fold's mean that no
     digits are lost however far the cluster lies from the others.
     """
-    step = max(chunk_rows, 2**20 // head.n_dims)
+    step = max(chunk_rows, 2**20 // head.n_columns)
     reference, found = None, {}
     for fold in folds:
         rows, d = layout.rows(fold, cluster), head.n_dims

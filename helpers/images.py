@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from helpers import checks
+from helpers import checks, models
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, CLIPModel
@@ -182,7 +182,7 @@ def _hierarchy(path: Path) -> dict[str, str]:
         pairs = _pairs(path)
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"hierarchy {path.name!r} cannot be read ({str(error).splitlines()[0]}); repair it"
+            f"hierarchy {path.name!r} cannot be read ({models.first_line(error)}); repair it"
         ) from error
     wrong = not pairs or not all(isinstance(v, str) and v.strip() for pair in pairs for v in pair)
     if wrong:
@@ -203,7 +203,7 @@ def _hierarchy(path: Path) -> dict[str, str]:
 
 def _pairs(path: Path) -> list[tuple[Any, Any]]:
     if path.suffix.lower() == ".csv":
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
         if not {"subclass", "superclass"} <= set(table):
             return []
         return list(zip(table["subclass"], table["superclass"], strict=True))
@@ -255,10 +255,10 @@ def _load_clip(name_or_path: str | Path) -> tuple[CLIPModel, BaseImageProcessor]
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    local = Path(name_or_path).expanduser()
-    source = str(local) if local.is_dir() else str(name_or_path)
-    only_local = local.is_dir() or bool(os.environ.get("BOOK_OFFLINE"))
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": only_local}
+    path = Path(name_or_path).expanduser()
+    local = path if path.is_dir() else None
+    source, closed = str(local or name_or_path), models.hub_is_closed(local)
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": closed}
     try:
         kind = AutoConfig.from_pretrained(source, **options).model_type
         if kind != "clip":
@@ -267,12 +267,11 @@ def _load_clip(name_or_path: str | Path) -> tuple[CLIPModel, BaseImageProcessor]
         model, report = CLIPModel.from_pretrained(
             source, use_safetensors=True, output_loading_info=True, **options
         )
-        if report["missing_keys"]:
-            raise ValueError(f"{len(report['missing_keys'])} weights are missing from its file")
-    except (OSError, ValueError, KeyError) as error:
+        models.check_weights(report)
+    except Exception as error:  # damaged files raise what they like
         raise ValueError(
             f"name_or_path {str(name_or_path)!r} could not be loaded "
-            f"({str(error).strip().splitlines()[0]}); pass a folder with a CLIP model's "
+            f"({models.first_line(error)}); pass a folder with a CLIP model's "
             "config.json, preprocessor_config.json and model.safetensors, or the name of one on "
             "the hub that can be reached"
         ) from error

@@ -35,35 +35,52 @@ def load_encoder(
     the cure in its message.
     """
     source = _minilm_folder() if str(name_or_path) == MINILM else Path(name_or_path).expanduser()
-    local = source.is_dir()
-    return _read(str(source) if local else str(name_or_path), name_or_path, local_files_only=local)
+    return _read(source if source.is_dir() else None, name_or_path)
 
 
-def _read(
-    source: str, name: str | Path, **options: Any
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def _read(local: Path | None, name: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Read a folder, or by name from the hub unless `BOOK_OFFLINE` forbids it."""
     import transformers
     from transformers import AutoModel, AutoTokenizer
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    options["trust_remote_code"] = False
+    source = str(name if local is None else local)
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub_is_closed(local)}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         _check_vocabulary(tokenizer)
-        model = AutoModel.from_pretrained(source, use_safetensors=True, **options)
+        model, report = AutoModel.from_pretrained(
+            source, use_safetensors=True, output_loading_info=True, **options
+        )
+        check_weights(report)
     except Exception as error:  # damaged files raise what they like
         raise ValueError(
             f"name_or_path {str(name)!r} could not be loaded "
-            f"({_first_line(error)}); pass a folder with config.json, a tokenizer and "
+            f"({first_line(error)}); pass a folder with config.json, a tokenizer and "
             f"model.safetensors, a name on the hub that can be reached, or nothing, after "
             f"`{_CURE}`"
         ) from error
     return tokenizer, model.float().eval()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def hub_is_closed(local: Path | None) -> bool:
+    """Tell whether only files at hand may be read: those of a folder, or any under BOOK_OFFLINE."""
+    return local is not None or bool(os.environ.get("BOOK_OFFLINE"))
+
+
+def check_weights(report: Mapping[str, Any]) -> None:
+    """Refuse a loading report with absent weights, which transformers would draw at random.
+
+    A pooler is not counted: many encoders are saved without it, and nothing here uses it.
+    """
+    if absent := sorted(k for k in report["missing_keys"] if not k.startswith("pooler.")):
+        raise ValueError(f"{len(absent)} weights are missing from its file, such as {absent[0]}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -107,12 +124,30 @@ def load_model(
     when nothing can be loaded, with the cure in its message.
     """
     source = local_source(name_or_path)
-    if source is None:
-        offline = bool(os.environ.get("BOOK_OFFLINE"))
-        return _read(str(name_or_path), name_or_path, local_files_only=offline)
-    if source.suffix != ".gguf":
-        return _read(str(source), name_or_path, local_files_only=True)
-    return _load_gguf(source)
+    if source and source.suffix == ".gguf":
+        return _load_gguf(source)
+    return _read(source, name_or_path)
+
+
+def hub_commit(name: str) -> str:
+    """Return the commit of a model on the hub, from its configuration alone.
+
+    Raises `ValueError` when it cannot be told, for then its embeddings could not be kept apart
+    from those of another version.
+    """
+    from transformers import AutoConfig
+
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub_is_closed(None)}
+    try:
+        commit = getattr(AutoConfig.from_pretrained(name, **options), "_commit_hash", None)
+    except Exception as error:  # the hub's client raises what it likes
+        raise ValueError(
+            f"name_or_path {name!r} could not be loaded ({first_line(error)}); pass a folder, a "
+            "GGUF file, or a name on the hub that can be reached"
+        ) from error
+    if not commit:
+        raise ValueError(f"name_or_path {name!r} tells no commit; download it and pass its folder")
+    return commit
 
 
 def _load_gguf(file: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
@@ -132,10 +167,13 @@ def _load_gguf(file: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
         with patch.object(reader, "tqdm", lambda items, **_: items):
             tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
             _check_vocabulary(tokenizer)
-            model = AutoModel.from_pretrained(str(file.parent), dtype=torch.float32, **options)
+            model, report = AutoModel.from_pretrained(
+                str(file.parent), dtype=torch.float32, output_loading_info=True, **options
+            )
+            check_weights(report)
     except Exception as error:  # damaged files raise what they like
         raise ValueError(
-            f"name_or_path {str(file)!r} could not be loaded ({_first_line(error)}); "
+            f"name_or_path {str(file)!r} could not be loaded ({first_line(error)}); "
             "pass a GGUF file of an architecture that transformers reads"
         ) from error
     # The weights are multiplied out, so the marks that forbid moving and saving them can go.

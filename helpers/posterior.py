@@ -78,7 +78,7 @@ def average_log_posterior(
     at random first, once a permutation. None keeps them as one head. `clip` is a floor for the
     posterior, a probability. `X` may be a memory map: its rows are read `chunk_rows` at a time
     where a head has more than 4 million numbers, and held whole in some 100 MiB below. Beside it
-    memory has a few arrays of N numbers, whatever d and K are; the calibrated form up to 256 MiB
+    memory has a few arrays of N numbers, whatever d and K are; the calibrated form up to 1 GiB
     more.
 
     Raises `ValueError` for bad input, and for clusters below `min_cluster_size`, by name. Clusters
@@ -87,7 +87,7 @@ def average_log_posterior(
 
     Source: arXiv 2401.02987, its definition of ALP. Ridge, clip level and the division into heads
     are not stated in what we could read of it: they are choices. The leave-one-out and calibrated
-    forms are this book's. OAS: Chen et al., 2010, eq. 23.
+    forms are this book's. OAS: Chen et al., 2010, eq. 23 without its terms in 2/d, as scikit-learn.
     """
     checks.choice(form, FORMS, "form")
     checks.choice(head_kind, HEAD_KINDS, "head_kind")
@@ -152,13 +152,7 @@ def average_log_posterior(
             posterior = np.maximum(posterior, np.log(clip))
         total[order] += posterior
         per_head.append(posterior.mean())
-    if narrow:
-        notes.append(
-            "clusters that hardly vary in some direction of a head, where the ridge alone sets "
-            f"their density, and may decide the score: {name_some(sorted(narrow, key=str))}; drop "
-            "dimensions that are constant in a cluster, or use form='calibrated'"
-        )
-        warnings.warn(notes[-1], UserWarning, stacklevel=2)
+    _warn_of_narrow(narrow, notes)
     score, chance = float(np.mean(per_head)), float(clusters.sizes @ log_prior) / len(X)
     return AverageLogPosterior(
         score=score,
@@ -186,8 +180,9 @@ def held_out_log_posterior(
 
     `X_train` (N, d) and `X_test` (M, d) hold one embedding a row, in one head; the result is (M,)
     float64, in nats. Covariance "empirical" has divisor n_k and the relative `ridge`; "oas"
-    shrinks each cluster's covariance instead (Chen et al., 2010, eq. 23) and takes no ridge.
-    Raises `ValueError` for bad input, a test label that training lacks, or a singular covariance.
+    shrinks each cluster's covariance instead, as `average_log_posterior` does, and takes no
+    ridge. Raises `ValueError` for bad input, a test label that training lacks, or a singular
+    covariance, and a `UserWarning` where the ridge alone makes one invertible.
     """
     checks.choice(covariance, COVARIANCES, "covariance")
     checks.counts(chunk_rows=(chunk_rows, 1))
@@ -206,6 +201,10 @@ def held_out_log_posterior(
         raise ValueError(
             f"labels_test has {name_some(unknown)}, absent from labels_train; drop them"
         )
+    notes: list[str] = []
+    narrow: set | None = None
+    if covariance == "empirical" and _has_rank(clusters, train.shape[1], ridge, "published", notes):
+        narrow = set()
     both = clusters._replace(codes=np.append(clusters.codes, codes))
     folds = np.repeat([0, 1], [len(train), len(test)])
     order = np.lexsort([both.codes, folds])
@@ -224,8 +223,10 @@ def held_out_log_posterior(
         ridge=ridge,
         overall=float(np.mean(train.var(axis=0, dtype=np.float64))),
         chunk_rows=chunk_rows,
+        narrow=narrow,
     )
     found = gaussians.log_posterior(blocks, layout, np.log(clusters.sizes / len(train)))
+    _warn_of_narrow(narrow, notes)
     out = np.empty(len(order))
     out[order] = found
     return out[len(train) :]
@@ -258,7 +259,8 @@ def permutation_null(
             for _ in range(n_shuffles)
         ]
     )
-    return PermutationNull(observed, scores, (1 + np.sum(scores >= observed)) / (1 + n_shuffles))
+    at_least = int(np.sum(scores >= observed - 1e-12))  # equal but for rounding, as at chance
+    return PermutationNull(observed, scores, (1 + at_least) / (1 + n_shuffles))
 
 
 def heads(
@@ -401,7 +403,7 @@ def _columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[st
     spread = np.sqrt(square / n)
     dims, notes = np.flatnonzero(X.max(axis=0) > X.min(axis=0)), []
     if not len(dims):
-        raise ValueError("every dimension of X is constant; there is nothing to score")
+        checks.varying(X)
     if len(dims) < d:
         notes.append(f"{d - len(dims)} of {d} dimensions are constant and were left out")
     # Multiples of one dimension, once scaled, are equally long along any vector; two unequal ones
@@ -424,6 +426,16 @@ def _has_rank(clusters: Clusters, d: int, ridge: float, form: str, notes: list[s
     notes.append(f"{text}; the score says nothing about the embedding: {cure}")
     warnings.warn(notes[-1], UserWarning, stacklevel=3)
     return False
+
+
+def _warn_of_narrow(narrow: set | None, notes: list[str]) -> None:
+    if narrow:
+        notes.append(
+            "clusters that hardly vary in some direction of a head, where the ridge alone sets "
+            f"their density, and may decide the score: {name_some(sorted(narrow, key=str))}; drop "
+            "dimensions that are constant in a cluster, or use form='calibrated'"
+        )
+        warnings.warn(notes[-1], UserWarning, stacklevel=3)
 
 
 def _check_folds(clusters: Clusters, n_folds: int) -> None:

@@ -332,6 +332,8 @@ def sasrec_checkpoints(
                     queries = [states(torch.from_numpy(s[None, -length:]))[0, -1] for s in training]
                     vectors = item.weight.detach()[:n_items]
                     scores = (torch.stack(queries) @ vectors.T).numpy()
+                if not np.isfinite(scores).all():
+                    raise ValueError(f"learning_rate is {learning_rate}; it diverges: lower it")
                 hits = _hits(scores, training, held_out, k)
                 found[epoch] = Checkpoint(vectors.numpy().astype(float), hits)
     return found

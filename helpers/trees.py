@@ -40,10 +40,10 @@ def embedding_tree(
     `X` (N, d) holds one embedding a row, best reduced to some 16 dimensions; `features` (N, F) is a
     frame of booleans. The gain of a split is that of two Gaussians over one, in closed form, given
     who is on which side: N/2 log|S| - sum n_k/2 log|S_k|, with each covariance (scatter +
-    prior_rows * v I) / n_k and v the mean variance of all entities. stop="bic" splits while the
-    gain exceeds d (d + 3) / 4 log N, half the new parameters times log N; stop="none" splits until
-    `max_leaves` or `min_cluster_size` ends it, on noise as well. The best split of any leaf comes
-    first. Scale and rotation of `X` do not matter.
+    prior_rows * v I) / n_k and v the mean variance of all entities. stop="bic" splits a leaf of n
+    entities while the gain exceeds d (d + 3) / 4 log n, half the new parameters times log n;
+    stop="none" splits until `max_leaves` or `min_cluster_size` ends it, on noise as well. The best
+    split of any leaf comes first. Scale and rotation of `X` do not matter.
 
     Raises `ValueError` for bad input. Source: Zheng et al. (2023) for the tree; the closed form
     and the stop are this book's.
@@ -52,12 +52,10 @@ def embedding_tree(
     checks.counts(min_cluster_size=(min_cluster_size, 2), max_leaves=(max_leaves, 1))
     if not (np.isfinite(prior_rows) and prior_rows > 0):
         raise ValueError(f"prior_rows is {prior_rows}; give a finite number above 0")
-    X = checks.matrix(X).astype(np.float64)
+    X = checks.varying(checks.matrix(X).astype(np.float64))
     values = _booleans(features, len(X))
     X -= X.mean(axis=0)
     spread = float(np.square(X).mean())
-    if spread == 0:
-        raise ValueError("every dimension of X is constant; there is nothing to split")
     prior = prior_rows * spread * np.eye(X.shape[1])
 
     leaves = [np.arange(len(X))]

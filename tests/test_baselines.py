@@ -475,3 +475,13 @@ def test_a_probe_that_does_not_converge_says_so(monkeypatch):
     monkeypatch.setattr(LogisticRegression, "__init__", short)
     with pytest.raises(ValueError, match="C is 10.0; the probe does not converge: choose less"):
         linear_probe(X, LABELS, C=10.0)
+
+
+def test_gbc_keeps_overlaps_far_below_one():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 200)
+    scores = [
+        baselines.gbc(rng.standard_normal((600, 1)) + gap * labels[:, None], labels)
+        for gap in (20, 22)
+    ]
+    assert scores[0] < scores[1] < 0 and scores[0] > -1e-16

@@ -530,7 +530,7 @@ def test_the_identity_covers_the_tokenizer_and_the_configuration(tmp_path):
 def test_a_hub_model_is_known_by_its_commit(monkeypatch):
     tokenizer, model = built("decoder")
     monkeypatch.setattr(loader, "load_model", lambda name: (tokenizer, model))
-    model.config._commit_hash = "abc"
+    monkeypatch.setattr(loader, "hub_commit", lambda name: "abc")
     assert embeddings.identity("someone/model") == "someone/model@abc"
     ours = embeddings.cached_layer_embeddings("someone/model", TEXTS)
     wanted = embeddings.layer_embeddings(model, tokenizer, TEXTS)

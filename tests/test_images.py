@@ -372,6 +372,13 @@ def test_pickled_weights_are_refused(clip, pictures, tmp_path):
         clip_embeddings(folder, pictures)
 
 
+def test_cut_weights_are_told(clip, pictures, tmp_path):
+    folder = copied(clip, tmp_path / "cut", without=["model.safetensors"])
+    (folder / "model.safetensors").write_bytes((clip / "model.safetensors").read_bytes()[:500])
+    with pytest.raises(ValueError, match="name_or_path .* could not be loaded .*; pass a folder"):
+        clip_embeddings(folder, pictures)
+
+
 @pytest.mark.parametrize("fault", ["missing", "infinite"])
 def test_incomplete_or_broken_weights_are_told(clip, pictures, tmp_path, fault):
     from safetensors.torch import load_file, save_file

@@ -4,6 +4,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaModel
 
@@ -286,10 +287,20 @@ def test_the_hub_is_asked_unless_offline(monkeypatch, offline):
         "BOOK_OFFLINE", raising=False
     )
     asked = []
-    monkeypatch.setattr(models, "_read", lambda *names, **options: asked.append((names, options)))
-    models.load_model("someone/no-such-model")
+    monkeypatch.setattr(models, "_read", lambda *names: asked.append(names))
     name = "someone/no-such-model"
-    assert asked == [((name, name), {"local_files_only": offline})]
+    for load in (models.load_model, models.load_encoder):
+        load(name)
+    assert asked == [(None, name), (None, name)] and models.hub_is_closed(None) is offline
+    assert models.hub_is_closed(models.Path("a-folder"))
+
+
+def test_a_hub_model_is_told_by_its_commit(monkeypatch, folder):
+    monkeypatch.setenv("BOOK_OFFLINE", "1")
+    with pytest.raises(ValueError, match="name_or_path 'someone/none' could not be loaded"):
+        models.hub_commit("someone/none")
+    with pytest.raises(ValueError, match="tells no commit"):
+        models.hub_commit(str(folder))
 
 
 def test_an_absent_hub_model_names_the_argument(monkeypatch):
@@ -300,7 +311,9 @@ def test_an_absent_hub_model_names_the_argument(monkeypatch):
         models.load_model("someone/no-such-model")
 
 
-@pytest.mark.parametrize("damage", ["pickled", "cut", "no weights", "no tokenizer", "no folder"])
+@pytest.mark.parametrize(
+    "damage", ["pickled", "cut", "no weights", "a layer missing", "no tokenizer", "no folder"]
+)
 def test_damaged_folders_are_refused(folder, tmp_path, damage):
     import shutil
 
@@ -315,6 +328,9 @@ def test_damaged_folders_are_refused(folder, tmp_path, damage):
         weights.write_bytes(weights.read_bytes()[:1000])
     elif damage == "no weights":
         weights.unlink()
+    elif damage == "a layer missing":
+        kept = {k: v for k, v in load_file(weights).items() if "layer.0.output" not in k}
+        save_file(kept, weights, metadata={"format": "pt"})
     elif damage == "no tokenizer":
         for file in [*path.glob("token*"), *path.glob("vocab*"), *path.glob("special*")]:
             file.unlink()

@@ -460,6 +460,30 @@ def test_unknown_kinds_of_heads_are_refused_by_name():
         permutation_null(X, labels, n_shuffles=0)
 
 
+def test_ties_at_chance_count_in_the_permutation_null():
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 2], [150, 40, 20])
+    for _ in range(20):
+        noise = rng.standard_normal((len(labels), 6))
+        if average_log_posterior(noise, labels).temperature == 0:
+            break
+    null = permutation_null(noise, labels, n_shuffles=19)
+    at_chance = np.abs(null.scores - null.observed) < 1e-12
+    assert at_chance.any() and null.p_value == (1 + 19) / 20
+
+
+def test_held_out_fits_that_mean_nothing_are_warned_about():
+    rng = np.random.default_rng(0)
+    X, labels = rng.standard_normal((30, 30)), np.arange(30) % 2
+    with pytest.warns(UserWarning, match="at most 31 entities"):
+        held_out_log_posterior(X, labels, X, labels)
+    X = rng.standard_normal((300, 4))
+    X[::2, 1] = 0.5
+    labels = np.arange(300) % 2
+    with pytest.warns(UserWarning, match="the ridge alone"):
+        held_out_log_posterior(X, labels, X, labels)
+
+
 @pytest.mark.parametrize("form", ["published", "leave_one_out"])
 @pytest.mark.parametrize("fault", ["constant", "copied", "none"])
 def test_a_cluster_flat_in_some_direction_is_named(form, fault):

@@ -517,7 +517,7 @@ def test_equal_cosines_count_against_the_held_out_item():
     found = [bool(recommender.hits(X, training, held_out, k=k)[0]) for k in (1, 2, 3)]
     assert found == [False, False, True]
     # Zero vectors are as far from everything as a right angle.
-    assert recommender.hits(np.zeros((3, 2)), training, held_out, k=2).all()
+    assert not recommender.hits(np.zeros((3, 2)), training, held_out, k=1).any()
 
 
 def test_a_held_out_item_seen_before_is_still_ranked():
@@ -581,3 +581,9 @@ def test_sizes_are_checked():
         recommender.ppmi([np.array([1])], 12)
     with pytest.raises(ValueError, match="n_steps is 0; give a whole number"):
         recommender.item2vec_embedding(training, 12, n_steps=0)
+
+
+def test_training_that_diverges_is_refused():
+    cycle = [np.arange(12) % 4 for _ in range(8)]
+    with pytest.raises(ValueError, match="learning_rate is 1e.30; it diverges: lower it"):
+        recommender.sasrec_checkpoints(cycle, [0] * 8, 4, epochs=[2], d=8, learning_rate=1e30)

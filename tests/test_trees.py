@@ -35,6 +35,21 @@ def test_gain_is_that_of_two_gaussians_over_one():
     assert (tree.leaf == ~side).all() and tree.names == ["old", "not old"]
 
 
+def test_the_penalty_counts_the_entities_of_the_leaf():
+    X, frame = planted()
+    splits = embedding_tree(X, frame).splits
+    assert splits.loc[1, "node"] != "all"
+    n = splits.loc[1, "n_with"] + splits.loc[1, "n_without"]
+    assert n < 1200 and splits.loc[1, "penalty"] == pytest.approx(6 * 9 / 4 * np.log(n))
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7])
+def test_constants_that_no_binary_number_holds_are_refused(value):
+    frame = pd.DataFrame({"a": np.arange(100) % 2 == 0})
+    with pytest.raises(ValueError, match="every dimension of X is constant"):
+        embedding_tree(np.full((100, 2), value), frame, stop="none")
+
+
 def test_planted_splits_are_found_and_nothing_else():
     X, frame = planted()
     tree = embedding_tree(X, frame)
