@@ -19,6 +19,8 @@ STACKED = 2**22
 KEPT = 2**22
 # A pivot, and a cluster's variance against the overall one, below which only rounding is left.
 SINGULAR, ROUNDING = 1e-12, 1e-20
+# A dimension of a cluster is flat below this share of the overall variance.
+FLAT = 1e-3
 
 
 class Layout(NamedTuple):
@@ -112,8 +114,9 @@ def squared_distances(
     measure. Covariance "empirical" has divisor n_k and `ridge` times the mean variance on the
     diagonal, "oas" is shrunk (Chen et al., 2010, eq. 23
     without its terms in 2/d, as in scikit-learn). `narrow` gathers the names of clusters
-    with a direction in which the ridge outweighs their own variance. Raises `ValueError` that names
-    a cluster with a singular covariance. Many clusters share one product a chunk of rows.
+    with a direction in which the ridge outweighs their own variance or, with "oas", with a
+    dimension in which they have next to none of the variance `overall`. Raises `ValueError` that
+    names a cluster with a singular covariance. Many clusters share one product a chunk of rows.
     """
     d, (n_folds, k), plan = head.n_dims, layout.sizes.shape, list(plan)
     group = max(1, STACKED // (n_folds * d * (d + 1)))
@@ -125,9 +128,10 @@ def squared_distances(
             whiten, log_det = np.empty((d + 1, last - first, d)), np.empty((last - first, 1))
             for c in range(first, last):
                 mean, sigma, n = _pooled(moments[c - first], layout.sizes[:, c], train)
+                flat = covariance == "oas" and (np.diag(sigma) <= FLAT * overall).any()
                 sigma = _covariance(sigma, n, covariance, ridge, overall)
                 factor = _cholesky(sigma, layout.names[c], n)
-                if narrow is not None and _is_narrow(factor, ridge):
+                if narrow is not None and (flat or _is_narrow(factor, ridge)):
                     narrow.add(layout.names[c])
                 inverse = solve_triangular(factor, np.eye(d), lower=True, check_finite=False).T
                 whiten[:d, c - first], whiten[d, c - first] = inverse, -mean @ inverse

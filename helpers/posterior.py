@@ -83,7 +83,8 @@ def average_log_posterior(
 
     Raises `ValueError` for bad input, and for clusters below `min_cluster_size`, by name. Clusters
     too small for an invertible covariance, or with a direction in which the ridge outweighs their
-    own variance, raise a `UserWarning`, except in the calibrated form.
+    own variance, raise a `UserWarning`; in the calibrated form only those do that hardly vary in
+    some dimension of a head.
 
     Source: arXiv 2401.02987, its definition of ALP. Ridge, clip level and the division into heads
     are not stated in what we could read of it: they are choices. The leave-one-out and calibrated
@@ -103,11 +104,11 @@ def average_log_posterior(
         raise ValueError(f"head_dim is {head_dim} but X has {X.shape[1]} columns; choose fewer")
     blocks = _heads(dims, head_dim, head_kind, n_permutations, seed)
     crossed = form == "calibrated"
-    narrow: set | None = None
+    narrow: set | None = set()
     if crossed:
         _check_folds(clusters, n_folds)
-    elif _has_rank(clusters, max(map(_width, blocks)), ridge, form, notes):
-        narrow = set()
+    elif not _has_rank(clusters, max(map(_width, blocks)), ridge, form, notes):
+        narrow = None
 
     folds = _folds(clusters, n_folds, seed) if crossed else np.zeros(len(X), dtype=int)
     order = np.lexsort([clusters.codes, folds])
@@ -152,7 +153,7 @@ def average_log_posterior(
             posterior = np.maximum(posterior, np.log(clip))
         total[order] += posterior
         per_head.append(posterior.mean())
-    _warn_of_narrow(narrow, notes)
+    _warn_of_narrow(narrow, notes, crossed)
     score, chance = float(np.mean(per_head)), float(clusters.sizes @ log_prior) / len(X)
     return AverageLogPosterior(
         score=score,
@@ -226,7 +227,7 @@ def held_out_log_posterior(
         narrow=narrow,
     )
     found = gaussians.log_posterior(blocks, layout, np.log(clusters.sizes / len(train)))
-    _warn_of_narrow(narrow, notes)
+    _warn_of_narrow(narrow, notes, False)
     out = np.empty(len(order))
     out[order] = found
     return out[len(train) :]
@@ -428,14 +429,24 @@ def _has_rank(clusters: Clusters, d: int, ridge: float, form: str, notes: list[s
     return False
 
 
-def _warn_of_narrow(narrow: set | None, notes: list[str]) -> None:
-    if narrow:
-        notes.append(
-            "clusters that hardly vary in some direction of a head, where the ridge alone sets "
-            f"their density, and may decide the score: {name_some(sorted(narrow, key=str))}; drop "
-            "dimensions that are constant in a cluster, or use form='calibrated'"
+def _warn_of_narrow(narrow: set | None, notes: list[str], crossed: bool) -> None:
+    if not narrow:
+        return
+    names = name_some(sorted(narrow, key=str))
+    if crossed:
+        text = (
+            f"clusters that hardly vary in some dimension: {names}; one temperature serves all "
+            "heads, and such a dimension may silence the rest: drop dimensions that are nearly "
+            "constant, or use head_kind='rotations'"
         )
-        warnings.warn(notes[-1], UserWarning, stacklevel=3)
+    else:
+        text = (
+            "clusters that hardly vary in some direction of a head, where the ridge alone sets "
+            f"their density, and may decide the score: {names}; drop dimensions that are constant "
+            "in a cluster, or use form='calibrated'"
+        )
+    notes.append(text)
+    warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _check_folds(clusters: Clusters, n_folds: int) -> None:

@@ -317,7 +317,8 @@ def test_constant_and_repeated_dimensions_are_told():
 def test_a_cluster_of_identical_rows_is_scored_by_the_calibrated_form():
     X, labels = mixture()
     X[labels == 2] = 9.0
-    result = average_log_posterior(X, labels)
+    with pytest.warns(UserWarning, match="hardly vary in some dimension"):
+        result = average_log_posterior(X, labels)
     assert result.per_entity[labels == 2].min() > -1e-3
     with pytest.raises(ValueError, match="cluster 2 .* singular"):
         average_log_posterior(X, labels, form="published")
@@ -498,4 +499,14 @@ def test_a_cluster_flat_in_some_direction_is_named(form, fault):
     with pytest.warns(UserWarning, match="the ridge alone .* 'b'; drop"):
         result = average_log_posterior(X, labels, form=form)
     assert len(result.warnings) == 1
+
+
+def test_the_calibrated_form_warns_of_flat_dimensions_and_of_nothing_else():
+    X, labels = np.random.default_rng(0).standard_normal((300, 4)), np.repeat(["a", "b", "c"], 100)
     assert average_log_posterior(X, labels).warnings == ()
+    assert average_log_posterior(X * [1, 1e-6, 1e6, 1], labels).warnings == ()
+    X[labels == "b", 2] *= 0.01
+    with pytest.warns(UserWarning, match="hardly vary in some dimension: 'b'; one temperature"):
+        result = average_log_posterior(X, labels)
+    assert len(result.warnings) == 1
+    assert average_log_posterior(X, labels, head_dim=4, head_kind="rotations").warnings == ()
