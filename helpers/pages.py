@@ -111,7 +111,9 @@ def _table(
 
 def _tally(rows: Sequence[Mapping[str, Any]], noun: str) -> str:
     count = Counter(claims.word(row, row["status"]) for row in rows)
-    return f"{len(rows)} {noun}, " + ", ".join(f"{n} {word}" for word, n in count.most_common())
+    plural = {"holds": "hold", "does not hold": "do not"} if noun == "checks" else {}
+    parts = (f"{n} {plural.get(word, word)}" for word, n in count.most_common())
+    return f"{len(rows)} {noun}, " + ", ".join(parts)
 
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> str:
