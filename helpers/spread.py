@@ -1,0 +1,303 @@
+"""Spread of a point cloud: seven measures from one eigen-decomposition of its covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import differential_entropy
+
+from helpers import checks
+
+# Rows centred at a time, and projected coordinates held at a time (8 MiB of float64).
+_ROWS = 1024
+_PROJECTED = 2**20
+# Fewest distinct points for an intrinsic dimension.
+FEWEST_DISTINCT = 10
+
+
+class _Spectrum(NamedTuple):
+    """Mean (d,), eigenvalues of the sample covariance (d,) from high to low, axes in columns."""
+
+    mean: np.ndarray
+    values: np.ndarray
+    axes: np.ndarray
+
+
+def _points(points: ArrayLike) -> np.ndarray:
+    x = checks.matrix(points, "points")
+    if len(x) < 2 or x.shape[1] < 2:
+        raise ValueError(f"points has shape {x.shape}; pass 2 points and 2 dimensions or more")
+    return checks.varying(x, "points")
+
+
+def _chunks(x: np.ndarray, mean: np.ndarray) -> Iterator[np.ndarray]:
+    """Give the centred rows in float64, some at a time."""
+    for start in range(0, len(x), _ROWS):
+        yield x[start : start + _ROWS].astype(np.float64) - mean
+
+
+def _clean(values: np.ndarray) -> np.ndarray:
+    """Sort from high to low, and set what is only rounding to 0."""
+    values = values[::-1]
+    return np.where(values > len(values) * np.finfo(float).eps * values[0], values, 0.0)
+
+
+def _decompose(x: np.ndarray) -> _Spectrum:
+    mean = x.mean(axis=0, dtype=np.float64)
+    covariance = sum(rows.T @ rows for rows in _chunks(x, mean)) / (len(x) - 1)
+    values, axes = np.linalg.eigh(covariance)
+    return _Spectrum(mean, _clean(values), axes[:, ::-1])
+
+
+def _about_zero(spectrum: _Spectrum, n: int) -> np.ndarray:
+    """Return the eigenvalues of the mean of x x': the covariance plus one direction, the mean."""
+    mean = spectrum.axes.T @ spectrum.mean
+    moments = np.diag(spectrum.values * (n - 1) / n) + np.outer(mean, mean)
+    return _clean(np.linalg.eigvalsh(moments))
+
+
+def _eigenvalues(values: ArrayLike) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"eigenvalues has shape {values.shape}; pass two or more in one dimension")
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
+        raise ValueError(
+            "eigenvalues must be finite, none below 0 and one above; set those that rounding made "
+            "negative to 0, as `eigenvalues` does"
+        )
+    # The measures do not depend on scale; without this, squares overflow or vanish.
+    return np.sort(values)[::-1] / values.max()
+
+
+def eigenvalues(points: ArrayLike, *, centred: bool = True) -> np.ndarray:
+    """Return the d eigenvalues of the sample covariance of a cloud, from high to low.
+
+    `points` has shape (N, d), any real dtype, 2 points and 2 dimensions or more; sums are taken in
+    float64, some rows at a time. The divisor is N - 1. With `centred=False` they are those of the
+    mean of x x' (divisor N), so that the mean of the cloud counts too. Values below d times
+    the rounding of the first are set to 0. Raises `ValueError` for bad input or equal points.
+    """
+    x = _points(points)
+    spectrum = _decompose(x)
+    return spectrum.values if centred else _about_zero(spectrum, len(x))
+
+
+def early_enrichment(eigenvalues: ArrayLike) -> float:
+    """Return the eigenvalue early enrichment (EEE): how far the first axes run ahead of the rest.
+
+    `eigenvalues` (d,) are those of the covariance, in any order. With S_i the sum of the i
+    largest, it is the area between S_i and the line i S_d / d, by trapezoids from i = 1 to d, over
+    S_d d / 2. 0 for equal eigenvalues; one direction gives (1 - 1/d)², as the area left of i = 1 is
+    not counted. Raises `ValueError` for fewer than two values, negative ones, or zeros only.
+    Source: Marbut et al. (2023), arXiv 2212.08172; released code, which rounds to four digits and,
+    with fewer points than dimensions, leaves the zeros out.
+    """
+    values = _eigenvalues(eigenvalues)
+    d, total = len(values), values.sum()
+    ahead = np.cumsum(values) - np.arange(1, d + 1) * total / d
+    return float(np.trapezoid(ahead) / (total * d / 2))
+
+
+def participation_ratio(eigenvalues: ArrayLike) -> float:
+    """Return the participation ratio (sum of l)² / sum of l²: 1 for one direction, d for all alike.
+
+    `eigenvalues` and errors as in `early_enrichment`. Source: Gao et al. (2017),
+    bioRxiv 214262.
+    """
+    values = _eigenvalues(eigenvalues)
+    return float(values.sum() ** 2 / (values @ values))
+
+
+def isoscore(eigenvalues: ArrayLike) -> float:
+    """Return IsoScore: 0 for one direction, 1 for all directions alike.
+
+    `eigenvalues` and errors as in `early_enrichment`. The paper scales them to the length √d, takes
+    the distance to the vector of ones, and turns it into a share of dimensions in use. All of this
+    is (P - 1) / (d - 1), with P the participation ratio: the two measures cannot disagree. Source:
+    Rudman et al. (2022), released code; the short form is algebra that `tests/test_spread.py`
+    checks.
+    """
+    return (participation_ratio(eigenvalues) - 1) / (len(np.asarray(eigenvalues)) - 1)
+
+
+def rankme(eigenvalues: ArrayLike) -> float:
+    """Return RankMe, the exponential of the entropy of the singular values: from 1 to d.
+
+    `eigenvalues` (d,) are those of the mean of x x', not of the covariance: the published measure
+    does not centre the cloud. Their roots are the singular values of the matrix of points up to one
+    factor, and p is the roots over their sum. So use
+    `eigenvalues(points, centred=False)`; covariance eigenvalues give the form that a common shift
+    does not change. Errors as in `early_enrichment`. Source: Garrido et al. (2023),
+    without the 1e-7 that is added to every p there to guard the logarithm.
+    """
+    roots = np.sqrt(_eigenvalues(eigenvalues))
+    p = roots[roots > 0] / roots.sum()
+    return float(np.exp(-(p @ np.log(p))))
+
+
+def vasicek_ratio_error(points: ArrayLike) -> float:
+    """Return the Vasicek ratio MSE (VRM): how far the principal axes are from a standard normal.
+
+    `points` as in `eigenvalues`, 3 or more. The principal coordinates are scaled together to a
+    total variance of d. H_i is Vasicek's entropy (window √N, rounded) of coordinate i, and VRM the
+    mean of (1 - exp(H_i) / √(2πe))² over the d axes. About 0 for an isotropic Gaussian, a little
+    above as the estimate is low in small samples. An axis without variance adds 1, and so
+    does one with more than two windows of equal values, whose entropy is minus infinity. VRM can
+    exceed 1: one direction, if normal, gives (d - 1 + (1 - √d)²) / d. Raises as `eigenvalues` does.
+    Source: Marbut et al. (2023), arXiv 2212.08172; released code. That code draws a normal sample
+    for the total variance, which is d on average, and leaves the entropy to SciPy's choice, which
+    is Vasicek's above 1,000 points only.
+    """
+    x = _points(points)
+    return _vrm(x, _decompose(x))
+
+
+def _vrm(x: np.ndarray, spectrum: _Spectrum) -> float:
+    if len(x) < 3:
+        raise ValueError(f"points has {len(x)} rows; Vasicek's entropy needs 3 or more")
+    d = x.shape[1]
+    used = int(np.count_nonzero(spectrum.values))
+    scale = np.sqrt(d / spectrum.values.sum())
+    width = max(1, _PROJECTED // len(x))
+    ratios = np.zeros(d)
+    for start in range(0, used, width):
+        axes = scale * spectrum.axes[:, start : min(start + width, used)]
+        projected = np.concatenate([rows @ axes for rows in _chunks(x, spectrum.mean)])
+        window = min(int(np.sqrt(len(x)) + 0.5), (len(x) - 1) // 2)
+        with np.errstate(divide="ignore"):
+            entropy = differential_entropy(projected, window_length=window, method="vasicek")
+        ratios[start : start + axes.shape[1]] = np.exp(entropy) / np.sqrt(2 * np.pi * np.e)
+    return float(np.mean((1 - ratios) ** 2))
+
+
+def mean_cosine(points: ArrayLike) -> float:
+    """Return the mean cosine over all pairs of different points, from -1/(N - 1) to 1.
+
+    `points` as in `eigenvalues`; equal points are allowed, zeros are not, and nothing is centred.
+    With u the mean of the unit vectors it is (N |u|² - 1) / (N - 1), without a loop over pairs.
+    Raises `ValueError` for bad input, or points that are zero in all dimensions. Source: the
+    anisotropy of Ethayarajh (2019), over all pairs.
+    """
+    x = checks.matrix(points, "points")
+    if len(x) < 2:
+        raise ValueError(f"points has shape {x.shape}; pass 2 points or more")
+    total = np.zeros(x.shape[1])
+    for rows in _chunks(x, np.zeros(x.shape[1])):
+        # Division by the largest entry first: squares of tiny or huge entries are lost otherwise.
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        if not largest.all():
+            raise ValueError("points has rows of zeros, which have no direction; leave them out")
+        rows /= largest
+        total += (rows / np.linalg.norm(rows, axis=1, keepdims=True)).sum(axis=0)
+    n = len(x)
+    return float((total @ total / n - 1) / (n - 1))
+
+
+def twonn(
+    points: ArrayLike,
+    *,
+    most: int = 4000,
+    discard: float = 0.1,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> float:
+    """Return the intrinsic dimension by the two nearest neighbours (TwoNN).
+
+    `points` as in `eigenvalues`. Where there are more than `most`, that many are drawn by the seed.
+    Of points closer together than `tolerance` times the root mean square distance to the centre
+    only the first is kept: coinciding points have no ratio of distances. With m the ratio of the
+    second to the first neighbour's distance, sorted, and F_i = i / n, the result is the slope of
+    -log(1 - F) on log(m) through the origin, without the share `discard` of largest ratios.
+
+    Values below 1 say that points lie in tight groups: raise `tolerance` to count a group once.
+    Raises `ValueError` for bad input, or fewer than 10 distinct points. Source: Facco et al. (2017)
+    with its share of 10 %; `tolerance`, at least 1e-7 for the rounding, is this book's.
+    """
+    x = _points(points)
+    checks.counts(most=(most, FEWEST_DISTINCT), seed=(seed, 0))
+    if not 0 < discard < 1:
+        raise ValueError(f"discard is {discard}; pass a share between 0 and 1")
+    checks.non_negative(tolerance, "tolerance")
+    kept, first, second = _neighbours(x, most, tolerance, seed)
+    if kept < FEWEST_DISTINCT:
+        raise ValueError(
+            f"points has {kept} distinct points among those looked at; TwoNN needs "
+            f"{FEWEST_DISTINCT} or more: lower tolerance, or pass more points"
+        )
+    return _slope(first, second, discard)
+
+
+def _neighbours(
+    x: np.ndarray, most: int, tolerance: float, seed: int
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return how many distinct points there are, and the distances of their two neighbours."""
+    from sklearn.metrics import euclidean_distances
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(x) > most:
+        x = x[np.sort(np.random.default_rng(seed).choice(len(x), most, replace=False))]
+    # Centring keeps the distances exact: they are computed from inner products.
+    x = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    size = np.sqrt(np.mean(np.einsum("nd,nd->n", x, x)))
+    none = np.empty(0)
+    if not size or len(x) < FEWEST_DISTINCT:
+        return (len(x) if size else 1), none, none
+    x /= size
+
+    def search() -> np.ndarray:
+        return NearestNeighbors(n_neighbors=2, algorithm="brute").fit(x).kneighbors()[0]
+
+    # Inner products of unit size leave about 1e-8 of rounding in a distance.
+    tolerance = max(tolerance, 1e-7)
+    distances = search()
+    if distances[:, 0].min() <= tolerance:
+        keep = np.ones(len(x), dtype=bool)
+        for start in range(0, len(x), _ROWS):
+            near = euclidean_distances(x[start : start + _ROWS], x) <= tolerance
+            keep[start : start + _ROWS] = ~np.tril(near, start - 1).any(axis=1)
+        x = x[keep]
+        if len(x) < FEWEST_DISTINCT:
+            return len(x), none, none
+        distances = search()
+    return len(x), distances[:, 0], distances[:, 1]
+
+
+def _slope(first: np.ndarray, second: np.ndarray, discard: float) -> float:
+    n = len(first)
+    ratios = np.log(np.sort(second / first))
+    used = max(1, min(n - 1, int(np.floor(n * (1 - discard)))))
+    levels = -np.log1p(-np.arange(1, used + 1) / n)
+    ratios = ratios[:used]
+    square = float(ratios @ ratios)
+    return float(ratios @ levels) / square if square else np.inf
+
+
+def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
+    """Return seven measures of the spread of a cloud, from one eigen-decomposition.
+
+    `points` has shape (N, d), any real dtype, 3 points and 2 dimensions or more. The keys: `eee`
+    (`early_enrichment`), `vrm` (`vasicek_ratio_error`), `isoscore`, `rankme` (of the cloud as it
+    is, not centred, as published), `participation_ratio`, `mean_cosine` (not centred) and `twonn`
+    (4,000 points drawn by the seed; NaN below 10 distinct points). All but `rankme` and
+    `mean_cosine` stay as they are under a common shift, all under scaling and rotation. Memory
+    beside the input is bounded in N: 63 MiB for 20,000 x 768 in float32. Raises `ValueError` for
+    bad input, equal points, or rows of zeros.
+    Source: see each function.
+    """
+    x = _points(points)
+    checks.counts(seed=(seed, 0))
+    cosine = mean_cosine(x)
+    spectrum = _decompose(x)
+    kept, first, second = _neighbours(x, 4000, 1e-6, seed)
+    return {
+        "eee": early_enrichment(spectrum.values),
+        "vrm": _vrm(x, spectrum),
+        "isoscore": isoscore(spectrum.values),
+        "rankme": rankme(_about_zero(spectrum, len(x))),
+        "participation_ratio": participation_ratio(spectrum.values),
+        "mean_cosine": cosine,
+        "twonn": _slope(first, second, 0.1) if kept >= FEWEST_DISTINCT else float("nan"),
+    }
