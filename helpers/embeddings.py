@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import data, models
+from helpers import checks, data, models
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,10 +45,7 @@ def layer_embeddings(
     """
     import torch
 
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling is {pooling!r}; choose one of {', '.join(POOLINGS)}")
-    if isinstance(texts, str) or not len(texts):
-        raise ValueError("texts is empty or one string; pass a list of at least one string")
+    _check_request(texts, pooling)
     if batch_size < 1 or max_tokens < 1:
         raise ValueError(f"batch_size is {batch_size}, max_tokens {max_tokens}; pass 1 or more")
     body = model.get_encoder() if model.config.is_encoder_decoder else model
@@ -89,6 +86,12 @@ def layer_embeddings(
     if not np.isfinite(out).all():
         raise ValueError("model gives states that are not finite; load it in float32, or repair it")
     return out
+
+
+def _check_request(texts: Sequence[str], pooling: str) -> None:
+    checks.choice(pooling, POOLINGS, "pooling")
+    if isinstance(texts, str) or not len(texts):
+        raise ValueError("texts is empty or one string; pass a list of at least one string")
 
 
 def layer_numbers(model: PreTrainedModel, layers: Sequence[int] | None = None) -> list[int]:
@@ -149,10 +152,7 @@ def cached_layer_embeddings(
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f'dtype is {dtype!r}; choose "float32" or "float16"')
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling is {pooling!r}; choose one of {', '.join(POOLINGS)}")
-    if isinstance(texts, str) or not len(texts):
-        raise ValueError("texts is empty or one string; pass a list of at least one string")
+    _check_request(texts, pooling)
     if shard_size < 1 or (n_layers is not None and n_layers < 1):
         raise ValueError(f"shard_size is {shard_size}, n_layers {n_layers}; pass 1 or more")
     folder = Path(folder) if folder else data.cache_folder() / "embeddings"

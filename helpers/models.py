@@ -34,8 +34,7 @@ def load_encoder(
     and no code of the model's author is run. Raises `ValueError` when nothing can be loaded, with
     the cure in its message.
     """
-    source = _minilm_folder() if str(name_or_path) == MINILM else Path(name_or_path).expanduser()
-    return _read(source if source.is_dir() else None, name_or_path)
+    return _read(local_source(name_or_path), name_or_path)
 
 
 def _read(local: Path | None, name: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:

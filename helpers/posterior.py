@@ -115,14 +115,16 @@ def average_log_posterior(
     layout = _layout(clusters, folds, order)
     scale = spread if crossed else np.ones_like(spread)
     overall = 1.0 if crossed else float(np.mean(spread[dims] ** 2))
-    plan = [([f for f in range(n_folds) if f != g], g) for g in range(n_folds)]
+    plan = [([0], 0)]
+    if crossed:
+        plan = [([f for f in range(n_folds) if f != g], g) for g in range(n_folds)]
 
     def distances(wanted: np.ndarray | None = None) -> Iterator[Iterator[Block]]:
         for columns, rotation in blocks:
             yield gaussians.squared_distances(
                 gaussians.reader(X, order, columns, centre, scale, rotation),
                 layout,
-                plan if crossed else [([0], 0)],
+                plan,
                 covariance="oas" if crossed else "empirical",
                 ridge=0.0 if crossed else ridge,
                 overall=overall,

@@ -157,14 +157,14 @@ def _joined(
     return codes
 
 
-def _truncated(matrix: sparse.spmatrix, d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first right singular vectors as columns, and their singular values."""
+def _factors(matrix: sparse.spmatrix, d: int, seed: int) -> np.ndarray:
+    """Return V sqrt(S) of a matrix: its first right singular vectors, scaled, as columns."""
     checks.counts(d=(d, 1))
     if d >= min(matrix.shape):
         raise ValueError(f"d is {d} but the matrix has shape {matrix.shape}; choose fewer")
     start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
     _, values, right = svds(matrix.astype(float), k=d, v0=start)
-    return right[::-1].T.copy(), values[::-1]
+    return right[::-1].T.copy() * np.sqrt(values[::-1])
 
 
 def svd_embedding(
@@ -174,8 +174,7 @@ def svd_embedding(
     rows = np.repeat(np.arange(len(training)), [len(s) for s in training])
     cells = (np.ones(len(rows)), (rows, _joined(training, n_items)))
     table = sparse.csr_matrix(cells, (len(training), n_items)).minimum(1)
-    right, values = _truncated(table, d, seed)
-    return right * np.sqrt(values)
+    return _factors(table, d, seed)
 
 
 def _pairs(training: Sequence[np.ndarray], n_items: int, window: int) -> np.ndarray:
@@ -212,8 +211,7 @@ def ppmi_svd_embedding(
     training: Sequence[np.ndarray], n_items: int, *, d: int = 64, window: int = 5, seed: int = 0
 ) -> np.ndarray:
     """Return items (n_items, d) from the `ppmi` matrix: singular vectors times sqrt(S)."""
-    right, values = _truncated(ppmi(training, n_items, window=window), d, seed)
-    return right * np.sqrt(values)
+    return _factors(ppmi(training, n_items, window=window), d, seed)
 
 
 def item2vec_embedding(
