@@ -51,7 +51,9 @@ def _pearson(x: np.ndarray, y: np.ndarray, spent: int, confidence: float) -> Cor
         return Correlation(r, -1.0, 1.0, n)
     half = stats.norm.ppf(0.5 + confidence / 2) / np.sqrt(freedom)
     centre = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
-    return Correlation(r, float(np.tanh(centre - half)), float(np.tanh(centre + half)), n)
+    low, high = float(np.tanh(centre - half)), float(np.tanh(centre + half))
+    # At a correlation of 1 rounding may leave r itself outside by an ulp.
+    return Correlation(r, min(low, r), max(high, r), n)
 
 
 def correlation(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> Correlation:

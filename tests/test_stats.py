@@ -29,6 +29,16 @@ def test_correlation_is_scipys():
     np.testing.assert_allclose(found[:3], [oracle.statistic, interval.low, interval.high])
 
 
+def test_the_interval_holds_its_own_estimate_at_a_correlation_of_one():
+    for n in range(4, 40):
+        for seed in range(5):
+            x = np.random.default_rng(seed).permutation(n).astype(float)
+            found = stats.correlation(x, 3 * x + 1)
+            assert found.low <= found.r <= found.high
+            opposite = stats.correlation(x, -x)
+            assert opposite.low <= opposite.r <= opposite.high
+
+
 def test_missing_rows_are_left_out():
     frame = table()
     holes = frame.copy()
