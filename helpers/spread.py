@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import differential_entropy
 
 from helpers import checks
 
-# Rows centred at a time, and projected coordinates held at a time (8 MiB of float64).
-_ROWS = 1024
-_PROJECTED = 2**20
+# Keys of `spread_measures`, in its order.
+MEASURES = ("eee", "vrm", "isoscore", "rankme", "participation_ratio", "mean_cosine", "twonn")
+# Rows centred at a time, coordinates projected at a time (32 MiB of float32), and rows whose
+# distances to all others are held at a time.
+_ROWS = 4096
+_PROJECTED = 2**23
+_DISTANCES = 1024
 # Fewest distinct points for an intrinsic dimension.
 FEWEST_DISTINCT = 10
 
@@ -36,7 +39,9 @@ def _points(points: ArrayLike) -> np.ndarray:
 def _chunks(x: np.ndarray, mean: np.ndarray) -> Iterator[np.ndarray]:
     """Give the centred rows in float64, some at a time."""
     for start in range(0, len(x), _ROWS):
-        yield x[start : start + _ROWS].astype(np.float64) - mean
+        rows = x[start : start + _ROWS].astype(np.float64)
+        rows -= mean
+        yield rows
 
 
 def _clean(values: np.ndarray) -> np.ndarray:
@@ -146,7 +151,8 @@ def vasicek_ratio_error(points: ArrayLike) -> float:
     mean of (1 - exp(H_i) / √(2πe))² over the d axes. About 0 for an isotropic Gaussian, a little
     above as the estimate is low in small samples. An axis without variance adds 1, and so
     does one with more than two windows of equal values, whose entropy is minus infinity. VRM can
-    exceed 1: one direction, if normal, gives (d - 1 + (1 - √d)²) / d. Raises as `eigenvalues` does.
+    exceed 1: one direction, if normal, gives (d - 1 + (1 - √d)²) / d. Points of float32 or float16
+    are projected in float32, which moves VRM by less than 1e-6. Raises as `eigenvalues` does.
     Source: Marbut et al. (2023), arXiv 2212.08172; released code. That code draws a normal sample
     for the total variance, which is d on average, and leaves the entropy to SciPy's choice, which
     is Vasicek's above 1,000 points only.
@@ -158,19 +164,35 @@ def vasicek_ratio_error(points: ArrayLike) -> float:
 def _vrm(x: np.ndarray, spectrum: _Spectrum) -> float:
     if len(x) < 3:
         raise ValueError(f"points has {len(x)} rows; Vasicek's entropy needs 3 or more")
-    d = x.shape[1]
+    n, d = x.shape
+    window = min(int(np.sqrt(n) + 0.5), (n - 1) // 2)
     used = int(np.count_nonzero(spectrum.values))
-    scale = np.sqrt(d / spectrum.values.sum())
-    width = max(1, _PROJECTED // len(x))
-    ratios = np.zeros(d)
+    kind = np.float32 if x.dtype in (np.float16, np.float32) else np.float64
+    # Entropy does not see the common shift that the rounding of the mean leaves.
+    mean, axes = spectrum.mean.astype(kind), np.ascontiguousarray(spectrum.axes.T, dtype=kind)
+    entropy = np.full(d, -np.inf)
+    width = max(1, _PROJECTED // n)
     for start in range(0, used, width):
-        axes = scale * spectrum.axes[:, start : min(start + width, used)]
-        projected = np.concatenate([rows @ axes for rows in _chunks(x, spectrum.mean)])
-        window = min(int(np.sqrt(len(x)) + 0.5), (len(x) - 1) // 2)
-        with np.errstate(divide="ignore"):
-            entropy = differential_entropy(projected, window_length=window, method="vasicek")
-        ratios[start : start + axes.shape[1]] = np.exp(entropy) / np.sqrt(2 * np.pi * np.e)
-    return float(np.mean((1 - ratios) ** 2))
+        chosen = axes[start : min(start + width, used)]
+        projected = np.empty((len(chosen), n), dtype=kind)
+        for row in range(0, n, _ROWS):
+            rows = x[row : row + _ROWS] - mean
+            np.matmul(chosen, rows.T, out=projected[:, row : row + _ROWS])
+        entropy[start : start + len(chosen)] = [_vasicek(values, window) for values in projected]
+    entropy += np.log(d / spectrum.values.sum()) / 2
+    return float(np.mean((1 - np.exp(entropy) / np.sqrt(2 * np.pi * np.e)) ** 2))
+
+
+def _vasicek(values: np.ndarray, window: int) -> float:
+    """Return Vasicek's entropy of values that may be put in order in place."""
+    values.sort()
+    n = len(values)
+    gaps = np.empty_like(values)
+    np.subtract(values[window : 2 * window], values[0], out=gaps[:window])
+    np.subtract(values[2 * window :], values[: n - 2 * window], out=gaps[window : n - window])
+    np.subtract(values[-1], values[n - 2 * window : n - window], out=gaps[n - window :])
+    with np.errstate(divide="ignore"):
+        return np.log(gaps, out=gaps).mean(dtype=np.float64) + np.log(n / (2 * window))
 
 
 def mean_cosine(points: ArrayLike) -> float:
@@ -184,14 +206,24 @@ def mean_cosine(points: ArrayLike) -> float:
     x = checks.matrix(points, "points")
     if len(x) < 2:
         raise ValueError(f"points has shape {x.shape}; pass 2 points or more")
+    return _cosine(x)
+
+
+def _cosine(x: np.ndarray) -> float:
     total = np.zeros(x.shape[1])
     for rows in _chunks(x, np.zeros(x.shape[1])):
-        # Division by the largest entry first: squares of tiny or huge entries are lost otherwise.
-        largest = np.abs(rows).max(axis=1, keepdims=True)
-        if not largest.all():
-            raise ValueError("points has rows of zeros, which have no direction; leave them out")
-        rows /= largest
-        total += (rows / np.linalg.norm(rows, axis=1, keepdims=True)).sum(axis=0)
+        with np.errstate(over="ignore", under="ignore"):
+            squares = np.einsum("nd,nd->n", rows, rows)
+        if not (squares.min() > 1e-200 and squares.max() < 1e200):
+            # Squares of tiny or huge entries are lost: divide by the largest entry first.
+            largest = np.abs(rows).max(axis=1, keepdims=True)
+            if not largest.all():
+                raise ValueError(
+                    "points has rows of zeros, which have no direction; leave them out"
+                )
+            rows /= largest
+            squares = np.einsum("nd,nd->n", rows, rows)
+        total += (1 / np.sqrt(squares)) @ rows
     n = len(x)
     return float((total @ total / n - 1) / (n - 1))
 
@@ -255,9 +287,9 @@ def _neighbours(
     distances = search()
     if distances[:, 0].min() <= tolerance:
         keep = np.ones(len(x), dtype=bool)
-        for start in range(0, len(x), _ROWS):
-            near = euclidean_distances(x[start : start + _ROWS], x) <= tolerance
-            keep[start : start + _ROWS] = ~np.tril(near, start - 1).any(axis=1)
+        for start in range(0, len(x), _DISTANCES):
+            near = euclidean_distances(x[start : start + _DISTANCES], x) <= tolerance
+            keep[start : start + _DISTANCES] = ~np.tril(near, start - 1).any(axis=1)
         x = x[keep]
         if len(x) < FEWEST_DISTINCT:
             return len(x), none, none
@@ -289,7 +321,7 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
     """
     x = _points(points)
     checks.counts(seed=(seed, 0))
-    cosine = mean_cosine(x)
+    cosine = _cosine(x)
     spectrum = _decompose(x)
     kept, first, second = _neighbours(x, 4000, 1e-6, seed)
     return {

@@ -239,3 +239,38 @@ def _column(values: ArrayLike, argument: str) -> np.ndarray:
         bad = int(np.flatnonzero(~np.isfinite(column))[0])
         raise ValueError(f"{argument} has a missing or infinite value in row {bad}; drop the row")
     return column
+
+
+def held_out_error(
+    frame: pd.DataFrame, columns: Sequence[str], y: str, groups: str, *, degree: int = 2
+) -> float:
+    """Return the root mean squared error of `y` when each group is predicted from the others.
+
+    `columns`, `y` and `groups` name columns of `frame`. The prediction is least squares on the
+    powers of the columns up to `degree`, products included; with no columns it is the mean of the
+    other groups. In the units of `y`. Rows with a missing value are left out. Raises `ValueError`
+    for an absent column or fewer than 3 groups. Source: leave-one-group-out cross-validation, as
+    scikit-learn's `LeaveOneGroupOut` does it.
+    """
+    from sklearn.dummy import DummyRegressor
+    from sklearn.linear_model import LinearRegression
+    from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    wanted = [*columns, y, groups]
+    if absent := [c for c in wanted if c not in frame]:
+        raise ValueError(f"frame has no column {absent}; its columns are {list(frame.columns)}")
+    rows = frame[list(dict.fromkeys(wanted))].dropna()
+    if rows[groups].nunique() < 3:
+        raise ValueError(
+            f"groups has {rows[groups].nunique()} distinct values; leaving one out wants 3 or more"
+        )
+    if columns:
+        powers = PolynomialFeatures(degree, include_bias=False)
+        fit = make_pipeline(StandardScaler(), powers, StandardScaler(), LinearRegression())
+    else:
+        fit = DummyRegressor()
+    X = rows[list(columns)] if columns else np.zeros((len(rows), 1))
+    guess = cross_val_predict(fit, X, rows[y], groups=rows[groups], cv=LeaveOneGroupOut())
+    return float(np.sqrt(np.mean((guess - rows[y].to_numpy()) ** 2)))

@@ -80,6 +80,127 @@ def test_token_vectors_refuses(folder):
         models.token_vectors(model, tokenizer, [])
     with pytest.raises(ValueError, match="1 or more"):
         models.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=0)
+    with pytest.raises(ValueError, match="one string"):
+        models.token_vectors(model, tokenizer, "the sea")
+    for layer in (-1, 2, 0.5, True):
+        with pytest.raises(ValueError, match=r"layer is .*layers 0 \(its embeddings\) to 1, and"):
+            models.token_vectors(model, tokenizer, SENTENCES, layer=layer)
+    with pytest.raises(ValueError, match="pooling is 'max'; choose one of mean"):
+        models.token_vectors(model, tokenizer, SENTENCES, pooling="max")
+    with pytest.raises(ValueError, match="max_tokens is 2; .* at least 3"):
+        models.token_vectors(model, tokenizer, SENTENCES, max_tokens=2)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        models.token_vectors(model, tokenizer, SENTENCES, batch_size=0)
+
+
+@pytest.mark.parametrize("layer", [0, 1, None])
+@pytest.mark.parametrize("max_tokens", [None, 5])
+def test_layers_means_and_cuts_agree_with_a_plain_loop(folder, layer, max_tokens):
+    tokenizer, model = models.load_encoder(folder)
+    each = []
+    for sentence in SENTENCES:
+        ids = tokenizer(sentence)["input_ids"]
+        if max_tokens and len(ids) > max_tokens:
+            ids = [*ids[: max_tokens - 1], tokenizer.sep_token_id]
+        each.append(states(model, ids)[-1 if layer is None else layer, 0])
+    options = {"layer": layer, "max_tokens": max_tokens, "batch_size": 2}
+    every = models.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=None, **options)
+    np.testing.assert_allclose(every, np.concatenate(each), atol=1e-5)
+    mean = models.token_vectors(model, tokenizer, SENTENCES, pooling="mean", **options)
+    assert mean.shape == (3, 16) and mean.dtype == np.float32
+    np.testing.assert_allclose(mean, [tokens.mean(axis=0) for tokens in each], atol=1e-5)
+    # The same tokens are drawn at every layer, found among those of their sentence by the lowest.
+    draws, below = [
+        models.token_vectors(model, tokenizer, SENTENCES, seed=2, **(options | extra))
+        for extra in ({}, {"layer": 0})
+    ]
+    lowest = models.token_vectors(
+        model, tokenizer, SENTENCES, tokens_per_sentence=None, **(options | {"layer": 0})
+    )
+    start = 0
+    for i, tokens in enumerate(each):
+        own = lowest[start : start + len(tokens)]
+        start += len(tokens)
+        for draw, low in zip(draws[3 * i : 3 * i + 3], below[3 * i : 3 * i + 3], strict=True):
+            place = np.abs(own - low).max(axis=1).argmin()
+            np.testing.assert_allclose(draw, tokens[place], atol=1e-5)
+
+
+def test_means_take_sentences_shorter_than_a_draw(folder):
+    tokenizer, model = models.load_encoder(folder)
+    assert models.token_vectors(model, tokenizer, ["sea"], pooling="mean").shape == (1, 16)
+    assert models.token_vectors(model, tokenizer, ["sea"], tokens_per_sentence=None).shape == (
+        3,
+        16,
+    )
+
+
+def test_dropout_is_off_meanwhile_and_the_mode_comes_back(folder):
+    tokenizer, model = models.load_encoder(folder)
+    quiet = models.token_vectors(model, tokenizer, SENTENCES)
+    assert not model.training
+    np.testing.assert_array_equal(models.token_vectors(model.train(), tokenizer, SENTENCES), quiet)
+    assert model.training
+
+
+# Variance between groups
+
+
+def test_between_share_agrees_with_a_plain_loop_and_the_f_test():
+    from sklearn.feature_selection import f_classif
+
+    rng = np.random.default_rng(0)
+    groups = rng.choice(["a", "b", "c", "d"], size=80, p=[0.5, 0.3, 0.1, 0.1])
+    points = (
+        rng.normal(size=(80, 5)) + 0.7 * rng.normal(size=(4, 5))[np.unique(groups, False, True)[1]]
+    )
+    centre = points.mean(axis=0)
+    between = sum(
+        (groups == g).sum() * ((points[groups == g].mean(axis=0) - centre) ** 2).sum()
+        for g in set(groups)
+    )
+    expected = between / ((points - centre) ** 2).sum()
+    assert models.between_share(points, groups) == pytest.approx(expected, rel=1e-12)
+    # One column: the F statistic tells the share, F = (B / (k - 1)) / (W / (n - k)).
+    f = f_classif(points[:, :1], groups)[0][0]
+    one = models.between_share(points[:, :1], groups)
+    assert one == pytest.approx(3 * f / (3 * f + 76), rel=1e-10)
+    order = rng.permutation(80)
+    for changed in (
+        1e-200 * points,
+        1e200 * points,
+        points @ np.linalg.qr(rng.normal(size=(5, 5)))[0],
+    ):
+        assert models.between_share(changed[order], groups[order]) == pytest.approx(expected)
+    assert models.between_share(points.astype(np.float32) + 100, groups) == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+def test_between_share_ends_and_null():
+    rng = np.random.default_rng(1)
+    points = rng.normal(size=(300, 4))
+    assert models.between_share(points, np.zeros(300)) == pytest.approx(0, abs=1e-12)
+    assert models.between_share(points, np.arange(300)) == pytest.approx(1)
+    assert models.between_share(np.repeat(points, 3, axis=0), np.repeat(np.arange(300), 3)) == (
+        pytest.approx(1)
+    )
+    groups = np.repeat(np.arange(100), 3)
+    shares = [models.between_share(points, rng.permutation(groups)) for _ in range(300)]
+    error = np.std(shares) / np.sqrt(300)
+    assert np.mean(shares) == pytest.approx(99 / 299, abs=5 * error) and error < 0.002
+
+
+def test_between_share_refuses():
+    points = np.random.default_rng(0).normal(size=(6, 2))
+    with pytest.raises(ValueError, match=r"groups has shape \(5,\) but points has 6 rows"):
+        models.between_share(points, range(5))
+    with pytest.raises(ValueError, match="every dimension of points is constant"):
+        models.between_share(np.ones((6, 2)), range(6))
+    with pytest.raises(ValueError, match="points has NaN"):
+        models.between_share(np.full((6, 2), np.nan), range(6))
+    with pytest.raises(ValueError, match="groups has 1 missing values"):
+        models.between_share(points, [1, 1, 2, 2, None, 3])
 
 
 def test_a_missing_model_names_the_argument_and_the_cure(tmp_path, monkeypatch):

@@ -195,3 +195,41 @@ def test_means_refuse_bad_columns_by_name():
         stats.paired_difference([1, 2, 3], [1, np.nan, 3])
     with pytest.raises(ValueError, match="a has 4 rows but b has 3"):
         stats.paired_difference([1, 2, 3, 4], [1, 2, 3])
+
+
+def levels(n_levels=6, n=3, seed=0):
+    rng = np.random.default_rng(seed)
+    level = np.repeat(np.arange(n_levels, dtype=float), n)
+    x = level + 0.1 * rng.standard_normal(len(level))
+    return pd.DataFrame({"level": level, "x": x, "z": rng.standard_normal(len(level)),
+                         "y": 1 + 2 * x - 0.3 * x**2})  # fmt: skip
+
+
+def test_held_out_error_is_that_of_a_loop_over_groups():
+    frame = levels().assign(y=lambda t: t.y + t.z)
+    for columns, terms in (["x"], "x + I(x**2)"), (["x", "z"], "x * z + I(x**2) + I(z**2)"):
+        misses = []
+        for level, held in frame.groupby("level"):
+            fit = smf.ols(f"y ~ {terms}", frame[frame.level != level]).fit()
+            misses += list((fit.predict(held) - held.y) ** 2)
+        found = stats.held_out_error(frame, columns, "y", "level")
+        assert found == pytest.approx(np.sqrt(np.mean(misses)), rel=1e-8)
+    others = [frame.y[frame.level != level].mean() for level in frame.level]
+    expected = np.sqrt(np.mean((frame.y - others) ** 2))
+    assert stats.held_out_error(frame, [], "y", "level") == pytest.approx(expected)
+
+
+def test_held_out_error_vanishes_for_the_law_itself_and_not_for_noise():
+    frame = levels(8)
+    assert stats.held_out_error(frame, ["x"], "y", "level") < 1e-9
+    assert stats.held_out_error(frame, ["x"], "y", "level", degree=1) > 0.1
+    assert stats.held_out_error(frame, ["z"], "y", "level") > 0.8 * frame.y.std()
+    wider = frame.assign(x=1e6 + 1e3 * frame.x)
+    assert stats.held_out_error(wider, ["x"], "y", "level") < 1e-5
+
+
+def test_held_out_error_refuses():
+    with pytest.raises(ValueError, match="dose"):
+        stats.held_out_error(levels(), ["dose"], "y", "level")
+    with pytest.raises(ValueError, match="groups has 2"):
+        stats.held_out_error(levels(2), ["x"], "y", "level")

@@ -1,0 +1,145 @@
+"""Rows of geometry and scores: what they hold, that they resume, and how the tables are made."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import data, geometry, geometry_sweep, glue, injection, models, training
+
+SMALL = {"source": "factbook", "n_sentences": 120, "bits": 3, "n_train": 60, "n_test": 40}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setitem(geometry_sweep.SIZES, "small", SMALL)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return models.load_encoder()
+
+
+def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(small, encoder):
+    tokenizer, model = encoder
+    tasks = geometry_sweep.tasks_of("small")[:2]
+    row = geometry_sweep.encoder_row(tokenizer, model, size="small", tasks=tasks, seed=1)
+    sentences = models.world_factbook_sentences(120)
+    points = models.token_vectors(model, tokenizer, sentences, tokens_per_sentence=3, seed=1)
+    cloud = geometry.measure_cloud(points, bits=3, seed=1, per_cell=True)
+    assert {name: row[name] for name in cloud} == pytest.approx(cloud, nan_ok=True)
+    assert row["points"] == 360
+    flat = geometry.quantize(points, quantizer="kmeans", bits=3, seed=1)
+    counts = geometry.cell_counts(flat[0], 8)
+    assert row["km_lloyd_index"] == pytest.approx(geometry.lloyd_index(counts))
+    assert row["km_error"] == pytest.approx(flat[1])
+    scores = [row[f"task_{task.name}"] for task in tasks]
+    assert row["score"] == pytest.approx(np.mean(scores))
+    assert scores[0] == training.frozen_probe(model, tokenizer, tasks[0], n_train=60, n_test=40)
+    means = points.reshape(120, 3, -1).mean(axis=1)
+    centre = points.mean(axis=0)
+    share = 3 * np.square(means - centre).sum() / np.square(points - centre).sum()
+    assert row["between_share"] == pytest.approx(share, rel=1e-4)
+
+
+def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
+    small, monkeypatch, tmp_path
+):
+    tasks = geometry_sweep.tasks_of("small")[:1]
+    monkeypatch.setattr(geometry_sweep, "tasks_of", lambda size: tasks)
+    settings = geometry_sweep.settings_of("published", (0, 5), 1)
+    lines: list[str] = []
+    run = {"size": "small", "folder": tmp_path}
+    first = geometry_sweep.noise_rows(models.MINILM, settings, **run, progress=lines.append)
+    assert len(lines) == 2 and "'level': 5.0" in lines[1]
+    again = geometry_sweep.noise_rows(models.MINILM, settings, **run, progress=lines.append)
+    pd.testing.assert_frame_equal(first, again)
+    assert len(lines) == 2
+    tokenizer, model = models.load_encoder()
+    noisy, ratio = injection.inject_noise(model, 5, seed=geometry_sweep.noise_seed(5, 0))
+    row = geometry_sweep.encoder_row(tokenizer, noisy, size="small", tasks=tasks)
+    stored = first.loc[1, list(row)].astype(float).to_dict()
+    assert stored == pytest.approx(row, rel=1e-6, nan_ok=True)
+    assert first.loc[1, "noise_to_signal"] == pytest.approx(ratio)
+    assert first.loc[0, "noise_to_signal"] == 0
+
+
+def test_levels_and_replicates_have_noise_of_their_own():
+    seeds = {geometry_sweep.noise_seed(level, i) for level in range(50) for i in range(5)}
+    assert len(seeds) == 250
+    assert geometry_sweep.noise_seed(5, 0) == geometry_sweep.noise_seed(5.0, 0)
+
+
+def test_settings_go_replicate_by_replicate():
+    rows = geometry_sweep.settings_of("relative", (1, 2), 2)
+    assert [(row["level"], row["replicate"]) for row in rows] == [(1, 0), (2, 0), (1, 1), (2, 1)]
+    with pytest.raises(ValueError, match="rule"):
+        geometry_sweep.settings_of("other", (1,), 1)
+    with pytest.raises(ValueError, match="replicates"):
+        geometry_sweep.settings_of("relative", (1,), 0)
+
+
+def squares(folder, calls, numbers, key=None, stop=None):
+    def measure(number):
+        if number == stop:
+            raise KeyboardInterrupt
+        calls.append(number)
+        return {"square": number**2}
+
+    settings = [{"number": number} for number in numbers]
+    return geometry_sweep.collect_rows(settings, measure, folder, key=key or {"a": 1})
+
+
+def test_a_stopped_sweep_goes_on_where_it_stood(tmp_path):
+    calls: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        squares(tmp_path, calls, [1, 2, 3, 4], stop=3)
+    table = squares(tmp_path, calls, [1, 2, 3, 4])
+    assert calls == [1, 2, 3, 4]
+    assert table["square"].tolist() == [1, 4, 9, 16]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_rows_of_another_key_or_damaged_ones_are_made_anew(tmp_path):
+    calls: list[int] = []
+    squares(tmp_path, calls, [1, 2])
+    squares(tmp_path, calls, [1, 2], key={"a": 2})
+    assert calls == [1, 2, 1, 2]
+    for file in tmp_path.glob("*.json"):
+        file.write_text(file.read_text()[:-4])
+    assert squares(tmp_path, calls, [1])["square"].tolist() == [1]
+    assert calls[4:] == [1]
+    for file in tmp_path.glob("*.json"):
+        file.write_text(json.dumps([1]))
+    squares(tmp_path, calls, [1])
+    assert calls[5:] == [1]
+
+
+def test_full_rows_want_the_glue_files():
+    if data.available("glue/"):
+        names = [task.name for task in geometry_sweep.tasks_of("full")]
+        assert {"sst2", "mrpc", "rte", "cola", "stsb", "qnli"} <= set(names)
+    else:
+        with pytest.raises(data.DataError):
+            geometry_sweep.tasks_of("full")
+    assert all(isinstance(task, glue.Task) for task in geometry_sweep.tasks_of("small"))
+    with pytest.raises(ValueError, match="size"):
+        geometry_sweep.tasks_of("medium")
+
+
+def test_two_parts_make_the_table_of_the_whole(monkeypatch, tmp_path):
+    monkeypatch.setattr(geometry_sweep, "LEVELS", {"published": (0, 7), "relative": (3,)})
+    monkeypatch.setattr(geometry_sweep, "REPLICATES", {"small": {"published": 2, "relative": 1}})
+    asked: list[list[dict]] = []
+
+    def rows(name, settings, *, size, progress):
+        asked.append(settings)
+        return pd.DataFrame(settings).assign(size=size, score=1 / 3)
+
+    monkeypatch.setattr(geometry_sweep, "noise_rows", rows)
+    file = tmp_path / "table.csv"
+    geometry_sweep.main([str(file), "--sizes", "small", "--part", "2/2"])
+    assert [row["level"] for row in asked[0]] == [7, 7]
+    table = pd.read_csv(file)
+    assert len(table) == 5 and table["score"].unique() == pytest.approx([0.333333], abs=0)
