@@ -71,11 +71,13 @@ def layer_embeddings(
                     line[: lengths[i]] = torch.tensor(ids[i])
                 count = torch.tensor(lengths[rows])[:, None]
                 mask = (torch.arange(tokens.shape[1]) < count).long()
-                states = body(
+                found = body(
                     input_ids=tokens.to(device),
                     attention_mask=mask.to(device),
                     output_hidden_states=True,
-                ).hidden_states
+                )
+                # A model without layers gives no states but its last, the embeddings.
+                states = found.hidden_states or (found.last_hidden_state,)
                 weight = mask if pooling == "mean" else torch.eye(tokens.shape[1])[count[:, 0] - 1]
                 weight = (weight / weight.sum(dim=1, keepdim=True)).to(device)
                 for line, layer in zip(out, wanted, strict=True):

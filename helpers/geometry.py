@@ -132,12 +132,14 @@ def cell_enrichment(points: ArrayLike, codes: ArrayLike) -> float:
     any distance. Raises `ValueError` for bad points, or codes of another length. Source:
     Marbut et al. (2024), released code, which rounds the EEE of each cell to four digits.
     """
-    x = np.ascontiguousarray(checks.matrix(points, "points"), dtype=np.float32)
-    codes = np.asarray(codes)
+    x, codes = _float32(points), np.asarray(codes)
     codes = codes[:, None] if codes.ndim == 1 else codes
     cell_counts(codes, int(codes.max(initial=0)) + 1)
-    if len(codes) != len(x):
-        raise ValueError(f"codes has {len(codes)} rows but points has {len(x)}; pass one a point")
+    if len(codes) != len(x) or x.shape[1] < 2:
+        raise ValueError(
+            f"points has shape {x.shape} and codes {codes.shape}; pass one row of codes a point, "
+            "and 2 dimensions or more"
+        )
     found = []
     names = _distinct(x)
     for column in codes.T:
@@ -145,7 +147,7 @@ def cell_enrichment(points: ArrayLike, codes: ArrayLike) -> float:
         cells, rows = np.divmod(pairs, len(x))
         for group in np.split(rows, np.flatnonzero(np.diff(cells)) + 1):
             if len(group) > 1:
-                found.append(spread.early_enrichment(_few_eigenvalues(x[group])))
+                found.append(spread.rising_enrichment(_few_eigenvalues(x[group])))
     return float(np.mean(found)) if found else np.nan
 
 
@@ -162,7 +164,7 @@ def _distinct(x: np.ndarray) -> np.ndarray:
 
 
 def _few_eigenvalues(x: np.ndarray) -> np.ndarray:
-    """Return the first min(n, d) eigenvalues of the scatter of n points, up to rounding.
+    """Return the first min(n, d) eigenvalues of the scatter of n points, from low to high.
 
     The points are float32 and may be changed. They are first moved near their mean, so that
     float32 does for their products; the rest of the way is taken off the products.
@@ -179,7 +181,7 @@ def _few_eigenvalues(x: np.ndarray) -> np.ndarray:
     else:
         mean = x.mean(axis=0, dtype=np.float64)
         products = x.T @ x - n * np.outer(mean, mean)
-    return np.maximum(np.linalg.eigvalsh(products), 0)
+    return np.linalg.eigvalsh(products)
 
 
 def quantized_measures(
@@ -262,13 +264,12 @@ def measure_cloud(
     """Return every measure of a cloud of points: those of its quantized form, then its spread.
 
     The options are those of `quantize`, with which the cloud is quantized. The keys are those of
-    `quantized_measures` (`per_cell` as there), then the seven of `spread.spread_measures`. These
-    seven are NaN if all points are equal; the others exist then too, with patchiness near its
-    highest. `lloyd_index` and `patchiness_as_released` are one measure in two units at a fixed
-    number of points: L = 1 + M² (P - 1) + (M - 1) / n, with n the mean number of points in a
-    cell. The number of points, the quantizer and its settings are part of what is measured: keep
-    them fixed over the clouds to compare. Raises `ValueError` as `quantize` and `spread_measures`
-    do. Source: see each function.
+    `quantized_measures` (`per_cell` as there), then the seven of `spread.spread_measures`, which
+    are NaN if all points are equal. `lloyd_index` and `patchiness_as_released` are one measure in
+    two units at a fixed number of points: L = 1 + M² (P - 1) + (M - 1) / n, with n the mean number
+    of points in a cell. The number of points, the quantizer and its settings are part of what
+    is measured: keep them fixed over the clouds to compare. Raises `ValueError` as `quantize` and
+    `spread_measures` do. Source: see each function.
     """
     settings = (quantizer, codebooks, bits, train_iters, seed)
     x = _for_faiss(points, *settings)
@@ -296,15 +297,34 @@ def quantize(
     the paper's AQ), `pq` (product), `rq` (residual, greedy) or `kmeans` (flat, one codebook, so
     that `codebooks` does not count). Each codebook has 2**`bits` cells. The codes are int64 of
     shape (n, codebooks); the error is the sum of squared residuals over the sum of squared
-    coordinates, neither centred, from 0 to about 1. The seed fixes
-    the result. Raises `ValueError` for fewer points than cells, values that are not
-    finite, or, for `pq`, a width that the codebooks do not divide. Source: Marbut et al. (2024),
-    released code, FAISS with 4 codebooks of 8 bits.
+    coordinates, neither centred, from 0 to about 1. The seed fixes the result. FAISS takes
+    distances from float32 products: when the mean is a thousand times the spread, rounding makes
+    patches that are gone once the mean is subtracted. Raises `ValueError` for fewer points
+    than cells, values that are not finite, or, for `pq`, a width that the codebooks do not divide.
+    Source: Marbut et al. (2024), released code, FAISS with 4 codebooks of 8 bits.
     """
     settings = (quantizer, codebooks, bits, train_iters, seed)
     x = _for_faiss(points, *settings)
     codes, restored = _train(x, *settings)
     return codes, _residuals(x, restored)[1]
+
+
+def quantize_and_restore(
+    points: ArrayLike,
+    *,
+    quantizer: str = "lsq",
+    codebooks: int = 4,
+    bits: int = 8,
+    train_iters: int = 25,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train a quantizer on the points and return their codes and the points that these restore.
+
+    As `quantize`, but with the restored points, float32 of shape (n, d), in place of their error:
+    what `quantized_measures` takes. Raises as `quantize` does.
+    """
+    settings = (quantizer, codebooks, bits, train_iters, seed)
+    return _train(_for_faiss(points, *settings), *settings)
 
 
 def _for_faiss(
@@ -314,7 +334,7 @@ def _for_faiss(
     checks.choice(quantizer, QUANTIZERS, "quantizer")
     checks.counts(codebooks=(codebooks, 1), bits=(bits, 1), train_iters=(train_iters, 1))
     checks.counts(seed=(seed, 0))
-    x = np.ascontiguousarray(checks.matrix(points, "points"), dtype=np.float32)
+    x = _float32(points)
     cells = 2**bits
     if len(x) < cells:
         raise ValueError(
@@ -326,6 +346,15 @@ def _for_faiss(
             f"points has {x.shape[1]} columns, which {codebooks} codebooks do not divide; "
             "choose codebooks that do, or quantizer='lsq'"
         )
+    return x
+
+
+def _float32(points: ArrayLike) -> np.ndarray:
+    points = checks.matrix(points, "points")
+    with np.errstate(over="ignore"):
+        x = np.ascontiguousarray(points, dtype=np.float32)
+    if points.dtype.itemsize > 4 and not np.isfinite(x).all():
+        raise ValueError("points has values beyond 3e38, the range of float32; rescale the cloud")
     return x
 
 

@@ -175,10 +175,11 @@ def fine_tune(
     `progress` is called with step and loss after each step.
 
     `checkpoint`, a path that ends in .safetensors, is written every `checkpoint_every` steps and
-    at the end; a call with the same model, task and options goes on from there, on the CPU to the
-    very bit, or only scores when the run was done. A damaged file is made anew; that of another
-    run is refused. A penalty is known by its value on the first batch, and must keep no state.
-    The model passed in and torch's random state stay as they were.
+    at the end; a call with the same model, task and options goes on from there, on the CPU (and
+    as many threads) to the very bit, or only scores when the run was done. It is three times as
+    large as the model. A damaged file is made anew; that of another run is refused. A penalty is
+    known by its value on the first batch, and must keep no state. The model passed in and torch's
+    random state stay as they were; parameters that need no gradient stay too.
 
     Raises `ValueError` for bad options, a text without tokens, or a loss that is not finite.
     """

@@ -167,6 +167,15 @@ def test_layers_are_picked_in_their_order(pair):
     np.testing.assert_array_equal(some, every[[3, 0, 3]])
 
 
+def test_a_model_without_layers_gives_its_embeddings():
+    model = BertModel(BertConfig(num_hidden_layers=0, **SHAPE, **ROOM)).eval()
+    found = embeddings.layer_embeddings(model, word_tokenizer(True), TEXTS)
+    ids = torch.tensor(word_tokenizer(True)(TEXTS[0])["input_ids"])[None]
+    alone = model.embeddings(ids)[0].mean(dim=0).detach().numpy()
+    assert found.shape == (1, len(TEXTS), SHAPE["hidden_size"])
+    np.testing.assert_allclose(found[0, 0], alone, atol=1e-5)
+
+
 def test_long_texts_are_cut(pair):
     tokenizer, model = pair
     longest = " ".join(WORDS * 9)

@@ -137,9 +137,8 @@ def test_the_hub_is_asked_for_data_and_no_code(name, monkeypatch):
     task = glue.load_task(name, source="hub")
     where = ("CogComp/trec",) if name == "trec" else ("nyu-mll/glue", name)
     assert hub.asked == [(where, {})]
-    assert list(task.train.columns) == ["sentence1", "sentence2", "label"][-1 - len(columns) :] or (
-        list(task.train.columns) == ["sentence1", "label"]
-    )
+    expected = list(glue._PAIR) if len(columns) == 2 else ["sentence1", "label"]
+    assert list(task.train.columns) == expected
     assert task.test["label"].tolist() == [1, 0]
     kinds = {"stsb": "regression", "mnli": "classes", "trec": "classes"}
     assert task.kind == kinds.get(name, "binary")

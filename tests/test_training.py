@@ -91,11 +91,12 @@ def test_probe_finds_a_planted_signal_and_nothing_in_shuffled_labels(pair, kind,
     task = toy(kind, n=900, pairs=pairs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = training.frozen_probe(model, tokenizer, task)
-    shuffled = task.train.assign(
-        label=np.random.default_rng(1).permutation(task.train["label"].to_numpy())
-    )
-    lost = training.frozen_probe(model, tokenizer, task._replace(train=shuffled))
+        features = training.probe_features(model, tokenizer, task)
+        found = training.probe_score(task, features)
+        # One direction rules these vectors, so that a single shuffle may hit it either way.
+        rng = np.random.default_rng(0)
+        shuffled = [features._replace(y_train=rng.permutation(features.y_train)) for _ in range(16)]
+        lost = np.mean([training.probe_score(task, f) for f in shuffled])
     chance = {"binary": 1 / 2, "classes": 1 / 3, "regression": 0}[kind]
     assert found > (0.75 if kind == "regression" else 0.85)
     assert abs(lost - chance) < 0.15
@@ -193,8 +194,8 @@ def test_probe_refuses(pair):
     ("kind", "pooling"),
     [("binary", "mean"), ("classes", "mean"), ("regression", "mean"), ("binary", "first")],
 )
-def test_fine_tuning_learns(pair, kind, pooling):
-    tokenizer, model = pair
+def test_fine_tuning_learns(kind, pooling):
+    tokenizer, model = built(dropout=0.0, layers=1)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     torch.manual_seed(11)
     state = torch.get_rng_state()
@@ -265,7 +266,7 @@ def length(states, mask):
 
 def test_a_penalty_without_weight_changes_nothing_and_with_one_it_falls(pair):
     tokenizer, model = pair
-    options = {"steps": 25, "learning_rate": 1e-2}
+    options = {"steps": 15, "learning_rate": 1e-2}
     none, idle, heavy, reward = (
         training.fine_tune(
             model, tokenizer, toy(), layer_penalty=penalty, penalty_weight=weight, **options
@@ -310,8 +311,7 @@ def stop_at(step):
     return progress
 
 
-@pytest.mark.parametrize("penalised", [False, True])
-@pytest.mark.parametrize("kind", ["binary", "regression"])
+@pytest.mark.parametrize(("kind", "penalised"), [("binary", True), ("regression", False)])
 def test_a_stopped_run_goes_on_to_the_same_bits(pair, tmp_path, kind, penalised):
     tokenizer, model = pair
     path = tmp_path / "deep" / "run.safetensors"
@@ -412,7 +412,7 @@ def other_label(options):
 )
 def test_a_checkpoint_of_another_run_is_refused_and_kept(pair, tmp_path, change):
     tokenizer, model = pair
-    options = {"model": model, "task": toy(), "steps": 4, "layer_penalty": length}
+    options = {"model": model, "task": toy(), "steps": 2, "layer_penalty": length}
     options |= {"penalty_weight": 0.1, "checkpoint": tmp_path / "run.safetensors"}
     training.fine_tune(tokenizer=tokenizer, **options)
     kept = options["checkpoint"].read_bytes()

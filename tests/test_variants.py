@@ -123,7 +123,7 @@ def test_mode_and_precision_are_kept_and_it_can_be_saved(model, make, tmp_path):
 
 def test_layers_take_another_order_and_nothing_else_moves(model):
     rows, orders = layer_weights(model), set()
-    for seed in range(40):
+    for seed in range(25):
         new = variants.layers_shuffled(model, seed)
         order = tuple(
             next(i for i, old in enumerate(rows) if torch.equal(old, row))
@@ -131,10 +131,11 @@ def test_layers_take_another_order_and_nothing_else_moves(model):
         )
         assert sorted(order) == [0, 1, 2, 3] and order != (0, 1, 2, 3)
         orders.add(order)
-    # 23 orders are left, of which 40 draws leave out 4 on average.
-    assert len(orders) > 12
+    # 23 orders are left, of which 25 draws leave out 8 on average.
+    assert len(orders) > 8
+    after = weights(new)
     outside = {n: p for n, p in weights(model).items() if "encoder.layer" not in n}
-    assert all(torch.equal(weights(new)[name], value) for name, value in outside.items())
+    assert all(torch.equal(after[name], value) for name, value in outside.items())
 
 
 def test_two_layers_have_one_other_order():
@@ -184,8 +185,9 @@ def test_every_row_of_the_embeddings_survives_once(model):
     assert len({row.tobytes() for row in words(new)}) == 400
     # One fixed row is expected by chance.
     assert (words(new) == old).all(axis=1).sum() < 8
+    after = weights(new)
     for name, value in weights(model).items():
-        assert torch.equal(weights(new)[name], value) == (WORDS not in name), name
+        assert torch.equal(after[name], value) == (WORDS not in name), name
 
 
 def test_rows_to_keep_stay(model):
@@ -209,16 +211,16 @@ def test_the_released_shuffle_loses_half_of_the_rows(model):
     assert all(place[row.tobytes()] <= i for i, row in enumerate(new))
     survivors = np.zeros(400)
     shares = []
-    for seed in range(30):
+    for seed in range(20):
         found = words(variants.embeddings_permuted_as_released(model, seed))
         alive = np.unique([place[row.tobytes()] for row in found])
-        survivors[alive] += 1 / 30
+        survivors[alive] += 1 / 20
         shares.append(len(alive) / 400)
     # Row k survives with the chance 1 - k / 400, so (400 + 1) / 800 of all do.
-    assert np.mean(shares) == pytest.approx(401 / 800, abs=0.015)
+    assert np.mean(shares) == pytest.approx(401 / 800, abs=0.02)
     assert np.ptp(shares) < 0.15 and survivors[0] == pytest.approx(1)
     thirds = survivors[:399].reshape(3, 133).mean(axis=1)
-    np.testing.assert_allclose(thirds, [5 / 6, 3 / 6, 1 / 6], atol=0.03)
+    np.testing.assert_allclose(thirds, [5 / 6, 3 / 6, 1 / 6], atol=0.04)
 
 
 @pytest.mark.parametrize("half", ["random_body", "random_embeddings", "untrained"])
