@@ -122,6 +122,8 @@ def released_isoscore(points: np.ndarray) -> float:
 
 def measures(points: np.ndarray, repeats: int) -> None:
     """Print both times of every step and how far the values of the measures are apart."""
+    n, d = points.shape
+    print(f"{n:,} points of width {d}, {BOOKS} x {CELLS} cells; CPU s, one thread", flush=True)
     (codes, restored), training = timed(lambda: geometry.quantize_and_restore(points), 1)
     cells, grouping = timed(lambda: group_points(points, codes), repeats)
     several = [cell for cell in cells if len(cell) > 1]
@@ -149,8 +151,6 @@ def measures(points: np.ndarray, repeats: int) -> None:
     _, neighbours = timed(lambda: spread.twonn(points), repeats)
     own["spread_measures"] -= neighbours
 
-    n, d = points.shape
-    print(f"{n:,} points of width {d}, {BOOKS} x {CELLS} cells; CPU s, one thread")
     print(f"training the additive quantizer takes {training:.1f} CPU s for either\n")
     for title, table in {"released procedure": spent, "ours": own}.items():
         for step, seconds in table.items():
@@ -175,7 +175,7 @@ def measures(points: np.ndarray, repeats: int) -> None:
 
 def training(sizes: list[int], d: int) -> None:
     """Print the CPU time a point of training the additive quantizer."""
-    print("\ntraining the additive quantizer and encoding by it")
+    print("\ntraining the additive quantizer and encoding by it", flush=True)
     for n in sizes:
         points = clustered(n, d)
         _, seconds = timed(lambda points=points: geometry.quantize(points), 1)
