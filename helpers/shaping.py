@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from helpers import checks
+from helpers import checks, geometry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +24,6 @@ def codebook(points: ArrayLike, *, bits: int = 6, seed: int = 0) -> np.ndarray:
     points a centroid, that many are drawn for the training. The seed fixes the result. Raises
     `ValueError` for bad input or too few points.
     """
-    import faiss
-
     x = np.ascontiguousarray(checks.matrix(points, "points"), dtype=np.float32)
     checks.counts(bits=(bits, 1), seed=(seed, 0))
     if len(x) < 2**bits:
@@ -33,12 +31,7 @@ def codebook(points: ArrayLike, *, bits: int = 6, seed: int = 0) -> np.ndarray:
             f"points has {len(x)} rows for {2**bits} centroids; pass more points, or fewer bits "
             f"than {bits}"
         )
-    # FAISS prints a warning below 39 points a centroid.
-    clusters = faiss.Kmeans(
-        x.shape[1], 2**bits, niter=25, seed=int(seed), min_points_per_centroid=1
-    )
-    clusters.train(x)
-    return clusters.centroids.copy()
+    return geometry.flat_k_means(x, bits, 25, int(seed)).centroids.copy()
 
 
 def soft_counts(points: Tensor, centroids: Tensor, temperature: float) -> Tensor:

