@@ -1,12 +1,18 @@
 import json
+import os
 from pathlib import Path
 
+import hypothesis
 import nbformat
 import pytest
 
 from helpers import data, pipeline, planning
 
 ROOT = data.ROOT
+# The same examples in every run; HYPOTHESIS_PROFILE=explore draws new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture

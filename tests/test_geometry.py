@@ -242,7 +242,7 @@ def released_point_eee(points, codes):
                 running = np.cumsum(pca.explained_variance_)
                 line = np.cumsum([running[-1] / d] * d)
                 found.append(auc(range(d), running - line) / (running[-1] * d / 2))
-    return np.mean(found)
+    return np.mean(found) if found else np.nan
 
 
 @settings(max_examples=25, deadline=None)
@@ -254,7 +254,7 @@ def test_enrichment_of_cells_follows_the_released_steps(n, d, k, seed):
     codes = rng.choice(k, (n, 3), p=rng.dirichlet(np.ones(k)))
     wide = points.astype(np.float64)
     assert geometry.cell_enrichment(points, codes) == pytest.approx(
-        released_point_eee(wide, codes), abs=2e-6
+        released_point_eee(wide, codes), abs=2e-6, nan_ok=True
     )
 
 

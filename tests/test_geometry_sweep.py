@@ -8,7 +8,8 @@ import pytest
 
 from helpers import data, geometry, geometry_sweep, glue, injection, models, training
 
-SMALL = {"source": "factbook", "n_sentences": 120, "bits": 3, "n_train": 60, "n_test": 40}
+SMALL = {**geometry_sweep.SIZES["small"], "n_sentences": 120, "bits": 3, "n_train": 60}
+SMALL["n_test"] = 40
 
 
 @pytest.fixture
