@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import faiss
 
 # Rows restored at a time in float64.
-_ROWS = 1024
+_ROWS = 256
 QUANTIZERS = ("lsq", "pq", "rq", "kmeans")
 
 
@@ -174,6 +174,8 @@ def _few_eigenvalues(x: np.ndarray) -> np.ndarray:
     The points are float32 and may be changed. They are first moved near their mean, so that
     float32 does for their products; the rest of the way is taken off the products.
     """
+    from torch import from_numpy, linalg
+
     n, d = x.shape
     x -= np.add.reduce(x) / n
     if not 1e-20 < np.vdot(x, x) < 1e20:
@@ -186,7 +188,8 @@ def _few_eigenvalues(x: np.ndarray) -> np.ndarray:
     else:
         mean = x.mean(axis=0, dtype=np.float64)
         products = x.T @ x - n * np.outer(mean, mean)
-    return np.linalg.eigvalsh(products)
+    # Faster than NumPy's for matrices so small.
+    return linalg.eigvalsh(from_numpy(products)).numpy()
 
 
 def quantized_measures(

@@ -27,7 +27,7 @@ LEVELS = {
     "relative": (10, 20, 30, 50, 70, 100),
 }
 GLUE = ("sst2", "mrpc", "rte", "cola", "stsb", "qnli")
-REPLICATES = {"full": {"published": 2, "relative": 1}, "small": {"published": 1}}
+REPLICATES = {"full": {"published": 3, "relative": 3}, "small": {"published": 1}}
 LABELS = {
     "lloyd_index": "patchiness, additive (AQ)",
     "pq_lloyd_index": "patchiness, product (PQ)",

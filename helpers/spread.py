@@ -17,6 +17,8 @@ MEASURES = ("eee", "vrm", "isoscore", "rankme", "participation_ratio", "mean_cos
 _ROWS = 4096
 _PROJECTED = 2**23
 _DISTANCES = 1024
+# Points that a search in float32 names for each point, itself among them.
+_CANDIDATES = 4
 # Fewest distinct points for an intrinsic dimension.
 FEWEST_DISTINCT = 10
 
@@ -37,11 +39,11 @@ def _points(points: ArrayLike) -> np.ndarray:
 
 
 def _chunks(x: np.ndarray, mean: np.ndarray) -> Iterator[np.ndarray]:
-    """Give the centred rows in float64, some at a time."""
+    """Give the centred rows in float64, some at a time, in memory that the next ones overwrite."""
+    room = np.empty((min(len(x), _ROWS), x.shape[1]))
     for start in range(0, len(x), _ROWS):
-        rows = x[start : start + _ROWS].astype(np.float64)
-        rows -= mean
-        yield rows
+        rows = x[start : start + _ROWS]
+        yield np.subtract(rows, mean, out=room[: len(rows)])
 
 
 def _clean(values: np.ndarray) -> np.ndarray:
@@ -51,17 +53,21 @@ def _clean(values: np.ndarray) -> np.ndarray:
 
 
 def _decompose(x: np.ndarray) -> _Spectrum:
+    from torch import from_numpy, linalg
+
     mean = x.mean(axis=0, dtype=np.float64)
     covariance = sum(rows.T @ rows for rows in _chunks(x, mean)) / (len(x) - 1)
-    values, axes = np.linalg.eigh(covariance)
+    values, axes = (found.numpy() for found in linalg.eigh(from_numpy(covariance)))
     return _Spectrum(mean, _clean(values), axes[:, ::-1])
 
 
 def _about_zero(spectrum: _Spectrum, n: int) -> np.ndarray:
     """Return the eigenvalues of the mean of x x': the covariance plus one direction, the mean."""
+    from torch import from_numpy, linalg
+
     mean = spectrum.axes.T @ spectrum.mean
     moments = np.diag(spectrum.values * (n - 1) / n) + np.outer(mean, mean)
-    return _clean(np.linalg.eigvalsh(moments))
+    return _clean(linalg.eigvalsh(from_numpy(moments)).numpy())
 
 
 def _eigenvalues(values: ArrayLike) -> np.ndarray:
@@ -275,7 +281,6 @@ def _neighbours(
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Return how many distinct points there are, and the distances of their two neighbours."""
     from sklearn.metrics import euclidean_distances
-    from sklearn.neighbors import NearestNeighbors
 
     if len(x) > most:
         x = x[np.sort(np.random.default_rng(seed).choice(len(x), most, replace=False))]
@@ -287,12 +292,9 @@ def _neighbours(
         return (len(x) if size else 1), none, none
     x /= size
 
-    def search() -> np.ndarray:
-        return NearestNeighbors(n_neighbors=2, algorithm="brute").fit(x).kneighbors()[0]
-
     # Inner products of unit size leave about 1e-8 of rounding in a distance.
     tolerance = max(tolerance, 1e-7)
-    distances = search()
+    distances = _two_nearest(x)
     if distances[:, 0].min() <= tolerance:
         keep = np.ones(len(x), dtype=bool)
         for start in range(0, len(x), _DISTANCES):
@@ -301,8 +303,38 @@ def _neighbours(
         x = x[keep]
         if len(x) < FEWEST_DISTINCT:
             return len(x), none, none
-        distances = search()
+        distances = _two_nearest(x)
     return len(x), distances[:, 0], distances[:, 1]
+
+
+def _two_nearest(x: np.ndarray) -> np.ndarray:
+    """Return the distances (n, 2) of the two nearest neighbours of centred points in float64.
+
+    A search in float32 names candidates, whose distances are then exact. Where float32 cannot
+    rule out that a nearer point is missing, the row is searched again in float64.
+    """
+    import faiss
+    from sklearn.neighbors import NearestNeighbors
+
+    single = np.ascontiguousarray(x, dtype=np.float32)
+    far, near = faiss.knn(single, single, min(_CANDIDATES, len(x)))
+    squares, gaps = np.empty(near.shape), np.empty_like(x)
+    for column, others in zip(squares.T, near.T, strict=True):
+        np.take(x, others, axis=0, out=gaps, mode="clip")
+        gaps -= x
+        column[:] = np.einsum("nd,nd->n", gaps, gaps)
+    squares[near == np.arange(len(x))[:, None]] = np.inf
+    squares.partition(1, axis=1)
+    norms = np.einsum("nd,nd->n", x, x)
+    rounding = 64 * np.finfo(np.float32).eps * (norms + norms.max())
+    distances = np.sqrt(squares[:, :2])
+    unsure = np.flatnonzero(squares[:, 1] + rounding >= far[:, -1])
+    if len(unsure) and len(x) > _CANDIDATES:
+        search = NearestNeighbors(n_neighbors=3, algorithm="brute").fit(x)
+        found, others = search.kneighbors(x[unsure])
+        found[others == unsure[:, None]] = np.inf
+        distances[unsure] = np.sort(found, axis=1)[:, :2]
+    return distances
 
 
 def _slope(first: np.ndarray, second: np.ndarray, discard: float) -> float:

@@ -184,6 +184,14 @@ def test_twonn_counts_coinciding_points_once():
     assert spread.twonn(near, tolerance=1e-3) == pytest.approx(expected, rel=0.03)
 
 
+@pytest.mark.parametrize(("groups", "size"), [(300, 3), (20, 40), (100, 1)])
+def test_twonn_is_exact_where_float32_cannot_tell_neighbours_apart(groups, size):
+    rng = np.random.default_rng(2)
+    points = np.repeat(rng.standard_normal((groups, 24)), size, axis=0)
+    points += 1e-5 * rng.standard_normal(points.shape)
+    assert spread.twonn(points) == pytest.approx(twonn_by_hand(points), rel=1e-6)
+
+
 def test_twonn_draws_by_the_seed():
     points = cloud(1500, 5)
     draw = np.sort(np.random.default_rng(3).choice(1500, 400, replace=False))
