@@ -311,30 +311,34 @@ def _two_nearest(x: np.ndarray) -> np.ndarray:
     """Return the distances (n, 2) of the two nearest neighbours of centred points in float64.
 
     A search in float32 names candidates, whose distances are then exact. Where float32 cannot
-    rule out that a nearer point is missing, the row is searched again in float64.
+    rule out that a nearer point is missing, a search in float64 names them again.
     """
     import faiss
     from sklearn.neighbors import NearestNeighbors
 
     single = np.ascontiguousarray(x, dtype=np.float32)
     far, near = faiss.knn(single, single, min(_CANDIDATES, len(x)))
-    squares, gaps = np.empty(near.shape), np.empty_like(x)
-    for column, others in zip(squares.T, near.T, strict=True):
-        np.take(x, others, axis=0, out=gaps, mode="clip")
-        gaps -= x
-        column[:] = np.einsum("nd,nd->n", gaps, gaps)
-    squares[near == np.arange(len(x))[:, None]] = np.inf
-    squares.partition(1, axis=1)
+    squares = _two_least(x, np.arange(len(x)), near)
     norms = np.einsum("nd,nd->n", x, x)
     rounding = 64 * np.finfo(np.float32).eps * (norms + norms.max())
-    distances = np.sqrt(squares[:, :2])
     unsure = np.flatnonzero(squares[:, 1] + rounding >= far[:, -1])
     if len(unsure) and len(x) > _CANDIDATES:
-        search = NearestNeighbors(n_neighbors=3, algorithm="brute").fit(x)
-        found, others = search.kneighbors(x[unsure])
-        found[others == unsure[:, None]] = np.inf
-        distances[unsure] = np.sort(found, axis=1)[:, :2]
-    return distances
+        search = NearestNeighbors(n_neighbors=_CANDIDATES, algorithm="brute").fit(x)
+        near = search.kneighbors(x[unsure], return_distance=False)
+        squares[unsure] = _two_least(x, unsure, near)
+    return np.sqrt(squares)
+
+
+def _two_least(x: np.ndarray, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Return the two least squared distances of rows to those named for them, not to themselves."""
+    squares, gaps, own = np.empty(near.shape), np.empty((len(rows), x.shape[1])), x[rows]
+    for column, others in zip(squares.T, near.T, strict=True):
+        np.take(x, others, axis=0, out=gaps, mode="clip")
+        gaps -= own
+        column[:] = np.einsum("nd,nd->n", gaps, gaps)
+    squares[near == rows[:, None]] = np.inf
+    squares.partition(1, axis=1)
+    return squares[:, :2]
 
 
 def _slope(first: np.ndarray, second: np.ndarray, discard: float) -> float:
