@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from helpers import baselines, checks, data, embeddings, geometry, glue, injection, models, training
+from helpers import (
+    baselines,
+    checks,
+    data,
+    embeddings,
+    geometry,
+    glue,
+    injection,
+    likelihood,
+    models,
+    training,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,6 +59,7 @@ LABELS = {
     "twonn": "intrinsic dimension",
     "between_share": "between-sentence share",
     "log_me": "LogME",
+    "log_perplexity": "ln(perplexity)",
     "dose": "ln(noise-to-signal)",
 }
 # What a row of the book's tables is measured on.
@@ -205,20 +217,25 @@ def noise_rows(
     folder: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """Return `encoder_row` of an encoder with noise, one row a setting, so that it can resume.
+    """Return `encoder_row` of a model with noise, one row a setting, so that it can resume.
 
     `settings` are those of `settings_of`; a row adds `size` and `noise_to_signal`
-    (`injection.inject_noise`). The tokens and the quantizers are drawn by the number of the
-    replicate, the noise by level and replicate. Rows are kept in `folder`, by default `geometry` in
-    the cache folder. Raises as the functions named.
+    (`injection.inject_noise`), and for a causal language model `log_perplexity`, that of 200
+    sentences of the Factbook (`likelihood.perplexity`). The tokens and the quantizers are drawn by
+    the number of the replicate, the noise by level and replicate. Rows are kept in `folder`, by
+    default `geometry` in the cache folder. Raises as the functions named.
     """
-    tokenizer, encoder = models.load_encoder(name_or_path)
+    tokenizer, model = models.load_model(name_or_path)
     tasks = tasks_of(size)
+    unseen = models.world_factbook_sentences(200, seed=5)
 
     def measure(rule: str, level: float, replicate: int) -> dict[str, float]:
         seed = noise_seed(level, replicate)
-        noisy, ratio = injection.inject_noise(encoder, level, rule=rule, seed=seed)
+        noisy, ratio = injection.inject_noise(model, level, rule=rule, seed=seed)
         row = encoder_row(tokenizer, noisy, size=size, tasks=tasks, seed=replicate)
+        if likelihood.is_causal(noisy):
+            scores = likelihood.score_texts(noisy, tokenizer, unseen)
+            row["log_perplexity"] = float(np.log(likelihood.perplexity(scores)))
         return {"size": size, "noise_to_signal": ratio, **row}
 
     key = {

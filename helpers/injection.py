@@ -1,4 +1,4 @@
-"""Noise injection into an encoder: the paper's rule, and one that follows each tensor's scale."""
+"""Noise in a transformer's weights: the paper's rule, and one that follows each tensor's scale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 RULES = ("published", "relative")
-_ENCODER_WEIGHT = re.compile(r"(^|\.)encoder\.(.+\.)?weight$")
+# Layers of BERT and its kin (encoder., layer.), of Llama and its kin (layers.), of GPT-2 (h.).
+_ENCODER_WEIGHT = re.compile(r"(^|\.)(encoder|layers?|h)\.(.+\.)?weight$")
 
 
 def noisy_parameters(model: nn.Module) -> list[str]:
@@ -21,14 +22,15 @@ def noisy_parameters(model: nn.Module) -> list[str]:
 
     These are the parameters of the encoder whose name ends in `weight`: query, key, value, output,
     both feed-forward matrices, and both layer-norm gains of every layer. Embeddings, biases, pooler
-    and heads are left alone. Raises `ValueError` for a model without such a parameter. Source:
-    Marbut et al. (2024), released code.
+    and heads are left alone. The layers of a decoder, named as in Llama or GPT-2, count as its
+    encoder. Raises `ValueError` for a model without such a parameter. Source: Marbut et al. (2024),
+    released code, for encoders.
     """
     names = [name for name, _ in model.named_parameters() if _ENCODER_WEIGHT.search(name)]
     if not names:
         raise ValueError(
-            "model has no parameter named encoder.….weight; pass an encoder of the BERT or RoBERTa "
-            "family"
+            "model has no layer weights under encoder., layer., layers. or h.; pass a transformer "
+            "that names them like BERT, DistilBERT, Llama or GPT-2"
         )
     return names
 

@@ -6,7 +6,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedLM
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from helpers.injection import inject_noise, touched_parameters
 
@@ -190,6 +201,23 @@ def test_other_models_of_the_family_and_half_precision(encoder):
     assert ratio == pytest.approx(inject_noise(encoder, 10, seed=0)[1], rel=0.01)
 
 
+def test_layers_of_decoders_get_the_noise_and_nothing_else_does():
+    sizes = {"vocab_size": 50, "num_attention_heads": 2}
+    llama = LlamaModel(
+        LlamaConfig(hidden_size=8, intermediate_size=12, num_hidden_layers=2, **sizes)
+    )
+    names = [name for name, _ in llama.named_parameters()]
+    expected = [name for name in names if name not in ("embed_tokens.weight", "norm.weight")]
+    assert touched_parameters(llama) == expected
+    matrices = [name for name in expected if "norm" not in name]
+    assert touched_parameters(llama, rule="relative") == matrices
+    gpt = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, n_positions=16, vocab_size=50))
+    assert {name.split(".h.")[0] for name in touched_parameters(gpt)} == {"transformer"}
+    assert len(touched_parameters(gpt)) == 6
+    bert = DistilBertModel(DistilBertConfig(vocab_size=50, dim=8, n_layers=1, n_heads=2))
+    assert all(name.startswith("transformer.layer.0.") for name in touched_parameters(bert))
+
+
 def test_a_noisy_model_still_runs(encoder):
     ids = torch.arange(10).reshape(2, 5)
     with torch.no_grad():
@@ -220,7 +248,7 @@ def test_refuses_other_arguments(encoder):
         inject_noise(encoder, 5, rule="gaussian")
     with pytest.raises(ValueError, match="seed is -1"):
         inject_noise(encoder, 5, seed=-1)
-    with pytest.raises(ValueError, match="model has no parameter named encoder"):
+    with pytest.raises(ValueError, match="model has no layer weights"):
         inject_noise(torch.nn.Linear(2, 2), 5)
     gains = torch.nn.ModuleDict({"encoder": torch.nn.LayerNorm(4)})
     assert touched_parameters(gains) == ["encoder.weight"]

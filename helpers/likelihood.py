@@ -1,0 +1,190 @@
+"""Log-likelihoods of texts under a causal language model, one row a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from helpers import checks
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BOS = ("tokenizer", "add", "none")
+# Settings of models whose output is more than a product with the head's matrix.
+_SCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+def score_texts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    bos: str = "tokenizer",
+    max_tokens: int | None = None,
+    batch_tokens: int = 4096,
+    head_rows: int = 512,
+) -> pd.DataFrame:
+    """Return the log-likelihood of each text under a causal language model, in nats.
+
+    One row a text, in their order: `log_likelihood`, the sum over its tokens after the first in
+    float64; `first_token_log_likelihood`, that of the first token after a BOS, NaN without one;
+    `n_tokens` of the text, a BOS not counted; `n_bytes` in UTF-8, of the whole text; `truncated`,
+    whether tokens beyond `max_tokens`, or beyond what the model takes, were dropped.
+
+    `bos` says whether a BOS token is put first: "tokenizer" as the tokenizer does by itself,
+    "add" always, "none" never; `attrs["bos"]` of the table holds what was done. `model` is a
+    causal model with its output head, or one without it whose head is its embedding matrix.
+    Texts go through it sorted by length, padded on the right, at most `batch_tokens` tokens at a
+    time, and the head sees `head_rows` of their vectors at a time; neither changes the result
+    beyond rounding. Raises `ValueError` for no texts, a text without tokens, a model that is not
+    causal or has no head, or one that rescales its output. Source: arXiv 2502.16173, eq. 1 and
+    released code, which scores one text at a time and leaves the first token out.
+    """
+    import torch
+
+    if isinstance(texts, str) or not len(texts):
+        raise ValueError("texts is empty or one string; pass a list of at least one string")
+    checks.choice(bos, BOS, "bos")
+    checks.counts(batch_tokens=(batch_tokens, 1), head_rows=(head_rows, 1))
+    body, head = _body_and_head(model)
+    start = _start(tokenizer, bos)
+    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    lengths = np.array([len(row) for row in ids])
+    if not lengths.min():
+        raise ValueError(f"texts[{int(lengths.argmin())}] has no tokens; leave it out")
+    limit = getattr(model.config, "max_position_embeddings", None) or max(lengths) + len(start)
+    if max_tokens is not None:
+        checks.counts(max_tokens=(max_tokens, 2))
+        limit = min(limit, max_tokens + len(start))
+    rows = [start + list(row)[: limit - len(start)] for row in ids]
+    found = np.zeros((len(rows), 2))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in _batches([len(row) for row in rows], batch_tokens):
+                for i, values in zip(
+                    batch,
+                    _token_scores(body, head, [rows[i] for i in batch], head_rows),
+                    strict=True,
+                ):
+                    first = len(start)
+                    found[i] = values[first:].sum(), values[:first].sum()
+    finally:
+        model.train(was_training)
+    table = pd.DataFrame(
+        {
+            "log_likelihood": found[:, 0],
+            "first_token_log_likelihood": found[:, 1] if start else np.nan,
+            "n_tokens": [len(row) - len(start) for row in rows],
+            "n_bytes": [len(text.encode()) for text in texts],
+            "truncated": [len(row) - len(start) < n for row, n in zip(rows, lengths, strict=True)],
+        }
+    )
+    table.attrs["bos"] = tokenizer.convert_ids_to_tokens(start[0]) if start else None
+    return table
+
+
+def perplexity(scores: pd.DataFrame) -> float:
+    """Return the perplexity over all texts of `score_texts`: exp of minus the mean a token.
+
+    The mean is over the tokens after the first of each text. Raises `ValueError` when there are
+    none.
+    """
+    tokens = (scores["n_tokens"] - 1).sum()
+    if tokens < 1:
+        raise ValueError("scores has no token after the first of a text; pass longer texts")
+    return float(np.exp(-scores["log_likelihood"].sum() / tokens))
+
+
+def is_causal(model: PreTrainedModel) -> bool:
+    """Tell whether a model, by its type, sees only the tokens before each one."""
+    from transformers.models.auto import modeling_auto
+
+    config = model.config
+    return getattr(config, "is_decoder", False) or (
+        config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and config.model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    )
+
+
+def _body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
+    """Return the model up to its last hidden state, and what makes logits of it."""
+    from torch import nn
+
+    config = model.config
+    if not is_causal(model):
+        raise ValueError(
+            f"model is of the type {config.model_type}, which sees the tokens to come; pass a "
+            "causal language model"
+        )
+    scaled = [name for name in _SCALED if getattr(config, name, None) not in (None, 1, 1.0)]
+    if scaled:
+        raise ValueError(f"model rescales its output ({scaled[0]}), which is not supported here")
+    head = model.get_output_embeddings()
+    if head is not None:
+        return model.base_model, head
+    if not config.tie_word_embeddings:
+        raise ValueError("model has no output head; load it with transformers.AutoModelForCausalLM")
+    embeddings = model.get_input_embeddings().weight
+    head = nn.Linear(embeddings.shape[1], 1, bias=False, device="meta")
+    head.weight = embeddings
+    return model, head
+
+
+def _start(tokenizer: PreTrainedTokenizerBase, bos: str) -> list[int]:
+    """Return the tokens that stand before every text: a BOS, or none."""
+    number = tokenizer.bos_token_id
+    if bos == "none":
+        return []
+    if bos == "add":
+        if number is None:
+            raise ValueError("bos is 'add', but tokenizer has no BOS token; pass 'none'")
+        return [number]
+    first = tokenizer("a")["input_ids"][:1]
+    return [number] if number is not None and first == [number] else []
+
+
+def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Give the numbers of the texts by length, so that padded batches have `most` tokens."""
+    batch: list[int] = []
+    for i in np.argsort(lengths, kind="stable"):
+        if batch and lengths[i] * (len(batch) + 1) > most:
+            yield batch
+            batch = []
+        batch.append(int(i))
+    yield batch
+
+
+def _token_scores(
+    body: PreTrainedModel, head: nn.Module, rows: Sequence[Sequence[int]], head_rows: int
+) -> list[np.ndarray]:
+    """Return for each text the log-likelihoods of its tokens from the second on, in float64."""
+    import torch
+
+    lengths = [len(row) for row in rows]
+    ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
+    ids, mask = ids.to(head.weight.device), mask.to(head.weight.device)
+    states = body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    scored = mask[:, 1:].bool()
+    scores = _head_scores(head, states[:, :-1][scored], ids[:, 1:][scored], head_rows)
+    return np.split(scores, np.cumsum([n - 1 for n in lengths])[:-1])
+
+
+def _head_scores(head: nn.Module, states: Tensor, targets: Tensor, head_rows: int) -> np.ndarray:
+    from torch.nn.functional import cross_entropy
+
+    found = np.empty(len(states))
+    for start in range(0, len(states), head_rows):
+        logits = head(states[start : start + head_rows]).float()
+        losses = cross_entropy(logits, targets[start : start + head_rows], reduction="none")
+        found[start : start + len(losses)] = -losses.double().cpu().numpy()
+    return found
