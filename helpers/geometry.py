@@ -347,7 +347,7 @@ def _for_faiss(
     if len(x) < cells:
         raise ValueError(
             f"points has {len(x)} rows for {cells} cells; pass more points, or fewer bits than "
-            f"{bits} (60 points a cell keep the bias small)"
+            f"{bits} (with four codebooks of LSQ the bias is small from 60 points a cell on)"
         )
     if quantizer == "pq" and x.shape[1] % codebooks:
         raise ValueError(
