@@ -10,39 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.special import expit
 
-from helpers import smi
-
 EXPONENTS = np.geomspace(0.25, 16, 97)
-
-
-def kept(facts: pd.DataFrame) -> pd.DataFrame:
-    """Return the facts with positive mutual information, with what the audit needs beside them.
-
-    `facts` has the columns of `smi_release.load_facts`. Added are `fact` (the row number before
-    any was dropped), `information` (one-cell MI, bits), `leak` (the object stands in the subject),
-    and `both`, `subject share`, `object share`: log2 of the shares of documents. The rule of what
-    is kept is that of versions 5 to 7 of arXiv 2502.04066.
-    """
-    names = ("n_documents", "n_subject", "n_object", "n_both")
-    information = smi.mutual_information(*(facts[c] for c in names))
-    leak = smi.object_in_subject(facts.subject, facts.object)
-    full = facts.assign(fact=np.arange(len(facts)), information=information, leak=leak)
-    rows = full[smi.keep(information, "v5-v7")].reset_index(drop=True)
-    shares = {"both": "n_both", "subject share": "n_subject", "object share": "n_object"}
-    return rows.assign(**{k: np.log2(rows[v] / rows.n_documents) for k, v in shares.items()})
-
-
-def axes_of(facts: pd.DataFrame, parameters: float, generation: str = "v5-v7") -> pd.DataFrame:
-    """Return where each fact lies on the axes of the fit, one column a metric.
-
-    `facts` has the columns `n_both` and `information` (bits, positive), as `kept` returns them.
-    Facts below the fixed end of the scale of versions 2 to 4 lie at 0. Source: released code.
-    """
-    rule = smi.GENERATIONS[generation]
-    x = np.clip(smi.normalise(smi.log_bins(facts.information), rule.mi_range), 0, None)
-    power = x ** smi.size_exponent(parameters, rule.size_rule)
-    count = smi.normalise(smi.log_bins(facts.n_both))
-    return pd.DataFrame({"CO-OCCUR": count, "MI": x, "SMI": power}, index=facts.index)
 
 
 def draw_weights(
