@@ -151,8 +151,8 @@ def coefficients(facts: pd.DataFrame) -> pd.DataFrame:
 def exponents(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.DataFrame:
     """Return the power of normalised MI that fits bin means best, with percentile intervals.
 
-    One row a model and version of its facts; `best` is a point of `smi_audit.EXPONENTS`, and so
-    are the ends `low` and `high`, by drawing facts.
+    One row a model and version of its facts; `best` is a point of `smi_audit.EXPONENTS`,
+    `low` and `high` come from drawing facts.
     """
     rows = []
     for name, parameters, rest in versions(facts):
