@@ -173,3 +173,10 @@ def test_pooled_bins_lie_where_each_generation_puts_them():
     assert rows["SMI, v5-v7"].to_numpy() == pytest.approx(x ** (1 + 1 / np.log2(4e9)))
     fixed = np.array([0, 6 / 30, 14 / 30, 22 / 30])
     assert rows["SMI, v2-v4"].to_numpy() == pytest.approx(fixed**1.25)
+
+
+def test_impossible_counts_and_a_scale_of_one_bin_are_refused(raw):
+    with pytest.raises(ValueError, match="n_both"):
+        smi_facts.kept(raw.assign(n_both=raw.n_subject + 1))
+    with pytest.raises(ValueError, match="two different"):
+        smi_facts.axes_of(smi_facts.kept(raw).assign(information=0.1), 1e9)
