@@ -23,7 +23,7 @@ from helpers import (
     injection,
     likelihood,
     models,
-    training,
+    probing,
 )
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def model_row(
     `geometry.measure_cloud` works with the additive quantizer. To its measures come
     `between_share` (share of variance between sentences), the Lloyd index and reconstruction error
     of a product quantizer (`pq_`) and of flat k-means (`km_`), and the number of points. Each task
-    adds `task_NAME`, its score by `training.frozen_probe`; `score` is their plain mean, as in the
+    adds `task_NAME`, its score by `probing.frozen_probe`; `score` is their plain mean, as in the
     paper, and `log_me` the mean LogME of the same features over the tasks with classes. `seed`
     draws the tokens and starts the quantizers; the probes always draw the same training rows.
     Raises as the functions named. Source: Marbut et al. (2024), released code, with frozen probes
@@ -114,8 +114,8 @@ def model_row(
         row |= {f"{prefix}_lloyd_index": geometry.lloyd_index(counts), f"{prefix}_error": error}
     evidence = []
     for task in tasks:
-        found = training.probe_features(model, tokenizer, task, n_train=n_train, n_test=n_test)
-        row[f"task_{task.name}"] = training.probe_score(task, found)
+        found = probing.probe_features(model, tokenizer, task, n_train=n_train, n_test=n_test)
+        row[f"task_{task.name}"] = probing.probe_score(task, found)
         if task.kind != "regression":
             evidence.append(baselines.log_me(found.X_train, found.y_train))
     row["score"] = float(np.mean([row[f"task_{task.name}"] for task in tasks]))

@@ -5,8 +5,18 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import transformers
 
-from helpers import data, geometry, geometry_sweep, glue, injection, models, training
+from helpers import (
+    data,
+    geometry,
+    geometry_sweep,
+    glue,
+    injection,
+    likelihood,
+    models,
+    probing,
+)
 
 SMALL = {**geometry_sweep.SIZES["small"], "n_sentences": 120, "bits": 3, "n_train": 60}
 SMALL["n_test"] = 40
@@ -37,7 +47,7 @@ def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(sm
     assert row["km_error"] == pytest.approx(flat[1])
     scores = [row[f"task_{task.name}"] for task in tasks]
     assert row["score"] == pytest.approx(np.mean(scores))
-    assert scores[0] == training.frozen_probe(model, tokenizer, tasks[0], n_train=60, n_test=40)
+    assert scores[0] == probing.frozen_probe(model, tokenizer, tasks[0], n_train=60, n_test=40)
     means = points.reshape(120, 3, -1).mean(axis=1)
     centre = points.mean(axis=0)
     share = 3 * np.square(means - centre).sum() / np.square(points - centre).sum()
@@ -64,6 +74,24 @@ def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
     assert stored == pytest.approx(row, rel=1e-6, nan_ok=True)
     assert first.loc[1, "noise_to_signal"] == pytest.approx(ratio)
     assert first.loc[0, "noise_to_signal"] == 0
+
+
+def test_rows_of_a_causal_model_tell_its_perplexity(small, monkeypatch, tmp_path):
+    tokenizer, _ = models.load_encoder()
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": len(tokenizer)}
+    transformers.GPT2Model(transformers.GPT2Config(**sizes)).save_pretrained(tmp_path / "gpt")
+    tokenizer.save_pretrained(tmp_path / "gpt")
+    tasks = geometry_sweep.tasks_of("small")[:1]
+    monkeypatch.setattr(geometry_sweep, "tasks_of", lambda size: tasks)
+    settings = geometry_sweep.settings_of("relative", (50,), 1)
+    options = {"size": "small", "folder": tmp_path / "rows"}
+    row = geometry_sweep.noise_rows(tmp_path / "gpt", settings, **options).iloc[0]
+    tokenizer, model = models.load_model(tmp_path / "gpt")
+    seed = geometry_sweep.noise_seed(50, 0)
+    noisy, _ = injection.inject_noise(model, 50, rule="relative", seed=seed)
+    scores = likelihood.score_texts(noisy, tokenizer, models.world_factbook_sentences(200, seed=5))
+    assert np.exp(row["log_perplexity"]) == pytest.approx(likelihood.perplexity(scores), rel=1e-6)
+    assert "log_perplexity" not in geometry_sweep.noise_rows(models.MINILM, settings, **options)
 
 
 def test_levels_and_replicates_have_noise_of_their_own():

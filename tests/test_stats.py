@@ -29,6 +29,40 @@ def test_correlation_is_scipys():
     np.testing.assert_allclose(found[:3], [oracle.statistic, interval.low, interval.high])
 
 
+def test_the_difference_of_two_correlations_has_the_interval_of_a_bootstrap():
+    rng = np.random.default_rng(4)
+    z = rng.standard_normal(800)
+    x, rival, y = (z + scale * rng.standard_normal(800) for scale in (0.6, 1.2, 0.7))
+    found = stats.correlation_difference(x, rival, y)
+    assert found.difference == pytest.approx(
+        pearsonr(x, y).statistic - pearsonr(rival, y).statistic
+    )
+    drawn = rng.integers(800, size=(2000, 800))
+    gaps = [np.corrcoef([x[i], rival[i], y[i]])[2, :2] @ [1, -1] for i in drawn]
+    ends = np.percentile(gaps, [2.5, 97.5])
+    assert [found.low, found.high] == pytest.approx(ends, abs=0.01)
+    # Far narrower than if the two came from different rows.
+    one, two = stats.correlation(x, y), stats.correlation(rival, y)
+    assert found.high - found.low < 0.9 * np.hypot(one.high - one.low, two.high - two.low)
+
+
+def test_the_difference_turns_round_with_its_columns():
+    frame = table().assign(w=lambda t: t["x"] ** 2)
+    found = stats.correlation_difference(frame["x"], frame["w"], frame["y"])
+    back = stats.correlation_difference(frame["w"], frame["x"], frame["y"])
+    turned = [-found.difference, -found.high, -found.low]
+    assert list(back[:3]) == pytest.approx(turned)
+    assert found.low < found.difference < found.high and found.n == 60
+    same = stats.correlation_difference(frame["x"], frame["x"], frame["y"])
+    one = stats.correlation(frame["x"], frame["y"])
+    assert same.difference == 0
+    # What is left is the skew of Fisher's interval.
+    skew = (one.r - one.low) - (one.high - one.r)
+    assert [same.low, same.high] == pytest.approx([-skew, skew], rel=1e-4)
+    with pytest.raises(ValueError, match="rival"):
+        stats.correlation_difference(frame["x"], frame["w"][:5], frame["y"])
+
+
 def test_the_interval_holds_its_own_estimate_at_a_correlation_of_one():
     for n in range(4, 40):
         for seed in range(5):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from helpers import checkpoints, embeddings, glue, training
+from helpers import checkpoints, embeddings, glue, probing, training
 
 WORDS = "a river runs to the sea many people live near large today".split()
 STEPS = 7
@@ -91,12 +91,12 @@ def test_probe_finds_a_planted_signal_and_nothing_in_shuffled_labels(pair, kind,
     task = toy(kind, n=900, pairs=pairs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        features = training.probe_features(model, tokenizer, task)
-        found = training.probe_score(task, features)
+        features = probing.probe_features(model, tokenizer, task)
+        found = probing.probe_score(task, features)
         # One direction rules these vectors, so that a single shuffle may hit it either way.
         rng = np.random.default_rng(0)
         shuffled = [features._replace(y_train=rng.permutation(features.y_train)) for _ in range(16)]
-        lost = np.mean([training.probe_score(task, f) for f in shuffled])
+        lost = np.mean([probing.probe_score(task, f) for f in shuffled])
     chance = {"binary": 1 / 2, "classes": 1 / 3, "regression": 0}[kind]
     assert found > (0.75 if kind == "regression" else 0.85)
     assert abs(lost - chance) < 0.15
@@ -105,9 +105,9 @@ def test_probe_finds_a_planted_signal_and_nothing_in_shuffled_labels(pair, kind,
 def test_probe_features_are_the_mean_vectors_and_their_pairs(pair):
     tokenizer, model = pair
     task = toy(pairs=True)
-    found = training.probe_features(model, tokenizer, task, n_train=50, n_test=20, seed=3)
+    found = probing.probe_features(model, tokenizer, task, n_train=50, n_test=20, seed=3)
     assert found.X_train.shape == (50, 64) and found.X_test.shape == (20, 64)
-    chosen = task.train.iloc[training.train_order(task, 3)[:50]]
+    chosen = task.train.iloc[probing.train_order(task, 3)[:50]]
     assert (found.y_train == chosen["label"]).all()
     u, v = (
         embeddings.layer_embeddings(model, tokenizer, chosen[c].tolist(), layers=[2])[0]
@@ -115,7 +115,7 @@ def test_probe_features_are_the_mean_vectors_and_their_pairs(pair):
     )
     expected = np.hstack([u, v, np.abs(u - v), u * v])
     np.testing.assert_allclose(found.X_train, expected, atol=1e-5)
-    single = training.probe_features(model, tokenizer, toy(), n_train=30)
+    single = probing.probe_features(model, tokenizer, toy(), n_train=30)
     assert single.X_train.shape == (30, 16) and len(single.y_test) == len(toy().test)
 
 
@@ -130,7 +130,7 @@ def test_a_text_is_encoded_once(pair, monkeypatch):
     monkeypatch.setattr(embeddings, "layer_embeddings", spy)
     task = toy(pairs=True)
     task = task._replace(train=task.train.assign(sentence2=task.train["sentence1"]))
-    training.frozen_probe(model, tokenizer, task)
+    probing.frozen_probe(model, tokenizer, task)
     assert len(seen) == 1 and len(seen[0]) == len(set(seen[0]))
 
 
@@ -138,15 +138,15 @@ def test_rows_keep_the_shares_of_classes_and_grow_without_change():
     labels = np.repeat(["many", "some", "few"], [600, 300, 100])
     frame = pd.DataFrame({"sentence1": "a sea", "label": labels})
     task = glue.Task("toy", frame, frame, "classes", "accuracy")
-    order = training.train_order(task, seed=5)
+    order = probing.train_order(task, seed=5)
     assert sorted(order) == list(range(1000))
     for n in (10, 100, 400):
         drawn = pd.Series(labels[order[:n]]).value_counts()
         for name, share in [("many", 0.6), ("some", 0.3), ("few", 0.1)]:
             assert abs(drawn[name] - share * n) <= 1
-    assert (training.train_order(task, seed=5) == order).all()
-    assert (training.train_order(task, seed=6) != order).any()
-    assert sorted(training.test_order(task)) == list(range(1000))
+    assert (probing.train_order(task, seed=5) == order).all()
+    assert (probing.train_order(task, seed=6) != order).any()
+    assert sorted(probing.test_order(task)) == list(range(1000))
 
 
 def test_probe_repeats_and_meets_one_test_whatever_the_seed(pair):
@@ -154,15 +154,15 @@ def test_probe_repeats_and_meets_one_test_whatever_the_seed(pair):
     task = toy("classes", n=300)
     options = {"n_train": 40, "n_test": 25}
     first, again, other = (
-        training.probe_features(model, tokenizer, task, seed=seed, **options) for seed in (1, 1, 2)
+        probing.probe_features(model, tokenizer, task, seed=seed, **options) for seed in (1, 1, 2)
     )
     for one, two in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(first.y_test, other.y_test)
     np.testing.assert_allclose(first.X_test, other.X_test, atol=1e-5)
     assert not np.allclose(first.X_train, other.X_train)
-    score = training.probe_score(task, first)
-    assert score == training.frozen_probe(model, tokenizer, task, seed=1, **options)
+    score = probing.probe_score(task, first)
+    assert score == probing.frozen_probe(model, tokenizer, task, seed=1, **options)
 
 
 def test_the_probe_converges_on_collapsed_and_on_wild_features():
@@ -171,20 +171,20 @@ def test_the_probe_converges_on_collapsed_and_on_wild_features():
     flat = 1 + 1e-7 * rng.standard_normal((300, 400))
     for X in (wild, flat, np.ones((300, 400))):
         y = rng.integers(0, 3, 300)
-        features = training.Features(X[:200].astype(np.float32), y[:200], X[200:], y[200:])
+        features = probing.Features(X[:200].astype(np.float32), y[:200], X[200:], y[200:])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             task = toy("classes")
-            assert 0 <= training.probe_score(task, features) <= 1
-            assert -1 <= training.probe_score(toy("regression"), features) <= 1
+            assert 0 <= probing.probe_score(task, features) <= 1
+            assert -1 <= probing.probe_score(toy("regression"), features) <= 1
 
 
 def test_probe_refuses(pair):
     tokenizer, model = pair
     with pytest.raises(ValueError, match="n_train is 1; give a whole number, at least 2"):
-        training.frozen_probe(model, tokenizer, toy(), n_train=1)
+        probing.frozen_probe(model, tokenizer, toy(), n_train=1)
     with pytest.raises(ValueError, match="n_test is 0"):
-        training.probe_features(model, tokenizer, toy(), n_test=0)
+        probing.probe_features(model, tokenizer, toy(), n_test=0)
 
 
 # Fine-tuning
@@ -223,7 +223,7 @@ def test_the_score_is_that_of_each_test_text_alone(pair):
     tokenizer, model = pair
     task = toy("classes")
     result = training.fine_tune(model, tokenizer, task, steps=20, learning_rate=1e-3, n_test=40)
-    rows = task.test.iloc[training.test_order(task)[:40]]
+    rows = task.test.iloc[probing.test_order(task)[:40]]
     found = []
     for text in rows["sentence1"]:
         with torch.no_grad():
