@@ -11,6 +11,7 @@ import pandas as pd
 
 from helpers import data, smi
 
+COUNTS = ("n_documents", "n_subject", "n_object", "n_both")
 RANGES = (-25, -30, -35, -40, -45, -50)
 
 
@@ -60,8 +61,7 @@ def load_v1() -> pd.DataFrame:
 
 def facts_information(facts: pd.DataFrame) -> np.ndarray:
     """Return the one-cell mutual information of the facts of `load_facts`, in bits."""
-    columns = (facts[c] for c in ("n_documents", "n_subject", "n_object", "n_both"))
-    return smi.mutual_information(*columns)
+    return smi.mutual_information(*(facts[c] for c in COUNTS))
 
 
 def _tally(facts: pd.DataFrame, mask: np.ndarray, information: np.ndarray) -> pd.DataFrame:
