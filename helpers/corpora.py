@@ -12,15 +12,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 import zstandard
 
 # A worker process imports this module: what only some corpora need is imported where it is used.
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 PACKED = (".gz", ".zst", ".zstd")
 LINES = (".jsonl", ".ndjson", ".json")
 TABLES = (".parquet", ".arrow")
@@ -267,7 +264,7 @@ def _zstandard() -> Any:
 class _Unpacked(io.RawIOBase):
     """The unpacked bytes of every frame of an archive; a frame that is cut is an `EOFError`.
 
-    What was unpacked before a fault is still given out, which readers of the libraries do not do.
+    What was unpacked before a fault is given out first, which the libraries' readers do not do.
     """
 
     def __init__(self, raw: BinaryIO, unpacker: Callable[[], Any]) -> None:
@@ -306,7 +303,7 @@ def _lines(stream: BinaryIO, kind: str, column: str) -> Iterator[tuple[int, byte
     for number, line in enumerate(stream, 1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
-        if not line.isspace():
+        if line and not line.isspace():
             yield number, line
 
 
@@ -322,35 +319,22 @@ def _rows(stream: BinaryIO, kind: str, column: str) -> Iterator[tuple[int, Any]]
 
         # Page by page, for a row group may be larger than memory.
         file = ParquetFile(stream, buffer_size=BUFFER, pre_buffer=False)
-        schema, columns = file.schema_arrow, [column]
-        if column not in schema.names:
-            columns = []
+        schema = file.schema_arrow
+        columns = [column] if column in schema.names else []
         batches = file.iter_batches(ROWS, columns=columns, use_threads=False)
     else:
         batches = pa.ipc.open_stream(stream)
         schema = batches.schema
+    types = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
     here = column in schema.names
-    kind_of_text = here and _is_text(schema.field(column).type)
+    is_text = here and any(test(schema.field(column).type) for test in types)
     number = 0
     for batch in batches:
-        if not here:
-            values = [None] * batch.num_rows
-        elif kind_of_text:
-            values = batch.column(column).cast(pa.large_binary()).to_pylist()
-        else:
-            values = batch.column(column).to_pylist()
-        for value in values:
+        values = batch.column(column) if here else pa.nulls(batch.num_rows)
+        # Bytes, for bytes that are no UTF-8 would stop the whole batch.
+        for value in (values.cast(pa.large_binary()) if is_text else values).to_pylist():
             number += 1
             yield number, value
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return any(
-        test(type_)
-        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    )
 
 
 def _of_json(line: bytes, column: str) -> bytes:
