@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 import zstandard
 
-# A worker process imports this module: what only some corpora need is imported where it is used.
+# A worker process imports this module, so what only some corpora need is imported where it is used.
 PACKED = (".gz", ".zst", ".zstd")
 LINES = (".jsonl", ".ndjson", ".json")
 TABLES = (".parquet", ".arrow")
@@ -99,9 +99,10 @@ def read_documents(
 
     A document that cannot be read is left out and added to `report` with its file and line or row:
     "broken JSON", "no text" (field, column or value is absent), "not a string", "bad bytes" (no
-    UTF-8), and "damaged file" for the rest of a file that is cut or corrupt. `strict` raises
-    `CorpusError` instead. Without a report the same is said by a warning at the end. Raises
-    `ValueError` for an unknown kind of file and `FileNotFoundError` when there is none.
+    UTF-8), and "damaged file" for the rest of a file that is cut or corrupt; an archive may notice
+    late, so that the documents just before are garbled. `strict` raises `CorpusError` instead.
+    Without a report the same is said by a warning at the end. Raises `ValueError` for an unknown
+    kind of file and `FileNotFoundError` when there is none.
     """
     if unit not in ("line", "file"):
         raise ValueError(f"unit is {unit!r}; choose one of line, file")

@@ -222,7 +222,7 @@ def _on_cluster(
             client.submit(count_shard, shard.file, shared, reading, strict, pure=False): shard
             for shard in shards
         }
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             yield futures.pop(future), future.result()
             future.release()
 

