@@ -200,7 +200,8 @@ MEASURE = """
 import pathlib, pickle, re, resource, sys
 from helpers import scale
 index = pickle.load(open(sys.argv[1], "rb"))
-scale.count_shard(sys.argv[2], index, {"column": "text", "unit": "line"}, True)
+shard = scale.identify(sys.argv[2])
+scale.count_shard(shard, index, {"column": "text", "unit": "line"}, True)
 status = pathlib.Path("/proc/self/status")
 if status.exists():  # what getrusage tells begins with the memory of the parent
     print(1024 * int(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1]))

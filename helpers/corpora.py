@@ -87,6 +87,7 @@ def read_documents(
     unit: str = "line",
     strict: bool = False,
     report: Report | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> Iterator[bytes]:
     """Yield the documents of files one by one, each as bytes in UTF-8, in constant memory.
 
@@ -101,21 +102,27 @@ def read_documents(
     "broken JSON", "no text" (field, column or value is absent), "not a string", "bad bytes" (no
     UTF-8), and "damaged file" for the rest of a file that is cut or corrupt; an archive may notice
     late, so that the documents just before are garbled. `strict` raises `CorpusError` instead.
-    Without a report the same is said by a warning at the end. Raises `ValueError` for an unknown
-    kind of file and `FileNotFoundError` when there is none.
+    Without a report the same is said by a warning at the end. `advance` gets the number of bytes,
+    as on disk, after every read. Raises `ValueError` for an unknown kind of file and
+    `FileNotFoundError` when there is none.
     """
     if unit not in ("line", "file"):
         raise ValueError(f"unit is {unit!r}; choose one of line, file")
-    return _read_files(list_files(source), column, unit, strict, report)
+    return _read_files(list_files(source), column, unit, strict, report, advance)
 
 
 def _read_files(
-    files: list[str], column: str, unit: str, strict: bool, report: Report | None
+    files: list[str],
+    column: str,
+    unit: str,
+    strict: bool,
+    report: Report | None,
+    advance: Callable[[int], None] | None,
 ) -> Iterator[bytes]:
     found = Report(strict=strict)
     for file in files:
         try:
-            yield from _read_file(file, column, unit, found)
+            yield from _read_file(file, column, unit, found, advance)
         finally:
             if report is not None:
                 report.merge(found)
@@ -199,7 +206,9 @@ def _kind(file: str) -> str:
     return kind
 
 
-def _read_file(file: str, column: str, unit: str, report: Report) -> Iterator[bytes]:
+def _read_file(
+    file: str, column: str, unit: str, report: Report, advance: Callable[[int], None] | None
+) -> Iterator[bytes]:
     kind = _kind(file)
     items, parse, word = {
         **dict.fromkeys(LINES, (_lines, _of_json, "line")),
@@ -208,7 +217,7 @@ def _read_file(file: str, column: str, unit: str, report: Report) -> Iterator[by
     }[kind]
     number = 0
     try:
-        with _open(file) as stream:
+        with _open(file, advance) as stream:
             for number, item in items(stream, kind, column):
                 try:
                     document = parse(item, column)
@@ -236,7 +245,7 @@ def _is_damage(error: Exception, kind: str) -> bool:
     return isinstance(error, EOFError | zlib.error | zstandard.ZstdError)
 
 
-def _open(file: str) -> BinaryIO:
+def _open(file: str, advance: Callable[[int], None] | None) -> BinaryIO:
     """Open a file for reading, unpacked, in a buffer of its own."""
     if "://" in file:
         import fsspec
@@ -244,6 +253,7 @@ def _open(file: str) -> BinaryIO:
         raw = fsspec.open(file, "rb").open()
     else:
         raw = open(file, "rb", buffering=0)
+    raw = _Watched(raw, advance) if advance else raw
     if file.lower().endswith(PACKED):
         if not raw.read(1):
             raw.close()
@@ -251,6 +261,26 @@ def _open(file: str) -> BinaryIO:
         raw.seek(0)
         raw = _Unpacked(raw, _gzip if file.lower().endswith(".gz") else _zstandard)
     return io.BufferedReader(raw, BUFFER)
+
+
+class _Watched(io.RawIOBase):
+    """A file that tells how many bytes are read from it."""
+
+    def __init__(self, raw: BinaryIO, advance: Callable[[int], None]) -> None:
+        self._raw, self._advance = raw, advance
+        self.seekable, self.seek, self.tell = raw.seekable, raw.seek, raw.tell
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n = self._raw.readinto(buffer)
+        self._advance(n)
+        return n
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _gzip() -> Any:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
@@ -55,8 +55,9 @@ def count_corpus(
 
     `workers` processes count a file each. `scheduler`, the address of a Dask scheduler, has the
     workers of that cluster do it, which must see the files under the same paths; when one dies, its
-    files go to others. The counts are the same in every way. `progress` gets the bytes of the files
-    that are counted and of all, as on disk, first for the files kept before, then after each file.
+    files go to others. The counts are the same in every way. `progress` gets the bytes counted so
+    far and those of all files, as on disk: first of the files kept before, then as files are read
+    (on a cluster, as files are done).
 
     Raises what `list_files`, `read_documents` and `NameIndex` raise, also for problems that a kept
     file has when `strict`; `RuntimeError` when a process dies or a file changes while it is
@@ -70,9 +71,15 @@ def count_corpus(
     settings = [VERSION, index.pairs, index.rule, reading]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     places = {shard: Path(out_folder) / f"{_key(digest, shard)}.json" for shard in shards}
-    total = _Total(index, strict)
+    total, missing = _Total(index, strict), []
     done, every = 0, sum(shard.size for shard in shards)
-    missing = []
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        if progress:
+            progress(done, every)
+
     for shard, place in places.items():
         result = _stored(place, index) if resume else None
         if result is None:
@@ -80,24 +87,21 @@ def count_corpus(
         else:
             total.add(result)
             done += shard.size
-    if progress:
-        progress(done, every)
+    advance(0)
     # The largest first, so that the last file does not keep one process busy alone.
     missing.sort(key=lambda shard: shard.size, reverse=True)
+    task = {"reading": reading, "strict": strict}
     if scheduler is not None:
-        results = _on_cluster(missing, index, reading, strict, scheduler)
+        results = _on_cluster(missing, index, task, advance, scheduler)
     elif workers == 1 or len(missing) < 2:
-        results = ((shard, count_shard(shard.file, index, reading, strict)) for shard in missing)
+        results = ((shard, count_shard(shard, index, **task, advance=advance)) for shard in missing)
     else:
-        results = _in_processes(missing, index, reading, strict, min(workers, len(missing)))
+        results = _in_processes(missing, index, task, advance, min(workers, len(missing)))
     for shard, result in results:
         if identify(shard.file) != shard:
             raise RuntimeError(f"{shard.file} changed while it was counted; run again")
         _store(places[shard], result)
         total.add(result)
-        done += shard.size
-        if progress:
-            progress(done, every)
     return total.counts()
 
 
@@ -113,15 +117,31 @@ def identify(file: str) -> Shard:
 
 
 def count_shard(
-    file: str, index: NameIndex, reading: dict[str, Any], strict: bool
+    shard: Shard,
+    index: NameIndex,
+    reading: dict[str, Any],
+    strict: bool,
+    advance: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Return the counts and the problems of one file as plain lists and numbers.
 
     `n_documents`, `names` and `both` are those of `counting.Tally`; `counts` and `first` are those
-    of `corpora.Report`. Raises what `read_documents` raises.
+    of `corpora.Report`. `advance` gets numbers of bytes that add up to the size of the file. Raises
+    what `read_documents` raises.
     """
+    left = shard.size
+
+    def some(n: int) -> None:
+        nonlocal left
+        n = min(n, left)
+        left -= n
+        advance(n)
+
     report = Report()
-    tally = index.tally(read_documents([file], **reading, strict=strict, report=report))
+    watched = {"strict": strict, "report": report, "advance": some if advance else None}
+    tally = index.tally(read_documents([shard.file], **reading, **watched))
+    if advance:
+        some(left)
     problems = asdict(report)
     return {**tally._asdict(), "counts": problems["counts"], "first": problems["first"]}
 
@@ -169,17 +189,25 @@ def _stored(place: Path, index: NameIndex) -> dict[str, Any] | None:
 
 
 def _in_processes(
-    shards: list[Shard], index: NameIndex, reading: dict[str, Any], strict: bool, workers: int
+    shards: list[Shard],
+    index: NameIndex,
+    task: dict[str, Any],
+    advance: Callable[[int], None],
+    workers: int,
 ) -> Iterator[tuple[Shard, dict[str, Any]]]:
     # Fresh processes: a fork would copy the memory and the threads of this one.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(index,))
+    read, told = context.Value("q", 0), 0
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(index, read))
     try:
-        futures = {
-            pool.submit(_count_in_process, shard.file, reading, strict): shard for shard in shards
-        }
-        for future in as_completed(futures):
-            yield futures.pop(future), future.result()
+        futures = {pool.submit(_count_in_process, shard, task): shard for shard in shards}
+        while futures:
+            finished, _ = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+            now = read.value
+            advance(now - told)
+            told = now
+            for future in finished:
+                yield futures.pop(future), future.result()
     except BrokenProcessPool:
         raise RuntimeError(
             "a worker process died, killed or out of memory; run again with fewer workers, and "
@@ -190,12 +218,13 @@ def _in_processes(
 
 
 _index: NameIndex
+_read: Any
 
 
-def _begin(index: NameIndex) -> None:
+def _begin(index: NameIndex, read: Any) -> None:
     """Prepare a worker process: build the automaton once, and end when the parent is gone."""
-    global _index
-    _index = index
+    global _index, _read
+    _index, _read = index, read
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
@@ -205,12 +234,20 @@ def _begin(index: NameIndex) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _count_in_process(file: str, reading: dict[str, Any], strict: bool) -> dict[str, Any]:
-    return count_shard(file, _index, reading, strict)
+def _count_in_process(shard: Shard, task: dict[str, Any]) -> dict[str, Any]:
+    def advance(n: int) -> None:
+        with _read.get_lock():
+            _read.value += n
+
+    return count_shard(shard, _index, **task, advance=advance)
 
 
 def _on_cluster(
-    shards: list[Shard], index: NameIndex, reading: dict[str, Any], strict: bool, address: str
+    shards: list[Shard],
+    index: NameIndex,
+    task: dict[str, Any],
+    advance: Callable[[int], None],
+    address: str,
 ) -> Iterator[tuple[Shard, dict[str, Any]]]:
     from distributed import Client, as_completed
 
@@ -219,12 +256,13 @@ def _on_cluster(
         # dies. Keys are new in every run, so that no run takes up the results of another.
         shared = client.submit(NameIndex, index.pairs, index.rule, pure=False)
         futures = {
-            client.submit(count_shard, shard.file, shared, reading, strict, pure=False): shard
-            for shard in shards
+            client.submit(count_shard, shard, shared, **task, pure=False): shard for shard in shards
         }
         for future in as_completed(futures, loop=client.loop):
-            yield futures.pop(future), future.result()
+            shard = futures.pop(future)
+            yield shard, future.result()
             future.release()
+            advance(shard.size)
 
 
 def check_output(path: str | Path) -> None:

@@ -169,6 +169,8 @@ def test_bad_arguments_are_named(documents, pairs, error, words):
     for case_sensitive in (True, False):
         with pytest.raises(error, match=words):
             counting.count_documents(documents, pairs, case_sensitive=case_sensitive)
+    with pytest.raises(ValueError, match="prefix is None"):
+        counting.count_documents([" a"], [("a", "b")], prefix=None)
 
 
 def test_pairs_are_read_from_a_file_as_they_stand(tmp_path):
@@ -256,6 +258,16 @@ def test_datasets_on_disk(tmp_path):
     both.save_to_disk(tmp_path / "two", num_shards={"train": 3, "test": 1})
     assert read(tmp_path / "two")[0] == [*DOCUMENTS, "t"]
     assert read(tmp_path / "t*")[0] == [*DOCUMENTS, "t"]
+
+
+def test_the_bytes_that_are_read_are_told(tmp_path):
+    table = pa.table({"text": DOCUMENTS * 200})
+    parquet.write_table(table, tmp_path / "c.parquet", row_group_size=100, use_dictionary=False)
+    paths = [write_jsonl(tmp_path, end, [{"text": "x" * 10}] * 30_000) for end in PACKERS]
+    for path in [*paths, tmp_path / "c.parquet"]:
+        steps = []
+        assert len(read(path, advance=steps.append)[0]) in (1000, 30_000)
+        assert sum(steps) == pytest.approx(path.stat().st_size, rel=0.1, abs=200) and len(steps) >= 2
 
 
 def test_files_are_found_once_each_and_in_order(tmp_path):
