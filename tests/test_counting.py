@@ -279,6 +279,7 @@ def test_files_are_found_once_each_and_in_order(tmp_path):
     a, b, c = (str(tmp_path / name) for name in ("a.txt", "b.txt", "c.jsonl"))
     assert corpora.list_files(tmp_path / "*.txt") == [a, b]
     assert corpora.list_files([c, f"{tmp_path}/*", a]) == [c, a, b]
+    assert corpora.list_files([a, tmp_path / "again.txt"]) == [a]
     url = f"file://{tmp_path}/*.jsonl"
     assert read(url)[0] == read(f"file://{c}")[0] == ["d"]
     with pytest.raises(FileNotFoundError, match="nothing"):
