@@ -232,8 +232,8 @@ def read_pairs(path: str) -> list[tuple[str, str]]:
 def main(words: Sequence[str] | None = None) -> int:
     """Count the documents of a corpus that name the facts of a table, and write the counts.
 
-    The exit code is 0 when every document was counted, 1 when some were left out (the summary
-    says which), 2 when nothing was written.
+    The exit code is 0 when every document was counted, 3 when some were left out (the summary
+    says which), 2 when nothing was written, and 130 when the run was interrupted.
     """
     from tqdm import tqdm
 
@@ -262,7 +262,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if bar.total is None:
             # What a run before has counted tells nothing about the speed of this one.
             bar.reset(total)
-            bar.initial = bar.n = done
+            bar.initial = bar.n = bar.last_print_n = done
         bar.update(done - bar.n)
 
     try:
@@ -287,11 +287,15 @@ def main(words: Sequence[str] | None = None) -> int:
         bar.close()
         print(f"no counts written: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        bar.close()
+        print("stopped; with --resume the files counted so far are kept", file=sys.stderr)
+        return 130
     bar.close()
     print(f"{counts.n_documents:,} documents, {len(counts.table):,} pairs: {given.out}")
     if counts.report.counts:
         print(counts.report, file=sys.stderr)
-        return 1
+        return 3
     return 0
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,11 +98,12 @@ def count_corpus(
         results = ((shard, count_shard(shard, index, **task, advance=advance)) for shard in missing)
     else:
         results = _in_processes(missing, index, task, advance, min(workers, len(missing)))
-    for shard, result in results:
-        if identify(shard.file) != shard:
-            raise RuntimeError(f"{shard.file} changed while it was counted; run again")
-        _store(places[shard], result)
-        total.add(result)
+    with closing(results):
+        for shard, result in results:
+            if identify(shard.file) != shard:
+                raise RuntimeError(f"{shard.file} changed while it was counted; run again")
+            _store(places[shard], result)
+            total.add(result)
     return total.counts()
 
 
@@ -249,7 +251,7 @@ def _on_cluster(
     advance: Callable[[int], None],
     address: str,
 ) -> Iterator[tuple[Shard, dict[str, Any]]]:
-    from distributed import Client, as_completed
+    from distributed import Client, KilledWorker, as_completed
 
     with Client(address, set_as_default=False) as client:
         # A task, not scattered data: the cluster can make it anew when the worker that holds it
@@ -260,7 +262,14 @@ def _on_cluster(
         }
         for future in as_completed(futures, loop=client.loop):
             shard = futures.pop(future)
-            yield shard, future.result()
+            try:
+                result = future.result()
+            except KilledWorker:
+                raise RuntimeError(
+                    f"several workers died while they counted {shard.file}, killed or out of "
+                    "memory; run again, and the files counted so far are kept"
+                ) from None
+            yield shard, result
             future.release()
             advance(shard.size)
 

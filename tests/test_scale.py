@@ -18,6 +18,7 @@ from distributed import LocalCluster
 from helpers import corpora, counting, data, scale
 
 PAIRS = [("car", "Paris"), ("Paris", "car"), ("India", "Ho"), ("South Africa", "Africa")]
+EMPTY = '{"n_documents": 1, "names": [], "both": [], "counts": {}, "first": []}'
 WORDS = "a car carts Paris India Indiana Ho House South Africa Zürich and of".split()
 
 
@@ -118,11 +119,11 @@ def test_changed_files_and_damaged_results_are_counted_anew(corpus, tmp_path, co
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     same(scale.count_corpus(file, PAIRS, tmp_path / "out"), first)
     assert len(counted_files) == 2
-    for text in ("", '{"n_documents": 3', '{"names": []}', "[1]"):
+    for text in ("", '{"n_documents": 3', '{"names": []}', "[1]", EMPTY):
         for result in (tmp_path / "out").glob("*.json"):
             result.write_text(text)
         same(scale.count_corpus(file, PAIRS, tmp_path / "out"), first)
-    assert len(counted_files) == 6
+    assert len(counted_files) == 7
 
 
 def test_a_file_that_changes_while_it_is_counted_is_an_error(corpus, tmp_path, monkeypatch):
@@ -306,7 +307,7 @@ def test_the_command_line_killed_and_resumed(corpus, tmp_path):
     gate.wait_for_reader()
     gate.let_through()
     said, problems = second.communicate()
-    assert second.returncode == 1, problems
+    assert second.returncode == 3, problems
     wanted = expected({**corpus, "gate": WORDS}, case_sensitive=False)
     table = read_table(tmp_path)
     assert (table.pop("n_documents") == wanted.n_documents).all()
@@ -338,7 +339,7 @@ def test_the_command_line_tells_what_went_wrong(corpus, tmp_path, capsys, monkey
     assert not (tmp_path / "counts.parquet").exists()
     facts.write_text("subject,object\ncar,Paris\n")
     csv = str(tmp_path / "counts.csv")
-    assert counting.main([*words, *corpus, "--out", csv]) == 1
+    assert counting.main([*words, *corpus, "--out", csv]) == 3
     table = pd.read_csv(csv)
     assert list(table) == ["subject", "object", "n_documents", "n_subject", "n_object", "n_both"]
     assert table.loc[0, "n_both"] == expected(corpus).table.loc[0, "n_both"]
