@@ -17,16 +17,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ahocorasick
 import numpy as np
-import pandas as pd
 import zstandard
-from pyarrow import parquet
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers import corpora, counting, data, scale
+from helpers import corpora, counting, scale
+
+# The two processes that are timed import this file: what they do not need is imported below.
+if TYPE_CHECKING:
+    import pandas as pd
 
 SENTENCES = 52
 Pairs = list[tuple[str, str]]
@@ -34,6 +37,8 @@ Pairs = list[tuple[str, str]]
 
 def write_documents(n: int, facts: pd.DataFrame, index: counting.NameIndex) -> list[str]:
     """Return n documents of about 4.4 kB with names at the rates of the Pile."""
+    import pandas as pd
+
     from helpers import models
 
     rng = np.random.default_rng(0)
@@ -158,6 +163,8 @@ def from_files(
     documents: list[str], pairs: Pairs, folder: Path, repeats: int, in_memory: float
 ) -> None:
     """Print the rates from files of one process, and the gain of two."""
+    import pandas as pd
+
     size = sum(len(document.encode()) for document in documents) / 1e6
     records = [json.dumps({"id": i, "text": text}) for i, text in enumerate(documents)]
     lines = ("\n".join(records) + "\n").encode()
@@ -174,7 +181,7 @@ def from_files(
         )
         assert rows(index.table(tally)) == expected, f"the counts from {name} are others"
         print(f"{name:34}{size / seconds:9.2f}{in_memory / seconds:11.0%}")
-    times = {}
+    times, spent = {}, {}
     parts = folder / "parts"
     parts.mkdir()
     for i in range(8):
@@ -183,17 +190,19 @@ def from_files(
     for workers in (1, 2):
         clock = []
         for _ in range(repeats):
-            began = time.perf_counter()
+            before, began = sum(os.times()[:4]), time.perf_counter()
             out = tempfile.mkdtemp(dir=folder)
             counts = scale.count_corpus(parts / "*.zst", pairs, out, workers=workers)
             clock.append(time.perf_counter() - began)
+            spent[workers] = sum(os.times()[:4]) - before
         times[workers] = min(clock)
         assert rows(counts.table) == [tuple(8 * n for n in row) for row in expected]
     print(f"\n8 files, {8 * size:,.0f} MB: one process {times[1]:.1f} s, two {times[2]:.1f} s by")
     print(
         f"the clock, {times[1] / times[2]:.2f} x; load average {os.getloadavg()[0]:.1f}, ", end=""
     )
-    print(f"{os.cpu_count()} cores")
+    print(f"{os.cpu_count()} cores;\nCPU seconds {spent[1]:.1f} and {spent[2]:.1f}, ", end="")
+    print(f"by which two idle cores give {2 * spent[1] / spent[2]:.2f} x")
 
 
 MEASURE = """
@@ -213,6 +222,11 @@ else:
 def memory(documents: list[str], pairs: Pairs, folder: Path) -> None:
     """Print the largest memory of a process that counts a file, and eight times as large a file."""
     import pickle
+
+    import pandas as pd
+    from pyarrow import parquet
+
+    from helpers import data
 
     pickled = folder / "index.pickle"
     pickled.write_bytes(pickle.dumps(counting.NameIndex(pairs)))
@@ -248,7 +262,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, half a minute")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
     options = parser.parse_args()
-    # Not above: the two processes that are timed import this file, too.
     from helpers import smi_release
 
     n, few = (2_000, 10) if options.quick else (8_000, 60)
