@@ -39,7 +39,7 @@ lab: $(READY)  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 bench: $(READY)  ## measure the helpers against their peers
-	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+	@for b in benchmarks/[!_]*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
 lint: $(READY)  ## check style, types of public functions and that notebooks hold no outputs
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

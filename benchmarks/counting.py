@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,8 @@ import numpy as np
 import zstandard
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _timing import timed
 
 from helpers import corpora, counting, scale
 
@@ -108,16 +109,6 @@ class Pyahocorasick:
                     if obj in present:
                         both[i, obj] += 1
         return [(single[s], single[o], both[s, o]) for s, o in self.pairs]
-
-
-def timed(function: Callable[[], object], repeats: int) -> tuple[object, float]:
-    """Return the value of a function and the least CPU seconds it took."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        value = function()
-        seconds.append(time.process_time() - start)
-    return value, min(seconds)
 
 
 def rows(table: pd.DataFrame) -> list[tuple[int, int, int]]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.special import kl_div
 from scipy.stats import differential_entropy, multivariate_normal, skew
 from sklearn.decomposition import PCA
@@ -21,6 +21,8 @@ from sklearn.metrics import auc
 from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _timing import timed
 
 from helpers import geometry, models, spread
 
@@ -33,16 +35,6 @@ def clustered(n: int, d: int, clusters: int = 300) -> np.ndarray:
     centres = rng.standard_normal((clusters, d))
     noise = 0.5 * rng.standard_normal((n, d))
     return (centres[rng.integers(clusters, size=n)] + noise).astype(np.float32)
-
-
-def timed(function: Callable[[], object], repeats: int) -> tuple[object, float]:
-    """Return the value of a function and the least CPU seconds it took."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        value = function()
-        seconds.append(time.process_time() - start)
-    return value, min(seconds)
 
 
 def released_eee(points: np.ndarray) -> float:
@@ -194,9 +186,6 @@ def training(sizes: list[int], d: int) -> None:
 
 def encoding(n: int, repeats: int) -> None:
     """Print the throughput of `token_vectors` against the bare model on the same batches."""
-    import torch
-
-    torch.set_num_threads(1)
     try:
         tokenizer, model = models.load_encoder()
         sentences = models.world_factbook_sentences(n, seed=0)
@@ -232,6 +221,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, half a minute")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each; the fastest counts")
     options = parser.parse_args()
+    # The limit below does not reach the threads of torch.
+    torch.set_num_threads(1)
     n, d = (3_000, 128) if options.quick else (20_000, 768)
     with threadpool_limits(limits=1):
         measures(clustered(n, d), options.repeats)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from _timing import timed
 from numpy.lib import format as npy
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
@@ -46,16 +47,6 @@ def by_scipy(X: np.ndarray, labels: np.ndarray, blocks: list[np.ndarray]) -> flo
             joint[:, k] = weight + density.logpdf(X[:, head])
         scores.append((joint[rows, labels] - logsumexp(joint, axis=1)).mean())
     return float(np.mean(scores))
-
-
-def timed(function: Callable[[], float], repeats: int) -> tuple[float, float]:
-    """Return the value of a function and the least CPU seconds it took."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        value = function()
-        seconds.append(time.process_time() - start)
-    return value, min(seconds)
 
 
 def timings(n: int, d: int, k: int, head_dim: int, repeats: int) -> None:

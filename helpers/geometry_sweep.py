@@ -209,6 +209,16 @@ def encoder_row(
     return model_row(tokenizer, model, sentences, tasks, seed=seed, **options)
 
 
+def log_perplexity(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
+    """Return ln(perplexity) of a causal model on 200 Factbook sentences, the same for all models.
+
+    Raises as `likelihood.score_texts`.
+    """
+    texts = models.world_factbook_sentences(200, seed=5)
+    scores = likelihood.score_texts(model, tokenizer, texts)
+    return float(np.log(likelihood.perplexity(scores)))
+
+
 def noise_rows(
     name_or_path: str | Path,
     settings: Sequence[Mapping[str, Any]],
@@ -220,22 +230,20 @@ def noise_rows(
     """Return `encoder_row` of a model with noise, one row a setting, so that it can resume.
 
     `settings` are those of `settings_of`; a row adds `size` and `noise_to_signal`
-    (`injection.inject_noise`), and for a causal language model `log_perplexity`, that of 200
-    sentences of the Factbook (`likelihood.perplexity`). The tokens and the quantizers are drawn by
+    (`injection.inject_noise`), and for a causal language model `log_perplexity`.
+    The tokens and the quantizers are drawn by
     the number of the replicate, the noise by level and replicate. Rows are kept in `folder`, by
     default `geometry` in the cache folder. Raises as the functions named.
     """
     tokenizer, model = models.load_model(name_or_path)
     tasks = tasks_of(size)
-    unseen = models.world_factbook_sentences(200, seed=5)
 
     def measure(rule: str, level: float, replicate: int) -> dict[str, float]:
         seed = noise_seed(level, replicate)
         noisy, ratio = injection.inject_noise(model, level, rule=rule, seed=seed)
         row = encoder_row(tokenizer, noisy, size=size, tasks=tasks, seed=replicate)
         if likelihood.is_causal(noisy):
-            scores = likelihood.score_texts(noisy, tokenizer, unseen)
-            row["log_perplexity"] = float(np.log(likelihood.perplexity(scores)))
+            row["log_perplexity"] = log_perplexity(tokenizer, noisy)
         return {"size": size, "noise_to_signal": ratio, **row}
 
     key = {

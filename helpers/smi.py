@@ -29,6 +29,8 @@ class Generation:
     size_rule: str
 
 
+# What is counted of a fact, in the order of `mutual_information`.
+COUNTS = ("n_documents", "n_subject", "n_object", "n_both")
 GENERATIONS = {
     "v1": Generation("v1", 0.0, False, None, "billions"),
     "v2-v4": Generation("v2-v4", 2.0**-30, True, (-30.0, 0.0), "billions"),
@@ -71,6 +73,11 @@ def mutual_information(
         total = total + term(s - both, s, n - o) + term(o - both, n - s, o)
         total = total + term(n - s - o + both, n - s, n - o)
     return total
+
+
+def facts_information(facts: pd.DataFrame) -> np.ndarray:
+    """Return the one-cell mutual information of facts with the columns `COUNTS`, in bits."""
+    return mutual_information(*(facts[c] for c in COUNTS))
 
 
 def log_bins(values: ArrayLike) -> np.ndarray:

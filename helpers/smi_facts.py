@@ -29,8 +29,7 @@ def kept(facts: pd.DataFrame) -> pd.DataFrame:
     and `both`, `subject share`, `object share`: log2 of the shares of documents. The rule of what
     is kept is that of versions 5 to 7 of arXiv 2502.04066.
     """
-    names = ("n_documents", "n_subject", "n_object", "n_both")
-    information = smi.mutual_information(*(facts[c] for c in names))
+    information = smi.facts_information(facts)
     leak = smi.object_in_subject(facts.subject, facts.object)
     full = facts.assign(fact=np.arange(len(facts)), information=information, leak=leak)
     rows = full[smi.keep(information, "v5-v7")].reset_index(drop=True)

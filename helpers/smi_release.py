@@ -11,7 +11,6 @@ import pandas as pd
 
 from helpers import data, smi
 
-COUNTS = ("n_documents", "n_subject", "n_object", "n_both")
 RANGES = (-25, -30, -35, -40, -45, -50)
 
 
@@ -59,11 +58,6 @@ def load_v1() -> pd.DataFrame:
     return pd.read_excel(data.fetch("smi/v1/evaluation_set_and_metrics.xlsx"), index_col=0)
 
 
-def facts_information(facts: pd.DataFrame) -> np.ndarray:
-    """Return the one-cell mutual information of the facts of `load_facts`, in bits."""
-    return smi.mutual_information(*(facts[c] for c in COUNTS))
-
-
 def _tally(facts: pd.DataFrame, mask: np.ndarray, information: np.ndarray) -> pd.DataFrame:
     """Count the facts of each bin, and sum their accuracies, exactly, in 400ths."""
     share = np.rint(facts.accuracy * 400).astype(int)
@@ -86,14 +80,14 @@ def release_bins() -> pd.DataFrame:
     parts = {}
     for model in load_models().index:
         facts = load_facts(model)
-        information = facts_information(facts)
+        information = smi.facts_information(facts)
         for name in ("v2-v4", "v5-v7"):
             parts[name, model] = _tally(facts, smi.keep(information, name), information)
     sheet = load_v1()
     v1 = sheet.rename(
         columns={"N": "n_documents", "N_s": "n_subject", "N_o": "n_object", "N_so": "n_both"}
     )
-    information = facts_information(v1)
+    information = smi.facts_information(v1)
     for column in (c for c in sheet if c.startswith("ACC_")):
         facts = v1.assign(accuracy=v1[column])
         model = f"v1-{column.removeprefix('ACC_')}"
@@ -136,7 +130,7 @@ def release_range_sweep() -> pd.DataFrame:
     columns = {}
     for model, size in load_models().parameters.items():
         facts, exponent = load_facts(model), smi.size_exponent(size, "billions")
-        information = facts_information(facts)
+        information = smi.facts_information(facts)
         r2 = []
         for low in RANGES:
             mask = information >= 2.0**low

@@ -53,21 +53,17 @@ def _clean(values: np.ndarray) -> np.ndarray:
 
 
 def _decompose(x: np.ndarray) -> _Spectrum:
-    from torch import from_numpy, linalg
-
     mean = x.mean(axis=0, dtype=np.float64)
     covariance = sum(rows.T @ rows for rows in _chunks(x, mean)) / (len(x) - 1)
-    values, axes = (found.numpy() for found in linalg.eigh(from_numpy(covariance)))
+    values, axes = np.linalg.eigh(covariance)
     return _Spectrum(mean, _clean(values), axes[:, ::-1])
 
 
 def _about_zero(spectrum: _Spectrum, n: int) -> np.ndarray:
     """Return the eigenvalues of the mean of x x': the covariance plus one direction, the mean."""
-    from torch import from_numpy, linalg
-
     mean = spectrum.axes.T @ spectrum.mean
     moments = np.diag(spectrum.values * (n - 1) / n) + np.outer(mean, mean)
-    return _clean(linalg.eigvalsh(from_numpy(moments)).numpy())
+    return _clean(np.linalg.eigvalsh(moments))
 
 
 def _eigenvalues(values: ArrayLike) -> np.ndarray:
