@@ -1,0 +1,184 @@
+"""Tiny GPTs trained on a small world, each asked for every fact, in runs that can resume.
+
+`python -m helpers.small_world_runs` trains the ladder of sizes of the book and writes its tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from helpers import data, small_world, tiny_gpt
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+# Part of every key: raise it when the same settings would give other numbers.
+VERSION = 1
+TEMPERATURE = 0.7
+WORLD = {"n_facts": 1200, "most": 128}
+SMALL_WORLD = {"n_facts": 300, "most": 128}
+EPOCHS = 6
+SETTINGS = [
+    {"width": width, "layers": 2, "epochs": EPOCHS, "seed": seed}
+    for width, seeds in ((16, 3), (32, 3), (64, 3), (128, 2))
+    for seed in range(seeds)
+]
+
+
+class Trained(NamedTuple):
+    """A trained model and its tokenizer, the accuracy of each fact, and its course by epochs.
+
+    `accuracy` has one row a fact and the columns `training` and `held_out`, by forms asked;
+    `course` one row an epoch: `epoch`, `loss` (nats a token), `training`, `held_out` (means).
+    """
+
+    model: GPT2LMHeadModel
+    tokenizer: PreTrainedTokenizerFast
+    accuracy: pd.DataFrame
+    course: pd.DataFrame
+
+
+def ask(
+    model: GPT2LMHeadModel,
+    tokenizer: PreTrainedTokenizerFast,
+    world: small_world.World,
+    *,
+    temperature: float = TEMPERATURE,
+) -> pd.DataFrame:
+    """Return the expected accuracy of a model on each fact, closed book, by forms of the question.
+
+    The object is one word, so the probability of that word after the form and the subject is the
+    share of samples at `temperature` that begin with it: the mean over forms is what drawing 20
+    samples of each form estimates. Columns `training` (forms seen in training) and `held_out`.
+    """
+    out = {}
+    for name in ("training", "held_out"):
+        forms = getattr(world, name)
+        asked = [
+            (form.format(fact.subject), fact.object)
+            for fact in world.facts.itertuples()
+            for form in forms[fact.relation]
+        ]
+        prompts, words = zip(*asked, strict=True)
+        found = tiny_gpt.word_probabilities(
+            model, tokenizer, prompts, words, temperature=temperature
+        )
+        out[name] = found.reshape(len(world.facts), -1).mean(axis=1)
+    return pd.DataFrame(out)
+
+
+def run(
+    world: small_world.World,
+    *,
+    width: int = 64,
+    layers: int = 2,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    **options: Any,
+) -> Trained:
+    """Train one model on the documents of a world and ask it for every fact.
+
+    `seed` makes the first weights and orders the documents; `checkpoint` and `options` go to
+    `tiny_gpt.train`. Raises as the functions named.
+    """
+    texts = list(world.documents.text)
+    # An object that no document states must be a word that the model could say.
+    names = [" ".join(objects) for objects in world.objects.values()]
+    tokenizer = tiny_gpt.word_tokenizer(texts + names)
+    model = tiny_gpt.new_gpt(tokenizer, width=width, layers=layers, seed=seed)
+    course = tiny_gpt.train(
+        model,
+        tokenizer,
+        texts,
+        epochs=epochs,
+        seed=seed,
+        checkpoint=checkpoint,
+        measure=lambda: ask(model, tokenizer, world).mean().to_dict(),
+        **options,
+    )
+    return Trained(model, tokenizer, ask(model, tokenizer, world), course)
+
+
+def ladder(
+    settings: Sequence[dict[str, int]],
+    folder: str | Path,
+    *,
+    world: dict[str, Any] = WORLD,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train a model a setting, each kept in a folder once it is whole, so that a ladder can resume.
+
+    `settings` are arguments of `run` (width, layers, epochs, seed), `world` those of
+    `small_world.make_world`. The first frame has one row a fact and a column `width-seed` a model,
+    with the accuracy on training forms; the second is the course of all models, with `width`,
+    `layers`, `seed`, `parameters`, `cpu_seconds`. A model that was stopped goes on from its last
+    epoch. `progress` gets a line after each model.
+    """
+    made = small_world.make_world(**world)
+    accuracy, courses = {}, []
+    for setting in settings:
+        key = json.dumps([VERSION, tiny_gpt.VERSION, world, setting], sort_keys=True)
+        place = Path(folder) / hashlib.sha256(key.encode()).hexdigest()
+        found = _stored(place)
+        if found is None:
+            found = _measure(made, setting, place)
+            data.write_atomically(place.with_suffix(".json"), json.dumps(found))
+            place.with_suffix(".safetensors").unlink(missing_ok=True)
+            if progress:
+                last = found["course"][-1]
+                progress(f"{setting}: accuracy {last['training']:.3f}")
+        accuracy[f"{setting['width']}-{setting['seed']}"] = found["accuracy"]
+        courses += [setting | row for row in found["course"]]
+    return pd.DataFrame(accuracy), pd.DataFrame(courses)
+
+
+def _measure(made: small_world.World, setting: dict[str, int], place: Path) -> dict[str, Any]:
+    start = time.process_time()
+    trained = run(made, checkpoint=place.with_suffix(".safetensors"), **setting)
+    more = {
+        "parameters": trained.model.num_parameters(),
+        "cpu_seconds": round(time.process_time() - start, 1),
+    }
+    course = [row | more for row in trained.course.to_dict("records")]
+    return {"accuracy": trained.accuracy.training.round(4).tolist(), "course": course}
+
+
+def _stored(place: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(place.with_suffix(".json").read_text())
+        return found if {"accuracy", "course"} <= found.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Train the ladder of sizes on the small world of the book, and write its two tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.small_world_runs", description=main.__doc__
+    )
+    parser.add_argument("folder", type=Path, help="where the tables go")
+    parser.add_argument("--part", default="1/1", help="i/k: this process trains every k-th model")
+    given = parser.parse_args(words)
+    part, parts = (int(number) for number in given.part.split("/"))
+    run = {
+        "folder": data.cache_folder() / "small_world",
+        "progress": lambda line: print(line, flush=True),
+    }
+    ladder(SETTINGS[part - 1 :: parts], **run)
+    accuracy, course = ladder(SETTINGS, **run)
+    data.write_atomically(given.folder / "small_world_accuracy.csv", accuracy.to_csv(index=False))
+    table = course.round(5).to_csv(index=False)
+    data.write_atomically(given.folder / "small_world_course.csv", table)
+
+
+if __name__ == "__main__":
+    main()

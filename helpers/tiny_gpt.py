@@ -1,0 +1,250 @@
+"""Tiny GPTs trained from nothing: a word tokenizer, the model, its training, exact answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from helpers import checkpoints, checks
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+END = "<end>"
+# Part of every checkpoint's key: raise it when the same arguments would give other weights.
+VERSION = 1
+
+
+def word_tokenizer(documents: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with one token a word or punctuation mark that the documents have.
+
+    Token 0 is `<end>`, which stands before and after every document and for words that were never
+    seen; the others are in alphabetical order. Raises `ValueError` for documents without a word.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    split = pre_tokenizers.Whitespace()
+    words = {word for text in documents for word, _ in split.pre_tokenize_str(text)}
+    if not words:
+        raise ValueError("documents has no word; pass texts")
+    vocabulary = {word: i for i, word in enumerate([END, *sorted(words - {END})])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=END))
+    tokenizer.pre_tokenizer = split
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, unk_token=END, pad_token=END
+    )
+
+
+def new_gpt(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    width: int = 64,
+    layers: int = 2,
+    context: int = 32,
+    seed: int = 0,
+) -> GPT2LMHeadModel:
+    """Return a GPT-2 with random weights: `width` wide, heads 16 wide, tied embeddings, no dropout.
+
+    `context` is the number of tokens that it can read. The random state of torch outside is left
+    as it is. Raises `ValueError` unless `width` is a multiple of 16 and all sizes are positive.
+    Source: Radford et al. (2019), as in `transformers`.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    checks.counts(width=(width, 16), layers=(layers, 1), context=(context, 2))
+    if width % 16:
+        raise ValueError(f"width is {width}; give a multiple of 16, the width of a head")
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=width // 16,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **dropout,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)
+
+
+def train(
+    model: GPT2LMHeadModel,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Sequence[str],
+    *,
+    epochs: int = 4,
+    batch: int = 64,
+    learning_rate: float = 2e-3,
+    warm_up: int = 200,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    measure: Callable[[], Mapping[str, float]] | None = None,
+) -> pd.DataFrame:
+    """Train a model on all tokens of documents, in place, and return its course, a row an epoch.
+
+    Every document is a sequence of its own, between two `<end>`; `batch` of them make a step of
+    AdamW (weight decay 0.01, gradients clipped at norm 1). The rate is that of a model 64 wide; for
+    others it is multiplied by sqrt(64 / width). It rises over `warm_up` steps and falls to zero by
+    a cosine. `seed` orders the documents anew in every epoch.
+
+    With `checkpoint`, the path of a file, every epoch ends with a save, and a run that was stopped
+    goes on from the last; the result is the same bit by bit on the same machine. The course has
+    `epoch`, from 1, `loss` (mean of its steps, nats a token) and what `measure`, called after each
+    epoch with the model ready to read, returns. So the model is left at the end. Raises
+    `ValueError` for a document longer than the context of the model, for documents fewer than
+    `batch`, for bad sizes and for a checkpoint of another run.
+    """
+    import torch
+
+    checks.counts(epochs=(epochs, 1), batch=(batch, 1), warm_up=(warm_up, 0))
+    rows = _encode(model, tokenizer, documents)
+    if len(rows) < batch:
+        raise ValueError(f"documents has length {len(rows)}, less than batch {batch}; give more")
+    device, per_epoch = model.device, len(rows) // batch
+    rate = learning_rate * (64 / model.config.n_embd) ** 0.5
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+    options = [VERSION, epochs, batch, learning_rate, warm_up, seed, torch.__version__, device.type]
+    run = checkpoints.digest(model.state_dict(), options, hashlib.sha256(rows).hexdigest())
+    path = None if checkpoint is None else Path(checkpoint)
+    course = [] if path is None else _resume(path, run, model, optimizer)
+    for epoch in range(len(course), epochs):
+        model.train()
+        order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+        total = 0.0
+        for i, members in enumerate(np.array_split(order, per_epoch)):
+            step = epoch * per_epoch + i
+            for group in optimizer.param_groups:
+                group["lr"] = rate * _schedule(step, epochs * per_epoch, warm_up)
+            total += _step(model, rows[members], optimizer)
+        model.eval()
+        row = {"epoch": epoch + 1, "loss": total / per_epoch}
+        course.append(row | dict(measure() if measure else {}))
+        if path is not None:
+            checkpoints.write(path, run, _tensors(model, optimizer), course)
+    model.eval()
+    return pd.DataFrame(course)
+
+
+def _encode(
+    model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]
+) -> np.ndarray:
+    """Return the tokens of documents between two ends, one a row, filled up with -100."""
+    found = tokenizer(list(documents), add_special_tokens=False)["input_ids"]
+    lengths = np.array([len(ids) + 2 for ids in found])
+    if not len(found) or lengths.max() > model.config.n_positions:
+        raise ValueError(
+            f"the longest of {len(found)} documents has {lengths.max(initial=0)} tokens with its "
+            f"ends, and the model reads {model.config.n_positions}; make it with a larger context"
+        )
+    rows = np.full((len(found), lengths.max()), -100, dtype=np.int64)
+    end = tokenizer.eos_token_id
+    for row, ids in zip(rows, found, strict=True):
+        row[: len(ids) + 2] = [end, *ids, end]
+    return rows
+
+
+def _step(model: GPT2LMHeadModel, rows: np.ndarray, optimizer: torch.optim.Optimizer) -> float:
+    import torch
+
+    rows = rows[:, : int((rows >= 0).any(axis=0).sum())]
+    labels = torch.from_numpy(rows).to(model.device)
+    logits = model(labels.clamp_min(0), use_cache=False).logits[:, :-1]
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def _schedule(step: int, steps: int, warm_up: int) -> float:
+    rise = min(1.0, (step + 1) / (warm_up + 1))
+    return rise * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
+
+
+def _tensors(model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for i, held in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in held.items()}
+    return tensors
+
+
+def _resume(
+    path: Path, run: str, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer
+) -> list[dict[str, float]]:
+    """Put back what a checkpoint holds and return the course of the epochs that it has."""
+    found = checkpoints.read(path, run)
+    if found is None:
+        return []
+    tensors, course = found
+    state: dict[str, torch.Tensor] = {}
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, rest = name.split(".", 1)
+        if kind == "model":
+            state[rest] = tensor
+        else:
+            number, field = rest.split(".")
+            moments.setdefault(int(number), {})[field] = tensor
+    model.load_state_dict(state)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return course
+
+
+def word_probabilities(
+    model: GPT2LMHeadModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    words: Sequence[str],
+    *,
+    temperature: float = 1.0,
+    batch: int = 512,
+) -> np.ndarray:
+    """Return the probability that each prompt is continued by its word, exactly, shape (n,).
+
+    `words` are single tokens, one a prompt. Probabilities are those of sampling at `temperature`:
+    the share of continuations that would begin with the word. Raises `ValueError` for unequal
+    lengths, a temperature that is not positive, and a word that is no single token.
+    """
+    import torch
+
+    if len(prompts) != len(words):
+        raise ValueError(
+            f"words has length {len(words)} but prompts has {len(prompts)}; pass one word a prompt"
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; give a positive number")
+    targets = _word_ids(tokenizer, words)
+    found = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    lengths = np.array([len(ids) for ids in found])
+    out = np.empty(len(prompts))
+    for length in np.unique(lengths):
+        same = np.flatnonzero(lengths == length)
+        for rows in np.array_split(same, -(-len(same) // batch)):
+            ids = torch.tensor([[tokenizer.bos_token_id, *found[i]] for i in rows])
+            with torch.inference_mode():
+                logits = model(ids.to(model.device), use_cache=False).logits[:, -1]
+            scores = torch.log_softmax(logits.double() / temperature, dim=-1).cpu().numpy()
+            out[rows] = np.exp(scores[np.arange(len(rows)), targets[rows]])
+    return out
+
+
+def _word_ids(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> np.ndarray:
+    vocabulary = tokenizer.get_vocab()
+    if unknown := sorted({str(word) for word in words if word not in vocabulary}):
+        raise ValueError(
+            f"words has {', '.join(unknown[:3])}, which the tokenizer does not have as one token; "
+            "train on documents that hold every word"
+        )
+    return np.array([vocabulary[word] for word in words], dtype=np.int64)
