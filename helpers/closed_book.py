@@ -200,10 +200,8 @@ def share_beaten(scores: pd.DataFrame, column: str = "log_probability") -> pd.Se
         raise ValueError(f"scores has no column {sorted(absent)}; its columns are {list(scores)}")
     true = scores[scores.answer == 0].set_index("prompt")[column]
     others = scores[scores.answer != 0]
-    if alone := set(scores.prompt) - set(others.prompt) or set(scores.prompt) - set(true.index):
-        raise ValueError(
-            f"prompt {min(alone)} has nothing to choose from; pass two answers or more"
-        )
+    if alone := set(scores.prompt) - (set(others.prompt) & set(true.index)):
+        raise ValueError(f"prompt {min(alone)} has no choice; pass answer 0 and one more at least")
     gap = others.prompt.map(true) - others[column]
     beaten = (gap > 0) + (gap == 0) / 2
     return beaten.groupby(others.prompt).mean().rename("share_beaten")
