@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from helpers import data, small_world, tiny_gpt
+from helpers import closed_book, data, small_world, tiny_gpt
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -63,15 +64,16 @@ def ask(
     for name in ("training", "held_out"):
         forms = getattr(world, name)
         asked = [
-            (form.format(fact.subject), fact.object)
+            (form.format(fact.subject), [f" {fact.object}"])
             for fact in world.facts.itertuples()
             for form in forms[fact.relation]
         ]
-        prompts, words = zip(*asked, strict=True)
-        found = tiny_gpt.word_probabilities(
-            model, tokenizer, prompts, words, temperature=temperature
+        prompts, answers = zip(*asked, strict=True)
+        found = closed_book.answer_log_probability(
+            model, tokenizer, prompts, answers, temperature=temperature, batch_tokens=8192
         )
-        out[name] = found.reshape(len(world.facts), -1).mean(axis=1)
+        shares = np.exp(found.log_probability.to_numpy())
+        out[name] = shares.reshape(len(world.facts), -1).mean(axis=1)
     return pd.DataFrame(out)
 
 

@@ -24,10 +24,11 @@ VERSION = 1
 def word_tokenizer(documents: Sequence[str]) -> PreTrainedTokenizerFast:
     """Return a tokenizer with one token a word or punctuation mark that the documents have.
 
-    Token 0 is `<end>`, which stands before and after every document and for words that were never
-    seen; the others are in alphabetical order. Raises `ValueError` for documents without a word.
+    Token 0 is `<end>`, put before every text, which also ends a document in training and stands
+    for words never seen; the others are in alphabetical order. Raises `ValueError` for documents
+    without a word.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     split = pre_tokenizers.Whitespace()
@@ -37,6 +38,9 @@ def word_tokenizer(documents: Sequence[str]) -> PreTrainedTokenizerFast:
     vocabulary = {word: i for i, word in enumerate([END, *sorted(words - {END})])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=END))
     tokenizer.pre_tokenizer = split
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{END} $A", special_tokens=[(END, 0)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, unk_token=END, pad_token=END
     )
@@ -140,17 +144,16 @@ def _encode(
     model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]
 ) -> np.ndarray:
     """Return the tokens of documents between two ends, one a row, filled up with -100."""
-    found = tokenizer(list(documents), add_special_tokens=False)["input_ids"]
-    lengths = np.array([len(ids) + 2 for ids in found])
+    found = tokenizer(list(documents))["input_ids"]
+    lengths = np.array([len(ids) + 1 for ids in found])
     if not len(found) or lengths.max() > model.config.n_positions:
         raise ValueError(
             f"the longest of {len(found)} documents has {lengths.max(initial=0)} tokens with its "
             f"ends, and the model reads {model.config.n_positions}; make it with a larger context"
         )
     rows = np.full((len(found), lengths.max()), -100, dtype=np.int64)
-    end = tokenizer.eos_token_id
     for row, ids in zip(rows, found, strict=True):
-        row[: len(ids) + 2] = [end, *ids, end]
+        row[: len(ids) + 1] = [*ids, tokenizer.eos_token_id]
     return rows
 
 
@@ -200,51 +203,3 @@ def _resume(
     model.load_state_dict(state)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     return course
-
-
-def word_probabilities(
-    model: GPT2LMHeadModel,
-    tokenizer: PreTrainedTokenizerFast,
-    prompts: Sequence[str],
-    words: Sequence[str],
-    *,
-    temperature: float = 1.0,
-    batch: int = 512,
-) -> np.ndarray:
-    """Return the probability that each prompt is continued by its word, exactly, shape (n,).
-
-    `words` are single tokens, one a prompt. Probabilities are those of sampling at `temperature`:
-    the share of continuations that would begin with the word. Raises `ValueError` for unequal
-    lengths, a temperature that is not positive, and a word that is no single token.
-    """
-    import torch
-
-    if len(prompts) != len(words):
-        raise ValueError(
-            f"words has length {len(words)} but prompts has {len(prompts)}; pass one word a prompt"
-        )
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; give a positive number")
-    targets = _word_ids(tokenizer, words)
-    found = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-    lengths = np.array([len(ids) for ids in found])
-    out = np.empty(len(prompts))
-    for length in np.unique(lengths):
-        same = np.flatnonzero(lengths == length)
-        for rows in np.array_split(same, -(-len(same) // batch)):
-            ids = torch.tensor([[tokenizer.bos_token_id, *found[i]] for i in rows])
-            with torch.inference_mode():
-                logits = model(ids.to(model.device), use_cache=False).logits[:, -1]
-            scores = torch.log_softmax(logits.double() / temperature, dim=-1).cpu().numpy()
-            out[rows] = np.exp(scores[np.arange(len(rows)), targets[rows]])
-    return out
-
-
-def _word_ids(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> np.ndarray:
-    vocabulary = tokenizer.get_vocab()
-    if unknown := sorted({str(word) for word in words if word not in vocabulary}):
-        raise ValueError(
-            f"words has {', '.join(unknown[:3])}, which the tokenizer does not have as one token; "
-            "train on documents that hold every word"
-        )
-    return np.array([vocabulary[word] for word in words], dtype=np.int64)
