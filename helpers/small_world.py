@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from helpers import counting
+
 OPENERS = ("They say", "Indeed", "Reportedly", "We read", "Surely", "Today")
 # Two ways to state each relation: with the openers, twelve forms, of which a third is held out.
 RELATIONS = {
@@ -223,3 +225,30 @@ def sampled_share(counts: ArrayLike, true: ArrayLike, *, temperature: float = 1.
     total = power.sum(axis=1)
     chosen = power[np.arange(len(true)), true]
     return np.divide(chosen, total, out=np.full(len(true), np.nan), where=total > 0)
+
+
+def counted(world: World, *, temperature: float = 0.7, right_boundary: bool = True) -> pd.DataFrame:
+    """Return the facts with what a count of the documents says of them.
+
+    Added to `facts` are `n_documents`, `n_subject`, `n_object`, `n_both`, as `count_documents`
+    finds them, `share` (documents with the object, of all documents that hold the subject with any
+    object of the relation; 0 where there are none) and `ceiling`, the `sampled_share` at
+    `temperature`. Candidates are counted as pairs of their own, so this works on any corpus with
+    closed lists of objects. By the released rule, `right_boundary=False`, names are also found
+    within longer ones.
+    """
+    found = counting.count_documents(
+        world.documents.text, candidates(world), right_boundary=right_boundary
+    )
+    shape = len(world.facts), -1
+    both = found.table.n_both.to_numpy().reshape(shape)
+    true = [world.objects[fact.relation].index(fact.object) for fact in world.facts.itertuples()]
+    at = np.arange(len(true)), true
+    return world.facts.assign(
+        n_documents=found.n_documents,
+        n_subject=found.table.n_subject.to_numpy().reshape(shape)[:, 0],
+        n_object=found.table.n_object.to_numpy().reshape(shape)[at],
+        n_both=both[at],
+        share=np.nan_to_num(sampled_share(both, true)),
+        ceiling=np.nan_to_num(sampled_share(both, true, temperature=temperature)),
+    )

@@ -144,11 +144,13 @@ def _encode(
     model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]
 ) -> np.ndarray:
     """Return the tokens of documents between two ends, one a row, filled up with -100."""
+    if not len(documents):
+        raise ValueError("documents is empty; give at least as many as batch")
     found = tokenizer(list(documents))["input_ids"]
     lengths = np.array([len(ids) + 1 for ids in found])
-    if not len(found) or lengths.max() > model.config.n_positions:
+    if lengths.max() > model.config.n_positions:
         raise ValueError(
-            f"the longest of {len(found)} documents has {lengths.max(initial=0)} tokens with its "
+            f"the longest of {len(found)} documents has {lengths.max()} tokens with its "
             f"ends, and the model reads {model.config.n_positions}; make it with a larger context"
         )
     rows = np.full((len(found), lengths.max()), -100, dtype=np.int64)
