@@ -135,7 +135,9 @@ def train(
         row = {"epoch": epoch + 1, "loss": total / per_epoch}
         course.append(row | dict(measure() if measure else {}))
         if path is not None:
-            checkpoints.write(path, run, _tensors(model, optimizer), course)
+            tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+            tensors |= checkpoints.optimizer_tensors(optimizer)
+            checkpoints.write(path, run, tensors, course)
     model.eval()
     return pd.DataFrame(course)
 
@@ -178,13 +180,6 @@ def _schedule(step: int, steps: int, warm_up: int) -> float:
     return rise * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
 
 
-def _tensors(model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for i, held in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in held.items()}
-    return tensors
-
-
 def _resume(
     path: Path, run: str, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
@@ -193,15 +188,7 @@ def _resume(
     if found is None:
         return []
     tensors, course = found
-    state: dict[str, torch.Tensor] = {}
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        kind, rest = name.split(".", 1)
-        if kind == "model":
-            state[rest] = tensor
-        else:
-            number, field = rest.split(".")
-            moments.setdefault(int(number), {})[field] = tensor
-    model.load_state_dict(state)
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+    model.load_state_dict(weights)
+    checkpoints.restore_optimizer(optimizer, tensors)
     return course

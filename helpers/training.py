@@ -326,11 +326,11 @@ def _state(
     import torch
 
     parts = {"model": model.state_dict(), "head": head.state_dict()}
-    parts |= {f"optimizer.{i}": held for i, held in optimizer.state_dict()["state"].items()}
     parts["rng"] = {"cpu": torch.get_rng_state()}
     if head.weight.is_cuda:
         parts["rng"]["cuda"] = torch.cuda.get_rng_state(head.weight.device)
-    return {f"{part}.{name}": t for part, held in parts.items() for name, t in held.items()}
+    named = {f"{part}.{name}": t for part, held in parts.items() for name, t in held.items()}
+    return named | checkpoints.optimizer_tensors(optimizer)
 
 
 def _set_state(
@@ -347,11 +347,7 @@ def _set_state(
 
     model.load_state_dict(held("model."))
     head.load_state_dict(held("head."))
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in held("optimizer.").items():
-        number, field = name.split(".")
-        moments.setdefault(int(number), {})[field] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    checkpoints.restore_optimizer(optimizer, tensors)
     torch.set_rng_state(tensors["rng.cpu"])
     if "rng.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng.cuda"], head.weight.device)
