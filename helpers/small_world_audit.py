@@ -82,15 +82,23 @@ def forms(facts: pd.DataFrame) -> pd.DataFrame:
 
 
 def r2_by_form(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-    """Return R² of the line through bin means for each form (row) and model (column)."""
-    columns = {}
+    """Return R² of a line through bin means and through single facts, for each form (row).
+
+    Columns are pairs: ("bins", "") is their number, which bounds what R² of bin means can tell;
+    ("bin means", model) and ("facts", model) are the two R². NaN where a form has no spread left.
+    """
+    table: dict[tuple[str, object], dict[str, float]] = {("bins", ""): {}}
     for name, facts in models.items():
         axes = forms(facts)
-        columns[name] = {
-            form: smi_audit.r2_of_means(smi_audit.bin_means(axes[form], facts.accuracy))[0]
-            for form in axes
-        }
-    return pd.DataFrame(columns)
+        means, single = table.setdefault(("bin means", name), {}), {}
+        for form in axes:
+            bins = smi_audit.bin_means(axes[form], facts.accuracy)
+            table["bins", ""][form] = len(bins.x)
+            means[form] = smi_audit.r2_of_means(bins)[0]
+            single[form] = axes[form].corr(facts.accuracy) ** 2 if axes[form].std() > 0 else np.nan
+        table["facts", name] = single
+    ordered = sorted(table, key=lambda column: ("bins", "bin means", "facts").index(column[0]))
+    return pd.DataFrame(table)[ordered]
 
 
 def leads(models: Mapping[int, pd.DataFrame], n_resamples: int, *, seed: int = 0) -> pd.DataFrame:

@@ -115,8 +115,13 @@ def test_r2_is_the_squared_correlation_of_bin_means(counts):
     axes = small_world_audit.forms(models[32])
     for form in ("CO-OCCUR", "P(o | s)", small_world_audit.SMI_FORM):
         means = models[32].accuracy.groupby(axes[form]).mean()
+        assert table["bins", ""][form] == len(means)
         expected = stats.pearsonr(means.index, means)[0] ** 2
-        assert table[32][form] == pytest.approx(expected)
+        assert table["bin means", 32][form] == pytest.approx(expected)
+        single = stats.pearsonr(axes[form], models[32].accuracy)[0] ** 2
+        assert table["facts", 32][form] == pytest.approx(single)
+    # An exponent of 67,000 leaves nothing of an axis.
+    assert np.isnan(table["facts", 16][small_world_audit.BILLIONS_FORM])
 
 
 def test_leads_are_the_differences_of_the_table_and_leave_out_contradiction(counts):
@@ -124,7 +129,7 @@ def test_leads_are_the_differences_of_the_table_and_leave_out_contradiction(coun
     _, models = models_of(counts, lambda rows, width: rng.random(len(rows)))
     found = small_world_audit.leads(models, 20).set_index(["model", "facts"])
     table = small_world_audit.r2_by_form(models)
-    expected = table.loc[small_world_audit.SMI_FORM] - table.loc["CO-OCCUR"]
+    expected = (table.loc[small_world_audit.SMI_FORM] - table.loc["CO-OCCUR"])["bin means"]
     assert found.gain.xs("all", level=1).to_numpy() == pytest.approx(expected.to_numpy())
     agreed = models[16][models[16].kind != "competing"].reset_index(drop=True)
     axes, r2 = smi_facts.axes_of(agreed, 15_000), {}
