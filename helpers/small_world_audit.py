@@ -118,15 +118,22 @@ def leads(models: Mapping[int, pd.DataFrame], n_resamples: int, *, seed: int = 0
     return pd.DataFrame(rows)[["model", "facts", "gain", "low", "high"]]
 
 
-def line(facts: pd.DataFrame, accuracy: ArrayLike | None = None) -> pd.Series:
-    """Return the released fit of SMI (versions 5 to 7) to facts of one model: `smi.fit_bins`.
+def bin_points(facts: pd.DataFrame, accuracy: ArrayLike | None = None) -> pd.DataFrame:
+    """Return the bins of the released fit of SMI (versions 5 to 7): where, how many, how accurate.
 
-    `facts` are rows of `smi_facts.kept`; `accuracy` takes the place of theirs.
+    One row a bin: `x` (its SMI), `n`, `mean` and `variance` of accuracy. `facts` are rows of
+    `smi_facts.kept`, of one model; `accuracy` takes the place of theirs.
     """
     accuracy = facts.accuracy if accuracy is None else accuracy
     bins = smi.bin_statistics(smi.log_bins(facts.information), accuracy)
     parameters = float(facts.parameters.iloc[0])
-    return smi.fit_bins(bins, smi.positions(bins, parameters, "v5-v7", "SMI"))
+    return bins.assign(x=smi.positions(bins, parameters, "v5-v7", "SMI"))
+
+
+def line(facts: pd.DataFrame, accuracy: ArrayLike | None = None) -> pd.Series:
+    """Return the released fit to the bins of `bin_points`, the columns of `smi.fit_bins`."""
+    points = bin_points(facts, accuracy)
+    return smi.fit_bins(points, points.x)
 
 
 def graded(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:

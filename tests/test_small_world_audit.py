@@ -157,6 +157,8 @@ def test_grading_with_the_question_raises_leaked_facts_to_one_and_no_other(count
         15_000,
         "v5-v7",
     ).loc["SMI"]
+    points = small_world_audit.bin_points(facts)
+    assert points.n.sum() == len(facts) and (points.x.min(), points.x.max()) == (0, 1)
     assert found.loc[(16, "answer alone")].to_numpy() == pytest.approx(
         alone[["acc", "R2", "upper bound"]].to_numpy(float)
     )
