@@ -188,3 +188,11 @@ def _head_scores(head: nn.Module, states: Tensor, targets: Tensor, head_rows: in
         losses = cross_entropy(logits, targets[start : start + head_rows], reduction="none")
         found[start : start + len(losses)] = -losses.double().cpu().numpy()
     return found
+
+
+if __name__ == "__main__":
+    import sys
+
+    from helpers import likelihood_runs
+
+    sys.exit(likelihood_runs.main())

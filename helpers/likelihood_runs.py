@@ -1,0 +1,249 @@
+"""Many models scored on one set of texts: in pieces that are kept, so that a run can resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from helpers import checks, closed_book, data, embeddings, likelihood
+
+# Part of every key: raise it when the same settings would give other numbers.
+VERSION = 1
+COLUMNS = ["log_likelihood", "first_token_log_likelihood", "n_tokens", "n_bytes", "truncated"]
+
+
+class Scored(NamedTuple):
+    """What was scored: one row a model and text, and one row a model on how it went.
+
+    `scores` has `model`, `text` (its number) and the columns of `likelihood.score_texts`; `report`
+    has `model`, `status` ("scored" or "failed"), `error`, `bos`, `n_texts`, `n_truncated`,
+    `seconds` (of this run; 0 where all was kept from before).
+    """
+
+    scores: pd.DataFrame
+    report: pd.DataFrame
+
+    def matrix(self, column: str = "log_likelihood") -> pd.DataFrame:
+        """Return one row a scored model and one column a text, as `modelmap.fit_map` takes it."""
+        order = list(dict.fromkeys(self.scores.model))
+        return self.scores.pivot(index="model", columns="text", values=column).loc[order]
+
+
+def chunk_texts(documents: Iterable[str], *, most: int = 1024, above: int = 256) -> Iterator[str]:
+    """Cut documents into consecutive chunks of at most `most` bytes in UTF-8.
+
+    A cut is moved back so that it splits no character, and chunks of `above` bytes or fewer are
+    left out. Raises `ValueError` unless `most` is above `above` and at least 4. Source: arXiv
+    2502.16173, released code.
+    """
+    checks.counts(most=(most, 4), above=(above, 0))
+    if most <= above:
+        raise ValueError(f"most is {most} and above {above}; give a larger most")
+    for document in documents:
+        whole, start = document.encode(), 0
+        while start < len(whole):
+            end = min(start + most, len(whole))
+            while end < len(whole) and whole[end] & 0xC0 == 0x80:
+                end -= 1
+            if end - start > above:
+                yield whole[start:end].decode()
+            start = end
+
+
+def sample_texts(texts: Iterable[str], n: int, *, seed: int = 0) -> list[str]:
+    """Draw `n` different texts without keeping the others, in random order, the same by the seed.
+
+    Raises `ValueError` where there are fewer. Source: Vitter (1985), algorithm R.
+    """
+    checks.counts(n=(n, 1))
+    rng, kept, seen = np.random.default_rng(seed), [], 0
+    for seen, text in enumerate(texts, 1):
+        if seen <= n:
+            kept.append(text)
+        elif (place := int(rng.integers(seen))) < n:
+            kept[place] = text
+    if seen < n:
+        raise ValueError(f"n is {n} but there are {seen} texts; give fewer, or more documents")
+    return [kept[i] for i in rng.permutation(n)]
+
+
+def score_models(
+    models: Sequence[str],
+    texts: Sequence[str],
+    folder: str | Path,
+    *,
+    bos: str = "tokenizer",
+    max_tokens: int | None = None,
+    piece: int = 100,
+    scheduler: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Scored:
+    """Score texts under each of several causal models, and keep every piece of `piece` texts.
+
+    `models` are what `closed_book.load_causal` takes; `bos` and `max_tokens` are those of
+    `likelihood.score_texts`. Pieces lie in `folder` under a name made of the model's files or
+    commit, the texts and the settings, whole or not at all: a run that was stopped scores what is
+    missing, and a model whose texts are all kept is not loaded. A model that cannot be loaded or
+    scored is a row of the report with its error, and the next one follows. With `scheduler`, the
+    address of a Dask scheduler, each model is a task of that cluster, whose workers must see
+    `folder`. `progress` gets the model, the texts done and their number.
+
+    Raises `ValueError` for no models or one named twice, no texts, and bad settings.
+    """
+    models, texts = list(models), list(texts)
+    if not models or len(set(models)) < len(models):
+        raise ValueError("models is empty or names one twice; pass each once")
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ValueError("texts is empty or has an empty text; leave it out")
+    checks.choice(bos, likelihood.BOS, "bos")
+    checks.counts(piece=(piece, 1))
+    settings = {"bos": bos, "max_tokens": max_tokens}
+    work = [(name, texts, str(folder), settings, piece) for name in models]
+    if scheduler is None:
+        results = [_score_model(*task, progress=progress) for task in work]
+    else:
+        from distributed import Client
+
+        with Client(scheduler, set_as_default=False) as client:
+            futures = [client.submit(_score_model, *task, pure=False) for task in work]
+            results = client.gather(futures)
+    tables, rows = zip(*results, strict=True)
+    scored = [table for table in tables if table is not None]
+    empty = pd.DataFrame(columns=["model", "text", *COLUMNS])
+    scores = pd.concat(scored, ignore_index=True) if scored else empty
+    return Scored(scores, pd.DataFrame(rows))
+
+
+def _score_model(
+    name: str,
+    texts: list[str],
+    folder: str,
+    settings: dict[str, Any],
+    piece: int,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[pd.DataFrame | None, dict[str, Any]]:
+    start = time.perf_counter()
+    row: dict[str, Any] = {"model": name, "status": "scored", "error": "", "bos": None}
+    row |= {"n_texts": 0, "n_truncated": 0, "seconds": 0.0}
+    try:
+        identity = embeddings.identity(name)
+        loaded, parts, first = None, [], 0
+        for first in range(0, len(texts), piece):
+            some = texts[first : first + piece]
+            key = json.dumps([VERSION, identity, settings, some])
+            place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+            found = _stored(place, len(some))
+            if found is None:
+                loaded = loaded or closed_book.load_causal(name)
+                tokenizer, model = loaded
+                table = likelihood.score_texts(model, tokenizer, some, **settings)
+                kept = {"bos": table.attrs["bos"], "columns": table.to_dict("list")}
+                data.write_atomically(place, json.dumps(kept))
+                # As written: a number read again is the same, and so is the table.
+                found = _stored(place, len(some))
+            row["bos"] = found["bos"]
+            parts.append(pd.DataFrame(found["columns"], columns=COLUMNS))
+            if progress:
+                progress(name, first + len(some), len(texts))
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        return None, row | {"status": "failed", "error": " ".join(str(error).split())}
+    table = pd.concat(parts, ignore_index=True)
+    table["first_token_log_likelihood"] = table.first_token_log_likelihood.astype(float)
+    row |= {"n_texts": len(table), "n_truncated": int(table.truncated.sum())}
+    if loaded:
+        row["seconds"] = round(time.perf_counter() - start, 1)
+    table.insert(0, "model", name)
+    table.insert(1, "text", np.arange(len(table)))
+    return table, row
+
+
+def _stored(place: Path, n: int) -> dict[str, Any] | None:
+    """Read a piece, or None when there is none or it is damaged."""
+    try:
+        found = json.loads(place.read_text())
+        whole = all(len(found["columns"][name]) == n for name in COLUMNS)
+        return found if whole and "bos" in found else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """Read texts from a file of `corpora.read_documents`: JSON lines, plain text or a table.
+
+    Raises what it raises, `corpora.CorpusError` at the first text that cannot be read.
+    """
+    from helpers import corpora
+
+    return [text.decode() for text in corpora.read_documents(path, strict=True)]
+
+
+def write(scored: Scored, texts: Sequence[str], folder: str | Path) -> None:
+    """Write `scores.csv`, `report.csv`, `matrix.csv`, `texts.jsonl`, each whole or not at all."""
+    folder = Path(folder)
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    data.write_atomically(folder / "texts.jsonl", lines)
+    data.write_atomically(folder / "scores.csv", scored.scores.to_csv(index=False))
+    data.write_atomically(folder / "matrix.csv", scored.matrix().to_csv())
+    data.write_atomically(folder / "report.csv", scored.report.to_csv(index=False))
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Score texts under causal language models and write a matrix of log-likelihoods.
+
+    The exit code is 0 when every model was scored, 3 when some failed (the report says why), 2 when
+    nothing was written, and 130 when the run was interrupted.
+    """
+    import argparse
+
+    from tqdm import tqdm
+
+    parser = argparse.ArgumentParser(prog="python -m helpers.likelihood", description=main.__doc__)
+    parser.add_argument(
+        "--models", required=True, nargs="+", help="folders, GGUF files, packages or hub names"
+    )
+    parser.add_argument("--texts", required=True, help="a text a line: .txt, .jsonl, .parquet, ...")
+    parser.add_argument("--out", required=True, help="folder to write")
+    parser.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
+    parser.add_argument("--max-tokens", type=int, help="read no more of a text")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler")
+    given = parser.parse_args(words)
+    bars: dict[str, tqdm] = {}
+
+    def progress(name: str, done: int, total: int) -> None:
+        bar = bars.setdefault(name, tqdm(total=total, desc=name[-30:], unit="text"))
+        bar.update(done - bar.n)
+
+    try:
+        texts = read_texts(given.texts)
+        scored = score_models(
+            given.models,
+            texts,
+            Path(given.out) / "pieces",
+            bos=given.bos,
+            max_tokens=given.max_tokens,
+            scheduler=given.scheduler,
+            progress=progress,
+        )
+        write(scored, texts, given.out)
+    except (ValueError, OSError) as error:
+        print(f"nothing written: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run again, and the texts scored so far are kept", file=sys.stderr)
+        return 130
+    finally:
+        for bar in bars.values():
+            bar.close()
+    failed = scored.report[scored.report.status == "failed"]
+    for row in failed.itertuples():
+        print(f"{row.model}: {row.error}", file=sys.stderr)
+    print(f"{len(scored.report) - len(failed)} models, {len(texts):,} texts: {given.out}")
+    return 3 if len(failed) else 0
