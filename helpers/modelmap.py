@@ -253,7 +253,7 @@ def _warn_of_duplicates(made: ModelMap, below: float) -> None:
     distances = made.distances()
     first, second = np.triu_indices(len(distances), 1)
     pairs = distances[first, second]
-    close = np.flatnonzero(pairs <= below * np.median(pairs))
+    close = np.flatnonzero(pairs < below * np.median(pairs))
     if len(close):
         told = [f"{made.names[first[i]]} and {made.names[second[i]]}" for i in close[:5]]
         more = f" and {len(close) - 5} more pairs" if len(close) > 5 else ""

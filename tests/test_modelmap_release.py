@@ -1,0 +1,125 @@
+"""The released matrix of 90 models as frames; families and training runs with known answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import data, modelmap_release, modelmap_scores
+
+PAIRS = [
+    ("('pythia', 'EleutherAI/pythia-1b')", 1.0),
+    ("('pythia', 'EleutherAI/pythia-1b_step20000')", 1.2),
+    ("('amber', 'LLM360/Amber')", 0.9),
+    ("('llm360', 'LLM360/Amber')", 0.9),
+    ("('llama', 'meta-llama/Llama-2-7b-hf')", 0.8),
+]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Write files of the released form, with columns in another order in each."""
+    columns = [name for name, _ in PAIRS]
+    bits = pd.DataFrame([[b, b + 1] for _, b in PAIRS], columns, ["one", "two"]).T
+    errors = pd.DataFrame([[b, 10 * b] for _, b in PAIRS], columns, ["piqa", "lambada_openai"]).T
+    scores = pd.DataFrame(
+        {task: [0.25, 0.5] for task in modelmap_release.TASKS},
+        ["LLM360/Amber", "EleutherAI/pythia-1b"],
+    )
+    scores.loc["LLM360/Amber", "GSM8K"] = np.nan
+    bits.rename_axis("id").to_csv(tmp_path / "bits_per_byte.csv")
+    errors[columns[::-1]].rename_axis("benchmark").to_csv(tmp_path / "error.csv")
+    scores.rename_axis("Model").to_csv(tmp_path / "base_llm_benchmark_eval.csv")
+    monkeypatch.setattr(data, "fetch", lambda key: tmp_path / key.split("/")[1])
+
+
+def test_columns_become_models_and_bits_nats(files):
+    found = modelmap_release.load_release()
+    names = [
+        "EleutherAI/pythia-1b",
+        "EleutherAI/pythia-1b_step20000",
+        "LLM360/Amber",
+        "LLM360/Amber (2)",
+        "meta-llama/Llama-2-7b-hf",
+    ]
+    assert found.log_likelihoods.index.tolist() == names
+    assert found.log_likelihoods.columns.tolist() == ["one", "two"]
+    assert found.log_likelihoods.loc["LLM360/Amber", "two"] == pytest.approx(-1900 * np.log(2))
+    assert found.models.family.tolist() == ["pythia", "pythia", "amber", "amber", "llama"]
+    assert found.models.pile.tolist() == [True, True, False, False, False]
+    assert found.models.step.tolist()[1] == 20000 and found.models.step.isna().sum() == 4
+    assert found.errors.index.tolist() == names
+    assert found.errors.piqa.tolist() == pytest.approx([b for _, b in PAIRS])
+    assert found.errors.lambada_openai.iloc[0] == pytest.approx(np.log(10))
+
+
+def test_scores_are_percent_of_models_with_all_six(files):
+    scores = modelmap_release.load_release().scores
+    assert scores.index.tolist() == ["EleutherAI/pythia-1b"]
+    assert set(scores) == {*modelmap_release.TASKS.values(), "mean"}
+    assert (scores == 50).all(axis=None)
+
+
+def test_rates_of_relatives_by_hand():
+    distances = np.array(
+        [[0, 1, 5, 9], [1, 0, 2, 9], [5, 2, 0, 3.0], [9, 9, 3, 0]],
+    )
+    # Nearest: 0 -> 1, 1 -> 0, 2 -> 1, 3 -> 2; the last family has one member.
+    assert modelmap_release.same_family_rate(distances, list("aabc")) == 1
+    assert modelmap_release.same_family_rate(distances, list("abab")) == 0
+    assert modelmap_release.same_family_rate(distances, list("aaab")) == 1
+    with pytest.raises(ValueError, match="families has length 3"):
+        modelmap_release.same_family_rate(distances, list("aab"))
+    with pytest.raises(ValueError, match="family of two"):
+        modelmap_release.same_family_rate(distances, list("abcd"))
+
+
+def test_shuffled_families_have_the_rate_of_chance():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(60, 5))
+    distances = ((points[:, None] - points[None]) ** 2).sum(axis=2)
+    families = np.repeat(np.arange(6), 10)
+    rates = [
+        modelmap_release.same_family_rate(distances, rng.permutation(families)) for _ in range(300)
+    ]
+    assert np.mean(rates) == pytest.approx(9 / 59, abs=0.01)
+
+
+@pytest.mark.parametrize("exponent", [0.3, 1.0, 2.0])
+def test_exponents_of_known_walks(exponent):
+    steps = np.array([10, 20, 40, 70, 110])
+    apart = np.abs(steps[:, None] - steps[None]).astype(float) ** exponent
+    for start in (0, 2):
+        found = modelmap_release.diffusion_exponent(apart, steps, start)
+        assert found == pytest.approx(exponent)
+    with pytest.raises(ValueError, match="start is 3"):
+        modelmap_release.diffusion_exponent(apart, steps, 3)
+
+
+def test_repeated_predictions_are_the_means_over_splits():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(40, 6))
+    y = pd.DataFrame(50 + 20 * X[:, :2] + rng.normal(size=(40, 2)), columns=["a", "b"])
+    groups = rng.integers(0, 9, 40)
+    r, mean = modelmap_scores.repeated(X, y, groups, [0.1, 1.0], seeds=3)
+    tries = [
+        modelmap_scores.predict_scores(X, y, groups, [0.1, 1.0], seed=s).predictions.clip(0, 100)
+        for s in range(3)
+    ]
+    assert mean["b"].to_numpy() == pytest.approx(np.mean(tries, axis=0)[:, 1])
+    assert r["a"] == pytest.approx(np.mean([np.corrcoef(t[:, 0], y["a"])[0, 1] for t in tries]))
+
+
+def test_a_better_prediction_gains_and_an_equal_one_does_not():
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=80)
+    good, bad = truth + rng.normal(size=80) * 0.3, truth + rng.normal(size=80) * 3
+    groups = rng.integers(0, 20, 80)
+    gain, low, high = modelmap_scores.correlation_gain(good, bad, truth, groups)
+    expected = np.corrcoef(good, truth)[0, 1] - np.corrcoef(bad, truth)[0, 1]
+    assert gain == pytest.approx(expected) and 0 < low < gain < high
+    same = modelmap_scores.correlation_gain(good, good, truth, groups, n_resamples=50)
+    assert same == (0, 0, 0)
+    with pytest.raises(ValueError, match="groups has length 3"):
+        modelmap_scores.correlation_gain(good, bad, truth, [1, 2, 3])
+    with pytest.raises(ValueError, match="1 values"):
+        modelmap_scores.correlation_gain(good, bad, truth, np.zeros(80))
