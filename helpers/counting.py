@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,7 +29,7 @@ class Rule(NamedTuple):
 
 PUBLISHED = Rule()
 BATCH = 1 << 20
-OTHERS = re.compile(rb"[\x80-\xff]+")
+ASCII = bytes(range(128))
 
 
 class Counts(NamedTuple):
@@ -237,8 +236,12 @@ def _folded(document: str | bytes, number: int) -> bytes:
             f"document {number} is not UTF-8 ({error.reason} at byte {error.start}), so its "
             "letters cannot be put in lower case; decode it first"
         ) from None
-    # The letters of ASCII all at once; the others are few.
-    return OTHERS.sub(lambda run: _encoded(fold(_decoded(run[0]))), text.lower())
+    # The letters of ASCII all at once; of the others a document has few.
+    folded = text.lower()
+    for character in set(_decoded(text.translate(None, ASCII))):
+        if (lower := fold(character)) != character:
+            folded = folded.replace(_encoded(character), _encoded(lower))
+    return folded
 
 
 def _decoded(text: bytes) -> str:

@@ -121,7 +121,7 @@ class Sieve:
             last = self._n_words[pattern] == word
             found.append((pattern[last], at[last] + (begin + 1 - 8 * (word - 1))))
             pattern, at = pattern[~last], at[~last] + 8
-        return _joined(found)
+        return _joined(found) if found else (pattern, at)
 
     def _slots4(self, four: np.ndarray) -> np.ndarray:
         return (four * np.uint32(0x9E3779B1)) >> self._shift4
@@ -134,8 +134,7 @@ class Sieve:
 
 
 def _joined(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    none = np.zeros(0, dtype=np.int64)
-    first, second = zip((none, none), *parts, strict=True)
+    first, second = zip(*parts, strict=True)
     return np.concatenate(first), np.concatenate(second)
 
 
