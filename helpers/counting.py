@@ -89,10 +89,11 @@ def fold(text: str) -> str:
 
 
 class NameIndex:
-    """The distinct names of pairs in one automaton, and the pairs that each subject is in.
+    """The distinct names of pairs, made ready for the search, and the pairs that each is in.
 
-    `pairs` and `rule` are those of `count_documents`, which says what is raised. An index can be
-    pickled; the automaton is built anew from the pairs.
+    `pairs` and `rule` are those of `count_documents`, which says what is raised. Names are found by
+    a `scanning.Sieve`, or by a `scanning.Automaton` when no prefix stands before them. An index can
+    be pickled; the tables of the search are built anew from the pairs.
     """
 
     def __init__(self, pairs: Sequence[tuple[str, str]], rule: Rule = PUBLISHED) -> None:

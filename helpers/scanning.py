@@ -1,4 +1,4 @@
-"""Where the names of a long list stand in a text: an automaton, or a sieve of how names begin."""
+"""Where the names of a long list stand in a text: by an automaton, or by a sieve of beginnings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import ahocorasick_rs
 import numpy as np
 
 BLOCK = 1 << 20
+# No pattern holds this byte, so that none is found beyond the end of a text.
 PAD = b"\xff" * 16
 ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)
 LAST_BYTES = np.array([(1 << 8 * n) - 1 for n in (8, 1, 2, 3, 4, 5, 6, 7)], dtype=np.uint64)
@@ -43,11 +44,11 @@ class Automaton:
 class Sieve:
     """The patterns by how they begin, where all of them begin with the same byte.
 
-    Tables of X, and of the next four,
-    eight and sixteen bytes of the others, throw out nearly every place of that byte in a text, many
-    places at a time. A table may let too much through and never too little, and what is left is
-    compared with the patterns byte by byte: the matches are those of `Automaton`, in another order.
-    `patterns` are distinct `bytes`, each of at least two bytes.
+    Tables of the next two, four, eight and sixteen bytes of the patterns throw out nearly every
+    place of that byte in a text, many places at a time. A table may let too much through and never
+    too little, and what is left is compared with the patterns whole: the matches are those of
+    `Automaton`, in another order, in half the time or less. `patterns` are distinct `bytes`, each
+    of at least two bytes and without the byte 0xFF, as text in UTF-8 is.
     """
 
     def __init__(self, patterns: Sequence[bytes]) -> None:
@@ -82,7 +83,9 @@ class Sieve:
         """Return every place of every pattern, also those within one another."""
         end = len(text)
         text += PAD
-        blocks = (self._block(text, at, min(BLOCK, end - at)) for at in range(0, end, BLOCK))
+        blocks = (
+            self._block(text, at, min(BLOCK, end - at)) for at in range(0, max(end, 1), BLOCK)
+        )
         pattern, at = _joined(blocks)
         at, to = at - 1, at + self._lengths[pattern]
         return Matches(pattern, at, to)
