@@ -53,6 +53,26 @@ def _read(path: Path) -> pd.DataFrame:
     return pd.DataFrame(json.loads(path.read_text()))
 
 
+def load_counts(corpus: str) -> pd.DataFrame:
+    """Return the released counts of a corpus: "pile", "roots", "slimpajama" or "ours".
+
+    One row a triple: `subject`, `relation`, `object`, and numbers of documents: `n_documents`,
+    `n_subject`, `n_object`, and the four cells of the table, `n_both`, `n_subject_only`,
+    `n_object_only` and `n_neither`.
+    """
+    names = {
+        **{"subj": "subject", "rel": "relation", "obj": "object", "time_seqs": "n_documents"},
+        **{"time_subj": "n_subject", "time_obj": "n_object", "time_s1j1": "n_both"},
+        **{"time_s1j0": "n_subject_only", "time_s0j1": "n_object_only", "time_s0j0": "n_neither"},
+    }
+    return _read(data.fetch(f"smi/counts/{corpus}/merge.json"))[list(names)].rename(columns=names)
+
+
+def load_templates() -> dict[str, list[str]]:
+    """Return the released templates of questions, by relation."""
+    return json.loads(data.fetch("smi/multi_templates.json").read_text())
+
+
 def load_v1() -> pd.DataFrame:
     """Return the evaluation sheet of the paper's first version: counts, accuracies, metrics."""
     return pd.read_excel(data.fetch("smi/v1/evaluation_set_and_metrics.xlsx"), index_col=0)
