@@ -68,6 +68,28 @@ def load_counts(corpus: str) -> pd.DataFrame:
     return _read(data.fetch(f"smi/counts/{corpus}/merge.json"))[list(names)].rename(columns=names)
 
 
+def count_checks() -> dict[str, int]:
+    """Return what the released counts say of themselves, by the claim that it is a test of.
+
+    Facts, templates, documents of all corpora, facts of which the cells of a table do not add up in
+    some corpus, and objects that the first version counts differently from fact to fact.
+    """
+    tables = {name: load_counts(name) for name in load_models().corpus.unique()}
+    facts = next(iter(tables.values()))
+    wrong = np.zeros(len(facts), dtype=bool)
+    for t in tables.values():
+        wrong |= (t.n_both + t.n_subject_only != t.n_subject).to_numpy()
+        wrong |= (t.n_both + t.n_object_only != t.n_object).to_numpy()
+        wrong |= (t.n_subject + t.n_object_only + t.n_neither != t.n_documents).to_numpy()
+    return {
+        "smi-evaluation-set-size": len(facts.drop_duplicates(["subject", "object"])),
+        "smi-templates": sum(len(set(texts)) for texts in load_templates().values()),
+        "smi-documents-counted": sum(int(t.n_documents.iloc[0]) for t in tables.values()),
+        "smi-cells-add-up": int(wrong.sum()),
+        "smi-v1-counts-agree": int((load_v1().groupby("object").N_o.nunique() > 1).sum()),
+    }
+
+
 def load_templates() -> dict[str, list[str]]:
     """Return the released templates of questions, by relation."""
     return json.loads(data.fetch("smi/multi_templates.json").read_text())
