@@ -93,7 +93,7 @@ class NameIndex:
 
     `pairs` and `rule` are those of `count_documents`, which says what is raised. Names are found by
     a `scanning.Sieve`, or by a `scanning.Automaton` when no prefix stands before them. An index can
-    be pickled; the tables of the search are built anew from the pairs.
+    be pickled.
     """
 
     def __init__(self, pairs: Sequence[tuple[str, str]], rule: Rule = PUBLISHED) -> None:
@@ -113,9 +113,6 @@ class NameIndex:
         scanner = Sieve if before else Automaton
         self._scanner = scanner([before + _encoded(name) for name in names])
         self._linked = _Links(distinct, len(names))
-
-    def __reduce__(self) -> tuple:
-        return NameIndex, (self.pairs, self.rule)
 
     def tally(self, documents: Iterable[str | bytes]) -> Tally:
         """Count documents, many of them in one search, and work in proportion to their names."""

@@ -30,10 +30,14 @@ class Automaton:
     """
 
     def __init__(self, patterns: Sequence[bytes]) -> None:
+        self._patterns = patterns
         # Nearly as fast as the DFA, with a twentieth of its memory.
         self._automaton = ahocorasick_rs.BytesAhoCorasick(
             patterns, implementation=ahocorasick_rs.Implementation.ContiguousNFA
         )
+
+    def __reduce__(self) -> tuple:
+        return Automaton, (self._patterns,)
 
     def matches(self, text: bytes) -> Matches:
         """Return every place of every pattern, also those within one another."""

@@ -168,9 +168,10 @@ def test_bytes_that_stand_between_documents_may_stand_in_them():
 
 
 def test_an_index_can_be_pickled():
-    index = counting.NameIndex([("Ä", "b"), ("c", "b")], counting.Rule("", True, False))
-    again = pickle.loads(pickle.dumps(index))
-    assert again.tally(["ä b", "Bc b"]) == index.tally(["ä b", "Bc b"]) == (2, [1, 2, 1], [1, 1])
+    for prefix, texts in {"": ["ä b", "Bc b"], " ": [" ä b", "B c b"]}.items():
+        index = counting.NameIndex([("Ä", "b"), ("c", "b")], counting.Rule(prefix, True, False))
+        again = pickle.loads(pickle.dumps(index))
+        assert again.tally(texts) == index.tally(texts) == (2, [1, 2, 1], [1, 1])
 
 
 @pytest.mark.parametrize(
