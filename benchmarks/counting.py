@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -185,6 +186,8 @@ def from_files(
             out = tempfile.mkdtemp(dir=folder)
             counts = scale.count_corpus(parts / "*.zst", pairs, out, workers=workers)
             clock.append(time.perf_counter() - began)
+            # Only what has ended is in the children's times, the server of forks among them.
+            forkserver._forkserver._stop()
             spent[workers] = sum(os.times()[:4]) - before
         times[workers] = min(clock)
         assert rows(counts.table) == [tuple(8 * n for n in row) for row in expected]
@@ -204,14 +207,18 @@ shard = scale.identify(sys.argv[2])
 scale.count_shard(shard, index, {"column": "text", "unit": "line"}, True)
 status = pathlib.Path("/proc/self/status")
 if status.exists():  # what getrusage tells begins with the memory of the parent
-    print(1024 * int(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1]))
+    kinds = ("VmHWM", "RssFile")
+    print(*(1024 * int(re.search(kind + r":\\s*(\\d+)", status.read_text())[1]) for kind in kinds))
 else:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0)
 """
 
 
 def memory(documents: list[str], pairs: Pairs, folder: Path) -> None:
-    """Print the largest memory of a process that counts a file, and eight times as large a file."""
+    """Print the largest memory of a process that counts a file, and eight times as large a file.
+
+    Program files are the pages of libraries, of which a machine holds one copy for all processes.
+    """
     import pickle
 
     import pandas as pd
@@ -224,7 +231,7 @@ def memory(documents: list[str], pairs: Pairs, folder: Path) -> None:
     lines = "".join(json.dumps({"text": text}) + "\n" for text in documents).encode()
     table = pd.DataFrame({"text": documents})
     path = os.pathsep.join([str(data.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    print(f"\n{'largest memory of a worker, MB':34}{'1 x':>9}{'8 x':>9}")
+    print(f"\n{'largest memory of a worker, MB':34}{'1 x':>9}{'8 x':>9}{'of it program files':>21}")
     for kind in ("jsonl.zst", "parquet"):
         most = []
         for times in (1, 8):
@@ -243,8 +250,8 @@ def memory(documents: list[str], pairs: Pairs, folder: Path) -> None:
                 text=True,
                 check=True,
             )
-            most.append(int(run.stdout) / 1e6)
-        print(f"{kind:34}{most[0]:9.0f}{most[1]:9.0f}")
+            most.append([int(n) / 1e6 for n in run.stdout.split()])
+        print(f"{kind:34}{most[0][0]:9.0f}{most[1][0]:9.0f}{most[1][1]:21.0f}")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -29,14 +30,18 @@ def texts(entry: Mapping[str, Any]) -> Iterator[str]:
             yield from texts(value)
 
 
+def plain(text: str) -> str:
+    """Return a text without mark-up; breaks, paragraphs and items of lists begin lines."""
+    broken = re.sub(r"<(?:br|p|/p|li|/li)[^>]*>", "\n", text)
+    return html.unescape(re.sub(r"<[^>]+>", "", broken)).replace("\xa0", " ")
+
+
 def sentences(text: str) -> Iterator[str]:
     """Give the clean sentences of a text: no mark-up, clauses between semicolons set apart.
 
     A sentence has 4 to 49 words, nearly all made of lower-case letters, and no address.
     """
-    plain = re.sub(r"<(?:br|p|/p|li|/li)[^>]*>", "\n", text)
-    plain = html.unescape(re.sub(r"<[^>]+>", "", plain)).replace("\xa0", " ")
-    for part in re.split(r"\n+|;\s+|(?<=[a-z)\]\"][.!?])\s+(?=[A-Z\"'])", plain):
+    for part in re.split(r"\n+|;\s+|(?<=[a-z)\]\"][.!?])\s+(?=[A-Z\"'])", plain(text)):
         sentence = re.sub(r"^\(?[a-z0-9]{1,2}\)\s*|^note(?: \d+)?:\s*", "", part.strip())
         if _is_sentence(sentence):
             yield sentence
@@ -47,3 +52,22 @@ def _is_sentence(text: str) -> bool:
     if not 4 <= len(words) <= 49 or ":" in text or "http" in text:
         return False
     return sum(bool(re.fullmatch(r"[a-z'’-]+[,.]?", w)) for w in words) >= 0.6 * len(words)
+
+
+def documents(least: int = 400) -> list[str]:
+    """Return the parts of every entry, such as a country's Economy, each as one plain text.
+
+    Mark-up and entities are gone; every field begins a line of its own. Parts of fewer than `least`
+    characters are left out. The order is fixed. Raises `ValueError` when the package is absent.
+    """
+    book = package()
+    folder = Path(book.__path__[0]) / "data"
+    found = []
+    for file in sorted(folder.glob("*/*.json")):
+        for part in book.load_country(file.stem).to_dict().values():
+            if isinstance(part, Mapping):
+                fields = (re.sub(r"\s+", " ", plain(text)).strip() for text in texts(part))
+                document = "\n".join(filter(None, fields))
+                if len(document) >= least:
+                    found.append(document)
+    return found

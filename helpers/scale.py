@@ -197,8 +197,11 @@ def _in_processes(
     advance: Callable[[int], None],
     workers: int,
 ) -> Iterator[tuple[Shard, dict[str, Any]]]:
-    # Fresh processes: a fork would copy the memory and the threads of this one.
-    context = multiprocessing.get_context("spawn")
+    # Fresh processes, for a fork would copy the memory and the threads of this one. A server of
+    # forks, where there is one, imports this module only once for all of them.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(["__main__", __name__])
     read, told = context.Value("q", 0), 0
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(index, read))
     try:
@@ -224,7 +227,7 @@ _read: Any
 
 
 def _begin(index: NameIndex, read: Any) -> None:
-    """Prepare a worker process: build the automaton once, and end when the parent is gone."""
+    """Prepare a worker process: make the search ready once, and end when the parent is gone."""
     global _index, _read
     _index, _read = index, read
     parent = multiprocessing.parent_process()

@@ -53,6 +53,48 @@ def _read(path: Path) -> pd.DataFrame:
     return pd.DataFrame(json.loads(path.read_text()))
 
 
+def load_counts(corpus: str) -> pd.DataFrame:
+    """Return the released counts of a corpus: "pile", "roots", "slimpajama" or "ours".
+
+    One row a triple: `subject`, `relation`, `object`, and numbers of documents: `n_documents`,
+    `n_subject`, `n_object`, and the four cells of the table, `n_both`, `n_subject_only`,
+    `n_object_only` and `n_neither`.
+    """
+    names = {
+        **{"subj": "subject", "rel": "relation", "obj": "object", "time_seqs": "n_documents"},
+        **{"time_subj": "n_subject", "time_obj": "n_object", "time_s1j1": "n_both"},
+        **{"time_s1j0": "n_subject_only", "time_s0j1": "n_object_only", "time_s0j0": "n_neither"},
+    }
+    return _read(data.fetch(f"smi/counts/{corpus}/merge.json"))[list(names)].rename(columns=names)
+
+
+def count_checks() -> dict[str, int]:
+    """Return what the released counts say of themselves, by the claim that it is a test of.
+
+    Facts, templates, documents of all corpora, facts of which the cells of a table do not add up in
+    some corpus, and objects that the first version counts differently from fact to fact.
+    """
+    tables = {name: load_counts(name) for name in load_models().corpus.unique()}
+    facts = next(iter(tables.values()))
+    wrong = np.zeros(len(facts), dtype=bool)
+    for t in tables.values():
+        wrong |= (t.n_both + t.n_subject_only != t.n_subject).to_numpy()
+        wrong |= (t.n_both + t.n_object_only != t.n_object).to_numpy()
+        wrong |= (t.n_subject + t.n_object_only + t.n_neither != t.n_documents).to_numpy()
+    return {
+        "smi-evaluation-set-size": len(facts.drop_duplicates(["subject", "object"])),
+        "smi-templates": sum(len(set(texts)) for texts in load_templates().values()),
+        "smi-documents-counted": sum(int(t.n_documents.iloc[0]) for t in tables.values()),
+        "smi-cells-add-up": int(wrong.sum()),
+        "smi-v1-counts-agree": int((load_v1().groupby("object").N_o.nunique() > 1).sum()),
+    }
+
+
+def load_templates() -> dict[str, list[str]]:
+    """Return the released templates of questions, by relation."""
+    return json.loads(data.fetch("smi/multi_templates.json").read_text())
+
+
 def load_v1() -> pd.DataFrame:
     """Return the evaluation sheet of the paper's first version: counts, accuracies, metrics."""
     return pd.read_excel(data.fetch("smi/v1/evaluation_set_and_metrics.xlsx"), index_col=0)

@@ -147,10 +147,31 @@ def test_documents_are_read_once_and_one_at_a_time():
     assert nothing.n_documents == 0 and not nothing.table[COLUMNS].to_numpy().any()
 
 
+@given(st.data(), rules, st.integers(0, 12))
+def test_documents_that_are_searched_together_stay_apart(data, rule, batch):
+    picked = st.sampled_from(["a", "ab", "b a", "é", "1_", "Σ"])
+    pairs = data.draw(st.lists(st.tuples(picked, picked), min_size=1, max_size=4))
+    pieces = st.one_of(picked, picked.map(lambda name: rule["prefix"] + name), st.just(" "))
+    documents = data.draw(st.lists(st.lists(pieces, max_size=3).map("".join), max_size=9))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "BATCH", batch)
+        assert (counted(documents, pairs, **rule) == loop(documents, pairs, **rule)).all()
+
+
+def test_bytes_that_stand_between_documents_may_stand_in_them():
+    pairs = [("a", "b")]
+    documents = [b" a\xff b", b"\xff", b" a", b"\xff b\xff", b""]
+    for rule in ({}, {"right_boundary": True}):
+        assert counted(documents, pairs, **rule).tolist() == [[2, 2, 1]]
+    broken = [b" a\xc3", b" a\xe4\xb8", b" a\xf0\x9d", b" a\xc3b", b" a\xffb", b" a\x80b"]
+    assert counted(broken, pairs, right_boundary=True).tolist() == [[6, 0, 0]]
+
+
 def test_an_index_can_be_pickled():
-    index = counting.NameIndex([("Ä", "b"), ("c", "b")], counting.Rule("", True, False))
-    again = pickle.loads(pickle.dumps(index))
-    assert again.tally(["ä b", "Bc b"]) == index.tally(["ä b", "Bc b"]) == (2, [1, 2, 1], [1, 1])
+    for prefix, texts in {"": ["ä b", "Bc b"], " ": [" ä b", "B c b"]}.items():
+        index = counting.NameIndex([("Ä", "b"), ("c", "b")], counting.Rule(prefix, True, False))
+        again = pickle.loads(pickle.dumps(index))
+        assert again.tally(texts) == index.tally(texts) == (2, [1, 2, 1], [1, 1])
 
 
 @pytest.mark.parametrize(
