@@ -51,8 +51,8 @@ def score_texts(
         raise ValueError("texts is empty or one string; pass a list of at least one string")
     checks.choice(bos, BOS, "bos")
     checks.counts(batch_tokens=(batch_tokens, 1), head_rows=(head_rows, 1))
-    body, head = _body_and_head(model)
-    start = _start(tokenizer, bos)
+    body, head = body_and_head(model)
+    start = start_tokens(tokenizer, bos)
     ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     lengths = np.array([len(row) for row in ids])
     if not lengths.min():
@@ -113,7 +113,7 @@ def is_causal(model: PreTrainedModel) -> bool:
     )
 
 
-def _body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
+def body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
     """Return the model up to its last hidden state, and what makes logits of it."""
     from torch import nn
 
@@ -137,7 +137,7 @@ def _body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
     return model, head
 
 
-def _start(tokenizer: PreTrainedTokenizerBase, bos: str) -> list[int]:
+def start_tokens(tokenizer: PreTrainedTokenizerBase, bos: str) -> list[int]:
     """Return the tokens that stand before every text: a BOS, or none."""
     number = tokenizer.bos_token_id
     if bos == "none":

@@ -1,0 +1,344 @@
+"""What a causal language model answers from its weights alone: probabilities, samples, grades."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from helpers import checks, likelihood, models
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_causal(name_or_path: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Load a tokenizer and a causal language model that can answer, float32 and on the CPU.
+
+    `name_or_path` is what `models.load_model` takes. A GGUF file is read without its output layer,
+    which does where that layer is the embedding matrix, as in small models. Raises `ValueError`
+    when nothing can be loaded, or the model is not causal or has no output layer.
+    """
+    source = models.local_source(name_or_path)
+    if source is not None and source.suffix == ".gguf":
+        tokenizer, model = models.load_model(name_or_path)
+    else:
+        tokenizer, model = _read(source, name_or_path)
+    likelihood.body_and_head(model)
+    return tokenizer, model
+
+
+def _read(source: Path | None, name: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    options: dict[str, Any] = {"trust_remote_code": False}
+    options["local_files_only"] = models.hub_is_closed(source)
+    place = str(name if source is None else source)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            place, use_safetensors=True, output_loading_info=True, **options
+        )
+        models.check_weights(report)
+    except Exception as error:  # damaged files raise what they like
+        raise ValueError(
+            f"name_or_path {str(name)!r} could not be loaded ({models.first_line(error)}); pass a "
+            "folder, a GGUF file, a pip package with a decoder, or a name on the hub"
+        ) from error
+    return tokenizer, model.float().eval()
+
+
+def answer_log_probability(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    *,
+    temperature: float = 1.0,
+    batch_tokens: int = 512,
+) -> pd.DataFrame:
+    """Return log P(answer | prompt) of one or many answers a prompt, in nats, exactly.
+
+    `answers` holds a list of strings for each prompt, each with the space it begins with. One row
+    an answer, in order: `prompt` and `answer` (their numbers, the second within the prompt),
+    `log_probability`, the sum over the answer's tokens in float64, and `n_tokens`. Nothing is
+    said of what follows the answer. With a `temperature` T logits are divided by it, as in
+    sampling: exp(log_probability) is then the share of samples that begin with these tokens.
+
+    Prompts of one length go through the model together, and answers go on from their states;
+    nothing is padded, so `batch_tokens` changes the result by rounding only. Raises `ValueError`
+    for no prompts, a prompt or an answer without tokens, an answer whose first letters melt into
+    the prompt's last token, a temperature not above 0, or a model that is not causal. Source: the
+    chain rule.
+    """
+    import torch
+
+    checks.counts(batch_tokens=(batch_tokens, 1))
+    prompt_ids = _prompt_ids(tokenizer, prompts, temperature)
+    answer_ids = _answer_ids(tokenizer, prompts, prompt_ids, answers)
+    found = [np.zeros(len(row)) for row in answer_ids]
+    body, head = likelihood.body_and_head(model)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for chosen in _equal_lengths(prompt_ids, batch_tokens):
+                states, cache = _read_on(body, [prompt_ids[i] for i in chosen])
+                scores = _log_softmax(head(states[:, -1]), temperature)
+                for row, i in enumerate(chosen):
+                    found[i] += scores[row, [ids[0] for ids in answer_ids[i]]].double().numpy()
+                for group in _beginnings(chosen, answer_ids, batch_tokens):
+                    states, _ = _read_on(body, [b for _, b in group], cache, [r for r, _ in group])
+                    scores = _log_softmax(head(states), temperature)
+                    for at, ((row, beginning), ends) in enumerate(group.items()):
+                        i, m = chosen[row], len(beginning)
+                        for j in ends:
+                            rest = answer_ids[i][j][1:]
+                            found[i][j] += float(scores[at, range(m), rest].double().sum())
+    finally:
+        model.train(was_training)
+    table = [
+        (i, j, found[i][j], len(ids))
+        for i, row in enumerate(answer_ids)
+        for j, ids in enumerate(row)
+    ]
+    return pd.DataFrame(table, columns=["prompt", "answer", "log_probability", "n_tokens"])
+
+
+def sample_continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    n: int = 4,
+    temperature: float = 0.7,
+    max_new_tokens: int = 12,
+    batch_rows: int = 128,
+    seed: int = 0,
+) -> list[list[str]]:
+    """Return `n` sampled continuations of each prompt, without the prompt.
+
+    Tokens are drawn from the softmax of the logits over `temperature`, at most `max_new_tokens`
+    of them, fewer where the model ends its text. A prompt's draws hang on its text and the seed
+    alone, not on its neighbours: the same prompt and seed give the same texts. Raises
+    `ValueError` as `answer_log_probability`. Source: the protocol of arXiv 2502.04066, released
+    code, has 20 samples of 32 tokens at 0.7 for each of 20 templates.
+    """
+    import torch
+
+    checks.counts(n=(n, 1), max_new_tokens=(max_new_tokens, 1), batch_rows=(batch_rows, 1))
+    prompt_ids = _prompt_ids(tokenizer, prompts, temperature)
+    body, head = likelihood.body_and_head(model)
+    # A text ends where the tokenizer, or the model's settings for generation, say so.
+    ends = {tokenizer.eos_token_id, _end_of(model)} - {None}
+    found: list[list[str]] = [[] for _ in prompts]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            most = max(1, batch_rows // n)
+            for chosen in _equal_lengths(prompt_ids, most, count="rows"):
+                states, cache = _read_on(body, [prompt_ids[i] for i in chosen])
+                cache.batch_repeat_interleave(n)
+                keys = [[seed, *prompts[i].encode()] for i in chosen]
+                u = [np.random.default_rng(key).random((n, max_new_tokens)) for key in keys]
+                rows = _draw(body, head, cache, states, np.concatenate(u), temperature, ends)
+                for k, ids in enumerate(rows):
+                    text = tokenizer.decode(ids, skip_special_tokens=True)
+                    found[chosen[k // n]].append(text)
+    finally:
+        model.train(was_training)
+    return found
+
+
+def grade(
+    continuations: Sequence[Sequence[str]],
+    answers: Sequence[str],
+    *,
+    prompts: Sequence[str] | None = None,
+    case_sensitive: bool = True,
+) -> np.ndarray:
+    """Return the share of each prompt's continuations that hold its answer, shape (n_prompts,).
+
+    An answer is held when it is a substring; spaces around it do not count. Only continuations
+    are graded. With `prompts` each is graded together with what follows it, which is how most
+    released accuracies of arXiv 2502.04066 were made: an answer in the question then scores 1.
+    Raises `ValueError` for unequal lengths, an empty answer or a prompt without continuations.
+    """
+    lengths = {"continuations": len(continuations), "answers": len(answers)}
+    if prompts is not None:
+        lengths["prompts"] = len(prompts)
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"lengths differ: {lengths}; pass one entry a prompt in each")
+    shares = np.empty(len(answers))
+    for i, (texts, answer) in enumerate(zip(continuations, answers, strict=True)):
+        if isinstance(texts, str) or not len(texts):
+            raise ValueError(f"continuations[{i}] is empty or one string; pass a list of texts")
+        wanted = answer.strip() if case_sensitive else answer.strip().lower()
+        if not wanted:
+            raise ValueError(f"answers[{i}] is empty; leave this prompt out")
+        before = "" if prompts is None else prompts[i]
+        whole = [before + text if case_sensitive else (before + text).lower() for text in texts]
+        shares[i] = np.mean([wanted in text for text in whole])
+    return shares
+
+
+def share_beaten(scores: pd.DataFrame, column: str = "log_probability") -> pd.Series:
+    """Return for each prompt the share of its other answers that score below its answer 0.
+
+    `scores` has the columns `prompt` and `answer` of `answer_log_probability`, and `column`; a tie
+    counts half. 1 means that answer 0 is the model's first choice, 0.5 is chance. Raises
+    `ValueError` for an absent column, or a prompt with one answer only.
+    """
+    if absent := {"prompt", "answer", column} - set(scores):
+        raise ValueError(f"scores has no column {sorted(absent)}; its columns are {list(scores)}")
+    true = scores[scores.answer == 0].set_index("prompt")[column]
+    others = scores[scores.answer != 0]
+    if alone := set(scores.prompt) - (set(others.prompt) & set(true.index)):
+        raise ValueError(f"prompt {min(alone)} has no choice; pass answer 0 and one more at least")
+    gap = others.prompt.map(true) - others[column]
+    beaten = (gap > 0) + (gap == 0) / 2
+    return beaten.groupby(others.prompt).mean().rename("share_beaten")
+
+
+def _end_of(model: PreTrainedModel) -> int | None:
+    end = getattr(model.config, "eos_token_id", None)
+    return end[0] if isinstance(end, list) else end
+
+
+def _prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], temperature: float
+) -> list[list[int]]:
+    if isinstance(prompts, str) or not len(prompts):
+        raise ValueError("prompts is empty or one string; pass a list of at least one string")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; give a number above 0")
+    start = likelihood.start_tokens(tokenizer, "tokenizer")
+    ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    for i, row in enumerate(ids):
+        if not row:
+            raise ValueError(f"prompts[{i}] has no tokens; leave it out")
+    return [start + list(row) for row in ids]
+
+
+def _answer_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    prompt_ids: list[list[int]],
+    answers: Sequence[Sequence[str]],
+) -> list[list[list[int]]]:
+    """Return each answer's tokens as they are after its prompt."""
+    if len(answers) != len(prompts):
+        raise ValueError(
+            f"answers has length {len(answers)} but prompts has {len(prompts)}; pass a list of "
+            "answers a prompt"
+        )
+    n_start = len(likelihood.start_tokens(tokenizer, "tokenizer"))
+    found = []
+    for i, (prompt, row) in enumerate(zip(prompts, answers, strict=True)):
+        if isinstance(row, str) or not len(row):
+            raise ValueError(f"answers[{i}] is empty or one string; pass a list of strings")
+        whole = tokenizer([prompt + a for a in row], add_special_tokens=False)["input_ids"]
+        begins = prompt_ids[i][n_start:]
+        for answer, ids in zip(row, whole, strict=True):
+            if list(ids[: len(begins)]) != begins or len(ids) == len(begins):
+                raise ValueError(
+                    f"answer {answer!r} has no tokens of its own after {prompt!r}; begin it with a "
+                    "space, and end the prompt without one"
+                )
+        found.append([list(ids[len(begins) :]) for ids in whole])
+    return found
+
+
+def _equal_lengths(
+    rows: Sequence[Sequence[int]], most: int, *, count: str = "tokens"
+) -> Iterator[list[int]]:
+    """Give the numbers of rows of one length, at most so many tokens, or rows, at a time."""
+    lengths = np.array([len(row) for row in rows])
+    for length in np.unique(lengths):
+        same = np.flatnonzero(lengths == length).tolist()
+        step = most if count == "rows" else max(1, most // int(length))
+        for start in range(0, len(same), step):
+            yield same[start : start + step]
+
+
+def _beginnings(
+    chosen: list[int], answer_ids: list[list[list[int]]], most: int
+) -> Iterator[dict[tuple[int, tuple[int, ...]], list[int]]]:
+    """Give what stands before the last token of answers, of one length, with these answers.
+
+    A key is a row of the batch and the tokens, a value the numbers of the answers that go on so.
+    """
+    by_length: dict[int, dict[tuple[int, tuple[int, ...]], list[int]]] = {}
+    for row, i in enumerate(chosen):
+        for j, ids in enumerate(answer_ids[i]):
+            if len(ids) > 1:
+                group = by_length.setdefault(len(ids) - 1, {})
+                group.setdefault((row, tuple(ids[:-1])), []).append(j)
+    for length, group in by_length.items():
+        keys, step = list(group), max(1, most // length)
+        for start in range(0, len(keys), step):
+            yield {key: group[key] for key in keys[start : start + step]}
+
+
+def _read_on(
+    body: nn.Module,
+    ids: Sequence[Sequence[int]],
+    cache: Any = None,
+    rows: Sequence[int] | None = None,
+) -> tuple[Tensor, Any]:
+    """Return the last states of tokens after those of a cache, and the cache with them added.
+
+    `rows` names the row of the cache that each row of `ids` goes on from; the cache stays as is.
+    """
+    import copy
+
+    import torch
+
+    device = next(body.parameters()).device
+    if rows is not None:
+        cache = copy.deepcopy(cache)
+        cache.batch_select_indices(torch.tensor(rows, device=device))
+    tokens = torch.tensor(np.asarray(ids), dtype=torch.long, device=device)
+    output = body(input_ids=tokens, past_key_values=cache, use_cache=True)
+    return output.last_hidden_state, output.past_key_values
+
+
+def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
+    return (logits.float() / temperature).log_softmax(dim=-1).cpu()
+
+
+def _draw(
+    body: nn.Module,
+    head: nn.Module,
+    cache: Any,
+    states: Tensor,
+    u: np.ndarray,
+    temperature: float,
+    ends: set[int],
+) -> list[list[int]]:
+    """Return the tokens drawn after each row of a cache, by the uniform numbers `u` (rows, k)."""
+    import torch
+
+    rows: list[list[int]] = [[] for _ in u]
+    going = np.ones(len(u), dtype=bool)
+    states = states[:, -1].repeat_interleave(len(u) // len(states), dim=0)
+    for step in range(u.shape[1]):
+        weights = _log_softmax(head(states), temperature).double().exp_().cumsum(dim=-1)
+        aim = torch.tensor(u[:, step : step + 1], dtype=weights.dtype) * weights[:, -1:]
+        tokens = torch.searchsorted(weights, aim, right=True)[:, 0].clamp(max=weights.shape[1] - 1)
+        for k, token in enumerate(tokens.tolist()):
+            going[k] &= token not in ends
+            if going[k]:
+                rows[k].append(token)
+        if not going.any() or step + 1 == u.shape[1]:
+            break
+        states, cache = _read_on(body, tokens[:, None], cache)
+        states = states[:, -1]
+    return rows
