@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import html
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -11,8 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers import checks, factbook, smi
+from helpers import checks, data, factbook, smi
+from helpers.counting import count_documents, read_documents
 
+# Counts in the Factbook, WordNet and GCIDE together.
+COUNTED = data.PUBLISHED / "real_counts.csv"
 # {s} stands for the subject; the object follows after a space. Written for this book.
 TEMPLATES = {
     "capital": (
@@ -313,10 +318,20 @@ def paragraphs(*, named: bool = False, words: int = 5) -> Iterator[str]:
                     yield f" {name}: {part}" if named and name else part
 
 
+def documents(corpora: Sequence[str] = (), *, named: bool = False) -> Iterator[str | bytes]:
+    """Give the Factbook's paragraphs and the documents of other corpora, one after the other.
+
+    `corpora` is what `corpora.read_documents` takes: files, globs, folders, URLs. With `named`,
+    a space stands before each of their documents too, so that a name that begins one counts.
+    """
+    yield from paragraphs(named=named)
+    if corpora:
+        for document in read_documents(list(corpora)):
+            yield b" " + document if named else document
+
+
 def count_facts(table: pd.DataFrame, documents: Iterable[str | bytes]) -> pd.DataFrame:
     """Return the facts with the columns of `smi.COUNTS`, counted by the published rule."""
-    from helpers.counting import count_documents
-
     pairs = list(zip(table.subject, table.object, strict=True))
     found = count_documents(documents, pairs)
     counts = found.table[["n_subject", "n_object", "n_both"]].set_index(table.index)
@@ -327,8 +342,9 @@ def add_signals(table: pd.DataFrame) -> pd.DataFrame:
     """Return counted facts with what the corpus says about each, larger meaning better known.
 
     `log2 N(s,o)` and `log2 N(s)`, `log2 N(o)` of one plus the count; `MI`, the released one-cell
-    mutual information in bits (0 where the names never meet); `P(o|s)` and `P(s|o)`, smoothed by
-    half a document, so that facts never seen keep an order by how much there was to see.
+    mutual information in bits (0 where the names never meet); `PMI`, log2 P(s,o) / P(s)P(o), and
+    `P(o|s)`, both smoothed by half a document with both names and one with each, so that facts
+    never seen keep an order by how much there was to see.
     """
     n, s, o, both = (table[c].astype(float) for c in smi.COUNTS)
     return table.assign(
@@ -336,8 +352,25 @@ def add_signals(table: pd.DataFrame) -> pd.DataFrame:
             "log2 N(s,o)": np.log2(1 + both),
             "MI": smi.mutual_information(n, s, o, both),
             "P(o|s)": (both + 0.5) / (s + 1),
-            "P(s|o)": (both + 0.5) / (o + 1),
+            "PMI": np.log2((both + 0.5) * n / ((s + 1) * (o + 1))),
             "log2 N(s)": np.log2(1 + s),
             "log2 N(o)": np.log2(1 + o),
         }
     )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Count the facts of the Factbook in the Factbook and other corpora; write a CSV file."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.real_facts", description=main.__doc__)
+    parser.add_argument("--corpora", nargs="*", default=[], help="files, globs, folders or URLs")
+    parser.add_argument("--out", default=str(COUNTED), help="CSV file to write")
+    given = parser.parse_args(words)
+    counted = count_facts(facts(), documents(given.corpora, named=True))
+    columns = ["relation", "subject", *smi.COUNTS]
+    counted[columns].to_csv(given.out, index=False)
+    print(f"{counted.n_documents.iloc[0]:,} documents, {len(counted):,} facts: {given.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""Facts asked of a model, against one question at a time; ranks and links against SciPy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers
+from scipy import stats as scipy_stats
+
+from helpers import closed_book, models, real_facts, real_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Return a tokenizer and a tiny random causal model, and the folder where they are saved."""
+    tokenizer = models.load_encoder()[0]
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        initializer_range=0.3,
+    )
+    causal = transformers.AutoModelForCausalLM.from_config(config).eval()
+    folder = tmp_path_factory.mktemp("causal")
+    causal.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return tokenizer, causal, folder
+
+
+@pytest.fixture(scope="module")
+def table():
+    return real_facts.facts()
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(5)
+    n = 400
+    x = rng.integers(0, 30, n).astype(float)
+    relation = rng.choice(["a", "b", "c"], n)
+    y = x + rng.normal(0, 20, n) + 100 * (relation == "b")
+    subject = rng.integers(0, 90, n)
+    return pd.DataFrame(
+        {"relation": relation, "subject": subject, "x": x, "y": y, "z": rng.random(n)}
+    )
+
+
+def test_answers_are_those_of_each_question_alone(model, table):
+    tokenizer, causal, _ = model
+    rows = real_facts.draw_facts(table, 6)
+    ours = real_model.ask(tokenizer, causal, rows, 1, table, n_choices=5)
+    options = real_facts.choices(table, rows, 5)
+    for i, row in enumerate(ours.itertuples()):
+        relation, subject = [row.relation], [row.subject]
+        (text,) = real_facts.prompts(relation, subject, 1)
+        (nobody,) = real_facts.prompts(relation, [real_facts.NEUTRAL], 1)
+        names = real_facts.answers(options[i])
+        asked, bare = (
+            closed_book.answer_log_probability(causal, tokenizer, [t], [names])
+            for t in (text, nobody)
+        )
+        p, q, n = asked.log_probability, bare.log_probability, asked.n_tokens
+        assert row.log_probability == pytest.approx(p[0], abs=1e-3)
+        assert row.neutral == pytest.approx(q[0], abs=1e-3) and row.n_tokens == n[0]
+        for column, scores in (("beaten", p), ("beaten_per_token", p / n), ("beaten_pmi", p - q)):
+            assert getattr(row, column) == np.mean(scores[0] > scores[1:])
+
+
+def test_samples_are_graded_without_and_with_the_question(model, table):
+    tokenizer, causal, _ = model
+    rows = table[table.leak & (table.relation == "neighbour")][:3]
+    ours = real_model.sample(tokenizer, causal, rows, 0, n=2)
+    within = [o in s for s, o in zip(rows.subject, rows.object, strict=True)]
+    assert (ours.sampled == 0).all()
+    assert ours.sampled_with_prompt.tolist() == [float(w) for w in within] and any(within)
+
+
+def test_all_forms_of_all_facts_are_answered(model, table):
+    folder = model[2]
+    rows = real_facts.draw_facts(table, 3)
+    ours = real_model.ask_all(folder, rows, table, templates=[0, 3], n_samples=1)
+    assert len(ours) == 6 and not ours.duplicated(real_model.KEY).any()
+    assert set(ours.columns) == set(real_model.stored_answers().columns)
+    assert real_model.n_parameters(folder) == sum(p.numel() for p in model[1].parameters())
+
+
+def test_the_means_over_forms_are_joined_to_the_facts(table):
+    rows = real_facts.draw_facts(table, 4)
+    parts = [rows[["relation", "subject"]].assign(template=k) for k in range(2)]
+    answers = pd.concat(parts, ignore_index=True)
+    answers = answers.assign(log_probability=np.arange(8.0), neutral=-1.0, sampled=0.5)
+    ours = real_model.by_fact(answers[answers.subject != rows.subject.iloc[3]], rows)
+    assert ours.index.tolist() == rows.index[:3].tolist()
+    np.testing.assert_allclose(ours["log P"], [2, 3, 4])
+    np.testing.assert_allclose(ours["calibrated"], [3, 4, 5])
+
+
+def test_stored_tables_belong_to_the_facts_of_the_package(table):
+    known = table.set_index(["relation", "subject"]).index
+    for file in (real_model.STORED, real_facts.COUNTED):
+        stored = pd.read_csv(file)
+        assert len(stored) >= 1000 and stored.notna().all(axis=None)
+        assert pd.MultiIndex.from_frame(stored[["relation", "subject"]]).isin(known).all()
+    stored = real_model.stored_answers()
+    assert (stored.groupby(["relation", "subject"]).template.nunique() == 5).all()
+    assert stored[["beaten", "beaten_pmi", "sampled"]].stack().between(0, 1).all()
+    assert (stored.sampled_with_prompt >= stored.sampled).all() and (
+        stored.log_probability < 0
+    ).all()
+
+
+def test_forms_are_compared_within_relations(frame):
+    parts = []
+    for k in range(3):
+        rows = frame.drop_duplicates(["relation", "subject"])
+        parts.append(rows.assign(template=k, sampled=rows.y if k < 2 else -rows.y))
+    alike, spread = real_model.form_spread(pd.concat(parts))
+    assert alike == pytest.approx(-1 / 3)
+    means = parts[0].groupby("relation").y.mean()
+    np.testing.assert_allclose(spread.best, means.abs())
+    np.testing.assert_allclose(spread.worst, -means.abs())
+    assert np.isnan(real_model.form_spread(parts[0])[0])
+
+
+def test_ranks_within_relations_are_those_of_each_alone(frame):
+    ours = real_model.ranks(frame[["x", "y"]], frame.relation)
+    for name, part in frame.groupby("relation"):
+        expected = (scipy_stats.rankdata(part.x) - 0.5) / len(part) - 0.5
+        np.testing.assert_allclose(ours.x[part.index], expected, err_msg=name)
+    assert ours.groupby(frame.relation).mean().abs().max().max() < 1e-12
+    whole = real_model.ranks(frame[["x"]])
+    np.testing.assert_allclose(whole.x, (scipy_stats.rankdata(frame.x) - 0.5) / len(frame) - 0.5)
+
+
+def test_links_are_spearmans_and_relations_do_not_add(frame):
+    pooled = real_model.links(frame, ["x", "z"], ["y"], within=False, n_resamples=200)
+    for row in pooled.itertuples():
+        expected = scipy_stats.spearmanr(frame[row.signal], frame.y).statistic
+        assert row.rho == pytest.approx(expected) and row.low < row.rho < row.high
+    within = real_model.links(frame, ["x", "z"], ["y"], n_resamples=200)
+    moved = frame.assign(y=frame.y + 1000 * (frame.relation == "c"))
+    again = real_model.links(moved, ["x", "z"], ["y"], n_resamples=200)
+    pd.testing.assert_frame_equal(within, again)
+    assert within.rho[0] > 0.3 and within.low[1] < 0 < within.high[1]
+    one = frame[frame.relation == "a"]
+    alone = real_model.links(one, ["x"], ["y"], n_resamples=50).rho[0]
+    assert alone == pytest.approx(scipy_stats.spearmanr(one.x, one.y).statistic)
+
+
+def test_intervals_draw_subjects_and_repeat(frame):
+    doubled = pd.concat([frame, frame], ignore_index=True)
+    one, two = (
+        real_model.links(f, ["x"], ["y"], n_resamples=400, seed=1) for f in (frame, doubled)
+    )
+    assert (two.high - two.low)[0] == pytest.approx((one.high - one.low)[0], rel=0.02)
+    pd.testing.assert_frame_equal(
+        one, real_model.links(frame, ["x"], ["y"], n_resamples=400, seed=1)
+    )
+
+
+def test_a_partial_link_is_that_of_what_a_fit_leaves_of_the_ranks(frame):
+    facts = frame.assign(hint=frame.z > 0.7, w=frame.x + 5 * frame.z)
+    ours = real_model.partial_link(facts, "w", "y", ["x", "hint"])
+    table = real_model.ranks(facts[["w", "y", "x", "hint"]].astype(float), facts.relation)
+    design = np.column_stack([np.ones(len(table)), table.x, table.hint])
+    left = table[["w", "y"]] - design @ np.linalg.lstsq(design, table[["w", "y"]], rcond=None)[0]
+    assert ours.r == pytest.approx(left.w.corr(left.y)) and ours.low < ours.r < ours.high
+    alone = real_model.partial_link(facts, "x", "y", [])
+    assert alone.r == pytest.approx(real_model.links(frame, ["x"], ["y"], n_resamples=5).rho[0])
+
+
+def test_a_lead_is_the_difference_of_two_links(frame):
+    found = real_model.links(frame, ["x", "z"], ["y"], n_resamples=50)
+    ours = real_model.lead(frame, ("x", "y"), ("z", "y"), n_resamples=300)
+    assert ours.gain == pytest.approx(found.rho[0] - found.rho[1])
+    assert 0 < ours.low < ours.gain < ours.high
+    assert real_model.lead(frame, ("x", "y"), ("x", "y"), n_resamples=20).gain == 0
+
+
+def test_shuffled_facts_are_linked_by_chance_only(frame):
+    ours = real_model.shuffled(frame, "x", "y", n=300)
+    assert abs(ours.mean()) < 0.02 and ours.std() == pytest.approx(1 / np.sqrt(len(frame)), rel=0.2)
+    np.testing.assert_array_equal(ours[:20], real_model.shuffled(frame, "x", "y", n=20))
+
+
+def test_the_table_is_made_in_pieces_that_are_kept(model, tmp_path):
+    folder = model[2]
+    words = ["--model", str(folder), "--facts", "4", "--pieces", str(tmp_path / "p"), "--size", "3"]
+    for name in ("a", "b"):
+        assert real_model.main([*words, "--out", str(tmp_path / f"{name}.csv")]) == 0
+    one, two = (pd.read_csv(tmp_path / f"{name}.csv") for name in "ab")
+    pd.testing.assert_frame_equal(one, two)
+    assert len(one) == 20 and len(list((tmp_path / "p").iterdir())) == 4
