@@ -84,15 +84,13 @@ def factbook_entities(n_per_cluster: int = 200, seed: int = 0, least: int = 150)
     names are too, which leaves seven; of the others `n_per_cluster` are drawn, or all there are.
     Raises `ValueError` when the package is absent.
     """
-    book = factbook.package()
-    folder = Path(book.__path__[0]) / "data"
     rows = []
-    for file in sorted(folder.glob("*/*.json")):
-        government = book.load_country(file.stem).to_dict().get("Government", {})
+    for region, code, entry in factbook.entries():
+        government = entry.get("Government", {})
         text = government.get("Administrative divisions", {}).get("text", "")
         names = government.get("Country name", {}).get("conventional short form", {})
-        country = names.get("text", file.stem)
-        rows += [(name, file.parent.name, country) for name in _divisions(text)]
+        country = names.get("text", code)
+        rows += [(name, region, country) for name in _divisions(text)]
     table = pd.DataFrame(rows, columns=["text", "region", "country"]).sort_values(
         ["text", "region"]
     )

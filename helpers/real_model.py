@@ -325,7 +325,7 @@ def main(words: Sequence[str] | None = None) -> int:
             pieces.append(pd.read_csv(file))
         parts.append(pieces[0].merge(pieces[1], on=KEY, validate="one_to_one"))
         print(f"{start + len(rows)} facts", flush=True)
-    pd.concat(parts).to_csv(given.out, index=False)
+    data.write_atomically(Path(given.out), pd.concat(parts).to_csv(index=False))
     return 0
 
 
