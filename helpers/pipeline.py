@@ -111,6 +111,7 @@ def execute(
         **{name: str(threads) for name in numbers},
         "BOOK_LEDGER": str(book_ledger),
         "BOOK_OFFLINE": "1",
+        "BOOK_SCRIPTS": "shared",
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }

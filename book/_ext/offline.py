@@ -1,10 +1,12 @@
-"""Make the html work without a network: MathJax copied into it, unused remote scripts left out."""
+"""Make the html work without a network: scripts copied into it, unused remote ones left out."""
 
 from __future__ import annotations
 
 import shutil
 from importlib.metadata import files
 from pathlib import Path
+
+from helpers import explorer
 
 FILES = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 
@@ -22,6 +24,15 @@ def _copy(app, error) -> None:
             shutil.copytree(source / name, part, dirs_exist_ok=True)
         else:
             shutil.copyfile(source / name, part)
+    for file in (explorer.SCRIPT, explorer.STYLE):
+        shutil.copyfile(file, Path(app.outdir) / "_static" / file.name)
+
+
+def _with_explorer(app, page, template, context, doctree) -> None:
+    """Give pages with a picture to explore the one script that all of them share."""
+    if 'class="point-explorer"' in (context.get("body") or ""):
+        app.add_css_file(explorer.STYLE.name)
+        app.add_js_file(explorer.SCRIPT.name, loading_method="defer")
 
 
 def _without_thebe(app, page, template, context, doctree) -> None:
@@ -39,5 +50,6 @@ def setup(app) -> dict:
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.config.mathjax3_config = {"options": {"enableMenu": False}}
     app.connect("html-page-context", _without_thebe, priority=900)
+    app.connect("html-page-context", _with_explorer)
     app.connect("build-finished", _copy)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
