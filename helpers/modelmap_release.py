@@ -1,14 +1,16 @@
-"""A published matrix of 90 language models by 263 texts, with scores, as data frames."""
+"""Published matrices of language models by texts, with benchmark scores, as data frames."""
 
 from __future__ import annotations
 
 import ast
-from typing import NamedTuple
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers import data
+from helpers import checks, data, pickled_arrays
 
 TASKS = {
     "ARC-C": "ARC",
@@ -18,6 +20,7 @@ TASKS = {
     "Winograd": "Winogrande",
     "GSM8K": "GSM8K",
 }
+VECTOR = "log-likelihood-10k"
 # Makers that say they trained on the Pile, by the beginnings of their models' names.
 PILE = ("EleutherAI/pythia", "EleutherAI/gpt-neo", "cerebras/", "state-spaces/mamba")
 
@@ -27,10 +30,11 @@ class Release(NamedTuple):
 
     `log_likelihoods`: nats in 1,000 bytes, about a text of the paper: the released bits per byte
     times -1,000 ln 2; models as rows, titles of texts as columns. A model that was scored twice has
-    a second row, named "... (2)". `models`: `family`, `pile` (trained on it) and `step`, of a
-    checkpoint, NaN for a finished model. `errors`: released errors of nine tasks, for the LAMBADA
-    ones the logarithm of the perplexity. `scores`: six leaderboard tasks in percent and their
-    `mean`, for the models for which a second source has all six.
+    a second row, named "... (2)". `models`: `family`, `size` (billions of parameters, as the name
+    tells, else NaN), `pile` (trained on it) and `step`, of a checkpoint, NaN for a finished model.
+    `errors`: released errors of nine tasks, for the LAMBADA ones the logarithm of the perplexity.
+    `scores`: six leaderboard tasks in percent and their `mean`, for the models for which a second
+    source has all six.
     """
 
     log_likelihoods: pd.DataFrame
@@ -60,6 +64,7 @@ def load_release() -> Release:
         {
             # One family is written in two ways.
             "family": ["amber" if family == "llm360" else family for family in families],
+            "size": [_size(name) for name in names],
             "pile": [name.startswith(PILE) for name in names],
             "step": steps.to_numpy(),
         },
@@ -73,6 +78,67 @@ def load_release() -> Release:
         errors,
         scores.assign(mean=scores.mean(axis=1)),
     )
+
+
+def load_authors(path: str | Path) -> Release:
+    """Read the matrix of 1,018 models by 10,000 texts of arXiv 2502.16173, where a reader has it.
+
+    `path` is `model-data-1018.pkl`, a list with one dict a model, or a file of log-likelihoods
+    alone, a dict from names to vectors, such as `raw_log-likelihood_1018.pkl`; nothing in it is
+    executed (`pickled_arrays`). `log_likelihoods` are nats a text and texts have numbers;
+    `family` is the model's type, without one its maker; `errors` has no column, and `scores` the
+    models that have all six. Raises `ValueError` for other contents, naming the model. Source:
+    repository `shimo-lab/modelmap`.
+    """
+    found = pickled_arrays.read(path)
+    if isinstance(found, dict):
+        found = [{"model_name": name, VECTOR: vector} for name, vector in found.items()]
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise ValueError("path holds neither vectors by name nor one dict a model")
+    rows: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(found):
+        name, vector = row.get("model_name"), row.get(VECTOR)
+        if not isinstance(name, str) or name in rows:
+            raise ValueError(f"path has no model_name of its own in entry {number}")
+        if not isinstance(vector, np.ndarray) or vector.ndim != 1:
+            raise ValueError(f"path has no vector {VECTOR!r} for {name}")
+        rows[name] = row
+    lengths = {len(row[VECTOR]) for row in rows.values()}
+    if len(lengths) != 1:
+        raise ValueError(f"path has vectors of {checks.name_some(sorted(lengths))} texts; one set")
+    models = pd.DataFrame(
+        {
+            "family": [row.get("model_type") or name.split("/")[0] for name, row in rows.items()],
+            "size": [_number(row.get("model_size")) for row in rows.values()],
+            "pile": [name.startswith(PILE) for name in rows],
+            "step": np.nan,
+        },
+        index=pd.Index(rows, name="model"),
+    )
+    vectors = np.array([row[VECTOR] for row in rows.values()], float)
+    tasks = {task: f"score_v1_{task}" for task in TASKS.values()}
+    scores = pd.DataFrame(
+        {task: [_number(row.get(key)) for row in rows.values()] for task, key in tasks.items()},
+        models.index,
+    ).dropna()
+    return Release(
+        pd.DataFrame(vectors, models.index, [f"text {i}" for i in range(vectors.shape[1])]),
+        models,
+        pd.DataFrame(index=models.index),
+        scores.assign(mean=scores.mean(axis=1)),
+    )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float, np.number)) else np.nan
+
+
+def _size(name: str) -> float:
+    """Return the billions of parameters that a name tells, as in -1.4b, -160m or 1_6b."""
+    found = re.search(r"(?<![\d.])(\d+(?:[._]\d+)?)([bm])(?![a-z])", name.lower())
+    if not found:
+        return np.nan
+    return float(found[1].replace("_", ".")) / (1 if found[2] == "b" else 1000)
 
 
 def _names(table: pd.DataFrame) -> list[str]:

@@ -1,5 +1,7 @@
 """The released matrix of 90 models as frames; families and training runs with known answers."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,3 +125,68 @@ def test_a_better_prediction_gains_and_an_equal_one_does_not():
         modelmap_scores.correlation_gain(good, bad, truth, [1, 2, 3])
     with pytest.raises(ValueError, match="1 values"):
         modelmap_scores.correlation_gain(good, bad, truth, np.zeros(80))
+
+
+def entry(name, vector, **more):
+    return {"model_name": name, "model_type": "t", "model_size": 8, "tags": ["en"], **more} | {
+        "log-likelihood-10k": vector
+    }
+
+
+def test_the_authors_files_are_read_without_executing_them(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((3, 7)) - 500
+    points = {f"score_v1_{task}": 40.0 for task in modelmap_release.TASKS.values()}
+    full = [
+        entry("EleutherAI/pythia-1b", vectors[0], **points),
+        entry("b/two", vectors[1], **{**points, "score_v1_MMLU": None}),
+        entry("c/three", vectors[2], model_size=None),
+    ]
+    path = tmp_path / "model-data-1018.pkl"
+    path.write_bytes(pickle.dumps(full))
+    found = modelmap_release.load_authors(path)
+    np.testing.assert_array_equal(found.log_likelihoods, vectors)
+    assert found.models.family.tolist() == ["t", "t", "t"]
+    assert found.models.pile.tolist() == [True, False, False]
+    assert found.models["size"].tolist()[:2] == [8, 8] and np.isnan(found.models["size"].iloc[2])
+    assert found.scores.index.tolist() == ["EleutherAI/pythia-1b"]
+    assert found.scores["mean"].tolist() == [40] and found.errors.shape == (3, 0)
+    path.write_bytes(pickle.dumps({row["model_name"]: row["log-likelihood-10k"] for row in full}))
+    alone = modelmap_release.load_authors(path)
+    pd.testing.assert_frame_equal(alone.log_likelihoods, found.log_likelihoods)
+    assert alone.models.family.tolist() == ["EleutherAI", "b", "c"] and alone.scores.empty
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (3, "neither vectors by name nor one dict"),
+        ([1], "neither vectors"),
+        ([{"model_name": "a"}], "no vector 'log-likelihood-10k' for a"),
+        ({"a": [1.0, 2.0]}, "no vector"),
+        ([entry("a", np.zeros(2)), entry("a", np.zeros(2))], "no model_name of its own in entry 1"),
+        ({"a": np.zeros(2), "b": np.zeros(3)}, "vectors of"),
+        (print, "cannot be read as plain arrays"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, value, message):
+    path = tmp_path / "other.pkl"
+    path.write_bytes(pickle.dumps(value))
+    with pytest.raises(ValueError, match=message):
+        modelmap_release.load_authors(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("EleutherAI/pythia-6.9b_step20000", 6.9),
+        ("EleutherAI/pythia-160m-deduped", 0.16),
+        ("stabilityai/stablelm-2-1_6b", 1.6),
+        ("TinyLlama/TinyLlama-1.1B-step-50K-105b", 1.1),
+        ("sail/Sailor-0.5B", 0.5),
+        ("gordicaleksa/YugoGPT", np.nan),
+        ("maker/model-2base", np.nan),
+    ],
+)
+def test_sizes_are_read_from_names(name, size):
+    assert modelmap_release._size(name) == pytest.approx(size, nan_ok=True)
