@@ -191,10 +191,9 @@ def from_files(
             spent[workers] = sum(os.times()[:4]) - before
         times[workers] = min(clock)
         assert rows(counts.table) == [tuple(copies * n for n in row) for row in expected]
-    print(f"\n8 files, {copies * size:,.0f} MB: one process {times[1]:.1f} s, two {times[2]:.1f} s by")
-    print(
-        f"the clock, {times[1] / times[2]:.2f} x; load average {os.getloadavg()[0]:.1f}, ", end=""
-    )
+    print(f"\n8 files, {copies * size:,.0f} MB: one process {times[1]:.1f} s,", end=" ")
+    print(f"two {times[2]:.1f} s by\nthe clock, {times[1] / times[2]:.2f} x;", end=" ")
+    print(f"load average {os.getloadavg()[0]:.1f}, ", end="")
     print(f"{os.cpu_count()} cores;\nCPU seconds {spent[1]:.1f} and {spent[2]:.1f}, ", end="")
     print(f"by which two idle cores give {2 * spent[1] / spent[2]:.2f} x")
 

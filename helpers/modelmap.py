@@ -101,6 +101,22 @@ class ModelMap:
         found = pd.Series(_squared(q[[row]], q)[0] / len(self.texts), self.names, name=name)
         return found.drop(name).sort_values(kind="stable").head(k)
 
+    def neighbours(self, k: int = 5) -> pd.DataFrame:
+        """Return the k nearest other models of every model, the nearest first.
+
+        Columns `point`, `nearest` and `distance` (squared, nats a text), k rows a model in their
+        order. Equal distances keep the order of the models.
+        """
+        checks.counts(k=(k, 1))
+        apart = self.distances()
+        np.fill_diagonal(apart, np.inf)
+        k = min(k, len(apart) - 1)
+        order = np.argsort(apart, axis=1, kind="stable")[:, :k]
+        names = np.array(self.names, dtype=object)
+        found = np.take_along_axis(apart, order, axis=1)
+        columns = {"point": names.repeat(k), "nearest": names[order].ravel()}
+        return pd.DataFrame({**columns, "distance": found.ravel()})
+
     def place(self, log_likelihoods: ArrayLike | pd.Series | pd.DataFrame) -> Placement:
         """Place new models, in nats on the same texts, without moving any other.
 

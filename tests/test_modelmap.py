@@ -82,6 +82,18 @@ def test_nearest_models_are_those_of_the_distances(made):
         made.nearest("model 3", 0)
 
 
+def test_neighbours_are_the_nearest_of_every_model(made):
+    found = made.neighbours(3)
+    assert found.point.tolist() == [name for name in NAMES for _ in range(3)]
+    for name, part in found.groupby("point"):
+        row = made.nearest(name, 3)
+        assert part.nearest.tolist() == row.index.tolist()
+        assert part.distance.to_numpy() == pytest.approx(row.to_numpy(), rel=1e-6)
+    assert len(made.neighbours(1000)) == len(NAMES) * (len(NAMES) - 1)
+    with pytest.raises(ValueError, match="k is 0"):
+        made.neighbours(0)
+
+
 def test_a_model_of_the_map_is_placed_where_it_stands_and_none_moves(L, made):
     before = made.coordinates.copy()
     placed = made.place(L[5])

@@ -1,9 +1,11 @@
 """The released matrix of 90 models as frames; families and training runs with known answers."""
 
+import json
 import pickle
 
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 
 from helpers import data, modelmap_release, modelmap_scores
@@ -174,6 +176,39 @@ def test_other_files_are_refused(tmp_path, value, message):
     path.write_bytes(pickle.dumps(value))
     with pytest.raises(ValueError, match=message):
         modelmap_release.load_authors(path)
+
+
+def test_the_page_draws_the_authors_matrix(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    family = np.arange(48) % 8
+    place = rng.standard_normal((8, 3))[family] + 0.1 * rng.standard_normal((48, 3))
+    vectors = -600 + 40 * place @ rng.standard_normal((3, 90)) + rng.standard_normal((48, 90))
+    scores = 50 + 5 * place @ rng.standard_normal((3, 6)) + 0.1 * rng.standard_normal((48, 6))
+    keys = [f"score_v1_{task}" for task in modelmap_release.TASKS.values()]
+    rows = [
+        entry(f"EleutherAI/pythia-{i}m" if i < 10 else f"m/{i}", vectors[i], model_type=str(kind))
+        | dict(zip(keys, map(float, scores[i]), strict=True))
+        for i, kind in enumerate(family)
+    ]
+    (tmp_path / "model-data-1018.pkl").write_bytes(pickle.dumps(rows))
+    monkeypatch.setenv("BOOK_LEDGER", str(tmp_path / "ledger.json"))
+    monkeypatch.setenv("BOOK_OFFLINE", "1")
+    given = {"matrix": str(tmp_path / "model-data-1018.pkl"), "seeds": 1, "n_runs": 2}
+    given |= {"n_shuffles": 10, "n_resamples": 20}
+    papermill.execute_notebook(
+        data.ROOT / "notebooks/modelmap/real_models.ipynb",
+        tmp_path / "out.ipynb",
+        given,
+        cwd=data.ROOT,
+        progress_bar=False,
+    )
+    ledger = json.loads((tmp_path / "ledger.json").read_text())
+    ours = {row["id"]: row.get("ours") for row in ledger}
+    assert ours["map-dimension-90"] <= 3
+    assert ours["map-predict-mean"] == pytest.approx(1, abs=0.05)
+    means = np.maximum(vectors, np.quantile(vectors, 0.02)).mean(axis=1)
+    truth = np.corrcoef(means, scores.mean(axis=1))[0, 1]
+    assert ours["map-baseline-mean"] == pytest.approx(truth, abs=1e-6)
 
 
 @pytest.mark.parametrize(
