@@ -185,20 +185,26 @@ def read_texts(path: str | Path) -> list[str]:
     return [text.decode() for text in corpora.read_documents(path, strict=True)]
 
 
-def write(scored: Scored, texts: Sequence[str], folder: str | Path) -> None:
-    """Write `scores.csv`, `report.csv`, `matrix.csv`, `texts.jsonl`, each whole or not at all."""
-    folder = Path(folder)
-    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
-    data.write_atomically(folder / "texts.jsonl", lines)
+def write(
+    scored: Scored, texts: Sequence[str], folder: str | Path, keys: Sequence[str] | None = None
+) -> None:
+    """Write `scores.csv`, `report.csv`, `matrix.csv`, `texts.jsonl`, each whole or not at all.
+
+    `keys` name the texts, in the columns of the matrix too; their numbers do otherwise.
+    """
+    folder, names = Path(folder), range(len(texts)) if keys is None else keys
+    rows = ({"key": key, "text": text} for key, text in zip(names, texts, strict=True))
+    data.write_atomically(folder / "texts.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
     data.write_atomically(folder / "scores.csv", scored.scores.to_csv(index=False))
-    data.write_atomically(folder / "matrix.csv", scored.matrix().to_csv())
+    matrix = scored.matrix().rename(columns=dict(enumerate(names)))
+    data.write_atomically(folder / "matrix.csv", matrix.to_csv())
     data.write_atomically(folder / "report.csv", scored.report.to_csv(index=False))
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Score texts under causal language models and write a matrix of log-likelihoods.
 
-    The exit code is 0 when every model was scored, 3 when some failed (the report says why), 2 when
+    Without a file of texts those of `text_sets.load_texts` are scored, the default set. The exit code is 0 when every model was scored, 3 when some failed (the report says why), 2 when
     nothing was written, and 130 when the run was interrupted.
     """
     import argparse
@@ -209,7 +215,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--models", required=True, nargs="+", help="folders, GGUF files, packages or hub names"
     )
-    parser.add_argument("--texts", required=True, help="a text a line: .txt, .jsonl, .parquet, ...")
+    parser.add_argument(
+        "--texts", help="a text a line: .txt, .jsonl, .parquet, ...; left out: the default set"
+    )
+    parser.add_argument("--n-texts", type=int, default=128, help="how many of the default set")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
     parser.add_argument("--max-tokens", type=int, help="read no more of a text")
@@ -222,7 +231,14 @@ def main(words: Sequence[str] | None = None) -> int:
         bar.update(done - bar.n)
 
     try:
-        texts = read_texts(given.texts)
+        keys = None
+        if given.texts:
+            texts = read_texts(given.texts)
+        else:
+            from helpers import text_sets
+
+            default = text_sets.load_texts(given.n_texts)
+            texts, keys = list(default["text"]), list(default.index)
         scored = score_models(
             given.models,
             texts,
@@ -232,7 +248,7 @@ def main(words: Sequence[str] | None = None) -> int:
             scheduler=given.scheduler,
             progress=progress,
         )
-        write(scored, texts, given.out)
+        write(scored, texts, given.out, keys)
     except (ValueError, OSError) as error:
         print(f"nothing written: {error}", file=sys.stderr)
         return 2

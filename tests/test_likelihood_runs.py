@@ -9,7 +9,7 @@ from distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import closed_book, likelihood, likelihood_runs, modelmap, tiny_gpt
+from helpers import closed_book, likelihood, likelihood_runs, modelmap, text_sets, tiny_gpt
 
 TEXTS = [f"{a} {verb} {b}." for a in "ABCD" for verb in ("likes", "knows") for b in "UVW"]
 
@@ -163,7 +163,8 @@ def test_the_command_writes_a_matrix_and_tells_which_models_failed(folders, tmp_
     matrix = pd.read_csv(out / "matrix.csv", index_col="model")
     assert matrix.shape == (2, len(TEXTS))
     assert len(pd.read_csv(out / "scores.csv")) == 2 * len(TEXTS)
-    assert (out / "texts.jsonl").read_text() == texts.read_text()
+    kept = [json.loads(line) for line in (out / "texts.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in kept] == list(TEXTS)
     words[2] = str(tmp_path / "none.gguf")
     assert likelihood_runs.main(words) == 3
     assert "none.gguf" in capsys.readouterr().err
@@ -171,3 +172,14 @@ def test_the_command_writes_a_matrix_and_tells_which_models_failed(folders, tmp_
     words[4] = str(tmp_path / "no.jsonl")
     assert likelihood_runs.main(words) == 2
     assert "nothing written" in capsys.readouterr().err
+
+
+def test_without_texts_the_default_set_is_scored_under_its_keys(folders, tmp_path):
+    out = tmp_path / "out"
+    words = ["--models", folders[0], "--out", str(out), "--n-texts", "8"]
+    assert likelihood_runs.main(words) == 0
+    matrix = pd.read_csv(out / "matrix.csv", index_col="model")
+    assert list(matrix.columns) == list(text_sets.load_texts(8).index)
+    assert json.loads((out / "texts.jsonl").read_text().splitlines()[0])["key"] == matrix.columns[0]
+    # Eight genres make the number of texts.
+    assert likelihood_runs.main([*words[:-1], "9"]) == 2
