@@ -204,8 +204,9 @@ def write(
 def main(words: Sequence[str] | None = None) -> int:
     """Score texts under causal language models and write a matrix of log-likelihoods.
 
-    Without a file of texts those of `text_sets.load_texts` are scored, the default set. The exit code is 0 when every model was scored, 3 when some failed (the report says why), 2 when
-    nothing was written, and 130 when the run was interrupted.
+    Without a file of texts those of `text_sets.load_texts` are scored, the default set. The exit
+    code is 0 when every model was scored, 3 when some failed (the report says why), 2 when nothing
+    was written, and 130 when the run was interrupted.
     """
     import argparse
 
