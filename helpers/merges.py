@@ -333,10 +333,10 @@ def from_corners(values: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Train the full and the small family, score their merges, and write the two tables."""
+    """Train the families of all sizes, score their merges, and write the two tables."""
     parser = argparse.ArgumentParser(prog="python -m helpers.merges", description=main.__doc__)
     parser.add_argument("folder", type=Path, help="where the tables go")
-    parser.add_argument("--sizes", nargs="+", default=["full", "small"], choices=tuple(SIZES))
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=tuple(SIZES))
     given = parser.parse_args(words)
     texts = text_sets.load_texts(N_TEST * len(text_sets.GENRES))
     scored, about = [], []

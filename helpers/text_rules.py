@@ -336,10 +336,10 @@ def texts_ratio(
 ) -> float:
     """Return how many texts a rule needs for one of its rival, at equal error.
 
-    The geometric mean, over the points of the rule whose error lies on the rival's curve, of its
-    different texts over those that the rival needs. Where no point does, the rival's nearest end
-    goes on as the root of the number of texts, which is how chance errors fall. Raises
-    `ValueError` for a rule that the curve has not.
+    The geometric mean of the ratio of different texts, over the points of both curves whose error
+    lies on the other curve. Where none does, the rival's nearest end goes on as the root of the
+    number of texts, which is how chance errors fall; NaN without any error. Raises `ValueError`
+    for a rule that the curve has not.
     """
     parts = [curve[curve.rule == name] for name in (rule, rival)]
     if not all(map(len, parts)):
@@ -347,12 +347,12 @@ def texts_ratio(
     (errors, texts), (others, needed) = (_falling(part, column) for part in parts)
     if not len(errors) or not len(others):
         return float("nan")
-    inside = (errors <= others[0]) & (errors >= others[-1])
-    if inside.any():
-        at = np.array([_read(others, needed, error) for error in errors[inside]])
-        return float(np.exp(np.log(texts[inside] / at).mean()))
-    end = 0 if errors[-1] > others[0] else -1
-    here = -1 if end == 0 else 0
+    at = np.concatenate([errors, others])
+    at = at[(at <= min(errors[0], others[0])) & (at >= max(errors[-1], others[-1]))]
+    if len(at):
+        ratios = [_read(errors, texts, e) / _read(others, needed, e) for e in at]
+        return float(np.exp(np.log(ratios).mean()))
+    here, end = (-1, 0) if errors[-1] > others[0] else (0, -1)
     return float(texts[here] / needed[end] * (errors[here] / others[end]) ** 2)
 
 
