@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata, util
 from pathlib import Path
 
@@ -61,7 +61,50 @@ def fingerprint(texts: pd.DataFrame) -> str:
     return hashlib.sha256("\0".join(texts["text"]).encode()).hexdigest()
 
 
+def training_texts(
+    genre: str, n_bytes: int, *, without: Iterable[str] = (), seed: int = 0
+) -> list[str]:
+    """Return texts of one genre with `n_bytes` bytes in all or a little more, for training on them.
+
+    They are the chunks of `load_texts` in its order, without those in `without`: pass the texts to
+    be scored, and none of them is trained on. A smaller set is the beginning of a larger one.
+    Raises `ValueError` for an unknown genre, fewer bytes than asked for, and a package that is
+    absent or of another version.
+    """
+    checks.choice(genre, tuple(GENRES), "genre")
+    checks.counts(n_bytes=(n_bytes, 1), seed=(seed, 0))
+    unwanted, kept, total = set(without), [], 0
+    for text in _ordered(genre, seed):
+        if total >= n_bytes:
+            break
+        if text not in unwanted:
+            kept.append(text)
+            total += len(text.encode())
+    if total < n_bytes:
+        raise ValueError(f"n_bytes asks for {n_bytes} bytes of genre {genre!r}; it has {total}")
+    return kept
+
+
 def _draw(genre: str, n: int, seed: int) -> pd.DataFrame:
+    texts = _ordered(genre, seed)
+    if len(texts) < n:
+        raise ValueError(f"n asks for {n} texts of genre {genre!r}; it has {len(texts)}")
+    texts = texts[:n]
+    keys = [f"{genre.replace(' ', '-')}-{_digest(text)[:8]}" for text in texts]
+    return pd.DataFrame(
+        {
+            "text": texts,
+            "genre": genre,
+            "package": " ".join(GENRES[genre]),
+            "n_bytes": [len(text.encode()) for text in texts],
+            "place": range(n),
+        },
+        index=pd.Index(keys, name="key"),
+    )
+
+
+def _ordered(genre: str, seed: int) -> list[str]:
+    """Return all chunks of a genre, each once, by a hash of seed and text."""
     package, version = GENRES[genre]
     try:
         found = metadata.version(package)
@@ -77,20 +120,7 @@ def _draw(genre: str, n: int, seed: int) -> pd.DataFrame:
         )
     chunks = dict.fromkeys(likelihood_runs.chunk_texts(_documents(genre)))
     order = {_digest(f"{seed}\0{text}"): text for text in chunks}
-    if len(order) < n:
-        raise ValueError(f"n asks for {n} texts of genre {genre!r}; it has {len(order)}")
-    texts = [order[key] for key in sorted(order)[:n]]
-    keys = [f"{genre.replace(' ', '-')}-{_digest(text)[:8]}" for text in texts]
-    return pd.DataFrame(
-        {
-            "text": texts,
-            "genre": genre,
-            "package": f"{package} {version}",
-            "n_bytes": [len(text.encode()) for text in texts],
-            "place": range(n),
-        },
-        index=pd.Index(keys, name="key"),
-    )
+    return [order[key] for key in sorted(order)]
 
 
 def _digest(text: str) -> str:

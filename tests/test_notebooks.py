@@ -135,6 +135,7 @@ def test_the_parts_do_not_import_each_other():
     parts |= {"smi_audit", "smi_facts", "geometry_release", "geometry_sweep", "shaping"}
     parts |= {"real_facts", "real_model", "small_world", "small_world_runs", "small_world_audit"}
     parts |= {"modelmap_scores", "modelmap_texts", "modelmap_release"}
+    parts |= {"ngrams"}
     family = {"smi_release": {"smi"}, "smi_facts": {"smi", "smi_audit"}}
     family |= {"geometry_sweep": {"geometry"}, "shaping": {"geometry"}}
     family["real_facts"] = {"smi", "counting"}
