@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from helpers import checks, closed_book, data, held_out, injection, likelihood, models, text_sets
+from helpers import (
+    causal_tuning,
+    checks,
+    closed_book,
+    data,
+    held_out,
+    injection,
+    likelihood,
+    models,
+    text_sets,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,20 +106,65 @@ def rows_rounded(model: Model, bits: int) -> Model:
     return new
 
 
+def with_head(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of a causal model that can be trained, with its output head.
+
+    A model read from a GGUF file has none; its embedding matrix is the head, as
+    `likelihood.body_and_head` reads it. Raises `ValueError` where that function does.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    body, _ = likelihood.body_and_head(model)
+    if model.get_output_embeddings() is not None:
+        return copy.deepcopy(model)
+    with torch.device("meta"):
+        whole = AutoModelForCausalLM.from_config(model.config)
+    setattr(whole, whole.base_model_prefix, copy.deepcopy(body))
+    whole.get_output_embeddings().weight = whole.get_input_embeddings().weight
+    return whole.eval()
+
+
+def tuned(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: str,
+    steps: int,
+    *,
+    seed: int = 0,
+    n_bytes: int = 60_000,
+    **options: Any,
+) -> PreTrainedModel:
+    """Return a copy trained on for some steps on texts of one genre of `text_sets`.
+
+    None of the texts is among the first 256 of `text_sets.load_texts`, which maps and the scores of
+    `held_out` use; `n_bytes` are read, `seed` orders them, `options` go to `causal_tuning.tune`.
+    Raises `ValueError` as the functions named do.
+    """
+    unwanted = text_sets.load_texts(256)["text"]
+    texts = text_sets.training_texts(corpus, n_bytes, without=unwanted)
+    new = with_head(model)
+    given = {"batch": 4, "max_tokens": 128, "learning_rate": 1e-4} | options
+    causal_tuning.tune(new, tokenizer, texts, steps=steps, seed=seed, **given)
+    return new
+
+
 def make(
-    model: Model,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     kind: str,
     level: float,
     *,
+    corpus: str = "",
     seed: int = 0,
-) -> Model:
+) -> PreTrainedModel:
     """Return a changed copy of a causal model; the old one stays as it is.
 
     `kind` and `level`: "as it is"; "rounded", to bits (`rows_rounded`); "layers dropped", their
     number (`layers_dropped`); "noise", percent of each matrix's own spread
-    (`injection.inject_noise`, relative rule, drawn by `seed`). Raises `ValueError` for another
-    kind, and as the functions named.
+    (`injection.inject_noise`, relative rule, drawn by `seed`); "tuned", for so many steps on a
+    genre, `corpus` (`tuned`, ordered by `seed`). Raises `ValueError` for another kind, and as the
+    functions named.
     """
     checks.choice(kind, KINDS, "kind")
     if kind == "rounded":
@@ -118,6 +173,8 @@ def make(
         return layers_dropped(model, int(level))
     if kind == "noise":
         return injection.inject_noise(model, level, rule="relative", seed=seed)[0]
+    if kind == "tuned":
+        return tuned(model, tokenizer, corpus, int(level), seed=seed)
     return copy.deepcopy(model)
 
 
@@ -133,9 +190,12 @@ FAMILY: dict[str, dict[str, Any]] = {
     "smollm2-4-bits": {"kind": "rounded", "level": 4},
     "smollm2-2-layers-dropped": {"kind": "layers dropped", "level": 2},
     "smollm2-noise-10": {"kind": "noise", "level": 10},
+    "smollm2-tuned-python": {"kind": "tuned", "level": 12, "corpus": "python"},
+    "smollm2-tuned-romance": {"kind": "tuned", "level": 12, "corpus": "romance"},
     "smollm2-6-bits": {"kind": "rounded", "level": 6},
     "smollm2-1-layer-dropped": {"kind": "layers dropped", "level": 1},
     "smollm2-noise-20": {"kind": "noise", "level": 20},
+    "smollm2-tuned-python-again": {"kind": "tuned", "level": 12, "corpus": "python", "seed": 1},
     "smollm2-5-bits": {"kind": "rounded", "level": 5},
     "smollm2-8-bits": {"kind": "rounded", "level": 8},
     "smollm2-4-layers-dropped": {"kind": "layers dropped", "level": 4},
@@ -161,7 +221,8 @@ def family(
     """
     texts, asked = text_sets.load_texts(n_texts), held_out.load()
     work = [*(texts[i : i + PIECE]["text"] for i in range(0, n_texts, PIECE)), asked.every_text]
-    parent: list = []
+    parent: tuple = ()
+    trained: dict[str, PreTrainedModel] = {}
     found: dict[str, list] = {name: [] for name in names}
     # The scores are asked right after the first piece.
     for number in [0, len(work) - 1, *range(1, len(work) - 1)]:
@@ -170,8 +231,12 @@ def family(
             key = json.dumps([VERSION, PARENT, spec, some], sort_keys=True)
             place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
             if not place.exists():
-                parent = parent or [(load or _load_parent)()]
-                kept = _score(*parent[0], spec, some)
+                tokenizer, model = parent = parent or (load or _load_parent)()
+                # Training takes as long as scoring, the other changes take seconds.
+                made = trained.get(name) or make(model, tokenizer, **spec)
+                if spec["kind"] == "tuned":
+                    trained[name] = made
+                kept = _score(made, tokenizer, some)
                 data.write_atomically(place, json.dumps(kept))
                 if progress:
                     progress(f"{name}, piece {number}: {kept['cpu_seconds']:.0f} CPU s")
@@ -184,12 +249,8 @@ def _load_parent() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
 
 
 def _score(
-    tokenizer: PreTrainedTokenizerBase,
-    parent: PreTrainedModel,
-    spec: dict[str, Any],
-    texts: list[str],
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> dict[str, Any]:
-    model = make(parent, tokenizer, **spec)
     start = time.process_time()
     table = likelihood.score_texts(model, tokenizer, texts)
     return {
@@ -206,14 +267,14 @@ def _tables(
     for name, (first, scored, *others) in found.items():
         pieces = [first, *others]
         values.append(np.concatenate([piece["log_likelihood"] for piece in pieces]))
-        spec = {"corpus": "", "seed": 0, "steps": 0} | FAMILY[name]
+        spec = {"corpus": "", "seed": 0} | FAMILY[name]
         rows.append(
             {
                 "model": name,
                 "parent": "" if name == "smollm2" else "smollm2",
                 "family": "smollm2",
                 **{key: spec[key] for key in ("kind", "level", "corpus", "seed")},
-                "step": spec["steps"],
+                "step": spec["level"] if spec["kind"] == "tuned" else 0,
                 "n_parameters": first["n_parameters"],
                 "cpu_seconds": round(sum(piece["cpu_seconds"] for piece in pieces), 1),
                 **held_out.scores(scored["log_likelihood"], asked),

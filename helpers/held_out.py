@@ -72,10 +72,9 @@ def make_items(
     rows, item = [], 0
     for genre, part in frame.groupby("genre", sort=False):
         cut = [_cut(text, context, length) for text in part["text"]]
-        if len(cut) < max(per_genre, n_candidates):
-            raise ValueError(
-                f"texts has {len(cut)} of genre {genre!r}; give {max(per_genre, n_candidates)} or more"
-            )
+        least = max(per_genre, n_candidates)
+        if len(cut) < least:
+            raise ValueError(f"texts has {len(cut)} of genre {genre!r}; give {least} or more")
         for i in range(per_genre):
             for k in range(n_candidates):
                 text = cut[i][0] + cut[(i + k) % len(cut)][1]
