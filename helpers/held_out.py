@@ -31,7 +31,7 @@ class HeldOut(NamedTuple):
 
 
 def load(
-    n_map: int = 128, n_texts: int = 16, n_items: int = 40, *, most_bytes: int = 512
+    n_map: int = 128, n_texts: int = 16, n_items: int = 40, *, most_bytes: int = 256
 ) -> HeldOut:
     """Return texts and items of the default set beyond its first `n_map` texts.
 
@@ -55,8 +55,8 @@ def make_items(
     per_genre: int,
     *,
     n_candidates: int = 4,
-    context: int = 48,
-    length: int = 48,
+    context: int = 32,
+    length: int = 32,
 ) -> pd.DataFrame:
     """Make items that ask which of several passages goes on after a beginning.
 
