@@ -9,7 +9,6 @@ import argparse
 import copy
 import hashlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -183,20 +182,20 @@ def make(
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 1
 PARENT = models.SMOLLM
-N_TEXTS = 64
-PIECE = 64
+N_TEXTS = 32
+PIECE = 32
 FAMILY: dict[str, dict[str, Any]] = {
     "smollm2": {"kind": "as it is", "level": 0},
     "smollm2-4-bits": {"kind": "rounded", "level": 4},
-    "smollm2-2-layers-dropped": {"kind": "layers dropped", "level": 2},
     "smollm2-tuned-python": {"kind": "tuned", "level": 10, "corpus": "python"},
-    "smollm2-noise-10": {"kind": "noise", "level": 10},
-    "smollm2-3-bits": {"kind": "rounded", "level": 3},
-    "smollm2-tuned-romance": {"kind": "tuned", "level": 10, "corpus": "romance"},
-    "smollm2-6-bits": {"kind": "rounded", "level": 6},
-    "smollm2-4-layers-dropped": {"kind": "layers dropped", "level": 4},
-    "smollm2-noise-20": {"kind": "noise", "level": 20},
+    "smollm2-2-layers-dropped": {"kind": "layers dropped", "level": 2},
     "smollm2-8-bits": {"kind": "rounded", "level": 8},
+    "smollm2-noise-10": {"kind": "noise", "level": 10},
+    "smollm2-tuned-romance": {"kind": "tuned", "level": 10, "corpus": "romance"},
+    "smollm2-3-bits": {"kind": "rounded", "level": 3},
+    "smollm2-4-layers-dropped": {"kind": "layers dropped", "level": 4},
+    "smollm2-6-bits": {"kind": "rounded", "level": 6},
+    "smollm2-noise-20": {"kind": "noise", "level": 20},
     "smollm2-5-bits": {"kind": "rounded", "level": 5},
     "smollm2-1-layer-dropped": {"kind": "layers dropped", "level": 1},
 }
@@ -213,8 +212,8 @@ def family(
     """Score models of `FAMILY`, each piece of texts kept in a folder, so that a run can resume.
 
     Returns the log-likelihoods of `text_sets.load_texts(n_texts)` (models by keys of texts, nats)
-    and a row a model: its place in the family, the scores of `held_out` and `cpu_seconds`. The
-    first `PIECE` texts of all models come first. `load` gives the tokenizer and the parent, and is
+    and a row a model: its place in the family and the scores of `held_out`. The first `PIECE` texts
+    of all models come first. `load` gives the tokenizer and the parent, and is
     called when something must be scored; `progress` gets a line after each piece.
     """
     texts, asked = text_sets.load_texts(n_texts), held_out.load()
@@ -222,23 +221,23 @@ def family(
     parent: tuple = ()
     trained: dict[str, PreTrainedModel] = {}
     found: dict[str, list] = {name: [] for name in names}
-    # The scores are asked right after the first piece.
-    for number in [0, len(work) - 1, *range(1, len(work) - 1)]:
-        for name in names:
-            spec, some = FAMILY[name], list(work[number])
-            key = json.dumps([VERSION, PARENT, spec, some], sort_keys=True)
-            place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-            if not place.exists():
-                tokenizer, model = parent = parent or (load or _load_parent)()
-                # Training takes as long as scoring, the other changes take seconds.
-                made = trained.get(name) or make(model, tokenizer, **spec)
-                if spec["kind"] == "tuned":
-                    trained[name] = made
-                kept = _score(made, tokenizer, some)
-                data.write_atomically(place, json.dumps(kept))
-                if progress:
-                    progress(f"{name}, piece {number}: {kept['cpu_seconds']:.0f} CPU s")
-            found[name].append(json.loads(place.read_text()))
+    # All models get the first texts and their scores before any gets more texts.
+    last = len(work) - 1
+    passes = [(0, last), *((number,) for number in range(1, last))]
+    for name, number in ((n, i) for numbers in passes for n in names for i in numbers):
+        spec, some = FAMILY[name], list(work[number])
+        key = json.dumps([VERSION, PARENT, spec, some], sort_keys=True)
+        place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+        if not place.exists():
+            tokenizer, model = parent = parent or (load or _load_parent)()
+            # Training takes as long as scoring, the other changes take seconds.
+            made = trained.get(name) or make(model, tokenizer, **spec)
+            if spec["kind"] == "tuned":
+                trained[name] = made
+            data.write_atomically(place, json.dumps(_score(made, tokenizer, some)))
+            if progress:
+                progress(f"{name}: {len(some)} texts")
+        found[name].append(json.loads(place.read_text()))
     return _tables(found, texts, asked)
 
 
@@ -249,12 +248,10 @@ def _load_parent() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
 def _score(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> dict[str, Any]:
-    start = time.process_time()
     # Small batches are faster on a CPU.
     table = likelihood.score_texts(model, tokenizer, texts, batch_tokens=1024)
     return {
         "log_likelihood": table["log_likelihood"].round(4).tolist(),
-        "cpu_seconds": round(time.process_time() - start, 1),
         "n_parameters": model.num_parameters(),
     }
 
@@ -275,7 +272,6 @@ def _tables(
                 **{key: spec[key] for key in ("kind", "level", "corpus", "seed")},
                 "step": spec["level"] if spec["kind"] == "tuned" else 0,
                 "n_parameters": first["n_parameters"],
-                "cpu_seconds": round(sum(piece["cpu_seconds"] for piece in pieces), 1),
                 **held_out.scores(scored["log_likelihood"], asked),
             }
         )
