@@ -14,7 +14,7 @@ from helpers import checkpoints, checks
 
 if TYPE_CHECKING:
     import torch
-    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
 END = "<end>"
 # Part of every checkpoint's key: raise it when the same arguments would give other weights.
@@ -121,7 +121,7 @@ def train(
     options = [VERSION, epochs, batch, learning_rate, warm_up, seed, torch.__version__, device.type]
     run = checkpoints.digest(model.state_dict(), options, hashlib.sha256(rows).hexdigest())
     path = None if checkpoint is None else Path(checkpoint)
-    course = [] if path is None else _resume(path, run, model, optimizer)
+    course = [] if path is None else resume(path, run, model, optimizer)
     for epoch in range(len(course), epochs):
         model.train()
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
@@ -129,15 +129,13 @@ def train(
         for i, members in enumerate(np.array_split(order, per_epoch)):
             step = epoch * per_epoch + i
             for group in optimizer.param_groups:
-                group["lr"] = rate * _schedule(step, epochs * per_epoch, warm_up)
-            total += _step(model, rows[members], optimizer)
+                group["lr"] = rate * schedule(step, epochs * per_epoch, warm_up)
+            total += take_step(model, rows[members], optimizer)
         model.eval()
         row = {"epoch": epoch + 1, "loss": total / per_epoch}
         course.append(row | dict(measure() if measure else {}))
         if path is not None:
-            tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-            tensors |= checkpoints.optimizer_tensors(optimizer)
-            checkpoints.write(path, run, tensors, course)
+            save(path, run, model, optimizer, course)
     model.eval()
     return pd.DataFrame(course)
 
@@ -161,7 +159,12 @@ def _encode(
     return rows
 
 
-def _step(model: GPT2LMHeadModel, rows: np.ndarray, optimizer: torch.optim.Optimizer) -> float:
+def take_step(model: PreTrainedModel, rows: np.ndarray, optimizer: torch.optim.Optimizer) -> float:
+    """Take one step of an optimizer on rows of tokens, and return the loss before it.
+
+    `rows` (B, T) holds a text a row, filled up with -100 on the right, outside the loss; the loss
+    is the mean over all tokens after the first of a row, nats. Gradients are clipped at norm 1.
+    """
     import torch
 
     rows = rows[:, : int((rows >= 0).any(axis=0).sum())]
@@ -175,15 +178,27 @@ def _step(model: GPT2LMHeadModel, rows: np.ndarray, optimizer: torch.optim.Optim
     return loss.item()
 
 
-def _schedule(step: int, steps: int, warm_up: int) -> float:
+def schedule(step: int, steps: int, warm_up: int) -> float:
+    """Return the share of the full rate in a step, from 0: a linear rise, and a cosine to zero."""
     rise = min(1.0, (step + 1) / (warm_up + 1))
     return rise * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
 
 
-def _resume(
-    path: Path, run: str, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer
+def save(
+    path: Path, run: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer, course: list
+) -> None:
+    """Write a checkpoint of a run: the model, its optimizer and its course, a row a piece."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    checkpoints.write(path, run, tensors | checkpoints.optimizer_tensors(optimizer), course)
+
+
+def resume(
+    path: Path, run: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
-    """Put back what a checkpoint holds and return the course of the epochs that it has."""
+    """Put back what `save` wrote and return its course; without a checkpoint, an empty one.
+
+    Raises `ValueError` for the checkpoint of another run.
+    """
     found = checkpoints.read(path, run)
     if found is None:
         return []
