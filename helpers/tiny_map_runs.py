@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import byte_gpt, checkpoints, data, divergence, text_sets
+from helpers import byte_gpt, checkpoints, data, descendants, divergence, text_sets
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 KEEP = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512)
+BITS = (8, 4)
 # Bytes of each genre that has so many; the others give what they have.
 N_BYTES = 350_000
 FEWER = {"romance": 100_000, "slavic": 20_000, "east asian": 90_000}
@@ -99,23 +100,30 @@ def score(
     *,
     runs: Sequence[Run] = RUNS,
     keep: Sequence[int] = KEEP,
+    bits: Sequence[int] = BITS,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the log-likelihoods of texts (nats, a row a model) and one row on each model.
 
-    What was scored before is read again from `folder`, a file a model.
+    The last model of each run is there rounded as well, to each of `bits`
+    (`descendants.rows_rounded`). What was scored before is read again from `folder`, a file a
+    model.
     """
     rows, about = {}, []
-    for run in runs:
-        for step in keep:
-            name = name_of(run, step)
-            place = Path(folder) / f"{name}-{text_sets.fingerprint(texts)[:12]}.csv"
-            if not place.exists():
-                values = byte_gpt.log_likelihood(load(folder, run, step), list(texts["text"]))
-                data.write_atomically(place, "\n".join(f"{v:.3f}" for v in values))
-            rows[name] = np.loadtxt(place)
-            about.append({"model": name, "kind": "training", "family": "tiny gpt"})
-            about[-1] |= {"corpus": "mixed", "size": run.size, "width": run.width}
-            about[-1] |= {"layers": run.layers, "seed": run.seed, "step": step}
+    work = [(run, step, 0) for run in runs for step in keep]
+    work += [(run, max(keep), n) for run in runs for n in bits]
+    for run, step, n in work:
+        name = name_of(run, step) + (f"-{n}-bits" if n else "")
+        place = Path(folder) / f"{name}-{text_sets.fingerprint(texts)[:12]}.csv"
+        if not place.exists():
+            model = load(folder, run, step)
+            model = descendants.rows_rounded(model, n) if n else model
+            values = byte_gpt.log_likelihood(model, list(texts["text"]))
+            data.write_atomically(place, "\n".join(f"{v:.3f}" for v in values))
+        rows[name] = np.loadtxt(place)
+        about.append({"model": name, "kind": "rounded" if n else "training"})
+        about[-1] |= {"parent": name_of(run, step) if n else "", "level": n or step}
+        about[-1] |= {"family": "tiny gpt", "corpus": "mixed", "size": run.size}
+        about[-1] |= {"width": run.width, "layers": run.layers, "seed": run.seed, "step": step}
     table = pd.DataFrame(rows, index=texts.index).T.rename_axis("model")
     return table, pd.DataFrame(about).set_index("model")
 

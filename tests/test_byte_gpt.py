@@ -94,8 +94,11 @@ def test_a_run_is_kept_and_read_again(tmp_path):
     tiny_map_runs.train(run, DOCUMENTS, tmp_path, keep=(0, 2))
     assert (tmp_path / files[1]).stat().st_mtime_ns == before
     texts = text_sets.load_texts(4, genres=["python", "c++"])
-    table, about = tiny_map_runs.score(tmp_path, texts, runs=[run], keep=(0, 2))
-    assert list(table.index) == list(about.index) == ["gpt-tiny-seed0-step0000", about.index[1]]
+    table, about = tiny_map_runs.score(tmp_path, texts, runs=[run], keep=(0, 2), bits=(3,))
+    last = "gpt-tiny-seed0-step0002"
+    assert list(table.index) == ["gpt-tiny-seed0-step0000", last, f"{last}-3-bits"]
+    assert list(about.index) == list(table.index) and list(about.parent) == ["", "", last]
+    assert list(about.kind) == ["training", "training", "rounded"]
     expected = byte_gpt.log_likelihood(tiny_map_runs.load(tmp_path, run, 2), list(texts.text))
     np.testing.assert_allclose(table.iloc[1], expected, atol=1e-3)
     (tmp_path / files[0]).write_bytes(b"")
