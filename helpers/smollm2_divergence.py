@@ -22,6 +22,17 @@ TABLE = data.PUBLISHED / "map_smollm2_divergence.csv"
 BOS = data.PUBLISHED / "map_smollm2_bos.csv"
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 1
+NAMES = (
+    "smollm2-8-bits",
+    "smollm2-4-bits",
+    "smollm2-3-bits",
+    "smollm2-2-layers-dropped",
+    "smollm2-noise-10",
+    "smollm2-tuned-python",
+    "smollm2-6-bits",
+    "smollm2-5-bits",
+)
+N_TEXTS = 16
 
 
 def sample(
@@ -112,9 +123,9 @@ def summary(
 def family(
     folder: str | Path,
     *,
-    names: Sequence[str] = tuple(name for name in descendants.FAMILY if name != "smollm2"),
-    n: int = 16,
-    n_tokens: int = 96,
+    names: Sequence[str] = NAMES,
+    n: int = 12,
+    n_tokens: int = 64,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Compare SmolLM2 with changed copies of it; a row a copy, `summary` and what was changed.
@@ -150,13 +161,13 @@ def family(
     return pd.DataFrame(rows)
 
 
-def both_ways(n_texts: int = 32) -> pd.DataFrame:
+def both_ways(n_texts: int = N_TEXTS) -> pd.DataFrame:
     """Score the first default texts under SmolLM2 with its BOS and without; a row a text.
 
     `with_bos` and `without` leave the first token out, as the map does; `first` is that of the
-    first token after the BOS; nats. The index has the keys of the texts.
+    first token after the BOS; nats. The index has the keys of the texts, `N_TEXTS` at most.
     """
-    texts = text_sets.load_texts(n_texts)
+    texts = text_sets.load_texts(N_TEXTS)[:n_texts]
     tokenizer, model = closed_book.load_causal(descendants.PARENT)
     scored = {
         bos: likelihood.score_texts(model, tokenizer, list(texts["text"]), bos=bos)
@@ -185,8 +196,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", default="build/smollm2_divergence", help="pieces")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    data.write_atomically(BOS, both_ways().round(3).to_csv())
     data.write_atomically(TABLE, family(given.folder).round(6).to_csv(index=False))
+    data.write_atomically(BOS, both_ways().round(3).to_csv())
     return 0
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 KEEP = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512)
 BITS = (8, 4)
+N_TEXTS = 64
 # Bytes of each genre that has so many; the others give what they have.
 N_BYTES = 350_000
 FEWER = {"romance": 100_000, "slavic": 20_000, "east asian": 90_000}
@@ -131,15 +132,15 @@ def score(
 def pair_list(keep: Sequence[int] = KEEP) -> list[tuple[str, Run, int, Run, int]]:
     """Return the pairs to compare: what differs, then run and step of the one and of the other.
 
-    "training" pairs are neighbours among the steps from 64 on, "far" the first and last of them;
+    "training" pairs are neighbours among the steps from 128 on, "far" the first and last of them;
     "seed" and "size" pairs are at one step.
     """
-    steps = [step for step in keep if step >= 64]
+    steps = [step for step in keep if step >= 128]
     found = []
     for run in RUNS:
         found += [("training", run, a, run, b) for a, b in zip(steps, steps[1:], strict=False)]
         found.append(("far", run, steps[0], run, steps[-1]))
-    for step in steps[::2]:
+    for step in steps[1::2]:
         for a, b in ((0, 1), (2, 3)):
             found.append(("seed", RUNS[a], step, RUNS[b], step))
         for a, b in ((0, 2), (1, 3)):
@@ -148,7 +149,7 @@ def pair_list(keep: Sequence[int] = KEEP) -> list[tuple[str, Run, int, Run, int]
 
 
 def compare_pairs(
-    folder: str | Path, texts: pd.DataFrame, *, n: int = 64, n_bytes: int = 256, seed: int = 0
+    folder: str | Path, texts: pd.DataFrame, *, n: int = 48, n_bytes: int = 256, seed: int = 0
 ) -> pd.DataFrame:
     """Return `divergence.compare` for each pair, on `n` samples and `n` texts of `n_bytes` bytes.
 
@@ -189,7 +190,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--stages", nargs="+", default=["train", "score", "pairs"])
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    texts = text_sets.load_texts(128)
+    texts = text_sets.load_texts(N_TEXTS)
     if "train" in given.stages:
         documents = corpus(texts["text"])
         for run in RUNS:
