@@ -229,7 +229,7 @@ def family(
         key = json.dumps([VERSION, PARENT, spec, some], sort_keys=True)
         place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
         if not place.exists():
-            tokenizer, model = parent = parent or (load or _load_parent)()
+            tokenizer, model = parent = parent or (load or load_parent)()
             # Training takes as long as scoring, the other changes take seconds.
             made = trained.get(name) or make(model, tokenizer, **spec)
             if spec["kind"] == "tuned":
@@ -241,7 +241,8 @@ def family(
     return _tables(found, texts, asked)
 
 
-def _load_parent() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def load_parent() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Return the tokenizer and the model from which the family was made; takes about a minute."""
     return closed_book.load_causal(PARENT)
 
 

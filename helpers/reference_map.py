@@ -32,13 +32,19 @@ class Gathered(NamedTuple):
 def stored(name: str, folder: Path = data.PUBLISHED) -> Gathered | None:
     """Return a stored family, `map_NAME.csv` with its table of models, or None where it is not.
 
-    The columns of the second frame are those of its file, `family` among them.
+    The columns of the second frame are those of its file, `family` among them. Of training
+    runs, which have the columns `size` and `seed`, each run is a family.
     """
     files = [folder / f"map_{name}.csv", folder / f"map_{name}_models.csv"]
     if not all(file.is_file() for file in files):
         return None
     values, models = (pd.read_csv(file, index_col="model", keep_default_na=False) for file in files)
-    return Gathered(values.astype(float), models.loc[values.index])
+    models = models.loc[values.index]
+    if {"size", "seed"} <= set(models):
+        # Checkpoints of one training run are relatives, other runs are not.
+        runs = models["size"].astype(str) + ", seed " + models["seed"].astype(str)
+        models["family"] = models["family"] + ", " + runs
+    return Gathered(values.astype(float), models)
 
 
 def ngram_models(n_texts: int, *, sizes: Sequence[int] | None = None) -> Gathered:
@@ -66,12 +72,13 @@ def ngram_models(n_texts: int, *, sizes: Sequence[int] | None = None) -> Gathere
     return Gathered(values.iloc[:, :n_texts], models.join(scores)[COLUMNS])
 
 
-def gather(parts: Sequence[Gathered]) -> Gathered:
+def gather(parts: Sequence[Gathered | None]) -> Gathered:
     """Join families on the texts that all of them have, in the order of the first.
 
-    What a table of models does not tell is missing, or empty for names. Raises `ValueError` for no
-    common text.
+    A part that is None is left out. What a table of models does not tell is missing, or empty for
+    names. Raises `ValueError` for no common text.
     """
+    parts = [part for part in parts if part is not None]
     keys = [k for k in parts[0].log_likelihoods if all(k in p.log_likelihoods for p in parts)]
     if not keys:
         raise ValueError("parts have no text in common; score the same texts")
