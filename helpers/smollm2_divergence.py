@@ -141,8 +141,8 @@ def family(
         place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
         if not place.exists():
             if parent is None:
-                parent = closed_book.load_causal(descendants.PARENT)
-                tokenizer, model = parent
+                tokenizer, model = closed_book.load_causal(descendants.PARENT)
+                parent = tokenizer, model = tokenizer, descendants.with_head(model).eval()
                 start = likelihood.start_tokens(tokenizer, "add")
                 own = sample(model, start, n, n_tokens, seed=seed)
                 ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
