@@ -153,10 +153,12 @@ def predict(
     model = RidgeCV(penalties)
     for name in dict.fromkeys(names[known]):
         test, train = known & (names == name), known & (names != name)
-        held[test] = model.fit(features[train], y[train]).predict(features[test])
-    fitted = model.fit(features[known], y[known])
+        # One column comes back without its second dimension.
+        guess = model.fit(features[train], y[train]).predict(features[test])
+        held[test] = guess.reshape(-1, y.shape[1])
+    guess = model.fit(features[known], y[known]).predict(unseen)
     return Prediction(
-        pd.DataFrame(fitted.predict(unseen), columns=scores.columns),
+        pd.DataFrame(guess.reshape(-1, y.shape[1]), columns=scores.columns),
         pd.DataFrame(held, scores.index, scores.columns),
     )
 

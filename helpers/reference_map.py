@@ -112,7 +112,7 @@ def gather(parts: Sequence[Gathered | None]) -> Gathered:
     values = pd.concat([part.log_likelihoods[keys] for part in parts])
     models = pd.concat([part.models.reindex(columns=COLUMNS) for part in parts])
     words = ["family", "parent", "kind", "corpus"]
-    models[words] = models[words].fillna("")
+    models[words] = models[words].astype(object).where(models[words].notna(), "")
     return Gathered(values, models)
 
 
