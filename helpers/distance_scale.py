@@ -209,7 +209,8 @@ def one_scale(
     copies["formula"] = divergence.bits_a_byte(copies["formula"], n_bytes[table.columns].mean())
     smol = pairs[pairs["models"] == "SmolLM2"]
     copies["true"] = smol.set_index("model")["true"].reindex(copies.index)
-    copies.index = ["SmolLM2, " + n.removeprefix("smollm2-").replace("-", " ") for n in copies.index]
+    changes = copies.index.str.removeprefix("smollm2-").str.replace("-", " ")
+    copies.index = "SmolLM2, " + changes
     grams = pairs[pairs["models"] == "n-gram"].groupby("kind")[["texts", "true"]].median()
     grams = grams.rename(columns={"texts": "formula"})
     grams.index = "n-grams, " + grams.index
