@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
 
@@ -118,9 +119,15 @@ def _ordered(genre: str, seed: int) -> list[str]:
             f"genre {genre!r} comes from {package} {version}, but {found} is installed; install "
             "that version, name other genres, or pass texts of your own"
         )
+    return list(_chunks(genre, seed))
+
+
+# Parsing a package takes seconds, and a page asks for its texts several times.
+@lru_cache(maxsize=16)
+def _chunks(genre: str, seed: int) -> tuple[str, ...]:
     chunks = dict.fromkeys(likelihood_runs.chunk_texts(_documents(genre)))
     order = {_digest(f"{seed}\0{text}"): text for text in chunks}
-    return [order[key] for key in sorted(order)]
+    return tuple(order[key] for key in sorted(order))
 
 
 def _digest(text: str) -> str:
