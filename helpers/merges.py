@@ -262,7 +262,8 @@ class Fit(NamedTuple):
     """How a surface over (a, b) fits: `predicted` (m, k), share `explained`, rms `residual`.
 
     `movement` is the root mean square distance of the points from their mean, `residual` that of
-    the points from the surface, both over the points that were judged.
+    the points from the surface, both over the points that were judged; `explained` is NaN where
+    these do not move.
     """
 
     predicted: np.ndarray
@@ -307,7 +308,7 @@ def fit_surface(
     moved = ((y - y[judged].mean(axis=0))[judged] ** 2).sum(axis=1)
     return Fit(
         predicted,
-        float(1 - error.sum() / moved.sum()),
+        float(1 - error.sum() / moved.sum()) if moved.sum() > 0 else float("nan"),
         float(np.sqrt(error.mean())),
         float(np.sqrt(moved.mean())),
     )
