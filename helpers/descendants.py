@@ -197,7 +197,6 @@ FAMILY: dict[str, dict[str, Any]] = {
     "smollm2-6-bits": {"kind": "rounded", "level": 6},
     "smollm2-noise-20": {"kind": "noise", "level": 20},
     "smollm2-5-bits": {"kind": "rounded", "level": 5},
-    "smollm2-1-layer-dropped": {"kind": "layers dropped", "level": 1},
 }
 
 

@@ -78,10 +78,10 @@ def yardsticks(made: ModelMap, models: pd.DataFrame) -> dict[str, float]:
 
     `models` has a row a model of the map and the columns `parent` ("" without one), `kind`, `level`
     and `family`. "rounded to 8 bits": of models whose kind is "rounded" and level 8 from their
-    parents, the largest; "tuned": the same for kind "tuned"; "family": the median distance of a model with
-    relatives from its nearest one; "stranger": the median distance of a model from the nearest
-    one of another family. What the map has no pair for is absent. Raises `ValueError` for models
-    that are not those of the map.
+    parents, the largest; "tuned": the same for kind "tuned"; "family": the median distance of a
+    model with relatives from its nearest one; "stranger": the median distance of a model from the
+    nearest one of another family. What the map has no pair for is absent. Raises `ValueError` for
+    models that are not those of the map.
     """
     if list(models.index) != list(made.names):
         raise ValueError("models has other rows than the map; pass one a model, in its order")
