@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from helpers import checks
-from helpers.modelmap import ModelMap
+from helpers.modelmap import ModelMap, fit_map, principal_coordinates
 
 PENALTIES = tuple(10.0**e for e in range(-2, 8))
 
@@ -153,12 +153,40 @@ def predict(
     model = RidgeCV(penalties)
     for name in dict.fromkeys(names[known]):
         test, train = known & (names == name), known & (names != name)
-        held[test] = model.fit(features[train], y[train]).predict(features[test])
-    fitted = model.fit(features[known], y[known])
+        # One column comes back without its second dimension.
+        guess = model.fit(features[train], y[train]).predict(features[test])
+        held[test] = guess.reshape(-1, y.shape[1])
+    guess = model.fit(features[known], y[known]).predict(unseen)
     return Prediction(
-        pd.DataFrame(fitted.predict(unseen), columns=scores.columns),
+        pd.DataFrame(guess.reshape(-1, y.shape[1]), columns=scores.columns),
         pd.DataFrame(held, scores.index, scores.columns),
     )
+
+
+def rivals(
+    made: ModelMap, scores: pd.DataFrame, groups: pd.Series, held_out: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the root mean squared error of `Prediction.held_out` and of three simpler guesses.
+
+    The guesses for a model, its group held out: ridge regression on the mean log-likelihood alone,
+    the score of the nearest model of another group, and the mean over other groups. Each group
+    counts as much as another. One row a guess and a column a score. Raises as `predict` does.
+    """
+    level = np.broadcast_to(made.mean_log_likelihood.to_numpy()[:, None], (len(made.names), 2))
+    alone = fit_map(level, made.names, 0, duplicate_below=0)
+    apart = pd.DataFrame(made.distances(), made.names, made.names)
+    known = scores.notna().all(axis=1)
+    other = [apart.loc[m, (groups != group) & known].idxmin() for m, group in groups.items()]
+    means = scores.groupby(groups).mean().dropna()
+    centre = pd.DataFrame([means.drop(index=g, errors="ignore").mean() for g in groups])
+    guesses = {
+        "ridge on all texts": held_out,
+        "ridge on the mean": predict(alone, scores, groups, level[:1]).held_out,
+        "nearest of another family": scores.loc[other].set_axis(scores.index),
+        "mean of other families": centre.set_axis(scores.index),
+    }
+    squares = {name: (guess - scores) ** 2 for name, guess in guesses.items()}
+    return pd.DataFrame({k: np.sqrt(s.groupby(groups).mean().mean()) for k, s in squares.items()}).T
 
 
 def interval(
@@ -183,3 +211,39 @@ def interval(
     enough = np.flatnonzero(np.cumsum(weight[order]) >= confidence - 1e-12)
     half = values[order[enough[0]]] if len(enough) else values.max()
     return prediction - half, prediction + half
+
+
+def coverage(errors: ArrayLike, groups: Sequence[str], confidence: float = 0.9) -> float:
+    """Return the share of held-out models whose `interval`, from the other groups, holds the truth.
+
+    `errors` and `groups` as for `interval`; each group counts as much as another. Raises
+    `ValueError` for fewer than 3 groups.
+    """
+    values, names = np.asarray(errors, float), np.asarray(groups)
+    names, values = names[np.isfinite(values)], values[np.isfinite(values)]
+    different = list(dict.fromkeys(names))
+    if len(different) < 3:
+        raise ValueError(f"groups has {len(different)} names with errors; 3 are needed")
+    shares = []
+    for name in different:
+        own = names == name
+        _, high = interval(0.0, values[~own], names[~own], confidence)
+        shares.append(np.mean(np.abs(values[own]) <= high))
+    return float(np.mean(shares))
+
+
+def close_up(
+    made: ModelMap, log_likelihoods: ArrayLike, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions of some models of a map, shape (n, 2), and of a new one among them, (2,).
+
+    The directions are the principal ones of the `names` alone; the new model does not turn them.
+    Raises `ValueError` for fewer than 3 names.
+    """
+    if len(names) < 3:
+        raise ValueError(f"names has length {len(names)}; pass 3 or more")
+    rows = [made.names.index(name) for name in names]
+    part = fit_map(made.log_likelihoods[rows], names, 0, texts=made.texts, duplicate_below=0)
+    picture = principal_coordinates(part, 2)
+    clipped = np.maximum(np.asarray(log_likelihoods, float), made.threshold)
+    return picture.positions, part.place(clipped).coordinates[0] @ picture.axes.T

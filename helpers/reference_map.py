@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers import data, held_out, modelmap, ngrams, text_sets
+from helpers import checks, data, descendants, held_out, likelihood, modelmap, ngrams, text_sets
 
 MAP = "reference_map.npz"
 TABLE = "reference_map_models.csv"
@@ -72,6 +72,33 @@ def ngram_models(n_texts: int, *, sizes: Sequence[int] | None = None) -> Gathere
     return Gathered(values.iloc[:, :n_texts], models.join(scores)[COLUMNS])
 
 
+def stand_in(kind: str, dropped: int = 3) -> tuple[str, Callable[[Sequence[str]], np.ndarray]]:
+    """Return the name of a model that is not on the map, and what scores texts by it, in nats.
+
+    `kind` is "smollm2", the model without `dropped` layers, or "n-gram", of order 4, trained on
+    facts and Python. None of the texts of the map or of `held_out` is trained on. Raises
+    `ValueError` for another kind, and as `descendants.layers_dropped` does.
+    """
+    checks.choice(kind, ("smollm2", "n-gram"), "kind")
+    if kind == "n-gram":
+        unwanted = text_sets.load_texts(184)["text"]
+        documents = [
+            text
+            for genre in ("facts", "python")
+            for text in text_sets.training_texts(genre, 30_000, without=unwanted)
+        ]
+        counted = ngrams.fit(documents, 4)
+        return "n-grams of facts and Python", lambda texts: ngrams.log_likelihood(counted, texts)
+    tokenizer, parent = descendants.load_parent()
+    child = descendants.layers_dropped(parent, dropped)
+
+    def score(texts: Sequence[str]) -> np.ndarray:
+        table = likelihood.score_texts(child, tokenizer, texts, batch_tokens=1024)
+        return table["log_likelihood"].to_numpy()
+
+    return f"SmolLM2 without {dropped} layers", score
+
+
 def gather(parts: Sequence[Gathered | None]) -> Gathered:
     """Join families on the texts that all of them have, in the order of the first.
 
@@ -85,7 +112,7 @@ def gather(parts: Sequence[Gathered | None]) -> Gathered:
     values = pd.concat([part.log_likelihoods[keys] for part in parts])
     models = pd.concat([part.models.reindex(columns=COLUMNS) for part in parts])
     words = ["family", "parent", "kind", "corpus"]
-    models[words] = models[words].fillna("")
+    models[words] = models[words].astype(object).where(models[words].notna(), "")
     return Gathered(values, models)
 
 

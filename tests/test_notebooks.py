@@ -134,6 +134,7 @@ def test_the_parts_do_not_import_each_other():
     parts = {"posterior", "geometry", "smi", "smi_release", "modelmap", "counting"}
     parts |= {"smi_audit", "smi_facts", "geometry_release", "geometry_sweep", "shaping"}
     parts |= {"real_facts", "real_model", "small_world", "small_world_runs", "small_world_audit"}
+    parts |= {"lineage", "placing", "reference_map"}
     parts |= {"modelmap_scores", "modelmap_texts", "modelmap_release"}
     parts |= {"ngrams", "byte_gpt", "tiny_map_runs"}
     family = {"smi_release": {"smi"}, "smi_facts": {"smi", "smi_audit"}}
@@ -141,6 +142,8 @@ def test_the_parts_do_not_import_each_other():
     family["real_facts"] = {"smi", "counting"}
     family |= {"small_world": {"counting"}, "small_world_runs": {"small_world", "counting"}}
     family |= {"small_world_audit": {"smi", "smi_audit", "smi_facts"}}
+    family |= {"lineage": {"modelmap", "modelmap_release"}, "placing": {"modelmap"}}
+    family["reference_map"] = {"modelmap", "ngrams"}
     family["modelmap_texts"] = {"modelmap"}
     family["tiny_map_runs"] = {"byte_gpt"}
     family["real_model"] = {"real_facts", "counting", "smi", "smi_release", "smi_audit"}
