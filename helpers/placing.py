@@ -76,12 +76,12 @@ def neighbours(
 def yardsticks(made: ModelMap, models: pd.DataFrame) -> dict[str, float]:
     """Return the squared distances on a map that tell kinds of relatives apart, nats a text.
 
-    `models` has a row a model of the map and the columns `parent` ("" without one), `kind` and
-    `family`. "rounded to 8 bits": of models whose kind is "rounded" and level 8 from their parents,
-    the median; "tuned": the same for kind "tuned"; "family": the median distance of a model with
-    relatives from its nearest one; "stranger": the median distance of a model from the nearest
-    one of another family. What the map has no pair for is absent. Raises `ValueError` for models
-    that are not those of the map.
+    `models` has a row a model of the map and the columns `parent` ("" without one), `kind`, `level`
+    and `family`. "rounded to 8 bits": of models whose kind is "rounded" and level 8 from their
+    parents, the largest; "tuned": the same for kind "tuned"; "family": the median distance of a
+    model with relatives from its nearest one; "stranger": the median distance of a model from the
+    nearest one of another family. What the map has no pair for is absent. Raises `ValueError` for
+    models that are not those of the map.
     """
     if list(models.index) != list(made.names):
         raise ValueError("models has other rows than the map; pass one a model, in its order")
@@ -100,7 +100,8 @@ def yardsticks(made: ModelMap, models: pd.DataFrame) -> dict[str, float]:
     for label, other in (("family", ~same), ("stranger", same)):
         nearest = np.where(other, np.inf, apart).min(axis=1)
         pairs[label] = list(nearest[np.isfinite(nearest)])
-    return {label: float(np.median(found)) for label, found in pairs.items() if found}
+    of = {"family": np.median, "stranger": np.median}
+    return {label: float(of.get(label, np.max)(found)) for label, found in pairs.items() if found}
 
 
 def kinship(distance: float, yards: Mapping[str, float]) -> str:
