@@ -137,6 +137,8 @@ def test_the_parts_do_not_import_each_other():
     parts |= {"modelmap_scores", "modelmap_texts", "modelmap_release", "text_rules"}
     parts |= {"lineage", "placing", "reference_map"}
     parts |= {"ngrams", "byte_gpt", "tiny_map_runs"}
+    parts |= {"modelmap_scores", "modelmap_texts", "modelmap_release"}
+    parts |= {"ngrams", "byte_gpt", "tiny_map_runs", "smollm2_divergence", "distance_scale"}
     family = {"smi_release": {"smi"}, "smi_facts": {"smi", "smi_audit"}}
     family |= {"geometry_sweep": {"geometry"}, "shaping": {"geometry"}}
     family["real_facts"] = {"smi", "counting"}
@@ -146,6 +148,7 @@ def test_the_parts_do_not_import_each_other():
     family |= {"lineage": {"modelmap", "modelmap_release"}, "placing": {"modelmap"}}
     family["reference_map"] = {"modelmap", "ngrams"}
     family["tiny_map_runs"] = {"byte_gpt"}
+    family["distance_scale"] = {"ngrams", "byte_gpt", "tiny_map_runs", "smollm2_divergence"}
     family["real_model"] = {"real_facts", "counting", "smi", "smi_release", "smi_audit"}
     for path in (ROOT / "helpers").glob("*.py"):
         if path.stem in parts:
