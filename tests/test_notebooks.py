@@ -136,8 +136,6 @@ def test_the_parts_do_not_import_each_other():
     parts |= {"real_facts", "real_model", "small_world", "small_world_runs", "small_world_audit"}
     parts |= {"modelmap_scores", "modelmap_texts", "modelmap_release", "text_rules"}
     parts |= {"lineage", "placing", "reference_map"}
-    parts |= {"ngrams", "byte_gpt", "tiny_map_runs"}
-    parts |= {"modelmap_scores", "modelmap_texts", "modelmap_release"}
     parts |= {"ngrams", "byte_gpt", "tiny_map_runs", "smollm2_divergence", "distance_scale"}
     family = {"smi_release": {"smi"}, "smi_facts": {"smi", "smi_audit"}}
     family |= {"geometry_sweep": {"geometry"}, "shaping": {"geometry"}}
