@@ -109,13 +109,14 @@ def kinship(distance: float, yards: Mapping[str, float]) -> str:
 
     The bounds are the distances themselves: a nearest model no farther than one rounded to 8 bits
     has "the same weights, but for rounding", one no farther than a tuned model from its parent is
-    "as near as a fine-tune", then come "of one family" and "a stranger".
+    "as near as a fine-tune", one nearer than a typical stranger is "a relative", and the rest are
+    strangers.
     """
     checks.non_negative(distance, "distance")
     words = {
         "rounded to 8 bits": "the same weights, but for rounding",
         "tuned": "as near as a fine-tune",
-        "stranger": "nearer than most families are to each other",
+        "stranger": "a relative, nearer than most families are to each other",
     }
     for label, told in words.items():
         if label in yards and distance <= yards[label]:
