@@ -14,10 +14,10 @@ from helpers import checks, data, divergence, ngrams, smollm2_divergence, tiny_m
 
 # Medians that arXiv 2505.15353 gives for its models, bits a byte, by a third party's summary.
 PUBLISHED = {
-    "size": 0.48,
-    "seed": 0.12,
-    "early steps": 0.067,
-    "late steps": 0.011,
+    "tiny GPTs, size": 0.48,
+    "tiny GPTs, seed": 0.12,
+    "tiny GPTs, early steps": 0.067,
+    "tiny GPTs, late steps": 0.011,
     "SmolLM2, 8 bits": 0.44,
     "SmolLM2, 4 bits": 0.49,
     "SmolLM2, tuned python": 0.40,
@@ -215,6 +215,7 @@ def one_scale(
     grams = grams.rename(columns={"texts": "formula"})
     grams.index = "n-grams, " + grams.index
     copies.loc["SmolLM2, BOS or not"] = [bos, np.nan]
-    found = pd.concat([training, copies, grams]).rename_axis("change").reset_index()
+    gpts = training.set_axis("tiny GPTs, " + training.index)
+    found = pd.concat([gpts, copies, grams]).rename_axis("change").reset_index()
     found["published"] = found["change"].map(PUBLISHED)
     return found.sort_values("formula", ignore_index=True)

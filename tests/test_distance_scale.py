@@ -110,5 +110,5 @@ def test_one_scale_has_every_change_once(runs):
     assert found.change.is_unique and found.formula.is_monotonic_increasing
     rows = found.set_index("change")
     assert rows.loc["n-grams, order", ["formula", "true"]].tolist() == [5, 4]
-    assert rows.formula["SmolLM2, BOS or not"] == 0.3 and rows.published["size"] == 0.48
+    assert rows.formula["SmolLM2, BOS or not"] == 0.3 and rows.published["tiny GPTs, size"] == 0.48
     assert rows.loc["SmolLM2, 4 bits", ["formula", "true", "published"]].notna().all()
