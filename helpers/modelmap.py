@@ -71,8 +71,9 @@ class ModelMap:
         """Return the stand-in for the divergence of each pair of models, shape (K, K).
 
         `unit` is "nats a text" or "bits a byte", which wants `n_bytes`. The formula is a
-        second-order expansion: it holds where the log-ratio of two models is small on every text,
-        and ranks pairs elsewhere. Source: arXiv 2502.16173 and 2505.15353, released code.
+        second-order expansion for texts drawn from the models themselves; over other texts it is
+        off by a factor of its own for each pair (`divergence` has estimators that are not).
+        Source: arXiv 2502.16173 and 2505.15353, released code.
         """
         return self.in_unit(self.distances(), unit)
 
