@@ -27,31 +27,12 @@ def load_causal(name_or_path: str | Path) -> tuple[PreTrainedTokenizerBase, PreT
     if source is not None and source.suffix == ".gguf":
         tokenizer, model = models.load_model(name_or_path)
     else:
-        tokenizer, model = _read(source, name_or_path)
+        cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
+        tokenizer, model = models.read_pretrained(
+            "AutoModelForCausalLM", source, name_or_path, cure, check=likelihood.check_causal
+        )
     likelihood.body_and_head(model)
     return tokenizer, model
-
-
-def _read(source: Path | None, name: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    options: dict[str, Any] = {"trust_remote_code": False}
-    options["local_files_only"] = models.hub_is_closed(source)
-    place = str(name if source is None else source)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            place, use_safetensors=True, output_loading_info=True, **options
-        )
-        models.check_weights(report)
-    except Exception as error:  # damaged files raise what they like
-        raise ValueError(
-            f"name_or_path {str(name)!r} could not be loaded ({models.first_line(error)}); pass a "
-            "folder, a GGUF file, a pip package with a decoder, or a name on the hub"
-        ) from error
-    return tokenizer, model.float().eval()
 
 
 def answer_log_probability(

