@@ -22,6 +22,7 @@ PUBLISHED = {
     "SmolLM2, 4 bits": 0.49,
     "SmolLM2, tuned python": 0.40,
     "SmolLM2, tuned romance": 0.40,
+    "SmolLM2, neighbouring layers": 3.0,
 }
 
 
@@ -201,7 +202,8 @@ def one_scale(
 
     `training` has `formula` and `true` of `training_medians`' kinds; `pairs` are all known pairs;
     `n_bytes` the lengths of texts by key; `bos` the formula for SmolLM2 with its BOS and without.
-    The formula for SmolLM2's copies is that of the stored matrix `map_smollm2.csv`.
+    The formula for SmolLM2's copies is that of the stored matrix `map_smollm2.csv`, and that for
+    its layers, read by the logit lens, the median of neighbours in `map_smollm2_layers.csv`.
     """
     table = pd.read_csv(data.PUBLISHED / "map_smollm2.csv", index_col="model")
     gaps = table.drop("smollm2") - table.loc["smollm2"]
@@ -215,6 +217,10 @@ def one_scale(
     grams = grams.rename(columns={"texts": "formula"})
     grams.index = "n-grams, " + grams.index
     copies.loc["SmolLM2, BOS or not"] = [bos, np.nan]
+    layers = pd.read_csv(smollm2_divergence.LAYERS, index_col="layer")
+    steps = layers.diff().iloc[1:].var(axis=1, ddof=0) / 2
+    between = divergence.bits_a_byte(steps.median(), n_bytes[layers.columns].mean())
+    copies.loc["SmolLM2, neighbouring layers"] = [between, np.nan]
     gpts = training.set_axis("tiny GPTs, " + training.index)
     found = pd.concat([gpts, copies, grams]).rename_axis("change").reset_index()
     found["published"] = found["change"].map(PUBLISHED)

@@ -183,11 +183,15 @@ def _token_scores(
     ids, mask = ids.to(head.weight.device), mask.to(head.weight.device)
     states = body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     scored = mask[:, 1:].bool()
-    scores = _head_scores(head, states[:, :-1][scored], ids[:, 1:][scored], head_rows)
+    scores = head_scores(head, states[:, :-1][scored], ids[:, 1:][scored], head_rows)
     return np.split(scores, np.cumsum([n - 1 for n in lengths])[:-1])
 
 
-def _head_scores(head: nn.Module, states: Tensor, targets: Tensor, head_rows: int) -> np.ndarray:
+def head_scores(head: nn.Module, states: Tensor, targets: Tensor, head_rows: int) -> np.ndarray:
+    """Return the log-likelihood of each target token from the state before it, float64, nats.
+
+    `states` (n, width) and `targets` (n,); `head_rows` of them go through the head at a time.
+    """
     from torch.nn.functional import cross_entropy
 
     found = np.empty(len(states))

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import checks, closed_book, data, descendants, divergence, likelihood, text_sets
+from helpers import (
+    checks,
+    closed_book,
+    data,
+    descendants,
+    divergence,
+    likelihood,
+    logit_lens,
+    text_sets,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
 
 TABLE = data.PUBLISHED / "map_smollm2_divergence.csv"
 BOS = data.PUBLISHED / "map_smollm2_bos.csv"
+LAYERS = data.PUBLISHED / "map_smollm2_layers.csv"
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 1
 NAMES = (
@@ -184,8 +194,19 @@ def both_ways(n_texts: int = N_TEXTS) -> pd.DataFrame:
     )
 
 
+def by_layer(n_texts: int = N_TEXTS) -> pd.DataFrame:
+    """Score the first default texts after every layer of SmolLM2, a row a layer, nats.
+
+    The columns have the keys of the texts, `N_TEXTS` at most (`logit_lens.layer_scores`).
+    """
+    texts = text_sets.load_texts(N_TEXTS)[:n_texts]
+    tokenizer, model = closed_book.load_causal(descendants.PARENT)
+    found = logit_lens.layer_scores(model, tokenizer, list(texts["text"]))
+    return found.set_axis(list(texts.index), axis=1)
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Compare SmolLM2 with its changed copies, with and without BOS, and write two tables."""
+    """Compare SmolLM2 with changed copies, with and without BOS, by layer; write three tables."""
     import argparse
 
     import torch
@@ -198,6 +219,7 @@ def main(words: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     data.write_atomically(TABLE, family(given.folder).round(6).to_csv(index=False))
     data.write_atomically(BOS, both_ways().round(3).to_csv())
+    data.write_atomically(LAYERS, by_layer().round(3).to_csv())
     return 0
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import distance_scale, text_sets
+from helpers import distance_scale, smollm2_divergence, text_sets
 
 
 def test_pairs_differ_in_one_thing():
@@ -110,5 +110,9 @@ def test_one_scale_has_every_change_once(runs):
     assert found.change.is_unique and found.formula.is_monotonic_increasing
     rows = found.set_index("change")
     assert rows.loc["n-grams, order", ["formula", "true"]].tolist() == [5, 4]
+    layers = pd.read_csv(smollm2_divergence.LAYERS, index_col="layer").to_numpy()
+    apart = [np.var(layers[i + 1] - layers[i]) / 2 for i in range(len(layers) - 1)]
+    size = text_sets.load_texts(16).n_bytes.mean() * np.log(2)
+    assert rows.formula["SmolLM2, neighbouring layers"] == pytest.approx(np.median(apart) / size)
     assert rows.formula["SmolLM2, BOS or not"] == 0.3 and rows.published["tiny GPTs, size"] == 0.48
     assert rows.loc["SmolLM2, 4 bits", ["formula", "true", "published"]].notna().all()

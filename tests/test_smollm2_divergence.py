@@ -73,6 +73,11 @@ def test_a_family_is_compared_in_pieces_that_are_kept(models, monkeypatch, tmp_p
     bos = smollm2_divergence.both_ways(8)
     assert list(bos.columns) == ["with_bos", "without", "first", "n_bytes"]
     assert (bos.with_bos != bos.without).all() and (bos["first"] < 0).all()
+    layers = smollm2_divergence.by_layer(8)
+    assert list(layers.columns) == list(bos.index)
+    # The last layer is the model itself, read as its tokenizer does by itself.
+    last = layers.iloc[-1].to_numpy()
+    assert sum(np.allclose(last, bos[way], atol=1e-3) for way in ("with_bos", "without")) == 1
 
 
 def test_a_model_needs_something_to_begin_with(models):
