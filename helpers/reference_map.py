@@ -47,6 +47,45 @@ def stored(name: str, folder: Path = data.PUBLISHED) -> Gathered | None:
     return Gathered(values.astype(float), models)
 
 
+# Name, triple and mixing weights of the trained models among the merges.
+_TRAINED = (
+    ("parent", "short", 0, 0),
+    ("python", "short", 1, 0),
+    ("facts", "short", 0, 1),
+    ("python, long", "long", 1, 0),
+    ("facts, long", "long", 0, 1),
+    ("stranger", "strangers", 0, 1),
+)
+
+
+def trained_further(folder: Path = data.PUBLISHED) -> Gathered | None:
+    """Return the small models of `helpers.merges` as trained, without merges; None without them.
+
+    A parent on all genres, four children trained on, on one genre each, and a stranger of the same
+    shape from another seed, a family of its own. The second frame has `family`, `kind`, `corpus`.
+    """
+    found = stored("merges", folder)
+    if found is None:
+        return None
+    about = found.models[found.models["size"] == "full"].reset_index()
+    rows = about.set_index(["triple", "a", "b"])["model"]
+    names = [f"small GPT, {name}" for name, *_ in _TRAINED]
+    values = found.log_likelihoods.loc[[rows[tuple(place)] for _, *place in _TRAINED]]
+    models = pd.DataFrame(
+        {
+            "family": ["small GPT, stranger" if "stranger" in n else "small GPT" for n in names],
+            "kind": [
+                "trained" if name in ("parent", "stranger") else "tuned" for name, *_ in _TRAINED
+            ],
+            "corpus": [
+                "" if p in ("parent", "stranger") else p.split(",")[0] for p, *_ in _TRAINED
+            ],
+        },
+        pd.Index(names, name="model"),
+    )
+    return Gathered(values.set_axis(models.index), models)
+
+
 def ngram_models(n_texts: int, *, sizes: Sequence[int] | None = None) -> Gathered:
     """Train n-gram models and return their log-likelihoods on the map's texts, with their scores.
 

@@ -81,3 +81,18 @@ def test_a_stand_in_scores_texts_and_another_is_refused():
     assert "n-grams" in name and (score(list(texts["text"])) < 0).all()
     with pytest.raises(ValueError, match="kind is 'gpt'; choose one of"):
         reference_map.stand_in("gpt")
+
+
+def test_models_trained_further_are_the_corners_of_the_merges(tmp_path):
+    found = reference_map.trained_further()
+    assert len(found.models) == 6 and found.models.index.is_unique
+    assert found.models.family.value_counts().tolist() == [5, 1]
+    assert found.models.corpus.tolist() == ["", "python", "facts", "python", "facts", ""]
+    stored = pd.read_csv(data.PUBLISHED / "map_merges.csv", index_col="model")
+    tuned = found.log_likelihoods.loc["small GPT, python"]
+    assert tuned.tolist() == stored.loc["full short 1.0 0.0"].tolist()
+    # Longer training on a genre helps there and nowhere else so much.
+    gain = found.log_likelihoods.loc["small GPT, python, long"] - tuned
+    genre = gain.groupby([key.rsplit("-", 1)[0] for key in gain.index]).mean()
+    assert genre.idxmax() == "python"
+    assert reference_map.trained_further(tmp_path) is None
