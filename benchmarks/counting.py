@@ -8,7 +8,6 @@ runs; two processes and the cost of starting them are timed by the clock.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -25,7 +24,7 @@ import zstandard
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _timing import timed
+from _timing import keep, note, parser, timed
 
 from helpers import corpora, counting, scale
 
@@ -147,6 +146,9 @@ def in_memory(documents: list[str], pairs: Pairs, few: int, repeats: int) -> flo
     }.items():
         print(f"{name:34}{n / spent:12,.0f}{mb / spent:9.2f}{mb / spent * procedure / some:8.0f}")
     print(f"ours over pyahocorasick {seconds / own:.2f} (on str {seconds / own_str:.2f})")
+    whole = procedure * size / some
+    note("counting facts", "the released procedure", own, whole, whole / own, aim=2500)
+    note("counting facts", "pyahocorasick", own, seconds, seconds / own, aim=2)
     print(f"built before: pyahocorasick in {build_other:.2f} s, ours in {build:.2f} s\n")
     return own
 
@@ -173,6 +175,8 @@ def from_files(
         )
         assert rows(index.table(tally)) == expected, f"the counts from {name} are others"
         print(f"{name:34}{size / seconds:9.2f}{in_memory / seconds:11.0%}")
+        ratio, kind = in_memory / seconds, name.removeprefix("c")
+        note(f"counting from {kind}", "from memory", seconds, in_memory, ratio, unit="%", aim=0.5)
     times, spent = {}, {}
     parts = folder / "parts"
     parts.mkdir()
@@ -195,6 +199,10 @@ def from_files(
     print(f"two {times[2]:.1f} s by\nthe clock, {times[1] / times[2]:.2f} x;", end=" ")
     print(f"load average {os.getloadavg()[0]:.1f}, ", end="")
     print(f"{os.cpu_count()} cores;\nCPU seconds {spent[1]:.1f} and {spent[2]:.1f}, ", end="")
+    gain = times[1] / times[2]
+    note("two processes, by the clock", "one process", times[2], times[1], gain, aim=1.8)
+    gain = 2 * spent[1] / spent[2]
+    note("two processes, by CPU time", "one process", spent[2], spent[1], gain, aim=1.8)
     print(f"by which two idle cores give {2 * spent[1] / spent[2]:.2f} x")
 
 
@@ -252,15 +260,15 @@ def memory(documents: list[str], pairs: Pairs, folder: Path) -> None:
             )
             most.append([int(n) / 1e6 for n in run.stdout.split()])
         (small, _), (large, shared) = most
+        note(
+            f"memory of a worker on .{kind}", "-", None, None, large, unit="MB", aim=100, most=True
+        )
         print(f"{kind:34}{small:9.0f}{large:9.0f}{shared:16.0f}{large - shared:10.0f}")
 
 
 def main() -> None:
     """Print the rates in memory, from files and of two processes, and the memory of a worker."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, half a minute")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
-    options = parser.parse_args()
+    options = parser(__doc__, quick="smaller sizes, half a minute").parse_args()
     from helpers import smi_release
 
     n, few, copies = (2_000, 10, 8) if options.quick else (8_000, 60, 32)
@@ -276,6 +284,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         from_files(documents, pairs, Path(folder), options.repeats, own, copies)
         memory(documents, pairs, Path(folder))
+    keep(options)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ anew here. It gets the same points and the same codes, and its values must be ou
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _timing import timed
+from _timing import keep, note, parser, timed
 
 from helpers import geometry, models, spread
 
@@ -163,6 +162,8 @@ def measures(points: np.ndarray, repeats: int) -> None:
     print(f"{'CPU seconds':50}{'released':>10}{'ours':>8}{'ratio':>8}")
     for name, (slow, fast) in rows.items():
         print(f"{name:50}{slow:10.2f}{fast:8.2f}{slow / fast:8.1f}")
+        aim = 20 if name.startswith("what") else None
+        note(f"a latent space: {name}", "the released procedure", fast, slow, slow / fast, aim=aim)
     print()
     print(f"{'measure':24}{'released':>14}{'ours':>14}{'relative':>11}")
     worst = 0.0
@@ -213,14 +214,13 @@ def encoding(n: int, repeats: int) -> None:
     print(f"bare model    {least[0]:7.2f} CPU s, {tokens / least[0]:8,.0f} tokens a second")
     print(f"token_vectors {least[1]:7.2f} CPU s, {tokens / least[1]:8,.0f} tokens a second")
     print(f"throughput of token_vectors over the bare model: {least[0] / least[1]:.1%}")
+    ratio = least[0] / least[1]
+    note("vectors of tokens", "the bare model", least[1], least[0], ratio, unit="%")
 
 
 def main() -> None:
     """Print the comparison, the time of training and the throughput of encoding."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, half a minute")
-    parser.add_argument("--repeats", type=int, default=2, help="runs of each; the fastest counts")
-    options = parser.parse_args()
+    options = parser(__doc__, quick="smaller sizes, half a minute", repeats=2).parse_args()
     # The limit below does not reach the threads of torch.
     torch.set_num_threads(1)
     n, d = (3_000, 128) if options.quick else (20_000, 768)
@@ -228,6 +228,7 @@ def main() -> None:
         measures(clustered(n, d), options.repeats)
         training([n // 3, n] if options.quick else [5_000, n], d)
         encoding(150 if options.quick else 1_500, options.repeats)
+    keep(options)
 
 
 if __name__ == "__main__":

