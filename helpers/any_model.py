@@ -1,0 +1,429 @@
+"""What a name stands for: an encoder, a masked or a causal model, or why it is refused.
+
+Nothing is unpickled and no code of a model's author is run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import pandas as pd
+
+from helpers import closed_book, hub, likelihood, models
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What each kind of model can tell.
+KINDS = {
+    "encoder": "vectors of texts; no output over words is read",
+    "masked": "vectors, and a word in the place of a mask",
+    "causal": "vectors, and the probability of a text from left to right",
+}
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+_SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
+_CURE = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
+_CONVERT = (
+    "where you trust the file, convert it once: "
+    "AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
+)
+
+
+class Look(NamedTuple):
+    """What was found under a name, without reading weights.
+
+    `kind` is one of `KINDS`, or "refused", and then `reason` says why and `cure` what helps; `form`
+    is "folder", "file", "package" or "hub"; `parameters` are counted in the files, None where they
+    do not tell.
+    """
+
+    name: str
+    kind: str
+    form: str = ""
+    architecture: str = ""
+    parameters: int | None = None
+    reason: str = ""
+    cure: str = ""
+
+
+class Loaded(NamedTuple):
+    """A model ready to read: `model` with its output where it has one, `body` without.
+
+    `kind` is what it can really do, and `note` says where this is less than its files promised.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    body: PreTrainedModel
+    kind: str
+    note: str
+
+
+class Refusal(ValueError):
+    """A model that is not read here, with the reason and the cure."""
+
+    def __init__(self, reason: str, cure: str) -> None:
+        super().__init__(f"{reason}; {cure}")
+        self.reason, self.cure = reason, cure
+
+
+def look(name: str | Path) -> Look:
+    """Find out what a name stands for, and whether it can be read; never raises.
+
+    Only small files, and the heads of large ones, are read; a hub name asks for its configuration,
+    unless `BOOK_OFFLINE` is set. What is refused comes back with `reason` and `cure`.
+    """
+    text = str(name).strip()
+    try:
+        return _look(text)
+    except Refusal as refusal:
+        return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
+    except (OSError, ValueError) as error:
+        return Look(text, "refused", reason=models.first_line(error), cure=_CURE)
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return name -> a short title: the end of a path or hub name, or all of it where two agree."""
+    ends = {str(name): re.split(r"[/\\]", str(name).rstrip("/\\"))[-1] for name in names}
+    shared = {end for end in ends.values() if list(ends.values()).count(end) > 1 or not end}
+    return {name: name if end in shared else end for name, end in ends.items()}
+
+
+def table(looks: Iterable[Look]) -> pd.DataFrame:
+    """Return one row a model: what it is, what it can tell, or the reason and the cure."""
+    rows = [
+        {
+            "model": x.name,
+            "kind": x.kind,
+            "form": x.form,
+            "architecture": x.architecture,
+            "parameters": "" if x.parameters is None else f"{x.parameters:,}",
+            "what it can tell, or why it is refused": KINDS.get(x.kind, f"{x.reason}; {x.cure}"),
+        }
+        for x in looks
+    ]
+    return pd.DataFrame(rows).set_index("model")
+
+
+def _look(name: str) -> Look:
+    if not name:
+        raise Refusal("the name is empty", _CURE)
+    package = name in (models.MINILM, *models._FILES)
+    source = models.local_source(name)
+    form = "package" if package else "folder" if source and source.is_dir() else "file"
+    if name == models.MINILM_L3:
+        return Look(name, "encoder", form, "bert")
+    if source is None:
+        return _on_hub(name)
+    return _folder(name, source, form) if source.is_dir() else _file(name, source, form)
+
+
+def _on_hub(name: str) -> Look:
+    """Look at a hub name's configuration, or refuse a path to nothing."""
+    import transformers
+
+    if not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", name):
+        raise Refusal(f"{name!r} is no file or folder here, and no name on the hub", _CURE)
+    closed = hub.is_closed(None)
+    try:
+        config, _ = transformers.PretrainedConfig.get_config_dict(name, local_files_only=closed)
+    except Exception as error:  # the hub's client raises what it likes
+        where = "was not fetched before, and BOOK_OFFLINE forbids asking" if closed else "gave none"
+        raise Refusal(
+            f"{name!r} is no file or folder here, and the hub {where} "
+            f"({type(error).__name__}: {models.first_line(error)})",
+            "correct the name, or download the model where there is a network and pass its folder",
+        ) from error
+    if not config:
+        raise Refusal(f"{name!r} has no config.json on the hub", _CURE)
+    return Look(name, _kind(config), "hub", str(config.get("model_type", "")))
+
+
+def _file(name: str, path: Path, form: str) -> Look:
+    """Look at a GGUF file, or refuse another."""
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise Refusal(f"{path.name} is a file of pickles, which can run any program", _CONVERT)
+    if suffix != ".gguf":
+        cure = "pass the folder that holds it, with config.json and the tokenizer"
+        raise Refusal(f"{path.name} is a single file of the kind {suffix or 'unknown'}", cure)
+    architecture, parameters, parts = _gguf(path)
+    if parts > 1:
+        cure = "join them by `gguf-split --merge` and pass the whole"
+        raise Refusal(f"{path.name} is one of {parts} parts of a model", cure)
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES as READ
+
+    known = architecture.replace("-", "_") in set(READ) - {"general", "tokenizer"}
+    if not known or architecture in ("t5", "umt5"):
+        raise Refusal(
+            f"{path.name} is of the architecture {architecture!r}, which transformers does not "
+            "read from GGUF, or which is an encoder and a decoder in one",
+            "pass the folder that it was converted from, with safetensors",
+        )
+    _check_memory(parameters)
+    return Look(name, "causal", form, architecture, parameters)
+
+
+def _gguf(path: Path) -> tuple[str, int, int]:
+    """Return the architecture, the number of weights and of parts of a GGUF file, from its head."""
+    cure = "download or convert it again, and compare its check sum"
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise Refusal(f"{path.name} is empty, cut or no GGUF file", cure)
+        try:
+            (version,) = _unpack(file, "<I")
+            if version not in (2, 3):
+                raise ValueError(f"its version is {version}, not 2 or 3")
+            n_tensors, n_fields = _unpack(file, "<QQ")
+            fields = {}
+            for _ in range(n_fields):
+                key = _string(file)
+                fields[key] = _gguf_value(file, *_unpack(file, "<I"))
+            total, last = 0, 0
+            for _ in range(n_tensors):
+                _string(file)
+                (n_dims,) = _unpack(file, "<I")
+                total += math.prod(_unpack(file, f"<{n_dims}Q"))
+                _, offset = _unpack(file, "<IQ")
+                last = max(last, offset)
+            if file.tell() + last >= path.stat().st_size:
+                raise ValueError("it is cut short")
+        except (ValueError, KeyError, struct.error, OverflowError) as error:
+            reason = f"{path.name} is damaged ({models.first_line(error)})"
+            raise Refusal(reason, cure) from error
+    return str(fields.get("general.architecture")), total, int(fields.get("split.count") or 1)
+
+
+# The codes of numbers in the head of a GGUF file; 8 is a string and 9 an array.
+_NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
+
+
+def _unpack(file: BinaryIO, form: str) -> tuple:
+    return struct.unpack(form, file.read(struct.calcsize(form)))
+
+
+def _string(file: BinaryIO) -> str:
+    (length,) = _unpack(file, "<Q")
+    text = file.read(min(length, 1 << 24))
+    if len(text) < length:
+        raise ValueError("it ends in the middle of a text")
+    return text.decode(errors="replace")
+
+
+def _gguf_value(file: BinaryIO, code: int) -> Any:
+    """Read one value of the head; of an array, which nothing here needs, the length."""
+    if code == 8:
+        return _string(file)
+    if code != 9:
+        return _unpack(file, "<" + _NUMBERS[code])[0]
+    inner, length = _unpack(file, "<IQ")
+    if inner in _NUMBERS:
+        file.seek(length * struct.calcsize(_NUMBERS[inner]), 1)
+    else:
+        for _ in range(length):
+            _gguf_value(file, inner)
+    return length
+
+
+def _folder(name: str, path: Path, form: str) -> Look:
+    """Look at a folder with a saved model, or say what it lacks."""
+    files = sorted(file.name for file in path.iterdir() if file.is_file())
+    config = _config(path, files)
+    kind = _kind(config)
+    parameters = _weights(path, files)
+    if not any(next(path.glob(pattern), None) for pattern in _TOKENIZERS):
+        cure = "save it there too: tokenizer.save_pretrained(folder)"
+        raise Refusal("the folder has a model but no tokenizer", cure)
+    _check_memory(parameters)
+    return Look(name, kind, form, str(config["model_type"]), parameters)
+
+
+def _config(path: Path, files: list[str]) -> dict[str, Any]:
+    if "config.json" not in files:
+        inner = next((f.parent.name for f in sorted(path.glob("*/config.json"))), None)
+        ggufs = [file for file in files if file.endswith(".gguf")]
+        if "adapter_config.json" in files:
+            cure = "merge it into its base model (peft: merge_and_unload) and save the result"
+            raise Refusal("the folder holds an adapter only, not the model under it", cure)
+        if ggufs:
+            raise Refusal("the folder holds a GGUF file", f"pass the file: {path / ggufs[0]}")
+        if inner:
+            raise Refusal("the model is one folder further down", f"pass {path / inner}")
+        if not files:
+            raise Refusal("the folder is empty", _CURE)
+        raise Refusal("the folder has no config.json", _CURE)
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except ValueError as error:
+        cure = "download it again"
+        raise Refusal(f"config.json is damaged ({models.first_line(error)})", cure) from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        cure = "save the model again by save_pretrained of a present version of transformers"
+        raise Refusal("config.json does not say of what type the model is", cure)
+    return config
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    """Tell the kind of a model from its configuration, or refuse it."""
+    from transformers.models.auto import modeling_auto as auto
+
+    model_type = str(config.get("model_type", ""))
+    known = model_type in auto.CONFIG_MAPPING_NAMES
+    if not known and config.get("auto_map"):
+        raise Refusal(
+            f"a model of the type {model_type!r} brings program code of its own, which is not run "
+            "here (trust_remote_code stays off)",
+            "convert it to a type that transformers has, or to GGUF; or score it elsewhere and "
+            "bring the numbers",
+        )
+    if not known:
+        cure = "upgrade transformers, or convert the model to GGUF"
+        raise Refusal(f"transformers here has no model of the type {model_type!r}", cure)
+    if config.get("is_encoder_decoder"):
+        raise Refusal(
+            f"a {model_type} model is an encoder and a decoder in one, whose probabilities hang on "
+            "a second text",
+            "save its encoder by itself (model.get_encoder().save_pretrained) if that can stand "
+            "alone, or pass another model",
+        )
+    read = {
+        *auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        *auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        *auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
+    }
+    if any(config.get(key) for key in _SENSES):
+        cure = "save the part that reads text by itself and pass that folder"
+        raise Refusal(f"a {model_type} model reads images or sound beside text", cure)
+    if model_type not in read:
+        cure = "pass a model of text"
+        raise Refusal(f"a {model_type} model is no language model", cure)
+    if method := (config.get("quantization_config") or {}).get("quant_method"):
+        cure = "pass the model before it was quantised, or a GGUF file of it"
+        raise Refusal(f"its weights are packed by {method}, which wants programs of its own", cure)
+    try:
+        likelihood.check_causal(SimpleNamespace(is_decoder=False, **{"model_type": model_type}))
+        return "causal"
+    except ValueError:
+        if config.get("is_decoder"):
+            return "causal"
+    head = str((config.get("architectures") or [""])[0])
+    return "masked" if head.endswith(("ForMaskedLM", "ForPreTraining")) else "encoder"
+
+
+def _weights(path: Path, files: list[str]) -> int:
+    """Return the number of weights in a folder's safetensors, or say why they cannot be read."""
+    tensors = [file for file in files if file.endswith(".safetensors")]
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            wanted = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise Refusal(f"{index.name} is damaged", "download it again") from error
+        if absent := sorted(wanted - set(files)):
+            cure = "download the rest of the model"
+            raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
+        tensors = sorted(wanted)
+    if not tensors:
+        pickles = [file for file in files if file.endswith(_PICKLES)]
+        if pickles:
+            reason = f"its weights are pickled ({pickles[0]}), and a pickle can run any program"
+            raise Refusal(reason, _CONVERT)
+        if other := [f for f in files if f.endswith((".h5", ".msgpack", ".onnx", ".gguf"))]:
+            raise Refusal(f"its weights are of another kind ({other[0]})", _CONVERT)
+        raise Refusal("the folder has a configuration but no weights", "put model.safetensors in")
+    return sum(_count(path / file) for file in tensors)
+
+
+def _count(path: Path) -> int:
+    """Return the number of weights that the head of a safetensors file names."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if not 2 <= length <= path.stat().st_size - 8:
+                raise ValueError("its head is longer than the file")
+            head = json.loads(file.read(length))
+        head.pop("__metadata__", None)
+        end = max(entry["data_offsets"][1] for entry in head.values())
+        if 8 + length + end > path.stat().st_size:
+            raise ValueError("it is cut short")
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{path.name} is damaged ({models.first_line(error)})"
+        raise Refusal(reason, "download or save it again") from error
+    return sum(math.prod(entry["shape"]) for entry in head.values())
+
+
+def _check_memory(parameters: int) -> None:
+    """Refuse a model that does not fit, in float32, into the memory that is free."""
+    import psutil
+
+    need, free = 4 * parameters, psutil.virtual_memory().available
+    if need > free:
+        raise Refusal(
+            f"it has {parameters / 1e9:.1f} billion weights, {need / 1e9:.0f} GB in float32, and "
+            f"{free / 1e9:.0f} GB are free",
+            "use a larger machine, or a smaller model of the same family",
+        )
+
+
+def load(found: Look) -> Loaded:
+    """Load a model that `look` accepted, float32, on the CPU, padding on the right.
+
+    A masked model without its output over words in the file is read as an encoder, a causal one
+    without its output, or whose states change with later words, too; `note` says so. Raises
+    `ValueError` with the reason and the cure.
+    """
+    if found.kind not in KINDS:
+        raise Refusal(found.reason, found.cure)
+    kind, note = found.kind, ""
+    try:
+        if kind == "causal":
+            tokenizer, model = closed_book.load_causal(found.name)
+        elif kind == "masked":
+            source = models.local_source(found.name)
+            tokenizer, model = models.read_pretrained(
+                "AutoModelForMaskedLM", source, found.name, _CURE
+            )
+        else:
+            tokenizer, model = models.load_model(found.name)
+    except ValueError as error:
+        if kind == "encoder":
+            raise
+        # The same error again where it was not the output that is missing.
+        tokenizer, model = models.load_model(found.name)
+        kind, note = "encoder", f"no output over words could be read ({_short(error)})"
+    body = likelihood.body_and_head(model)[0] if kind == "causal" else model.base_model
+    _ready(tokenizer)
+    if kind == "causal" and sees_ahead(body):
+        kind, note = "encoder", "its states change with later words, so it gives no probabilities"
+    if kind == "masked" and tokenizer.mask_token_id is None:
+        kind, note = "encoder", "its tokenizer has no mask"
+    return Loaded(tokenizer, model, body, kind, note)
+
+
+def _short(error: Exception) -> str:
+    return models.first_line(error).split(" could not be loaded ")[-1].split(";")[0].strip("()")
+
+
+def _ready(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a tokenizer pad, on the right: padding is masked, so any token will do."""
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or "a"
+
+
+def sees_ahead(body: PreTrainedModel) -> bool:
+    """Tell whether a model's states change when a later token does; a causal model's do not."""
+    import torch
+
+    first, last = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 3, 5]])
+    with torch.inference_mode():
+        one, other = (body(input_ids=ids).last_hidden_state[0, :3] for ids in (first, last))
+    return not torch.allclose(one, other, rtol=1e-3, atol=1e-4)

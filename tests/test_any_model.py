@@ -1,0 +1,202 @@
+"""What a name stands for: tiny models of each kind, and everything that is refused."""
+
+import json
+import shutil
+
+import gguf
+import numpy as np
+import psutil
+import pytest
+import torch
+import transformers
+
+from helpers import any_model, likelihood, model_examples, models
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    return {kind: model_examples.write(kind, folder / kind) for kind in model_examples.READ}
+
+
+KINDS = {"encoder": "encoder", "masked": "masked", "causal": "causal", "gguf": "causal"}
+
+
+@pytest.mark.parametrize("example", KINDS)
+def test_each_kind_is_known_and_loaded(example, made):
+    found = any_model.look(made[example])
+    loaded = any_model.load(found)
+    assert (found.kind, loaded.kind, loaded.note) == (KINDS[example], KINDS[example], "")
+    head = loaded.model.num_parameters()
+    assert found.parameters == head and loaded.body.config.hidden_size == 64
+    assert loaded.tokenizer.padding_side == "right" and loaded.tokenizer.pad_token is not None
+    ids = torch.tensor([loaded.tokenizer("Some rain")["input_ids"]])
+    assert torch.isfinite(loaded.body(input_ids=ids).last_hidden_state).all()
+    assert any_model.sees_ahead(loaded.body) == (loaded.kind != "causal")
+
+
+def test_the_gguf_file_is_the_folder(made):
+    texts = ["The hills in the north.", "It's 12 o'clock, no? Größe"]
+    one, other = (
+        likelihood.score_texts(x.model, x.tokenizer, texts)
+        for x in (any_model.load(any_model.look(made[k])) for k in ("causal", "gguf"))
+    )
+    assert one.equals(other)
+
+
+def test_the_head_of_a_gguf_file_is_read_as_its_own_library_does(made):
+    architecture, parameters, parts = any_model._gguf(made["gguf"])
+    reader = gguf.GGUFReader(made["gguf"])
+    assert architecture == reader.fields["general.architecture"].contents()
+    assert parameters == sum(int(t.n_elements) for t in reader.tensors) and parts == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.05, 0.8])
+def test_a_gguf_file_cut_short_is_refused(share, made, tmp_path):
+    whole = made["gguf"].read_bytes()
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(whole[: int(len(whole) * share)])
+    found = any_model.look(cut)
+    assert found.kind == "refused" and "cut.gguf" in found.reason
+
+
+def test_everything_else_is_refused_with_a_cure(tmp_path):
+    bad = model_examples.write_refused(tmp_path)
+    assert len(bad) > 15
+    for wrong, path in bad.items():
+        found = any_model.look(path)
+        assert found.kind == "refused", wrong
+        assert len(found.reason) > 10 and len(found.cure) > 10, wrong
+        with pytest.raises(ValueError, match=";"):
+            any_model.load(found)
+    assert not (tmp_path / "opened").exists()
+
+
+def test_the_trap_would_have_been_seen(tmp_path):
+    import pickle
+
+    bad = model_examples.write_refused(tmp_path)
+    with open(bad["a file of pickles"], "rb") as file:
+        pickle.load(file).close()
+    assert (tmp_path / "opened").exists()
+
+
+REASONS = {
+    "program code of its own": "trust_remote_code",
+    "pickled weights": "pickle can run any program",
+    "an encoder and a decoder": "decoder in one",
+    "a model of images": "no language model",
+    "an adapter only": "adapter only",
+    "no tokenizer": "no tokenizer",
+    "an empty folder": "empty",
+}
+
+
+@pytest.mark.parametrize("wrong", REASONS)
+def test_the_reason_is_the_right_one(wrong, tmp_path):
+    assert REASONS[wrong] in any_model.look(model_examples.write_refused(tmp_path)[wrong]).reason
+
+
+def copy(made, kind, tmp_path, **changes):
+    """Copy an example and change its configuration."""
+    folder = tmp_path / "copy"
+    shutil.copytree(made[kind], folder)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_type_that_is_known_is_read_without_its_code(made, tmp_path):
+    folder = copy(made, "encoder", tmp_path, auto_map={"AutoModel": "mine.Mine"})
+    (folder / "mine.py").write_text("raise SystemExit('this was run')")
+    assert any_model.load(any_model.look(folder)).kind == "encoder"
+
+
+def test_a_masked_model_without_its_output_is_an_encoder(made, tmp_path):
+    folder = copy(made, "encoder", tmp_path, architectures=["BertForMaskedLM"])
+    assert any_model.look(folder).kind == "masked"
+    loaded = any_model.load(any_model.look(folder))
+    assert loaded.kind == "encoder" and "missing" in loaded.note
+
+
+def test_a_causal_model_without_its_output_is_an_encoder(made, tmp_path):
+    folder = copy(made, "causal", tmp_path, tie_word_embeddings=False)
+    loaded = any_model.load(any_model.look(folder))
+    assert loaded.kind == "encoder" and loaded.note
+
+
+def test_gpt2_and_left_padding_are_made_ready(made, tmp_path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(made["causal"])
+    tokenizer.padding_side = "left"
+    size = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=len(tokenizer), **size)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = any_model.load(any_model.look(tmp_path))
+    assert loaded.kind == "causal"
+    texts = ["Rain.", "The river has its source in the hills."]
+    both = models.token_vectors(loaded.body, loaded.tokenizer, texts, tokens_per_sentence=None)
+    alone = [
+        models.token_vectors(loaded.body, loaded.tokenizer, [text], tokens_per_sentence=None)
+        for text in texts
+    ]
+    np.testing.assert_allclose(both, np.concatenate(alone), atol=1e-5)
+
+
+def test_a_model_that_sees_ahead_gives_no_probabilities(made, monkeypatch):
+    monkeypatch.setattr(any_model, "sees_ahead", lambda body: True)
+    loaded = any_model.load(any_model.look(made["causal"]))
+    assert loaded.kind == "encoder" and "later words" in loaded.note
+
+
+def test_a_model_beyond_the_memory_is_refused(made, monkeypatch):
+    free = type("Memory", (), {"available": 1000})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    for kind in ("encoder", "gguf"):
+        assert "GB in float32" in any_model.look(made[kind]).reason
+
+
+def test_folders_with_a_model_elsewhere_say_where(made, tmp_path):
+    shutil.copy(made["gguf"], tmp_path / "m.gguf")
+    assert "m.gguf" in any_model.look(tmp_path).cure
+    outer = tmp_path / "outer"
+    shutil.copytree(made["encoder"], outer / "0_Transformer")
+    assert "0_Transformer" in any_model.look(outer).cure
+
+
+def test_missing_parts_of_a_model_are_named(made, tmp_path):
+    folder = copy(made, "encoder", tmp_path)
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-2.safetensors" in any_model.look(folder).reason
+    (folder / "model.safetensors.index.json").write_text("{")
+    assert "damaged" in any_model.look(folder).reason
+
+
+def test_packages_are_found_by_name():
+    found = any_model.look(models.MINILM)
+    assert (found.kind, found.form, found.architecture) == ("encoder", "package", "bert")
+    assert any_model.look(models.MINILM_L3).kind == "encoder"
+    smollm = any_model.look(models.SMOLLM)
+    assert (smollm.kind, smollm.architecture, smollm.parameters) == ("causal", "llama", 134_515_008)
+
+
+def test_a_hub_name_is_not_asked_for_offline(monkeypatch):
+    monkeypatch.setenv("BOOK_OFFLINE", "1")
+    found = any_model.look("nobody-has/this-model-0")
+    assert found.kind == "refused" and "BOOK_OFFLINE" in found.reason
+
+
+def test_the_table_and_titles():
+    names = ["a/b", "c/b", "d/e", "x.gguf", "/p/q/"]
+    titles = any_model.short_names(names)
+    assert titles == {"a/b": "a/b", "c/b": "c/b", "d/e": "e", "x.gguf": "x.gguf", "/p/q/": "q"}
+    table = any_model.table([any_model.look(""), any_model.look(models.MINILM)])
+    assert table.kind.tolist() == ["refused", "encoder"]
+    assert "empty" in table.iloc[0, -1]
+
+
+def test_unknown_examples_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="kind is 'vision'; choose"):
+        model_examples.write("vision", tmp_path)

@@ -1,0 +1,174 @@
+"""Places, intervals and sentences made of measured signals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import (
+    any_model,
+    held_out,
+    model_examples,
+    modelmap,
+    signal_inputs,
+    signal_words,
+    signals,
+    text_sets,
+)
+
+TEXTS = ["The hills lie in the north of the country.", "Rain falls.", "A coast without harbours."]
+SMALL = {"n_shuffles": 2, "n_sentences": 40, "n_groups": 3, "n_texts": 8}
+FEW = {"n_resamples": 100}
+
+
+@pytest.fixture(scope="module")
+def known():
+    return signal_words.references()
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    found = signal_inputs.read_inputs(corpus="factbook", n_per_label=10, n_facts=40)
+    return found._replace(texts=TEXTS, missing={})
+
+
+@pytest.fixture(scope="module")
+def measured(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    paths = {kind: model_examples.write(kind, folder / kind) for kind in model_examples.READ}
+    paths["none"] = folder / "none"
+    return {
+        kind: signals.measure(any_model.look(path), inputs, folder=folder / "kept", **SMALL)
+        for kind, path in paths.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def tables(measured, inputs, known):
+    return {
+        kind: signal_words.tidy(kind, found, inputs, known, **FEW)
+        for kind, found in measured.items()
+    }
+
+
+def test_a_place_counts_the_references_below():
+    assert signal_words.place(2.5, 0, 3.5, [1, 2, 3, 4]) == "above 2 of 4 (0 to 3)"
+    assert signal_words.place(2.5, 2.1, 2.9, [1, 2, 3, 4]) == "above 2 of 4"
+
+
+def test_every_value_lies_in_its_interval(tables):
+    for kind, table in tables.items():
+        assert (table.low <= table.value).all() and (table.value <= table.high).all(), kind
+    assert set(tables["causal"].signal) == set(signals.SIGNALS)
+    assert not len(tables["none"])
+
+
+def test_bits_are_nats_over_bytes(measured, tables):
+    raw = measured["causal"]["my texts"]
+    bits = -sum(raw["log_likelihood"]) / np.log(2) / sum(len(t.encode()) for t in TEXTS)
+    row = tables["causal"].set_index("key").loc["own_bits"]
+    assert row.value == pytest.approx(bits) and row.place == ""
+
+
+def test_predictions_are_those_of_the_held_out_scores(measured, tables):
+    values = measured["causal"]["prediction"]["log_likelihood"]
+    direct = held_out.scores(values, held_out.load())
+    rows = tables["causal"].set_index("key")
+    for key, value in direct.items():
+        assert rows.loc[key].value == pytest.approx(value)
+    assert "316" in rows.loc["bits_per_byte"].place or "of" in rows.loc["bits_per_byte"].place
+
+
+def test_what_was_measured_otherwise_has_no_place(tables):
+    rows = tables["encoder"].set_index("key")
+    assert rows.loc["skill"].place == "" and "controls only" in rows.loc["skill"].among
+    assert rows.loc["rankme"].place == "" and "500" in rows.loc["rankme"].among
+    masked = tables["masked"].set_index("key")
+    assert masked.loc["pseudo_bits"].place == "" and "bits_per_byte" not in masked.index
+
+
+def test_a_reference_model_is_not_below_itself(known, inputs):
+    value = known.values.query("measure == 'rankme' and model == 'MiniLM, 6 layers'").value.iloc[0]
+    part = {name: {"value": value, "error": 0.0} for name in signals.SPREAD}
+    found = {"latent space": {"status": "computed", "measures": part, "n_sentences": 500}}
+    found["latent space"]["n_groups"] = 5
+    rows = signal_words.tidy("m", found, inputs, known, **FEW).set_index("key")
+    assert "of 13" in rows.loc["rankme"].place
+
+
+def test_the_default_entities_are_those_of_the_references(known):
+    assert signal_words.digest(signal_inputs.read_entities()) == known.entities
+    assert signal_words.digest(signal_inputs.read_entities("", 20)) != known.entities
+
+
+def test_the_map_is_cut_to_the_texts_that_were_read(measured, known):
+    raw = measured["causal"]["map"]
+    part = signal_words.part_of(known.made, raw["keys"])
+    assert list(part.texts) == raw["keys"]
+    near = signal_words.neighbours(raw, known.made, k=1, n_resamples=5).iloc[0]
+    rows = np.vstack([part.log_likelihoods, np.maximum(raw["log_likelihood"], part.threshold)])
+    apart = rows - rows.mean(axis=1, keepdims=True)
+    expected = ((apart[:-1] - apart[-1]) ** 2).mean(axis=1).min()
+    assert near.distance == pytest.approx(expected)
+    with pytest.raises(ValueError, match="keys are not those"):
+        signal_words.part_of(known.made, raw["keys"][::-1])
+
+
+def test_a_copy_is_a_copy_and_another_is_not(measured, known, tmp_path):
+    other = any_model.load(any_model.look(model_examples.write("causal", tmp_path, seed=1)))
+    read = text_sets.load_texts(8)
+    raws = {kind: measured[kind]["map"] for kind in ("causal", "gguf")}
+    raws["other"] = signals.map_texts(other, table=read)
+    pairs = signal_words.between(raws, known, **FEW).set_index(["model", "other"])
+    assert pairs.loc[("causal", "gguf"), "distance"] == pytest.approx(0, abs=1e-4)
+    same = pairs.kinship.str.startswith("the same weights")
+    assert same.tolist() == [True, False, False]
+    one, two = (np.array(raws[k]["log_likelihood"]) for k in ("causal", "other"))
+    made = modelmap.fit_map(np.stack([one, two]), ["a", "b"], 0, duplicate_below=0)
+    assert pairs.loc[("causal", "other"), "distance"] == pytest.approx(made.distances()[0, 1])
+
+
+def test_counts_that_say_what_is_answered_are_seen(inputs):
+    facts = inputs.facts.assign(relation="all")
+    facts["log2 N(s,o)"] = np.arange(len(facts), dtype=float)
+    facts["P(o|s)"] = -np.arange(len(facts), dtype=float)
+    raw = {"rows": list(range(len(facts))), "log_probability": list(range(len(facts)))}
+    found = signal_words.follow(raw, facts, n_resamples=50).set_index("signal")
+    assert found.rho["N(s,o)"] == pytest.approx(1) and found.rho["P(o|s)"] == pytest.approx(-1)
+
+
+def test_counts_that_do_not_vary_are_left_out(inputs):
+    flat = inputs.facts.assign(**{"log2 N(s,o)": 0.0, "P(o|s)": 0.5, "MI": 0.0})
+    raw = {"rows": list(range(len(flat))), "log_probability": list(range(len(flat)))}
+    assert signal_words.follow(raw, flat).empty
+
+
+def test_every_model_gets_its_paragraph(measured, tables, inputs, known):
+    told = {
+        kind: signal_words.paragraph(kind, found, tables[kind], inputs, known, 0.5, **FEW)
+        for kind, found in measured.items()
+    }
+    assert told["none"].startswith("**none** was not read") and "pass a folder" in told["none"]
+    assert "an encoder model" in told["encoder"] and "Not computed: facts" in told["encoder"]
+    assert "pseudo" in told["masked"] and "map" in told["masked"]
+    assert "predicts nothing" in told["causal"] and "Not computed" not in told["causal"]
+    assert told["gguf"] == told["causal"].replace("**causal**", "**gguf**")
+
+
+def test_statuses_reasons_and_costs_name_every_signal(measured):
+    table = signal_words.statuses(measured)
+    assert list(table) == list(signals.SIGNALS) and (table.loc["none"] == "refused").all()
+    reasons = signal_words.reasons(measured)
+    assert (reasons.why != "").all() and set(reasons.model) == {"encoder", "masked", "none"}
+    said = reasons[reasons.model == "encoder"].signal.str.split(", ").explode()
+    assert set(said) == set(signals.SIGNALS) - signals.ANSWERED["encoder"]
+    costs = signal_words.costs(measured)
+    assert (costs.loc["causal"] >= 0).all() and costs.loc["none"].isna().all()
+
+
+def test_the_summary_says_what_is_asked(inputs):
+    words = signal_words.summary(inputs)
+    assert "stand-in" in words and "3 of yours" in words
+    empty = signal_inputs.Inputs(
+        pd.DataFrame(), pd.DataFrame(), [], frozenset(), {"facts": "no file"}
+    )
+    assert "left out, facts: no file" in signal_words.summary(empty)

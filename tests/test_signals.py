@@ -1,0 +1,205 @@
+"""Signals of tiny models against the parts' own functions, the reader's files, and what is kept."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helpers import (
+    any_model,
+    closed_book,
+    embeddings,
+    geometry,
+    model_examples,
+    models,
+    posterior,
+    real_facts,
+    signal_inputs,
+    signals,
+    text_sets,
+)
+
+TEXTS = ["The hills lie in the north of the country.", "Rain falls.", "A coast without harbours."]
+SMALL = {"n_shuffles": 2, "n_sentences": 40, "n_groups": 2, "n_texts": 8}
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {kind: model_examples.write(kind, folder / kind) for kind in model_examples.READ}
+
+
+@pytest.fixture(scope="module")
+def loaded(paths):
+    return {kind: any_model.load(any_model.look(path)) for kind, path in paths.items()}
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    found = signal_inputs.read_inputs(corpus="factbook", n_per_label=10, n_facts=40)
+    return found._replace(texts=TEXTS, missing={})
+
+
+@pytest.fixture(scope="module")
+def measured(paths, inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kept")
+    return {
+        kind: signals.measure(any_model.look(path), inputs, folder=folder, **SMALL)
+        for kind, path in paths.items()
+    }
+
+
+def test_functions_refuse_kinds_by_themselves(loaded, inputs):
+    read = text_sets.load_texts(8)
+    with pytest.raises(ValueError, match="masked models only"):
+        signals.map_texts(loaded["masked"], table=read)
+    for function, options in [
+        (signals.facts, {"table": inputs.facts}),
+        (signals.prediction, {}),
+        (signals.own_texts, {"texts": TEXTS}),
+    ]:
+        with pytest.raises(ValueError, match="no probabilities"):
+            function(loaded["encoder"], **options)
+
+
+@pytest.mark.parametrize("example", model_examples.READ)
+def test_each_kind_is_asked_what_it_can_answer(example, measured):
+    found = measured[example]
+    computed = {name for name in signals.SIGNALS if found[name]["status"] == "computed"}
+    assert computed == signals.ANSWERED[found["model"]["kind"]]
+    assert all(found[name]["why"] for name in set(signals.SIGNALS) - computed)
+    json.dumps(found)
+
+
+def test_a_gguf_file_and_its_folder_give_the_same(measured):
+    for name in signals.SIGNALS:
+        one, other = (
+            {k: v for k, v in measured[kind][name].items() if k != "seconds"}
+            for kind in ("causal", "gguf")
+        )
+        assert one == other
+
+
+def test_categories_are_those_of_the_posterior_part(measured, paths, inputs):
+    name, label = str(paths["encoder"]), inputs.entities["label"]
+    layers = embeddings.cached_layer_embeddings(
+        name, list(inputs.entities["text"]), folder=paths["encoder"] / "kept"
+    )
+    direct = posterior.average_log_posterior(layers[2], label)
+    found = measured["encoder"]["categories"]
+    assert np.mean(found["skill"]) == pytest.approx(direct.skill, abs=1e-9)
+    assert found["middle"] == pytest.approx(
+        posterior.average_log_posterior(layers[1], label).skill, abs=1e-9
+    )
+    assert len(found["null"]) == 2 and found["p_value"] >= 1 / 3
+
+
+def test_the_latent_space_is_that_of_the_geometry_part(measured, loaded):
+    one = loaded["encoder"]
+    sentences = models.world_factbook_sentences(40)
+    points = models.token_vectors(one.body, one.tokenizer, sentences)
+    whole = geometry.measure_cloud(points, bits=5)
+    half = np.repeat(np.arange(40) % 2 == 0, 3)
+    parts = [geometry.measure_cloud(points[half == side], bits=5) for side in (True, False)]
+    for name, row in measured["encoder"]["latent space"]["measures"].items():
+        if name != "between_share":
+            a, b = (part[name] for part in parts)
+            assert row["value"] == pytest.approx(whole[name], rel=1e-6)
+            # Two halves: the sum of squares about their mean, times 1/2.
+            assert row["error"] == pytest.approx(abs(a - b) / 2, rel=1e-4, abs=1e-7)
+
+
+def test_answers_are_those_of_closed_book(measured, loaded, inputs):
+    one, row = loaded["causal"], inputs.facts.iloc[0]
+    answers = [f" {real_facts.spoken(c)}" for c in row["choices"]]
+    direct = closed_book.answer_log_probability(one.model, one.tokenizer, [row.prompt], [answers])
+    found = measured["causal"]["facts"]
+    assert found["log_probability"][0] == pytest.approx(direct.log_probability[0], abs=1e-3)
+    first = direct.log_probability.to_numpy().argmax() == 0
+    assert found["first"][0] == float(first)
+    assert found["chance"][0] == pytest.approx(1 / len(answers))
+
+
+def test_a_masked_model_fills_one_place(measured, loaded, inputs):
+    one, found = loaded["masked"], measured["masked"]["facts"]
+    fact = inputs.facts.iloc[found["rows"][0]]
+    text = f"{fact.prompt} {one.tokenizer.mask_token}."
+    ids = torch.tensor([one.tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        logits = one.model(input_ids=ids).logits[0]
+    place = ids[0].tolist().index(one.tokenizer.mask_token_id)
+    (answer,) = one.tokenizer(f" {fact.object}", add_special_tokens=False)["input_ids"]
+    expected = logits[place].double().log_softmax(dim=0)[answer].item()
+    assert found["log_probability"][0] == pytest.approx(expected, abs=1e-4)
+    assert 3 <= len(found["rows"]) < len(inputs.facts)
+
+
+def test_map_texts_are_those_of_the_default_set(measured):
+    found, texts = measured["causal"]["map"], text_sets.load_texts(8)
+    assert found["keys"] == list(texts.index) and found["n_bytes"] == list(texts.n_bytes)
+    assert "masked models only" in measured["masked"]["map"]["why"]
+    assert measured["masked"]["my texts"]["pseudo"] and not measured["causal"]["my texts"]["pseudo"]
+
+
+def test_a_model_that_cuts_texts_has_no_place(loaded, inputs):
+    one = loaded["causal"]
+    room = one.model.config.max_position_embeddings
+    one.model.config.max_position_embeddings = 60
+    try:
+        with pytest.raises(ValueError, match="longer than what it reads at once"):
+            signals.prediction(one)
+        found = signals.own_texts(one, texts=["short", "long " * 40, "also short"])
+    finally:
+        one.model.config.max_position_embeddings = room
+    assert found["left_out"] == 1 and found["n_bytes"] == [5, 10]
+
+
+def test_what_was_measured_is_kept(paths, inputs, tmp_path, monkeypatch):
+    look = any_model.look(paths["encoder"])
+    first = signals.measure(look, inputs, folder=tmp_path, **SMALL)
+    monkeypatch.setattr(any_model, "load", lambda found: pytest.fail("loaded again"))
+    again = signals.measure(look, inputs._replace(missing={"facts": "a", "map": "b"}),
+                            folder=tmp_path, **{**SMALL})  # fmt: skip
+    assert again["categories"] == first["categories"]
+    assert again["latent space"] == first["latent space"]
+
+
+def test_other_settings_are_measured_anew(paths, inputs, tmp_path):
+    look = any_model.look(paths["encoder"])
+    first = signals.measure(look, inputs, folder=tmp_path, **SMALL)
+    again = signals.measure(look, inputs, folder=tmp_path, **{**SMALL, "n_sentences": 50})
+    assert again["latent space"]["n_sentences"] == 50
+    assert again["latent space"]["measures"] != first["latent space"]["measures"]
+
+
+def test_a_refused_model_has_the_reason_everywhere(inputs, tmp_path):
+    found = signals.measure(any_model.look(tmp_path / "none"), inputs, folder=tmp_path, **SMALL)
+    assert {part["status"] for part in found.values()} == {"refused"}
+    assert set(found) == {"model", *signals.SIGNALS}
+
+
+def test_a_model_that_fails_while_loading_is_refused(paths, inputs, tmp_path, monkeypatch):
+    def broken(found):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(any_model, "load", broken)
+    look = any_model.look(paths["causal"])
+    found = signals.measure(look, inputs, folder=tmp_path, **SMALL)
+    assert all(part == {"status": "refused", "why": "shapes do not fit", "seconds": 0.0}
+               for part in found.values())  # fmt: skip
+
+
+def test_texts_that_cannot_be_had_are_no_fault_of_the_model(paths, inputs, tmp_path):
+    options = {**SMALL, "n_texts": 9}
+    found = signals.measure(any_model.look(paths["causal"]), inputs, folder=tmp_path, **options)
+    assert "multiple of 8" in found["map"]["why"]
+
+
+def test_controls_know_spelling_and_nothing():
+    words = [f"{'northern' if i % 2 else 'southland'} {i}" for i in range(300)]
+    table = pd.DataFrame({"text": words, "label": ["n" if i % 2 else "s" for i in range(300)]})
+    found = signals.controls(table)
+    assert np.mean(found["spelling alone"]["skill"]) > 0.5
+    assert abs(np.mean(found["noise"]["skill"])) < 0.2
