@@ -1,0 +1,124 @@
+"""What the glass box says of the signals: agreement with the truths, choices, gains and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from helpers import agreement, glass_world, improvement, stats
+from helpers.glass_box_table import SIGNALS, TRUTHS, Suite
+
+# What two models differ in, and what they share meanwhile.
+CONTEXTS = {
+    "size": {"same": ["mix", "seed", "stage"], "differ": "width"},
+    "corpus": {"same": ["width", "seed", "stage"], "differ": "mix"},
+    "checkpoint": {"same": ["width", "mix", "seed"], "differ": "stage"},
+}
+FREE = ("validation", "parameters", "step")
+# What is asked item by item, and of which items.
+ITEMS = {
+    "log_likelihoods": "validation loss, texts",
+    "accuracy": "closed-book answers, facts",
+    "log_posterior": "ALP, people",
+}
+
+
+def correlations(
+    table: pd.DataFrame, *, given: Sequence[str] = (), n_resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Return `agreement.rank_correlations` of all signals and truths, for each kind of model.
+
+    `table` is that of `glass_box_table.judged`. Signals in `given` are left out. Intervals draw
+    cells of one width and corpus. Added are `kind` and `label`.
+    """
+    cells = table.assign(cell=table["width"].astype(str) + table["mix"])
+    signals = [name for name in SIGNALS if name not in given]
+    parts = [
+        agreement.rank_correlations(
+            part, signals, list(TRUTHS), groups="cell", given=given, n_resamples=n_resamples
+        ).assign(kind=kind)
+        for kind, part in cells.groupby("kind", sort=False)
+    ]
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(label=found.signal.map(SIGNALS))
+
+
+def choices(table: pd.DataFrame, *, least: float = 0.01, n_resamples: int = 1000) -> pd.DataFrame:
+    """Return `agreement.choices` of all signals by kind, truth and what two models differ in.
+
+    Signals are turned to their better side for each kind and truth (`agreement.towards`). Added
+    are `kind`, `truth` and `context`, a key of `CONTEXTS`.
+    """
+    runs = ["kind", "width", "mix", "seed"]
+    staged = table.assign(stage=table.groupby(runs)["step"].rank())
+    rows = []
+    for kind, part in staged.groupby("kind", sort=False):
+        for truth in TRUTHS:
+            turned = part.assign(**agreement.towards(part, list(SIGNALS), truth))
+            for context, pairs in CONTEXTS.items():
+                found = agreement.choices(
+                    turned, list(SIGNALS), truth, least=least, n_resamples=n_resamples, **pairs
+                )
+                rows.append(found.assign(kind=kind, truth=truth, context=context))
+    return pd.concat(rows, ignore_index=True)
+
+
+def gains(table: pd.DataFrame) -> pd.DataFrame:
+    """Return by how much each signal lowers the error of what is free, on widths left out.
+
+    For each kind and truth a line on ranks is fitted to `FREE` alone, and to `FREE` and one more
+    signal (row); a value is the share of the held-out root mean squared error that this saves.
+    """
+    out: dict[tuple[str, str], dict[str, float]] = {}
+    for kind, part in table.groupby("kind", sort=False):
+        for truth in TRUTHS:
+            ranks = part[[*SIGNALS, truth]].rank().assign(width=part["width"])
+            base = stats.held_out_error(ranks, FREE, truth, "width", degree=1)
+            out[kind, truth] = {
+                SIGNALS[name]: 1
+                - stats.held_out_error(ranks, [*FREE, name], truth, "width", degree=1) / base
+                for name in SIGNALS
+                if name not in FREE
+            }
+    return pd.DataFrame(out)
+
+
+def items_of(suite: Suite) -> dict[str, pd.DataFrame]:
+    """Return the item-wise scores of all models by their label in `ITEMS`; facts never told go."""
+    told = glass_world.make_world().facts.frequency.to_numpy() > 0
+    found = {label: getattr(suite, name) for name, label in ITEMS.items()}
+    found[ITEMS["accuracy"]] = suite.accuracy.loc[:, told]
+    return found
+
+
+def checkpoint_pairs(suite: Suite) -> pd.DataFrame:
+    """Return a paired test for each run, each two neighbouring checkpoints and each kind of item.
+
+    Columns: `kind`, `run`, `stage` (1 for the first two checkpoints), `before`, `after` (names),
+    `items` (a label of `ITEMS`), those of `improvement.paired_test`, `needed` (items for a power of
+    0.8), and for each truth `TRUTH_change`, after minus before.
+    """
+    items, rows = items_of(suite), []
+    for _, part in suite.table.groupby(["kind", "width", "mix", "seed"], sort=False):
+        names = list(part.sort_values("step").index)
+        for stage, (before, after) in enumerate(zip(names, names[1:], strict=False), 1):
+            run = before.rsplit("-", 1)[0]
+            about = {"kind": part["kind"].iloc[0], "run": run, "stage": stage}
+            about |= {"before": before, "after": after}
+            change = suite.table.loc[after, list(TRUTHS)] - suite.table.loc[before, list(TRUTHS)]
+            about |= {f"{truth}_change": float(value) for truth, value in change.items()}
+            for label, values in items.items():
+                pair = values.loc[before], values.loc[after]
+                tested = improvement.paired_test(*pair)
+                needed = improvement.items_needed(*pair)
+                rows.append({**about, "items": label, **tested, "needed": needed})
+    return pd.DataFrame(rows)
+
+
+def costs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean CPU seconds of each measurement, and the share of fine-tuning's, by cost."""
+    seconds = table.filter(like="seconds_").mean().rename(lambda c: c.removeprefix("seconds_"))
+    share = seconds / seconds["fine_tuned"]
+    found = pd.DataFrame({"CPU s a model": seconds, "share of fine-tuning": share})
+    return found.sort_values("CPU s a model")
