@@ -125,8 +125,7 @@ def trans_rate(X: ArrayLike, labels: ArrayLike, *, eps: float = 1e-4) -> float:
 
     Source: Huang et al., ICML 2022, its code listing: clusters weigh the same, whatever their size.
     """
-    if not (np.isfinite(eps) and eps > 0):
-        raise ValueError(f"eps is {eps}; give a finite number above 0")
+    checks.positive(eps, "eps")
     X, clusters = _checked(X, labels)
     X -= X.mean(axis=0)
 
@@ -155,7 +154,7 @@ def silhouette(
     codes = clusters.codes
     if sample_size is not None:
         checks.counts(sample_size=(sample_size, 3))
-        drawn = np.random.default_rng(seed).permutation(len(X))[:sample_size]
+        drawn = checks.generator(seed).permutation(len(X))[:sample_size]
         X, codes = X[drawn], codes[drawn]
         if not 2 <= len(np.unique(codes)) < len(codes):
             raise ValueError(
@@ -224,8 +223,7 @@ def linear_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if not (np.isfinite(C) and C > 0):
-        raise ValueError(f"C is {C}; give a finite number above 0")
+    checks.positive(C, "C")
     X, clusters = _checked(X, labels, n_folds)
     log_p = np.empty((len(X), len(clusters.names)))
     for train, test in _folds(clusters, n_folds, seed):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import checks, tiny_gpt
+from helpers import checks, likelihood, tiny_gpt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,24 +148,13 @@ def sample(model: GPT2LMHeadModel, n: int, n_bytes: int, *, seed: int = 0) -> li
 
     Raises `ValueError` for sizes below 1 and for more bytes than the model can read.
     """
-    import torch
-
     checks.counts(n=(n, 1), n_bytes=(n_bytes, 1), seed=(seed, 0))
     if n_bytes > model.config.n_positions:
         raise ValueError(
             f"n_bytes is {n_bytes}, but the model reads {model.config.n_positions} bytes"
         )
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.empty(n, n_bytes, dtype=torch.long)
-    last, past = torch.full((n, 1), START), None
-    with torch.inference_mode():
-        for t in range(n_bytes):
-            made = model(last, past_key_values=past, use_cache=True)
-            past = made.past_key_values
-            p = torch.softmax(made.logits[:, -1, :START].double(), dim=1)
-            last = torch.multinomial(p, 1, generator=generator)
-            drawn[:, t] = last[:, 0]
-    return [row.tobytes() for row in drawn.numpy().astype(np.uint8)]
+    drawn = likelihood.draw_tokens(model, [START], n, n_bytes, below=START, seed=seed)
+    return [row.tobytes() for row in drawn.astype(np.uint8)]
 
 
 def _order(n: int, batch: int, seed: int) -> Iterator[np.ndarray]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from helpers import keeping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,21 +46,18 @@ def write(path: Path, run: str, tensors: dict[str, Tensor], notes: Any) -> None:
 
     `run` is any text that tells this run from others; `notes` what JSON can write.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # Storage of their own, for the format refuses tensors that share it.
     tensors = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     told = json.dumps(notes)
     header = {"run": run, "notes": told, "sum": digest(tensors, run, told)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(tensors, name, header)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with keeping.whole(path) as part:
+        try:
+            save_file(tensors, part, header)
+        except SafetensorError as error:  # what the format raises for a full disk, too
+            raise OSError(str(error)) from error
 
 
 def read(path: Path, run: str) -> tuple[dict[str, Tensor], Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +21,10 @@ class Clusters(NamedTuple):
 
 def matrix(X: ArrayLike, argument: str = "X") -> np.ndarray:
     """Return `X` as an array (N, d) of finite real numbers, or raise `ValueError`."""
-    X = np.asarray(X)
+    try:
+        X = np.asarray(X)
+    except ValueError as error:
+        raise ValueError(f"{argument} has rows of unequal length; pass shape (N, d)") from error
     if X.ndim != 2:
         raise ValueError(
             f"{argument} has {X.ndim} dimensions; pass one row an entity, shape (N, d)"
@@ -90,10 +95,70 @@ def choice(value: str, options: tuple[str, ...], argument: str) -> None:
         raise ValueError(f"{argument} is {value!r}; choose one of {', '.join(options)}")
 
 
+def _is_number(value: float) -> bool:
+    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
+
+
 def non_negative(value: float, argument: str) -> None:
     """Raise `ValueError` unless `value` is a finite number, 0 or above."""
-    if not (np.isfinite(value) and value >= 0):
-        raise ValueError(f"{argument} is {value}; give a finite number, 0 or above")
+    if not (_is_number(value) and value >= 0):
+        raise ValueError(f"{argument} is {value!r}; give a finite number, 0 or above")
+
+
+def positive(value: float, argument: str) -> None:
+    """Raise `ValueError` unless `value` is a finite number above 0."""
+    if not (_is_number(value) and value > 0):
+        raise ValueError(f"{argument} is {value!r}; give a finite number above 0")
+
+
+def share(value: float, argument: str) -> None:
+    """Raise `ValueError` unless `value` lies between 0 and 1, neither of them."""
+    if not (_is_number(value) and 0 < value < 1):
+        raise ValueError(f"{argument} is {value!r}; give a number between 0 and 1, such as 0.95")
+
+
+def generator(seed: int) -> np.random.Generator:
+    """Return NumPy's generator for a seed; raise `ValueError` unless it is a whole number from 0.
+
+    None, which would give other numbers in every run, is refused too.
+    """
+    counts(seed=(seed, 0))
+    return np.random.default_rng(seed)
+
+
+def address(scheduler: str) -> None:
+    """Raise `ValueError` unless `scheduler` looks like the address of a Dask scheduler."""
+    if not isinstance(scheduler, str) or not re.search(r":\d+$", scheduler):
+        raise ValueError(f"scheduler is {scheduler!r}; give its address, such as tcp://host:8786")
+
+
+def numbers(values: ArrayLike, argument: str) -> np.ndarray:
+    """Return `values` as an array of float64, of any shape, or raise `ValueError` for text."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{argument} is not all numbers ({error}); pass numbers only") from error
+
+
+def strings(values: Sequence[str], argument: str) -> list[str]:
+    """Return `values` as a list of strings, one at least; raise `ValueError` for one string."""
+    one = isinstance(values, str | bytes) or not isinstance(values, Iterable)
+    if one or not (values := list(values)):
+        raise ValueError(f"{argument} is empty or one string; pass a list of at least one string")
+    for i, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ValueError(f"{argument}[{i}] is {value!r}; pass a string, or leave it out")
+    return values
+
+
+def columns(frame: pd.DataFrame, names: Iterable[str], argument: str) -> None:
+    """Raise `ValueError` unless `frame` is a data frame that has all columns named."""
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(f"{argument} is of type {type(frame).__name__}; pass a data frame")
+    if absent := [name for name in names if name not in frame]:
+        raise ValueError(
+            f"{argument} has no column {absent}; its columns are {list(frame.columns)}"
+        )
 
 
 def name_some(names: list, most: int = 5) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 from pandas.io.formats.style import Styler
 
+from helpers import keeping
 from helpers.data import ROOT
 
 CLAIMS = ROOT / "data" / "claims.yml"
@@ -34,6 +35,8 @@ PAPERS = {
     "geometry": "Latent-space geometry",
     "retrieval": "Size-dependent mutual information",
     "modelmap": "Log-likelihood vectors",
+    # No paper: what this book finds when the four signals meet.
+    "synthesis": "All four signals together",
 }
 NEEDS = {
     "nothing": "not run",
@@ -137,10 +140,7 @@ def _keep(row: dict[str, Any]) -> dict[str, Any]:
     _rows[row["id"]] = row
     if target := os.environ.get("BOOK_LEDGER"):
         path = Path(target)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(list(_rows.values()), indent=1, ensure_ascii=False))
-        part.replace(path)
+        keeping.write_text(path, json.dumps(list(_rows.values()), indent=1, ensure_ascii=False))
     return row
 
 
@@ -286,15 +286,15 @@ def ledger(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def store(runs: Sequence[Mapping[str, Any]]) -> Path:
-    """Write the tested rows of a full run to `data/results/ledger.json`, and return the path."""
+    """Write the tested rows of full runs to `data/results/ledger.json`, and return the path.
+
+    Pages that ran in the smoke profile keep the rows that they have.
+    """
     rows = []
-    for row in ledger(runs):
+    for row in ledger([run for run in runs if run["profile"] != "smoke"]):
         if row["status"] == NOT_TESTED:
             continue
         rows.append({k: v for k, v in row.items() if k not in FIELDS | OPTIONAL or k == "id"})
         rows[-1].pop("stored", None)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps({"claims": rows}, indent=1, ensure_ascii=False) + "\n")
-    part.replace(RESULTS)
+    keeping.write_text(RESULTS, json.dumps({"claims": rows}, indent=1, ensure_ascii=False) + "\n")
     return RESULTS

@@ -113,7 +113,9 @@ def sample_continuations(
     """
     import torch
 
-    checks.counts(n=(n, 1), max_new_tokens=(max_new_tokens, 1), batch_rows=(batch_rows, 1))
+    checks.counts(
+        seed=(seed, 0), n=(n, 1), max_new_tokens=(max_new_tokens, 1), batch_rows=(batch_rows, 1)
+    )
     prompt_ids = _prompt_ids(tokenizer, prompts, temperature)
     body, head = likelihood.body_and_head(model)
     # A text ends where the tokenizer, or the model's settings for generation, say so.
@@ -152,6 +154,7 @@ def grade(
     released accuracies of arXiv 2502.04066 were made: an answer in the question then scores 1.
     Raises `ValueError` for unequal lengths, an empty answer or a prompt without continuations.
     """
+    answers = checks.strings(answers, "answers")
     lengths = {"continuations": len(continuations), "answers": len(answers)}
     if prompts is not None:
         lengths["prompts"] = len(prompts)
@@ -196,10 +199,8 @@ def _end_of(model: PreTrainedModel) -> int | None:
 def _prompt_ids(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], temperature: float
 ) -> list[list[int]]:
-    if isinstance(prompts, str) or not len(prompts):
-        raise ValueError("prompts is empty or one string; pass a list of at least one string")
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; give a number above 0")
+    prompts = checks.strings(prompts, "prompts")
+    checks.positive(temperature, "temperature")
     start = likelihood.start_tokens(tokenizer, "tokenizer")
     ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
     for i, row in enumerate(ids):

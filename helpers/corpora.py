@@ -139,7 +139,10 @@ def list_files(source: str | Path | Iterable[str | Path]) -> list[str]:
     absolute, without links. Raises `FileNotFoundError` when nothing is found and `ValueError` for
     another folder and for a file of an unknown kind.
     """
-    sources = [source] if isinstance(source, str | Path) else list(source)
+    one = isinstance(source, str | Path)
+    if not one and (not isinstance(source, Iterable) or not (source := list(source))):
+        raise ValueError(f"source is {source!r}; pass a path, a pattern, or a list of them")
+    sources = [source] if one else source
     files: dict[str, None] = {}
     for one in sources:
         found = _remote_files(str(one)) if "://" in str(one) else _local_files(str(one))

@@ -72,8 +72,10 @@ def count_documents(
     ignored for bytes that are no UTF-8; `TypeError` for a document of another type. Source:
     arXiv:2502.04066, released code, of which the defaults are the rule.
     """
-    if isinstance(documents, str | bytes):
-        raise ValueError("documents is one string; pass an iterable of documents, [text] for one")
+    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+        raise ValueError(
+            "documents is one string or no iterable; pass an iterable of them, [text] for one"
+        )
     index = NameIndex(pairs, Rule(prefix, right_boundary, case_sensitive))
     tally = index.tally(documents)
     return Counts(tally.n_documents, index.table(tally), Report())
@@ -199,6 +201,11 @@ def _batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def _checked(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    if not isinstance(pairs, Iterable) or hasattr(pairs, "columns"):
+        kind = type(pairs).__name__
+        raise ValueError(
+            f"pairs is of type {kind}; pass a list of (subject, object), as zip(subjects, objects)"
+        )
     checked = []
     for row, pair in enumerate(pairs):
         if isinstance(pair, str | bytes) or not hasattr(pair, "__len__") or len(pair) != 2:
@@ -270,7 +277,12 @@ def read_pairs(path: str) -> list[tuple[str, str]]:
     import pandas as pd
 
     # "NA", "None" and the like are names, not missing values.
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:  # a damaged table is a ValueError
+        raise ValueError(f"pairs {path} cannot be read ({error}); pass a CSV in UTF-8") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError(f"pairs {path} has rows with more fields than its header; quote commas")
     if absent := [name for name in ("subject", "object") if name not in table]:
         raise ValueError(
             f"{path} has no column {' and no column '.join(absent)}, only {', '.join(table)}; "

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
+from helpers import keeping
+
 ROOT = Path(__file__).resolve().parent.parent
 REGISTRY = ROOT / "data" / "registry.tsv"
 PUBLISHED = ROOT / "data" / "published"
@@ -49,11 +51,8 @@ def cache_folder() -> Path:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that no reader, and no kill, ever meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    part.replace(path)
+    """Write a text file that no reader and no kill meets half of, by `keeping.whole`."""
+    keeping.write_text(path, text)
 
 
 def sha256(path: Path) -> str:

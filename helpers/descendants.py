@@ -26,6 +26,7 @@ from helpers import (
     likelihood,
     models,
     text_sets,
+    variants,
 )
 
 if TYPE_CHECKING:
@@ -77,31 +78,6 @@ def layers_dropped(model: Model, n: int) -> Model:
     if types is not None:
         new.config.layer_types = [*types[:first], *types[first + n :]]
     new.config.num_hidden_layers = len(kept)
-    return new
-
-
-def rows_rounded(model: Model, bits: int) -> Model:
-    """Return a copy whose weight matrices are rounded to 2**bits - 1 values a row.
-
-    The values of a row, the weights of one output, lie evenly from -m to m, with m its largest
-    absolute entry. The matrix of the embeddings counts, a row a token; gains and biases stay.
-    `bits` runs from 2 to 16; raises `ValueError` for others. This is symmetric rounding to nearest
-    with one scale a row; `variants.rounded` has one scale a matrix, which a single large weight
-    can ruin.
-    """
-    import torch
-
-    checks.counts(bits=(bits, 2))
-    if bits > 16:
-        raise ValueError(f"bits is {bits}; pass 2 to 16")
-    new, most = copy.deepcopy(model), 2 ** (int(bits) - 1) - 1
-    with torch.no_grad():
-        for weight in new.parameters():
-            if weight.ndim > 1:
-                exact = weight.double()
-                step = exact.abs().amax(dim=-1, keepdim=True) / most
-                step[step == 0] = 1
-                weight.copy_((exact / step).round() * step)
     return new
 
 
@@ -159,15 +135,15 @@ def make(
 ) -> PreTrainedModel:
     """Return a changed copy of a causal model; the old one stays as it is.
 
-    `kind` and `level`: "as it is"; "rounded", to bits (`rows_rounded`); "layers dropped", their
-    number (`layers_dropped`); "noise", percent of each matrix's own spread
+    `kind` and `level`: "as it is"; "rounded", to bits (`variants.rounded`, by row);
+    "layers dropped", their number (`layers_dropped`); "noise", percent of each matrix's own spread
     (`injection.inject_noise`, relative rule, drawn by `seed`); "tuned", for so many steps on a
     genre, `corpus` (`tuned`, ordered by `seed`). Raises `ValueError` for another kind, and as the
     functions named.
     """
     checks.choice(kind, KINDS, "kind")
     if kind == "rounded":
-        return rows_rounded(model, int(level))
+        return variants.rounded(model, int(level), by_row=True)
     if kind == "layers dropped":
         return layers_dropped(model, int(level))
     if kind == "noise":

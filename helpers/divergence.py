@@ -157,9 +157,12 @@ def _picked(table: np.ndarray, text: bytes) -> np.ndarray:
 
 
 def _ratios(values: ArrayLike, argument: str = "ratios") -> np.ndarray:
-    found = np.asarray(values, float)
+    found = checks.numbers(values, argument)
     if found.ndim != 1 or len(found) < 2:
         raise ValueError(f"{argument} has shape {found.shape}; pass one number a text, 2 or more")
+    if not np.isfinite(found).all():
+        bad = int(np.argmin(np.isfinite(found)))
+        raise ValueError(f"{argument}[{bad}] is {found[bad]}; score that text again")
     return found
 
 

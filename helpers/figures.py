@@ -11,6 +11,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from helpers import checks
+
 # Okabe-Ito colours, ordered so that neighbours differ in lightness, in a grey print too.
 PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#F0E442"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
@@ -51,6 +53,9 @@ def axes(
     """
     import matplotlib.pyplot as plt
 
+    checks.counts(rows=(rows, 1), cols=(cols, 1))
+    checks.positive(height, "height")
+    checks.positive(width, "width")
     return plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
 
 
@@ -70,9 +75,9 @@ def forest(
     the interval, in the units of the estimate. With `group`, the rows of one label share a line,
     set apart a little, and a legend names the groups. Raises `ValueError` for a missing column.
     """
-    missing = [c for c in (estimate, low, high, label, group) if c and c not in frame]
-    if missing:
-        raise ValueError(f"frame has no column {missing}; its columns are {list(frame.columns)}")
+    checks.columns(frame, [c for c in (estimate, low, high, label, group) if c], "frame")
+    if frame.empty:
+        raise ValueError("frame has no rows; pass one an interval")
     labels = list(dict.fromkeys(frame[label]))
     groups = list(dict.fromkeys(frame[group])) if group else [None]
     offsets = np.linspace(-0.26, 0.26, len(groups)) if len(groups) > 1 else [0.0]

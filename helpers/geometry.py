@@ -24,6 +24,7 @@ def cell_counts(codes: ArrayLike, n_cells: int) -> np.ndarray:
     point in codebook m, from 0 to `n_cells - 1`. The result is int64, and every row sums to n.
     Raises `ValueError` for no points, codes that are no integers, or codes out of range.
     """
+    checks.counts(n_cells=(n_cells, 1))
     codes = np.asarray(codes)
     codes = codes[:, None] if codes.ndim == 1 else codes
     if codes.ndim != 2 or not codes.size:
@@ -39,7 +40,7 @@ def cell_counts(codes: ArrayLike, n_cells: int) -> np.ndarray:
 
 
 def _counts(counts: ArrayLike) -> np.ndarray:
-    counts = np.asarray(counts, dtype=float)
+    counts = checks.numbers(counts, "counts")
     counts = counts[None, :] if counts.ndim == 1 else counts
     if counts.ndim != 2 or counts.shape[1] < 2:
         raise ValueError(f"counts has shape {counts.shape}; pass (codebooks, cells), 2 cells or up")
@@ -91,7 +92,8 @@ def lloyd_from_released(
     """
     if not points_per_cell > 0:
         raise ValueError(f"points_per_cell is {points_per_cell}; pass points / cells, above 0")
-    released = np.asarray(patchiness, dtype=float)
+    checks.counts(codebooks=(codebooks, 1))
+    released = checks.numbers(patchiness, "patchiness")
     return 1 + codebooks**2 * (released - 1) + (codebooks - 1) / points_per_cell
 
 

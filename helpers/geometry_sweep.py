@@ -21,6 +21,7 @@ from helpers import (
     geometry,
     glue,
     injection,
+    keeping,
     likelihood,
     models,
     probing,
@@ -148,23 +149,15 @@ def collect_rows(
     for setting in settings:
         text = json.dumps([VERSION, dict(setting), dict(key)], sort_keys=True)
         path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-        row = _stored(path)
+        row = keeping.stored(path)
         if row is None:
             start = time.process_time()
             row = {**setting, **measure(**setting), "cpu_seconds": time.process_time() - start}
-            data.write_atomically(path, json.dumps(row))
+            keeping.store(path, row)
             if progress:
                 progress(f"{dict(setting)}: {row['cpu_seconds']:.0f} CPU-s")
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _stored(path: Path) -> dict[str, Any] | None:
-    try:
-        row = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dict[str, Any]]:

@@ -9,12 +9,13 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, data, factbook, models
+from helpers import checks, data, factbook, hub, models
 
 METRICS = ("accuracy", "accuracy_f1", "matthews", "pearson_spearman")
 # Share of the question groups of QNLI, and of the countries of the Factbook, that make the test.
@@ -265,23 +266,31 @@ def _from_hub(name: str) -> Task:
     if os.environ.get("BOOK_OFFLINE"):
         raise ValueError("source is 'hub', but BOOK_OFFLINE forbids the network; unset it")
     import datasets
+    from huggingface_hub import constants
 
     where = ("CogComp/trec",) if name == "trec" else ("nyu-mll/glue", name)
     try:
-        splits = datasets.load_dataset(*where)
+        # A silent hub is not asked again: what was fetched before is taken, or nothing.
+        silent = constants.HF_HUB_OFFLINE or bool(hub.silence())
+        with (
+            patch.object(constants, "HF_HUB_OFFLINE", silent),
+            patch.object(datasets.config, "HF_HUB_OFFLINE", silent),
+        ):
+            splits = datasets.load_dataset(*where)
         train = splits["train"].to_pandas()
         test_split = {"trec": "test", "mnli": "validation_matched"}.get(name, "validation")
         test = splits[test_split].to_pandas()
     except Exception as error:  # the hub's client raises what it likes
         raise ValueError(
-            f"name {name!r} could not be read from the hub ({models.first_line(error)}); "
+            f"name {name!r} could not be read from the hub "
+            f"({hub.silence() or models.first_line(error)}); "
             "connect to it, or take source='registry' or 'factbook'"
         ) from error
     if name == "trec":
-        hub, kind, metric = ("text", "coarse_label"), "classes", "accuracy"
+        there, kind, metric = ("text", "coarse_label"), "classes", "accuracy"
     else:
-        hub, kind, metric = _GLUE[name].hub, _GLUE[name].kind, _GLUE[name].metric
-    names = dict(zip(hub, _PAIR if len(hub) == 3 else ("sentence1", "label"), strict=True))
+        there, kind, metric = _GLUE[name].hub, _GLUE[name].kind, _GLUE[name].metric
+    names = dict(zip(there, _PAIR if len(there) == 3 else ("sentence1", "label"), strict=True))
     train, test = (
         _frame(t[list(names)].rename(columns=names).dropna(), kind) for t in (train, test)
     )
@@ -327,6 +336,12 @@ def _factbook() -> pd.DataFrame:
             ]
     table = pd.DataFrame(rows).drop_duplicates("sentence1", keep=False)
     return table.drop_duplicates("masked", keep=False, ignore_index=True)
+
+
+def factbook_sentences(*, test: bool) -> list[str]:
+    """Return the Factbook's sentences of the countries tested on, or of those trained on."""
+    book = _factbook()
+    return list(book.loc[book["is_test"] == test, "sentence1"])
 
 
 def _names(entry: dict[str, Any]) -> str:

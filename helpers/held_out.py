@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, text_sets
+from helpers import checks, likelihood_runs, text_sets
 
 SCORES = ("bits_per_byte", "accuracy")
 
@@ -87,11 +87,8 @@ def _cut(text: str, context: int, length: int) -> tuple[str, str]:
     whole, ends = text.encode(), [context, context + length]
     if len(whole) < ends[1]:
         raise ValueError(f"texts has one of {len(whole)} bytes; {ends[1]} are needed")
-    for i, end in enumerate(ends):
-        while end < len(whole) and whole[end] & 0xC0 == 0x80:
-            end -= 1
-        ends[i] = end
-    return whole[: ends[0]].decode(), whole[ends[0] : ends[1]].decode()
+    first, last = (likelihood_runs.before_character(whole, end) for end in ends)
+    return whole[:first].decode(), whole[first:last].decode()
 
 
 def scores(log_likelihoods: ArrayLike, asked: HeldOut) -> dict[str, float]:

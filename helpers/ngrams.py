@@ -97,6 +97,7 @@ def conditionals(model: NGram, texts: Texts, rows: int = 20_000) -> list[np.ndar
     Row t has what stands at t given the bytes before it; rows add up to one. `rows` bytes are
     worked on at a time. Raises what `log_likelihood` does.
     """
+    checks.counts(rows=(rows, 1))
     pieces = _as_bytes(texts, "texts")
     contexts, back = np.unique(_codes(pieces) >> np.uint64(8), return_inverse=True)
     found = np.concatenate(
@@ -157,6 +158,7 @@ def zoo(
     a row a model and a column a text, as `modelmap.fit_map` takes it; names tell what is known, as
     `ngram-python-30k-o4`. Raises `ValueError` for unknown corpora or sizes and bad orders.
     """
+    checks.columns(texts, ("text",), "texts")
     for corpus in corpora:
         checks.choice(corpus, tuple(SIZES), "corpora")
     for order in orders:
@@ -197,6 +199,8 @@ def cut(documents: Texts, n_bytes: int) -> list[bytes]:
 def _as_bytes(texts: Texts, argument: str) -> list[bytes]:
     if isinstance(texts, str | bytes) or not len(texts):
         raise ValueError(f"{argument} is empty or one text; pass a list of at least one")
+    if bad := [i for i, text in enumerate(texts) if not isinstance(text, str | bytes)]:
+        raise ValueError(f"{argument}[{bad[0]}] is {texts[bad[0]]!r}; pass str or bytes")
     pieces = [text.encode() if isinstance(text, str) else bytes(text) for text in texts]
     if not all(pieces):
         raise ValueError(f"{argument}[{pieces.index(b'')}] is empty; leave it out")

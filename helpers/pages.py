@@ -70,8 +70,9 @@ def scoreboard(rows: Sequence[Mapping[str, Any]]) -> str:
         chosen = [row for row in rows if row["paper"] == paper]
         checks = [row for row in chosen if claims.is_check(row)]
         said = [row for row in chosen if not claims.is_check(row)]
-        out += [f"## {title}", "", f"{{ref}}`part-{paper}`: {_tally(said, 'claims')}.", ""]
-        out += _table(said, "published", runs)
+        told = _tally(said, "claims") if said else "no paper, only checks of this book"
+        out += [f"## {title}", "", f"{{ref}}`part-{paper}`: {told}.", ""]
+        out += _table(said, "published", runs) if said else []
         if checks:
             out += [f"### Checks of this book: {title[0].lower()}{title[1:]}", ""]
             out += [f"{_tally(checks, 'checks')}.", "", *_table(checks, "expected", runs)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -17,15 +18,22 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import yaml
 
-from helpers import claims, data, pages, provenance
+from helpers import claims, data, keeping, pages, provenance
 from helpers.data import ROOT, write_atomically
 from helpers.planning import PlanError, Task, book_source, digest, plan
 
+if TYPE_CHECKING:
+    import psutil
+
+# What the system says where nothing can be written: a full or read-only disk, no folder, no right.
+UNWRITABLE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR
+}  # fmt: skip
 BAR = re.compile(rb"(\d+)/(\d+) \[")
 
 
@@ -40,9 +48,9 @@ def read_record(task: Task) -> dict[str, Any] | None:
 def is_fresh(task: Task, mark: str) -> bool:
     """Tell whether the executed notebook at hand was made from exactly this digest."""
     record = read_record(task)
-    return bool(
-        record and record["status"] == "ok" and record["digest"] == mark and task.executed.is_file()
-    )
+    if not (record and record.get("status") == "ok" and record.get("digest") == mark):
+        return False
+    return task.executed.is_file() and data.sha256(task.executed) == record.get("executed")
 
 
 def command(task: Task) -> list[str]:
@@ -65,14 +73,14 @@ def failure_of(notebook: Path) -> dict[str, Any]:
                 return {"cell": i, "line": cell.source.strip().split("\n")[0], "error": text}
     started = [c for c in cells if c.metadata.get("papermill", {}).get("status") == "running"]
     line = started[0].source.split("\n")[0] if started else ""
-    return {"cell": None, "line": line, "error": "the kernel died, or the time limit was reached"}
+    return {"cell": None, "line": line, "error": "the kernel died"}
 
 
 _running: set[subprocess.Popen[bytes]] = set()
 _stopping = threading.Event()
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes] | psutil.Process) -> None:
     """End papermill and the kernel that it started, which is in a session of its own."""
     import psutil
 
@@ -123,7 +131,8 @@ def execute(
         start_new_session=True,
     )  # fmt: skip
     _running.add(process)
-    timer = threading.Timer(limit, _kill, [process])
+    late = threading.Event()
+    timer = threading.Timer(limit, lambda: (late.set(), _kill(process)))
     timer.start()
     log = b""
     try:
@@ -155,6 +164,7 @@ def execute(
         "claims": json.loads(book_ledger.read_text()) if book_ledger.is_file() else [],
     }
     if process.returncode == 0:
+        record["executed"] = data.sha256(part)
         part.replace(task.executed)
     else:
         failed = task.build / "failed" / f"{task.name}.ipynb"
@@ -165,8 +175,24 @@ def execute(
             record["failure"]["notebook"] = os.path.relpath(failed, ROOT)
         else:
             record["failure"]["error"] = log.decode(errors="replace").strip()[-600:]
+        if late.is_set():
+            told = f"it hung, or takes longer than the time limit, {limit:g} s; raise --timeout"
+            record["failure"]["error"] = told
     write_atomically(task.record, json.dumps(record, indent=1, ensure_ascii=False))
     return record
+
+
+def clear(build: Path) -> None:
+    """End notebooks that a killed runner left at work in a build folder, and what they wrote."""
+    import psutil
+
+    folder = build / "executed"
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "papermill" in words and any(str(folder) in w and ".part." in w for w in words):
+            _kill(process)
+    for part in folder.rglob(".*.part.ipynb"):
+        part.unlink(missing_ok=True)
 
 
 def prefetch(tasks: list[Task]) -> dict[str, bool]:
@@ -358,9 +384,10 @@ def main(words: list[str] | None = None) -> int:
             state = "fresh" if is_fresh(task, digest(task, at_hand)) else "stale"
             print(f"{state}  {task.name}")
         return 0
-    build.mkdir(parents=True, exist_ok=True)
     try:
+        build.mkdir(parents=True, exist_ok=True)
         with FileLock(build / "pipeline.lock", timeout=0):
+            clear(build)
             records = run(tasks, arguments.jobs, force=arguments.force, limit=arguments.timeout)
             pages.closing_table(records)
             kept = publish(every, build)
@@ -373,6 +400,12 @@ def main(words: list[str] | None = None) -> int:
                 build_site(build)
     except Timeout:
         print(f"Nothing was run: another run is at work in {build}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not isinstance(error, keeping.CannotWrite) and error.errno not in UNWRITABLE:
+            raise
+        cure = "make room there, or choose another folder by --build"
+        print(f"Stopped, and what was finished is kept: {error}; {cure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped. What was finished is kept; the same command goes on from there.")

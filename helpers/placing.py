@@ -57,11 +57,12 @@ def neighbours(
     other model is nearer. Raises `ValueError` as `ModelMap.place` does.
     """
     checks.counts(k=(k, 1), n_resamples=(n_resamples, 1))
+    checks.share(confidence, "confidence")
     exact = made.place(np.asarray(log_likelihoods, float)).distances[0]
     clipped = np.maximum(np.asarray(log_likelihoods, float), made.threshold)
     apart = clipped - made.log_likelihoods
     n = len(made.texts)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples) / n
+    drawn = checks.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples) / n
     # The mean is taken off first, so that the difference of squares keeps its digits.
     apart -= apart.mean(axis=1, keepdims=True)
     sample = np.maximum(drawn @ (apart**2).T - (drawn @ apart.T) ** 2, 0)
@@ -203,7 +204,10 @@ def interval(
     error is taken. Raises `ValueError` for no errors. Source: split conformal prediction, by groups
     (Dunn, Wasserman and Ramdas, 2023).
     """
-    values, names = np.abs(np.asarray(errors, float)), np.asarray(groups)
+    checks.share(confidence, "confidence")
+    values, names = np.abs(checks.numbers(errors, "errors")), np.asarray(groups)
+    if values.shape != names.shape:
+        raise ValueError(f"groups has shape {names.shape} but errors {values.shape}; pass one each")
     names, values = names[np.isfinite(values)], values[np.isfinite(values)]
     if not len(values):
         raise ValueError("errors is empty; pass one a held-out model")
@@ -221,7 +225,9 @@ def coverage(errors: ArrayLike, groups: Sequence[str], confidence: float = 0.9) 
     `errors` and `groups` as for `interval`; each group counts as much as another. Raises
     `ValueError` for fewer than 3 groups.
     """
-    values, names = np.asarray(errors, float), np.asarray(groups)
+    values, names = checks.numbers(errors, "errors"), np.asarray(groups)
+    if values.shape != names.shape:
+        raise ValueError(f"groups has shape {names.shape} but errors {values.shape}; pass one each")
     names, values = names[np.isfinite(values)], values[np.isfinite(values)]
     different = list(dict.fromkeys(names))
     if len(different) < 3:

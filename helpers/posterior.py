@@ -92,8 +92,8 @@ def average_log_posterior(
     """
     checks.choice(form, FORMS, "form")
     checks.choice(head_kind, HEAD_KINDS, "head_kind")
-    if clip is not None and not 0 < clip < 1:
-        raise ValueError(f"clip is {clip}; give a probability between 0 and 1, or None")
+    if clip is not None and not (isinstance(clip, int | float | np.number) and 0 < clip < 1):
+        raise ValueError(f"clip is {clip!r}; give a probability between 0 and 1, or None")
     checks.counts(chunk_rows=(chunk_rows, 1), n_folds=(n_folds, 2))
     checks.counts(min_cluster_size=(min_cluster_size, 2))
     checks.non_negative(ridge, "ridge")
@@ -254,7 +254,7 @@ def permutation_null(
     n_shuffles). Source: Phipson and Smyth (2010) for the two ones.
     """
     checks.counts(n_shuffles=(n_shuffles, 1))
-    rng, given = np.random.default_rng(seed), np.asarray(checks.labels(labels, len(np.asarray(X))))
+    rng, given = checks.generator(seed), np.asarray(checks.labels(labels, len(np.asarray(X))))
     observed = average_log_posterior(X, given, seed=seed, **options).score
     scores = np.array(
         [
@@ -286,7 +286,7 @@ def heads(
     if head_dim is None:
         return [np.arange(n_dims)]
     checks.counts(head_dim=(head_dim, 1))
-    rng, n_blocks = np.random.default_rng(seed), -(-n_dims // head_dim)
+    rng, n_blocks = checks.generator(seed), -(-n_dims // head_dim)
     if kind == "subsets":
         size = min(head_dim, n_dims)
         draws = range(n_blocks * n_permutations)
@@ -301,10 +301,13 @@ def expected_optimism(cluster_size: ArrayLike, head_dim: ArrayLike, n_clusters: 
     It is (1 - 1/K) d (d + 3) / (4 n_k) for K clusters of n_k entities each in heads of d
     dimensions: half the free parameters of the K - 1 discriminants, divided by the entities.
     Leave-one-out falls short of chance by as much. It overstates the gain once it nears the
-    entropy of the labels, which the true gain cannot pass.
+    entropy of the labels, which the true gain cannot pass. Raises `ValueError` for sizes below 1.
     """
-    d = np.asarray(head_dim)
-    return (1 - 1 / n_clusters) * d * (d + 3) / (4 * np.asarray(cluster_size))
+    checks.counts(n_clusters=(n_clusters, 2))
+    d, size = checks.numbers(head_dim, "head_dim"), checks.numbers(cluster_size, "cluster_size")
+    if not (np.all(size > 0) and np.all(d > 0)):
+        raise ValueError("cluster_size and head_dim must be above 0; give entities and dimensions")
+    return (1 - 1 / n_clusters) * d * (d + 3) / (4 * size)
 
 
 def _heads(
@@ -315,7 +318,7 @@ def _heads(
         options = {"kind": "blocks" if head_dim is None else kind, "seed": seed}
         blocks = heads(len(dims), head_dim, n_permutations=n_permutations, **options)
         return [(dims[block], None) for block in blocks]
-    rng, parts = np.random.default_rng(seed), []
+    rng, parts = checks.generator(seed), []
     for _ in range(n_permutations):
         turn = random_rotation(len(dims), rng)
         parts += [(dims, turn[:, b]) for b in heads(len(dims), head_dim, seed=seed)]
@@ -355,7 +358,7 @@ def _tempered(
     n, most = len(layout.codes), STORED_SCORES // (len(log_prior) * n_heads)
     wanted = np.ones(n, dtype=bool)
     if n > most:
-        wanted[np.random.default_rng(seed).permutation(n)[max(100, most) :]] = False
+        wanted[checks.generator(seed).permutation(n)[max(100, most) :]] = False
         notes.append(f"the temperature was fitted on {wanted.sum()} of {n} entities")
     part = wanted if n > most else None
     kept = [gaussians.log_likelihood(head, layout, wanted) for head in distances(part)]
@@ -388,7 +391,7 @@ def _temperature(heads: list[np.ndarray], log_prior: np.ndarray, codes: np.ndarr
 
 def _folds(clusters: Clusters, n_folds: int, seed: int) -> np.ndarray:
     """Deal the shuffled rows of one cluster after the other round the folds."""
-    rng = np.random.default_rng(seed)
+    rng = checks.generator(seed)
     folds = np.empty(len(clusters.codes), dtype=int)
     folds[np.lexsort([rng.random(len(folds)), clusters.codes])] = np.arange(len(folds)) % n_folds
     return folds

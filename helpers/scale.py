@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from helpers import keeping
 from helpers.corpora import Problem, Report, list_files, read_documents
 from helpers.counting import Counts, NameIndex, Rule, Tally
 
@@ -66,6 +67,10 @@ def count_corpus(
     """
     if not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers is {workers!r}; give a whole number, at least 1")
+    if not isinstance(out_folder, str | Path):
+        raise ValueError(f"out_folder is {out_folder!r}; pass the folder to keep counts in")
+    if scheduler is not None and not str(scheduler).rpartition(":")[2].isdigit():
+        raise ValueError(f"scheduler is {scheduler!r}; give its address, such as tcp://host:8786")
     index = NameIndex(pairs, Rule(prefix, right_boundary, case_sensitive))
     reading = {"column": column, "unit": unit}
     shards = [identify(file) for file in list_files(files)]
@@ -175,19 +180,14 @@ def _key(digest: str, shard: Shard) -> str:
 
 
 def _store(place: Path, result: dict[str, Any]) -> None:
-    from helpers import data
-
-    data.write_atomically(place, json.dumps(result, separators=(",", ":")))
+    keeping.store(place, result)
 
 
 def _stored(place: Path, index: NameIndex) -> dict[str, Any] | None:
     """Read the result of a file, or None when there is none or it is damaged."""
-    try:
-        result = json.loads(place.read_text())
-        whole = len(result["names"]) == index.n_names and len(result["both"]) == index.n_both
-        return result if whole and {"n_documents", "counts", "first"} <= set(result) else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    result = keeping.stored(place)
+    fits = result and len(result["names"]) == index.n_names and len(result["both"]) == index.n_both
+    return result if fits else None
 
 
 def _in_processes(
@@ -292,10 +292,8 @@ def write_counts(counts: Counts, path: str | Path) -> None:
     path = Path(path)
     table = counts.table.copy()
     table.insert(2, "n_documents", counts.n_documents)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    if path.suffix == ".csv":
-        table.to_csv(part, index=False)
-    else:
-        table.to_parquet(part, index=False)
-    part.replace(path)
+    with keeping.whole(path) as part:
+        if path.suffix == ".csv":
+            table.to_csv(part, index=False)
+        else:
+            table.to_parquet(part, index=False)

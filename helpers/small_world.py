@@ -92,7 +92,7 @@ def make_world(
     rng = np.random.default_rng(seed)
     n = n_facts + n_unseen + n_frequent
     n_first = n_last = max(12, int(np.ceil(np.sqrt(3 * n))))
-    words = _words(len(RELATIONS) * n_objects + n_first + n_last, rng)
+    words = invented_words(len(RELATIONS) * n_objects + n_first + n_last, rng)
     names = {r: words[i * n_objects :][:n_objects] for i, r in enumerate(RELATIONS)}
     first, last = np.split(np.array(words[-n_first - n_last :]), [n_first])
     shares = np.arange(1, n_objects + 1) ** -float(zipf)
@@ -110,8 +110,8 @@ def make_world(
     return World(facts[columns], documents, names, training, held_out)
 
 
-def _words(n: int, rng: np.random.Generator) -> list[str]:
-    """Return capitalised words of syllables, none the beginning of another."""
+def invented_words(n: int, rng: np.random.Generator) -> list[str]:
+    """Return `n` different capitalised words of syllables, none the beginning of another."""
     syllables = [c + v for c in CONSONANTS for v in VOWELS]
     words: dict[str, None] = {}
     while len(words) < n:

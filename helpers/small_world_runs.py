@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import closed_book, data, small_world, tiny_gpt
+from helpers import closed_book, data, keeping, small_world, tiny_gpt
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -144,10 +144,10 @@ def ladder(
     for setting in settings:
         key = json.dumps([VERSION, tiny_gpt.VERSION, world, setting], sort_keys=True)
         place = Path(folder) / hashlib.sha256(key.encode()).hexdigest()
-        found = _stored(place)
+        found = keeping.stored(place.with_suffix(".json"))
         if found is None:
             found = _measure(made, setting, place)
-            data.write_atomically(place.with_suffix(".json"), json.dumps(found))
+            keeping.store(place.with_suffix(".json"), found)
             place.with_suffix(".safetensors").unlink(missing_ok=True)
             if progress:
                 last = found["course"][-1]
@@ -166,14 +166,6 @@ def _measure(made: small_world.World, setting: dict[str, int], place: Path) -> d
     }
     course = [row | more for row in trained.course.to_dict("records")]
     return {"accuracy": trained.accuracy.training.round(4).tolist(), "course": course}
-
-
-def _stored(place: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(place.with_suffix(".json").read_text())
-        return found if {"accuracy", "course"} <= found.keys() else None
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def main(words: Sequence[str] | None = None) -> None:

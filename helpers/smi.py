@@ -9,6 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import linregress
 
+from helpers import checks
+
 METRICS = ("CO-OCCUR", "MI", "SMI")
 V1_PARAMETERS = {"v1-1.1B": 1.1e9, "v1-1.6B": 1.6e9, "v1-7B": 7e9, "v1-13B": 13e9}
 
@@ -55,13 +57,19 @@ def mutual_information(
     """
     if cells not in (1, 4):
         raise ValueError(f"cells is {cells}; give 1 (as released) or 4 (the whole table)")
-    n, s, o, both = np.broadcast_arrays(
-        *(np.asarray(a, dtype=np.float64) for a in (n_documents, n_subject, n_object, n_both))
-    )
-    if np.any(n <= 0):
-        raise ValueError("n_documents must be positive")
-    if np.any((both < 0) | (both > np.minimum(s, o)) | (s + o - both > n)):
-        raise ValueError("n_both must lie between 0 and both n_subject and n_object, within n")
+    given = dict(zip(COUNTS, (n_documents, n_subject, n_object, n_both), strict=True))
+    counts = [checks.numbers(a, name) for name, a in given.items()]
+    try:
+        n, s, o, both = np.broadcast_arrays(*counts)
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {a.shape}" for name, a in zip(COUNTS, counts, strict=True))
+        raise ValueError(f"shapes differ: {shapes}; pass one count a fact in each") from error
+    if not np.all(n > 0):
+        raise ValueError("n_documents must be above 0; pass the size of the corpus")
+    if not np.all((both >= 0) & (both <= np.minimum(s, o)) & (s + o - both <= n)):
+        raise ValueError(
+            "n_both must lie between 0 and both n_subject and n_object, within n; count them again"
+        )
 
     def term(joint: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         p, expected = joint / n, (first / n) * (second / n)
@@ -77,6 +85,7 @@ def mutual_information(
 
 def facts_information(facts: pd.DataFrame) -> np.ndarray:
     """Return the one-cell mutual information of facts with the columns `COUNTS`, in bits."""
+    checks.columns(facts, COUNTS, "facts")
     return mutual_information(*(facts[c] for c in COUNTS))
 
 
@@ -86,7 +95,7 @@ def log_bins(values: ArrayLike) -> np.ndarray:
     So counts are rounded down and mutual informations, whose log2 is negative, up.
     Source: released code of arXiv 2502.04066, which keeps trunc(5 log2 v) / 5.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = checks.numbers(values, "values")
     if np.any(~(values > 0)):
         raise ValueError("values must be positive; drop the facts that never co-occur first")
     return np.trunc(5 * np.log2(values)).astype(np.int64)
@@ -97,7 +106,9 @@ def normalise(bins: ArrayLike, ends: tuple[float, float] | None = None) -> np.nd
 
     `bins` are integers of `log_bins`; `ends` are in log2 units, five bins each.
     """
-    bins = np.asarray(bins)
+    bins = checks.numbers(bins, "bins")
+    if not bins.size:
+        raise ValueError("bins is empty; pass the bin of each fact")
     low, high = (bins.min() / 5, bins.max() / 5) if ends is None else ends
     if not high > low:
         raise ValueError(f"ends are {low} and {high}; a scale needs two different ones")
@@ -110,8 +121,8 @@ def size_exponent(parameters: float, rule: str = "log2", *, unit: float = 1e9) -
     `parameters` is the model's parameter count. `rule="billions"` takes P in units of `unit`
     (v1 to v4 of the paper), `rule="log2"` takes P = log2(parameters) (v5 to v7).
     """
-    if parameters <= 1:
-        raise ValueError(f"parameters is {parameters}; give the count, such as 1.1e9")
+    if not isinstance(parameters, int | float | np.number) or not 1 < parameters < np.inf:
+        raise ValueError(f"parameters is {parameters!r}; give the count, such as 1.1e9")
     if rule == "billions":
         return 1 + unit / parameters
     if rule == "log2":
@@ -121,13 +132,19 @@ def size_exponent(parameters: float, rule: str = "log2", *, unit: float = 1e9) -
 
 def keep(information: ArrayLike, generation: str) -> np.ndarray:
     """Return the mask of facts that a generation of the metric keeps, from their MI in bits."""
-    rule, information = GENERATIONS[generation], np.asarray(information)
+    checks.choice(generation, tuple(GENERATIONS), "generation")
+    rule, information = GENERATIONS[generation], checks.numbers(information, "information")
     return information >= rule.keep_above if rule.closed else information > rule.keep_above
 
 
 def bin_statistics(bins: ArrayLike, accuracy: ArrayLike) -> pd.DataFrame:
     """Return `n`, `mean` and population `variance` of the accuracies in each bin, by bin."""
-    frame = pd.DataFrame({"bin": np.asarray(bins), "accuracy": np.asarray(accuracy, float)})
+    bins, accuracy = np.asarray(bins), checks.numbers(accuracy, "accuracy")
+    if bins.shape != accuracy.shape or not bins.size:
+        raise ValueError(
+            f"bins has shape {bins.shape} and accuracy {accuracy.shape}; pass one a fact in each"
+        )
+    frame = pd.DataFrame({"bin": bins, "accuracy": accuracy})
     if frame.accuracy.isna().any():
         raise ValueError("accuracy has missing values; drop those facts first")
     groups = frame.groupby("bin").accuracy
@@ -144,7 +161,10 @@ def fit_bins(statistics: pd.DataFrame, x: ArrayLike, *, weighted: bool = False) 
     single accuracies to the line), `x intercept`, `upper bound` (the line at x = 1) and `acc`
     (mean accuracy of the facts). Source: released code of arXiv 2502.04066.
     """
-    x, mean = np.asarray(x, float), statistics["mean"].to_numpy()
+    checks.columns(statistics, ("n", "mean", "variance"), "statistics")
+    x, mean = checks.numbers(x, "x"), statistics["mean"].to_numpy()
+    if len(x) != len(mean):
+        raise ValueError(f"x has {len(x)} entries but statistics {len(mean)}; pass one a bin")
     if len(x) < 3:
         raise ValueError(f"{len(x)} bins are too few for a line; three or more are needed")
     n = statistics["n"].to_numpy()
@@ -175,6 +195,7 @@ def positions(
     """Return where a generation puts the bins of one metric on the axis of its fit."""
     if method not in METRICS:
         raise ValueError(f"method is {method!r}; give one of {METRICS}")
+    checks.choice(generation, tuple(GENERATIONS), "generation")
     if method == "CO-OCCUR":
         return normalise(statistics.index)
     rule = GENERATIONS[generation]
@@ -209,8 +230,12 @@ def r2_interval(
 
     `x` and `mean` have one entry a bin: the bins are the observations of the published fit.
     """
-    x, mean = np.asarray(x, float), np.asarray(mean, float)
-    drawn = np.random.default_rng(seed).integers(len(x), size=(n_resamples, len(x)))
+    x, mean = checks.numbers(x, "x"), checks.numbers(mean, "mean")
+    checks.share(level, "level")
+    checks.counts(n_resamples=(n_resamples, 1))
+    if x.ndim != 1 or x.shape != mean.shape or not len(x):
+        raise ValueError(f"x has shape {x.shape} and mean {mean.shape}; pass one a bin in each")
+    drawn = checks.generator(seed).integers(len(x), size=(n_resamples, len(x)))
     a = x[drawn] - x[drawn].mean(axis=1, keepdims=True)
     b = mean[drawn] - mean[drawn].mean(axis=1, keepdims=True)
     r2 = (a * b).sum(axis=1) ** 2 / ((a**2).sum(axis=1) * (b**2).sum(axis=1))
@@ -220,6 +245,11 @@ def r2_interval(
 
 def object_in_subject(subjects: ArrayLike, objects: ArrayLike) -> np.ndarray:
     """Return the mask of facts whose object string stands in their subject, case-sensitively."""
+    subjects, objects = checks.strings(subjects, "subjects"), checks.strings(objects, "objects")
+    if len(subjects) != len(objects):
+        raise ValueError(
+            f"objects has length {len(objects)} but subjects {len(subjects)}; pass one a fact"
+        )
     return np.array([o in s for s, o in zip(subjects, objects, strict=True)], dtype=bool)
 
 

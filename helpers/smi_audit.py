@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.special import expit
 
+from helpers import checks
+
 EXPONENTS = np.geomspace(0.25, 16, 97)
 
 
@@ -29,7 +31,7 @@ def draw_weights(
     n_units = int(unit.max(initial=-1)) + 1
     if n_units < 2:
         raise ValueError(f"there are {n_units} rows or groups to draw from; two are needed")
-    rng, times = np.random.default_rng(seed), np.empty((n_resamples, n_units), np.float32)
+    rng, times = checks.generator(seed), np.empty((n_resamples, n_units), np.float32)
     for i in range(n_resamples):
         times[i] = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)
     return times if groups is None else times[:, unit]
@@ -51,7 +53,7 @@ def bin_means(x: ArrayLike, accuracy: ArrayLike, weights: ArrayLike | None = Non
     `draw_weights` gives; without it, every fact counts once and r is 1. The mean of an empty bin
     is NaN. Raises `ValueError` for unequal lengths.
     """
-    x, accuracy = np.asarray(x, float), np.asarray(accuracy, float)
+    x, accuracy = checks.numbers(x, "x"), checks.numbers(accuracy, "accuracy")
     weights = np.ones((1, len(x))) if weights is None else np.asarray(weights)
     if not len(x) == len(accuracy) == weights.shape[-1]:
         raise ValueError(
@@ -114,7 +116,8 @@ def gain(estimate: float, sample: ArrayLike, *, level: float = 0.95) -> Gain:
     estimate minus the other's ends. NaN in `sample` are left out. Raises `ValueError` where none
     is left. Source: Efron and Tibshirani (1993), chapter 13; Davison and Hinkley (1997), 5.2.
     """
-    sample = np.asarray(sample, float)
+    sample = checks.numbers(sample, "sample")
+    checks.share(level, "level")
     if not np.isfinite(sample).any():
         raise ValueError("sample has no finite value; draw more resamples or take fewer bins")
     low, high = np.nanquantile(sample, [0.5 - level / 2, 0.5 + level / 2])
@@ -169,6 +172,10 @@ def standardise(values: pd.DataFrame, groups: ArrayLike) -> pd.DataFrame:
 
     Raises `ValueError` for a column that does not vary within a group.
     """
+    if len(groups) != len(values):
+        raise ValueError(
+            f"groups has length {len(groups)} but values {len(values)} rows; pass one group a row"
+        )
     by = values.groupby(np.asarray(groups))
     spread = by.transform("std")
     if not (spread > 0).all(axis=None):
@@ -222,7 +229,7 @@ def predict_held_out(
     of the models. Predictions of a line are cut to [0, 1]. `thin` fits to every thin-th row only.
     Raises `ValueError` for a single group, or as `fit_share`.
     """
-    y, groups = np.asarray(y, float), np.asarray(groups)
+    y, groups = checks.numbers(y, "y"), np.asarray(groups)
     if not len(X) == len(y) == len(groups):
         raise ValueError(f"X, y, groups have {len(X)}, {len(y)}, {len(groups)} rows; pass as many")
     names = pd.unique(groups)

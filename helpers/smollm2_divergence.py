@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from helpers import (
-    checks,
     closed_book,
     data,
     descendants,
@@ -43,32 +42,6 @@ NAMES = (
     "smollm2-5-bits",
 )
 N_TEXTS = 16
-
-
-def sample(
-    model: PreTrainedModel, start: Sequence[int], n: int, n_tokens: int, *, seed: int = 0
-) -> np.ndarray:
-    """Draw `n` texts of `n_tokens` tokens from a causal model, exactly, shape (n, n_tokens).
-
-    `start` are the tokens before every text, one at least. Raises `ValueError` without any, and for
-    sizes below 1.
-    """
-    import torch
-
-    checks.counts(n=(n, 1), n_tokens=(n_tokens, 1), seed=(seed, 0))
-    if not len(start):
-        raise ValueError("start is empty; give the token that the model begins a text with")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.empty(n, n_tokens, dtype=torch.long)
-    last, past = torch.tensor([list(start)] * n), None
-    with torch.inference_mode():
-        for t in range(n_tokens):
-            made = model(input_ids=last, past_key_values=past, use_cache=True)
-            past = made.past_key_values
-            p = torch.softmax(made.logits[:, -1].double(), dim=1)
-            last = torch.multinomial(p, 1, generator=generator)
-            drawn[:, t] = last[:, 0]
-    return drawn.numpy()
 
 
 def token_table(
@@ -154,7 +127,7 @@ def family(
                 tokenizer, model = closed_book.load_causal(descendants.PARENT)
                 parent = tokenizer, model = tokenizer, descendants.with_head(model).eval()
                 start = likelihood.start_tokens(tokenizer, "add")
-                own = sample(model, start, n, n_tokens, seed=seed)
+                own = likelihood.draw_tokens(model, start, n, n_tokens, seed=seed)
                 ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
                 cut = np.array([row[:n_tokens] for row in ids if len(row) >= n_tokens][:n])
                 sizes = [

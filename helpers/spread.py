@@ -67,7 +67,7 @@ def _about_zero(spectrum: _Spectrum, n: int) -> np.ndarray:
 
 
 def _eigenvalues(values: ArrayLike) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
+    values = checks.numbers(values, "eigenvalues")
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"eigenvalues has shape {values.shape}; pass two or more in one dimension")
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):

@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from helpers import checks
+
 
 class Correlation(NamedTuple):
     """A Pearson correlation, the ends of its interval, and the number of rows behind it."""
@@ -31,8 +33,11 @@ class CorrelationDifference(NamedTuple):
 
 def _complete(**columns: ArrayLike) -> dict[str, np.ndarray]:
     """Return the columns as float arrays, without the rows where any of them is missing."""
-    arrays = {name: np.asarray(values, dtype=float) for name, values in columns.items()}
+    arrays = {name: checks.numbers(values, name) for name, values in columns.items()}
     first, *_ = arrays
+    for name, array in arrays.items():
+        if not array.ndim or not len(array):
+            raise ValueError(f"{name} has no rows; pass one value a row")
     for name, array in arrays.items():
         if len(array) != len(arrays[first]):
             raise ValueError(
@@ -46,6 +51,7 @@ def _complete(**columns: ArrayLike) -> dict[str, np.ndarray]:
 def _pearson(x: np.ndarray, y: np.ndarray, spent: int, confidence: float) -> Correlation:
     """Correlate two columns from which `spent` covariates have been taken out already."""
     n = len(x)
+    checks.share(confidence, "confidence")
     if n - spent < 3:
         raise ValueError(
             f"x and y have {n} complete rows for {spent} covariates; "
@@ -145,15 +151,16 @@ def bootstrap_correlation(
     than 3 groups. Source: Efron and Tibshirani (1993), chapter 13.
     """
     wanted = [x, y] + ([groups] if groups else [])
-    if absent := [c for c in wanted if c not in frame]:
-        raise ValueError(f"frame has no column {absent}; its columns are {list(frame.columns)}")
+    checks.columns(frame, wanted, "frame")
+    checks.counts(n_resamples=(n_resamples, 1))
+    checks.share(confidence, "confidence")
     rows = frame[wanted].dropna()
     estimate = correlation(rows[x], rows[y])
     unit = rows[groups].to_numpy() if groups else np.arange(len(rows))
     names, member = np.unique(unit, return_inverse=True)
     if len(names) < 3:
         raise ValueError(f"groups has {len(names)} distinct values; resampling wants at least 3")
-    rng = np.random.default_rng(seed)
+    rng = checks.generator(seed)
     # How often a unit was drawn is the weight of each of its rows.
     draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
     weight = draws[:, member].astype(float)
@@ -184,7 +191,9 @@ def correlation_table(
     ranked within the group first; the interval is then an approximation. Raises as `correlation`
     does. Source: as there; ranks: Spearman (1904).
     """
-    rows = []
+    rows, columns = [], checks.strings(columns, "columns")
+    for name, frame in groups.items():
+        checks.columns(frame, [*columns, y], f"groups[{name!r}]")
     for column in columns:
         for name, frame in groups.items():
             pair = frame[[column, y]].dropna()
@@ -224,7 +233,9 @@ def bootstrap_mean(
     chapter 13.
     """
     column = _column(values, "values")
-    rng = np.random.default_rng(seed)
+    checks.counts(n_resamples=(n_resamples, 1))
+    checks.share(confidence, "confidence")
+    rng = checks.generator(seed)
     n, means = len(column), np.empty(n_resamples)
     for i in range(n_resamples):
         means[i] = column[rng.integers(n, size=n)].mean()
@@ -265,7 +276,7 @@ def paired_difference(
 
 
 def _column(values: ArrayLike, argument: str) -> np.ndarray:
-    column = np.asarray(values, dtype=float)
+    column = checks.numbers(values, argument)
     if column.ndim != 1 or len(column) < 3:
         raise ValueError(f"{argument} has shape {column.shape}; pass at least 3 numbers in a row")
     if not np.isfinite(column).all():
@@ -291,9 +302,11 @@ def held_out_error(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+    if isinstance(columns, str):
+        raise ValueError(f"columns is {columns!r}; pass a list of names")
     wanted = [*columns, y, groups]
-    if absent := [c for c in wanted if c not in frame]:
-        raise ValueError(f"frame has no column {absent}; its columns are {list(frame.columns)}")
+    checks.columns(frame, wanted, "frame")
+    checks.counts(degree=(degree, 1))
     rows = frame[list(dict.fromkeys(wanted))].dropna()
     if rows[groups].nunique() < 3:
         raise ValueError(

@@ -12,6 +12,7 @@ from helpers import checks
 from helpers.modelmap_texts import (
     RULES,
     Draw,
+    checked_probabilities,
     draw_texts,
     drawn_distances,
     relative_error,
@@ -71,14 +72,12 @@ def draw_once(probabilities: ArrayLike, n: int, seed: int = 0) -> Draw:
     are drawn with weight 1. Raises `ValueError` for bad probabilities and n above the texts of
     positive probability. Source: Madow (1949); Horvitz and Thompson (1952).
     """
-    p = np.asarray(probabilities, float)
-    if p.ndim != 1 or not (p >= 0).all() or not np.isclose(p.sum(), 1):
-        raise ValueError("probabilities must be numbers from 0 that add up to 1, one a text")
+    p = checked_probabilities(probabilities)
     checks.counts(n=(n, 1))
     if n > (p > 0).sum():
         raise ValueError(f"n is {n} but {(p > 0).sum()} texts can be drawn; give fewer")
     chance = inclusion_chances(p, n)
-    rng = np.random.default_rng(seed)
+    rng = checks.generator(seed)
     order = rng.permutation(np.flatnonzero(chance > 0))
     steps = np.cumsum(chance[order])
     marks = np.arange(n) + rng.random()
@@ -132,7 +131,7 @@ def fit_weights(
         raise ValueError(f"texts must be one or more numbers from 0 to {q.shape[1] - 1}")
     first, second = np.triu_indices(len(q), 1)
     if len(first) > most_pairs:
-        some = np.random.default_rng(seed).choice(len(first), most_pairs, replace=False)
+        some = checks.generator(seed).choice(len(first), most_pairs, replace=False)
         first, second = first[some], second[some]
     apart = q[first] - q[second]
     square, _ = nnls(apart[:, chosen] ** 2, (apart**2).sum(axis=1))
@@ -398,7 +397,7 @@ def ratio_interval(
             f"families has length {len(names)} and {len(members)} values for {len(values)} models; "
             "pass one a model, six different ones at least"
         )
-    rng, found = np.random.default_rng(seed), []
+    rng, found = checks.generator(seed), []
     for resample in range(n_resamples):
         drawn = rng.permutation(len(members))[: -(-len(members) // 2)]
         rows = np.concatenate([members[i] for i in drawn])

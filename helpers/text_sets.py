@@ -59,6 +59,7 @@ def load_texts(
 
 def fingerprint(texts: pd.DataFrame) -> str:
     """Return the SHA-256 of texts in their order, to tell whether two machines have the same."""
+    checks.columns(texts, ("text",), "texts")
     return hashlib.sha256("\0".join(texts["text"]).encode()).hexdigest()
 
 

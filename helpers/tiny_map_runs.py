@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import byte_gpt, checkpoints, data, descendants, divergence, text_sets
+from helpers import byte_gpt, checkpoints, data, divergence, text_sets, variants
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -107,7 +107,7 @@ def score(
     """Return the log-likelihoods of texts (nats, a row a model) and one row on each model.
 
     The last model of each run is there rounded as well, to each of `bits`
-    (`descendants.rows_rounded`). What was scored before is read again from `folder`, a file a
+    (`variants.rounded`, by row). What was scored before is read again from `folder`, a file a
     model.
     """
     rows, about = {}, []
@@ -118,7 +118,7 @@ def score(
         place = Path(folder) / f"{name}-{text_sets.fingerprint(texts)[:12]}.csv"
         if not place.exists():
             model = load(folder, run, step)
-            model = descendants.rows_rounded(model, n) if n else model
+            model = variants.rounded(model, n, by_row=True) if n else model
             values = byte_gpt.log_likelihood(model, list(texts["text"]))
             data.write_atomically(place, "\n".join(f"{v:.3f}" for v in values))
         rows[name] = np.loadtxt(place)

@@ -50,8 +50,7 @@ def embedding_tree(
     """
     checks.choice(stop, STOPS, "stop")
     checks.counts(min_cluster_size=(min_cluster_size, 2), max_leaves=(max_leaves, 1))
-    if not (np.isfinite(prior_rows) and prior_rows > 0):
-        raise ValueError(f"prior_rows is {prior_rows}; give a finite number above 0")
+    checks.positive(prior_rows, "prior_rows")
     X = checks.varying(checks.matrix(X).astype(np.float64))
     values = _booleans(features, len(X))
     X -= X.mean(axis=0)

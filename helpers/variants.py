@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 def _layers(model: PreTrainedModel) -> nn.ModuleList:
     """Return the encoder's layers, from the bottom up."""
-    layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    base = getattr(model, "base_model", None)
+    layers = getattr(getattr(base, "encoder", None), "layer", None)
     if layers is None:
         raise ValueError(
             f"model is a {type(model).__name__}, without encoder.layer; pass an encoder of the "
@@ -170,12 +171,14 @@ def _redrawn(model: Model, seed: int, *, embedding: bool, body: bool) -> Model:
     return new
 
 
-def rounded(model: Model, bits: int) -> Model:
+def rounded(model: Model, bits: int, *, by_row: bool = False) -> Model:
     """Return a copy whose weight matrices are rounded to 2**bits - 1 values each.
 
     The values of a matrix lie evenly from -m to m, with m its largest absolute entry; 0 is one of
-    them. Embeddings are matrices too; biases and layer norms stay. `bits` runs from 2 to 16. Raises
-    `ValueError` for other bits. This is symmetric rounding to nearest, one scale a tensor.
+    them. With `by_row` every row has an m of its own, since a single large weight can ruin a whole
+    matrix; the rows of embeddings are tokens. Embeddings are matrices too; biases and layer norms
+    stay. `bits` runs from 2 to 16. Raises `ValueError` for other bits. This is symmetric rounding
+    to nearest, one scale a tensor or row.
     """
     import torch
 
@@ -186,9 +189,9 @@ def rounded(model: Model, bits: int) -> Model:
     with torch.no_grad():
         for weight in _matrices(new):
             exact = weight.double()
-            step = float(exact.abs().max()) / most
-            if step:
-                weight.copy_((exact / step).round() * step)
+            step = (exact.abs().amax(-1, keepdim=True) if by_row else exact.abs().max()) / most
+            step[step == 0] = 1
+            weight.copy_((exact / step).round() * step)
     return new
 
 
@@ -201,8 +204,8 @@ def pruned(model: Model, share: float) -> Model:
     """
     import torch
 
-    if not 0 <= share <= 1:
-        raise ValueError(f"share is {share}; pass a number from 0 to 1")
+    if not isinstance(share, int | float | np.number) or not 0 <= share <= 1:
+        raise ValueError(f"share is {share!r}; pass a number from 0 to 1")
     new = copy.deepcopy(model)
     with torch.no_grad():
         for weight in _matrices(new):

@@ -97,6 +97,9 @@ def test_fresh_rows_come_before_stored_ones_and_tell_their_run(monkeypatch, tmp_
     assert rows["smi-v5-table"]["commit"] == "old" and rows["smi-v5-table"]["stored"]
     assert set(rows) == set(claims.load())
     claims.store([run])
+    smoke = {row["id"]: row for row in json.loads(path.read_text())["claims"]}
+    assert "smi-v5-r2-above-0.7" not in smoke and smoke["smi-v5-table"]["commit"] == "old"
+    claims.store([run | {"profile": "laptop"}])
     kept = {row["id"]: row for row in json.loads(path.read_text())["claims"]}
     assert kept["smi-v5-table"]["commit"] == "old"
     assert kept["smi-v5-r2-above-0.7"]["ours"] == 0.8
@@ -132,6 +135,7 @@ def test_a_wrong_entry_is_named(tmp_path, changes, message):
 
 def test_every_claim_of_the_book_has_its_part_and_prefix():
     prefix = {"posterior": "alp-", "geometry": "geo-", "retrieval": "smi-", "modelmap": "map-"}
+    prefix["synthesis"] = "syn-"
     entries = claims.load().values()
     assert {c["paper"] for c in entries} == set(prefix)
     assert all(c["id"].startswith(prefix[c["paper"]]) for c in entries)

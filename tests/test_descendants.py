@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, LlamaModel
 
-from helpers import descendants, likelihood, text_sets, tiny_gpt
+from helpers import descendants, likelihood, text_sets, tiny_gpt, variants
 
 TEXTS = ["one two three four", "three four one", "two two two one four"]
 
@@ -85,7 +85,7 @@ def test_layers_are_refused_where_none_would_stay_or_none_are():
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_rows_are_rounded_to_the_nearest_value_of_their_own_grid(bits):
     model = gpt(1)
-    new, most = descendants.rows_rounded(model, bits), 2 ** (bits - 1) - 1
+    new, most = variants.rounded(model, bits, by_row=True), 2 ** (bits - 1) - 1
     for (name, old), (_, got) in zip(model.named_parameters(), new.named_parameters(), strict=True):
         if old.ndim < 2:
             assert torch.equal(old, got)
@@ -101,10 +101,10 @@ def test_rounding_refuses_other_bits_and_bears_rows_of_zeros():
     model = gpt(1)
     with torch.no_grad():
         model.transformer.wte.weight[3] = 0
-    assert not descendants.rows_rounded(model, 3).transformer.wte.weight[3].any()
+    assert not variants.rounded(model, 3, by_row=True).transformer.wte.weight[3].any()
     for bits in (1, 17):
         with pytest.raises(ValueError, match="bits is"):
-            descendants.rows_rounded(model, bits)
+            variants.rounded(model, bits, by_row=True)
 
 
 def test_a_body_gets_the_head_that_its_likelihoods_had(tokenizer):

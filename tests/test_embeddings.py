@@ -229,8 +229,8 @@ def test_layer_embeddings_refuses(pair):
         ({"layers": [0, 9, -1]}, r"layers has \[9, -1\]; this model has layers 0 to"),
         ({"layers": [0.5]}, r"layers has \[0\.5\]; this model"),
         ({"layers": []}, "layers is empty; choose"),
-        ({"batch_size": 0}, "batch_size is 0, max_tokens 256; pass 1 or more"),
-        ({"max_tokens": 0}, "max_tokens 0; pass 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0; give a whole number, at least 1"),
+        ({"max_tokens": 0}, "max_tokens is 0; give a whole number, at least 1"),
     ]:
         with pytest.raises(ValueError, match=message):
             embeddings.layer_embeddings(model, tokenizer, TEXTS, **options)
@@ -550,8 +550,8 @@ def test_cached_layer_embeddings_refuses(folder, tmp_path):
     for options, message in [
         ({"dtype": "float64"}, 'dtype is \'float64\'; choose "float32" or "float16"'),
         ({"pooling": "max"}, "pooling is 'max'; choose one of mean, last"),
-        ({"shard_size": 0}, "shard_size is 0, n_layers None; pass 1 or more"),
-        ({"n_layers": 0}, "n_layers 0; pass 1 or more"),
+        ({"shard_size": 0}, "shard_size is 0; give a whole number, at least 1"),
+        ({"n_layers": 0}, "n_layers is 0; give a whole number, at least 1"),
     ]:
         with pytest.raises(ValueError, match=message):
             embeddings.cached_layer_embeddings(folder, TEXTS, folder=tmp_path, **options)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from helpers import data, glue
+from helpers import data, glue, hub
 
 HAVE_GLUE = data.available("glue/")
 # Rows of train and validation in GLUE (Wang et al. 2018); of QNLI the validation split alone.
@@ -131,12 +131,13 @@ def test_the_hub_is_asked_for_data_and_no_code(name, monkeypatch):
     columns, label = ("text",), "coarse_label"
     if name != "trec":
         *columns, label = glue._GLUE[name].hub
-    hub = Hub(columns, label)
+    made = Hub(columns, label)
+    monkeypatch.setattr(hub, "silence", lambda: "")
     monkeypatch.delenv("BOOK_OFFLINE", raising=False)
-    monkeypatch.setattr(datasets, "load_dataset", hub)
+    monkeypatch.setattr(datasets, "load_dataset", made)
     task = glue.load_task(name, source="hub")
     where = ("CogComp/trec",) if name == "trec" else ("nyu-mll/glue", name)
-    assert hub.asked == [(where, {})]
+    assert made.asked == [(where, {})]
     expected = list(glue._PAIR) if len(columns) == 2 else ["sentence1", "label"]
     assert list(task.train.columns) == expected
     assert task.test["label"].tolist() == [1, 0]
@@ -154,6 +155,7 @@ def test_a_hub_out_of_reach_is_told_with_the_cure(monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.delenv("BOOK_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "silence", lambda: "")
     monkeypatch.setattr(datasets, "load_dataset", away)
     with pytest.raises(ValueError, match=r"'qqp'.*\(no route\).*source='registry'"):
         glue.load_task("qqp", source="hub")

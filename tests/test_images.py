@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import scale
 
-from helpers import images
+from helpers import hub, images
 from helpers.images import clip_embeddings, digit_representations, image_folder
 
 WIDTHS = {
@@ -399,6 +399,7 @@ def test_offline_a_name_is_looked_for_on_this_machine_only(monkeypatch, pictures
     import transformers
 
     asked = []
+    monkeypatch.setattr(hub, "silence", lambda: "")
 
     def refuse(source, **options):
         asked.append((source, options))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from helpers import byte_gpt, closed_book, descendants, smollm2_divergence
+from helpers import byte_gpt, closed_book, descendants, likelihood, smollm2_divergence
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_tokens_are_compared_by_their_distributions(models):
 
 def test_samples_have_the_probabilities_of_the_model(models):
     start = [byte_gpt.START]
-    drawn = smollm2_divergence.sample(models[0], start, 2000, 2, seed=1)
+    drawn = likelihood.draw_tokens(models[0], start, 2000, 2, seed=1)
     assert drawn.shape == (2000, 2)
     counted = Counter(map(tuple, drawn))
     same = smollm2_divergence.token_table(models[0], models[1], start, drawn[:1])
@@ -82,6 +82,6 @@ def test_a_family_is_compared_in_pieces_that_are_kept(models, monkeypatch, tmp_p
 
 def test_a_model_needs_something_to_begin_with(models):
     with pytest.raises(ValueError, match="start is empty"):
-        smollm2_divergence.sample(models[0], [], 1, 1)
+        likelihood.draw_tokens(models[0], [], 1, 1)
     with pytest.raises(ValueError, match="start is empty"):
         smollm2_divergence.token_table(*models, [], np.zeros((1, 1), int))

@@ -1,6 +1,7 @@
 """Probe and fine-tuning on tiny models: what they learn, and that a stopped run is the same run."""
 
 import json
+import os
 import warnings
 
 import numpy as np
@@ -481,7 +482,7 @@ def test_checkpoints_give_back_what_was_written_or_leave_no_part(tmp_path, monke
     assert json.dumps(told) == json.dumps(notes)
     assert checkpoints.read(tmp_path / "none.safetensors", "run") is None
     content = path.read_bytes()
-    monkeypatch.setattr(checkpoints.os, "replace", lambda *_: 1 / 0)
+    monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         checkpoints.write(path, "run", {"a": tied + 1}, [])
     assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]

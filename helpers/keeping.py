@@ -1,0 +1,72 @@
+"""Files that are written whole or not at all, and results kept with a sum by which damage shows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+class CannotWrite(OSError):
+    """A file could not be written; the message has its path, the reason and the cure."""
+
+
+CURE = "make room there or choose another folder"
+
+
+@contextmanager
+def whole(path: str | Path, cure: str = CURE) -> Iterator[Path]:
+    """Give a name of its own to write to, which becomes `path` when all went well.
+
+    No reader ever meets half of a file, and two writers of one path do not meet: the later one
+    wins. When writing fails nothing is left, and what stood at `path` stays. Raises `CannotWrite`
+    with the path, the reason and the cure.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            told = CannotWrite(f"{path} could not be written ({reason}); {cure}")
+            told.errno = error.errno
+            raise told from error
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all; raises as `whole`."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def store(path: str | Path, value: Any) -> None:
+    """Write what JSON can hold, with its SHA-256 sum; raises as `whole`."""
+    write_text(path, f'{{"sum": "{_sum(value)}", "kept": {_dumped(value)}}}')
+
+
+def stored(path: str | Path) -> Any | None:
+    """Return what `store` wrote, or None where there is nothing or a single byte of it differs."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        return found["kept"] if found["sum"] == _sum(found["kept"]) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _sum(value: Any) -> str:
+    return hashlib.sha256(_dumped(value).encode()).hexdigest()
