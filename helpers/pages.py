@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections import Counter
@@ -153,10 +154,24 @@ def status_page(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(out) + "\n"
 
 
+def measured(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what was measured for each claim as JSON, for the role `measured` of `book/_ext`."""
+    found = {
+        row["id"]: {
+            "value": row["ours"],
+            "text": claims.number(row["ours"]),
+            "label": label(row["notebook"]),
+        }
+        for row in rows
+    }
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
 def generated(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the generated fragments of the book by file name."""
     rows = claims.ledger(records)
     return {
+        "measured.json": measured(rows),
         "scoreboard.md": scoreboard(rows),
         "totals.md": totals(rows),
         "status.md": status_page(records),

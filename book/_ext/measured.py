@@ -1,0 +1,46 @@
+"""A role for prose: {measured}`claim-id` is the number that the run behind these pages found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.util.docutils import SphinxRole
+
+# Written beside the pages by `helpers.pages.generated`.
+NUMBERS = "_generated/measured.json"
+
+
+class Measured(SphinxRole):
+    """Put in what was measured for a claim, with a link to the page that measured it.
+
+    The text is `claim-id`, or `claim-id:.2f` with a format of Python. An unknown id is an error.
+    """
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        path = Path(self.env.srcdir) / NUMBERS
+        self.env.note_dependency(str(path))
+        name, _, form = self.text.partition(":")
+        row = json.loads(path.read_text()).get(name)
+        if row is None:
+            return [], [self.inliner.reporter.error(f"measured: {name!r} is no claim")]
+        told = row["text"] if not form or row["value"] is None else format(row["value"], form)
+        link = pending_xref(
+            self.rawtext,
+            refdomain="std",
+            reftype="ref",
+            reftarget=row["label"],
+            refdoc=self.env.docname,
+            refexplicit=True,
+            refwarn=False,
+        )
+        link += nodes.inline(told, told, classes=["measured"])
+        return [link], []
+
+
+def setup(app) -> dict:
+    """Register the role with Sphinx."""
+    app.add_role("measured", Measured())
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
