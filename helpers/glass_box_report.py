@@ -16,6 +16,8 @@ CONTEXTS = {
     "checkpoint": {"same": ["width", "mix", "seed"], "differ": "stage"},
 }
 FREE = ("validation", "parameters", "step")
+# What a setting decides before anything is trained.
+GIVEN = ("smi", "parameters", "step")
 # What is asked item by item, and of which items.
 ITEMS = {
     "log_likelihoods": "validation loss, texts",
@@ -36,7 +38,13 @@ def correlations(
     signals = [name for name in SIGNALS if name not in given]
     parts = [
         agreement.rank_correlations(
-            part, signals, list(TRUTHS), groups="cell", given=given, n_resamples=n_resamples
+            part,
+            signals,
+            list(TRUTHS),
+            groups="cell",
+            given=given,
+            n_resamples=n_resamples,
+            seed=seed,
         ).assign(kind=kind)
         for kind, part in cells.groupby("kind", sort=False)
     ]
@@ -44,7 +52,9 @@ def correlations(
     return found.assign(label=found.signal.map(SIGNALS))
 
 
-def choices(table: pd.DataFrame, *, least: float = 0.01, n_resamples: int = 1000) -> pd.DataFrame:
+def choices(
+    table: pd.DataFrame, *, least: float = 0.01, n_resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
     """Return `agreement.choices` of all signals by kind, truth and what two models differ in.
 
     Signals are turned to their better side for each kind and truth (`agreement.towards`). Added
@@ -58,10 +68,34 @@ def choices(table: pd.DataFrame, *, least: float = 0.01, n_resamples: int = 1000
             turned = part.assign(**agreement.towards(part, list(SIGNALS), truth))
             for context, pairs in CONTEXTS.items():
                 found = agreement.choices(
-                    turned, list(SIGNALS), truth, least=least, n_resamples=n_resamples, **pairs
+                    turned,
+                    list(SIGNALS),
+                    truth,
+                    least=least,
+                    n_resamples=n_resamples,
+                    seed=seed,
+                    **pairs,
                 )
                 rows.append(found.assign(kind=kind, truth=truth, context=context))
     return pd.concat(rows, ignore_index=True)
+
+
+def retest(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how far two seeds agree: the rank correlation over settings, a row a measure.
+
+    A setting is a width, a mix and a step; columns are the kinds of model. Rows are the signals and
+    truths that training decides. A truth on which the seeds disagree is one that no signal can
+    follow. Raises `ValueError` where the table has not two seeds.
+    """
+    if table["seed"].nunique() != 2:
+        raise ValueError(f"table has seeds {sorted(set(table['seed']))}; give models of two")
+    labels = TRUTHS | {name: label for name, label in SIGNALS.items() if name not in GIVEN}
+    out: dict[str, dict[str, float]] = {}
+    for kind, part in table.groupby("kind", sort=False):
+        wide = part.pivot(index=["width", "mix", "step"], columns="seed", values=list(labels))
+        one, two = (wide.xs(seed, axis=1, level="seed") for seed in sorted(set(table["seed"])))
+        out[kind] = one.corrwith(two, method="spearman")
+    return pd.DataFrame(out).loc[list(labels)].rename(labels)
 
 
 def gains(table: pd.DataFrame) -> pd.DataFrame:
