@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 from nbformat import NotebookNode
@@ -17,9 +19,54 @@ from helpers import claims
 from helpers.data import ROOT
 
 
+# The pictures of the start page: pages, and the name of one figure of each.
+COVER = {
+    "posterior/synthetic_gmm": "fig-gmm-regimes",
+    "geometry/noise_injection": "fig-noise-scores",
+    "retrieval/small_world": "fig-world-frequency",
+    "modelmap/real_models": "fig-map-families",
+    "modelmap/weights_and_maps": "fig-merge-grids",
+    "synthesis/which_signal": "fig-syn-truths",
+}
+
+
+class Picture(NamedTuple):
+    """A figure of an executed page: its page's name and title, its own name, PNG and alt text."""
+
+    notebook: str
+    title: str
+    name: str
+    png: bytes
+    alt: str
+
+
 def label(notebook: str) -> str:
     """Return the cross-reference label of a notebook's page."""
     return notebook.replace("/", "-").replace("_", "-")
+
+
+def picture(notebook: str, nb: NotebookNode, name: str) -> Picture | None:
+    """Return a figure of an executed notebook by its name, None where it is not there."""
+    title = re.search(r"^# (.+)$", nb.cells[0].source, re.M)
+    for cell in nb.cells:
+        told = cell.metadata.get("mystnb", {})
+        if told.get("figure", {}).get("name") != name or cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                png = base64.b64decode(output["data"]["image/png"])
+                return Picture(notebook, title[1] if title else "", name, png, told["image"]["alt"])
+    return None
+
+
+def cover(pictures: Sequence[Picture]) -> str:
+    """Return the start page's pictures in MyST, each a link to its page."""
+    out = ["::::{grid} 1 2 2 2", ":gutter: 3", ""]
+    for one in pictures:
+        out += [f":::{{grid-item-card}} {one.title}", f":img-bottom: _generated/{one.name}.png"]
+        out += [f":img-alt: {one.alt}", f":link: {label(one.notebook)}", ":link-type: ref"]
+        out += [":class-card: cover", ":::", ""]
+    return "\n".join([*out, "::::"]) + "\n" if pictures else ""
 
 
 def box(record: Mapping[str, Any]) -> NotebookNode:
