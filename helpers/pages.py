@@ -18,7 +18,6 @@ from nbformat import NotebookNode
 from helpers import claims
 from helpers.data import ROOT
 
-
 # The pictures of the start page: pages, and the name of one figure of each.
 COVER = {
     "posterior/synthetic_gmm": "fig-gmm-regimes",

@@ -20,13 +20,17 @@ class Measured(SphinxRole):
     """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the nodes of the number, or what is wrong with the text."""
         path = Path(self.env.srcdir) / NUMBERS
         self.env.note_dependency(str(path))
         name, _, form = self.text.partition(":")
         row = json.loads(path.read_text()).get(name)
         if row is None:
             return [], [self.inliner.reporter.error(f"measured: {name!r} is no claim")]
-        told = row["text"] if not form or row["value"] is None else format(row["value"], form)
+        try:
+            told = row["text"] if not form or row["value"] is None else format(row["value"], form)
+        except (TypeError, ValueError) as problem:
+            return [], [self.inliner.reporter.error(f"measured: {self.text!r}: {problem}")]
         link = pending_xref(
             self.rawtext,
             refdomain="std",
