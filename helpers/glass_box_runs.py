@@ -92,6 +92,11 @@ def load_named(
     return load(folder, run, int(step), tokenizer)
 
 
+def stored_names(folder: str | Path = STORE) -> list[str]:
+    """Return the names of the models whose weights lie in a folder, sorted."""
+    return sorted(path.stem for path in Path(folder).glob("*-step*.safetensors"))
+
+
 def train(
     run: Run,
     tokenizer: PreTrainedTokenizerFast,

@@ -270,6 +270,13 @@ def main(words: Sequence[str] | None = None) -> int:
         runs=runs,
         progress=lambda name: print(name, flush=True),
     )
+    absent = sum(len(glass_box_runs.KEEP[run.kind]) for run in runs) - len(suite.table)
+    if absent and not given.keep:
+        print(
+            f"{absent} model(s) have no weights in {given.folder}, so the tables stay as they are;"
+        )
+        print(f"train them: python -m helpers.glass_box_runs --folder {given.folder}")
+        return 1
     if not given.keep:
         save(suite)
         counts = pd.concat([count_facts(world, mix) for mix in glass_world.MIXES])

@@ -298,6 +298,43 @@ def test_stored_weights_are_those_of_the_model_in_half_precision(tmp_path, token
         glass_box_runs.load(tmp_path, run, 7, tokenizer)
 
 
+def test_models_in_a_folder_are_told_by_name(tmp_path, tokenizer):
+    assert glass_box_runs.stored_names(tmp_path) == []
+    model = glass_box.new_model("gpt", tokenizer, width=16, layers=1)
+    for step in (4, 12):
+        glass_box_runs.store(tmp_path, RUN, step, model)
+    (tmp_path / f"{RUN.name}-resume.safetensors").write_bytes(b"not whole yet")
+    names = glass_box_runs.stored_names(tmp_path)
+    assert names == [f"{RUN.name}-step0004", f"{RUN.name}-step0012"]
+    for name in names:
+        assert glass_box_runs.load_named(name, tokenizer, folder=tmp_path) is not None
+
+
+def test_the_stored_suite_is_the_table_less_what_its_card_leaves_out():
+    suite = glass_box_table.load()
+    table = suite.table.assign(first=suite.table.groupby("kind").step.transform("min"))
+    left_out = table.index[(table.seed == 1) & (table.step == table["first"])]
+    assert len(left_out) == 24 and len(table) == 144
+    assert set(glass_box_runs.stored_names()) == set(table.index) - set(left_out)
+    size = sum(path.stat().st_size for path in glass_box_runs.STORE.iterdir())
+    assert size < 60e6
+
+
+def test_tables_of_a_suite_that_is_not_whole_stay_as_they_are(
+    monkeypatch, tmp_path, tokenizer, capsys
+):
+    glass_box_runs.store(tmp_path, RUN, 3, glass_box.new_model("gpt", tokenizer, width=16))
+    monkeypatch.setattr(glass_box_runs, "RUNS", (RUN, RUN._replace(seed=1)))
+    monkeypatch.setitem(glass_box_runs.KEEP, "gpt", (3,))
+    suite = glass_box_table.Suite(pd.DataFrame(index=["one"]), *[pd.DataFrame()] * 3)
+    monkeypatch.setattr(glass_box_table, "measure_all", lambda *_, **__: suite)
+    monkeypatch.setattr(glass_box_table, "save", lambda suite: pytest.fail("was written"))
+    monkeypatch.setattr(glass_box_signals, "make_bench", lambda world: None)
+    assert glass_box_table.main(["--folder", str(tmp_path), "--kinds", "gpt"]) == 1
+    assert "1 model(s) have no weights" in capsys.readouterr().out
+    assert glass_box_table.main(["--folder", str(tmp_path), "--kinds", "gpt", "--keep"]) == 0
+
+
 def test_a_run_is_trained_once_and_its_weights_stay(tmp_path, tokenizer, documents):
     course = glass_box_runs.train(RUN, tokenizer, documents, tmp_path, keep=(1, 3))
     assert course.step.tolist() == [1, 3]
