@@ -68,6 +68,7 @@ def build(tmp_path):
     (source / "conf.py").write_text("extensions = ['myst_parser', 'measured']\n")
     rows = {
         "syn-a": {"value": 0.98765, "text": "0.9877", "label": "there"},
+        "syn-b": {"value": -2.5, "text": "-2.5", "label": "there"},
         "syn-none": {"value": None, "text": "–", "label": "nowhere"},
     }
     (source / "_generated" / "measured.json").write_text(json.dumps(rows))
@@ -88,6 +89,11 @@ def test_the_role_puts_in_the_number_with_a_link(build):
     html, said = build("It is {measured}`syn-a:.2f`, or {measured}`syn-a`.")
     assert said == ""
     assert html.count('href="#there"') >= 2 and ">0.99<" in html and ">0.9877<" in html
+
+
+def test_signs_are_those_of_the_prose(build):
+    html, said = build("It is {measured}`syn-a:.0%`, or {measured}`syn-b:.1f`.")
+    assert said == "" and ">99\N{NO-BREAK SPACE}%<" in html and ">\N{MINUS SIGN}2.5<" in html
 
 
 def test_what_was_not_measured_is_a_dash_and_no_broken_link(build):

@@ -31,6 +31,8 @@ class Measured(SphinxRole):
             told = row["text"] if not form or row["value"] is None else format(row["value"], form)
         except (TypeError, ValueError) as problem:
             return [], [self.inliner.reporter.error(f"measured: {self.text!r}: {problem}")]
+        # As in the rest of the prose: a minus and a per cent sign, not a hyphen and a suffix.
+        told = told.replace("-", "\N{MINUS SIGN}").replace("%", "\N{NO-BREAK SPACE}%")
         link = pending_xref(
             self.rawtext,
             refdomain="std",
