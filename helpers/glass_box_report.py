@@ -87,13 +87,12 @@ def retest(table: pd.DataFrame) -> pd.DataFrame:
     truths that training decides. A truth on which the seeds disagree is one that no signal can
     follow. Raises `ValueError` where the table has not two seeds.
     """
-    if table["seed"].nunique() != 2:
-        raise ValueError(f"table has seeds {sorted(set(table['seed']))}; give models of two")
+    seeds = _two_seeds(table)
     labels = TRUTHS | {name: label for name, label in SIGNALS.items() if name not in GIVEN}
     out: dict[str, dict[str, float]] = {}
     for kind, part in table.groupby("kind", sort=False):
         wide = part.pivot(index=["width", "mix", "step"], columns="seed", values=list(labels))
-        one, two = (wide.xs(seed, axis=1, level="seed") for seed in sorted(set(table["seed"])))
+        one, two = (wide.xs(seed, axis=1, level="seed") for seed in seeds)
         out[kind] = one.corrwith(two, method="spearman")
     return pd.DataFrame(out).loc[list(labels)].rename(labels)
 
@@ -133,21 +132,51 @@ def checkpoint_pairs(suite: Suite) -> pd.DataFrame:
     `items` (a label of `ITEMS`), those of `improvement.paired_test`, `needed` (items for a power of
     0.8), and for each truth `TRUTH_change`, after minus before.
     """
-    items, rows = items_of(suite), []
+    rows = []
     for _, part in suite.table.groupby(["kind", "width", "mix", "seed"], sort=False):
         names = list(part.sort_values("step").index)
-        for stage, (before, after) in enumerate(zip(names, names[1:], strict=False), 1):
-            run = before.rsplit("-", 1)[0]
-            about = {"kind": part["kind"].iloc[0], "run": run, "stage": stage}
-            about |= {"before": before, "after": after}
-            change = suite.table.loc[after, list(TRUTHS)] - suite.table.loc[before, list(TRUTHS)]
-            about |= {f"{truth}_change": float(value) for truth, value in change.items()}
-            for label, values in items.items():
-                pair = values.loc[before], values.loc[after]
-                tested = improvement.paired_test(*pair)
-                needed = improvement.items_needed(*pair)
-                rows.append({**about, "items": label, **tested, "needed": needed})
-    return pd.DataFrame(rows)
+        run = {"kind": part["kind"].iloc[0], "run": names[0].rsplit("-", 1)[0]}
+        for stage, pair in enumerate(zip(names, names[1:], strict=False), 1):
+            rows.append(run | {"stage": stage} | _pair(suite.table, *pair))
+    return _tested(suite, rows)
+
+
+def seed_pairs(suite: Suite) -> pd.DataFrame:
+    """Return a paired test of the two seeds of each setting, for each kind of item.
+
+    Columns are those of `checkpoint_pairs`, with `width`, `mix` and `step` for `run` and `stage`;
+    the lower seed is `before`. Raises `ValueError` where the table has not two seeds.
+    """
+    _two_seeds(suite.table)
+    rows = []
+    for about, part in suite.table.groupby(["kind", "width", "mix", "step"], sort=False):
+        setting = dict(zip(("kind", "width", "mix", "step"), about, strict=True))
+        rows.append(setting | _pair(suite.table, *part.sort_values("seed").index))
+    return _tested(suite, rows)
+
+
+def _two_seeds(table: pd.DataFrame) -> tuple[int, int]:
+    seeds = sorted(set(table["seed"]))
+    if len(seeds) != 2:
+        raise ValueError(f"table has seeds {seeds}; give models of two")
+    return seeds[0], seeds[1]
+
+
+def _pair(table: pd.DataFrame, before: str, after: str) -> dict[str, object]:
+    change = table.loc[after, list(TRUTHS)] - table.loc[before, list(TRUTHS)]
+    names = {"before": before, "after": after}
+    return names | {f"{truth}_change": float(value) for truth, value in change.items()}
+
+
+def _tested(suite: Suite, rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """Return each pair once for each kind of item, with its test."""
+    items, out = items_of(suite), []
+    for row in rows:
+        for label, values in items.items():
+            pair = values.loc[row["before"]], values.loc[row["after"]]
+            tested = improvement.paired_test(*pair)
+            out.append({**row, "items": label, **tested, "needed": improvement.items_needed(*pair)})
+    return pd.DataFrame(out)
 
 
 def costs(table: pd.DataFrame) -> pd.DataFrame:

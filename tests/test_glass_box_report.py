@@ -116,6 +116,28 @@ def test_pairs_of_checkpoints_are_neighbours_tested_as_scipy_tests():
         assert row.probe_change == pytest.approx(gap)
 
 
+def test_seeds_of_one_setting_are_tested_as_scipy_tests():
+    table = table_of(kinds=("gpt",))
+    rng = np.random.default_rng(0)
+    lists = [pd.DataFrame(rng.normal(size=(len(table), n)), table.index) for n in (128, 720, 240)]
+    suite = glass_box_table.Suite(table, *lists)
+    found = glass_box_report.seed_pairs(suite)
+    assert len(found) == 36 * 3
+    for row in found.sample(6, random_state=0).itertuples():
+        one, two = table.loc[row.before], table.loc[row.after]
+        assert (one.seed, two.seed) == (0, 1)
+        for name in ("width", "mix", "step"):
+            assert one[name] == two[name] == getattr(row, name)
+        assert row.probe_change == pytest.approx(two.probe - one.probe)
+        items = glass_box_report.items_of(suite)[row.items]
+        wanted = scipy_stats.ttest_rel(items.loc[row.after], items.loc[row.before]).pvalue
+        assert row.p_value == pytest.approx(wanted)
+    # Random numbers do not differ more often than the level says.
+    assert (found.p_value < 0.05).mean() < 0.12
+    with pytest.raises(ValueError, match="give models of two"):
+        glass_box_report.seed_pairs(suite._replace(table=table[table.seed == 1]))
+
+
 def test_costs_are_means_and_shares_of_fine_tuning():
     table = table_of().assign(seconds_alp=[1.0, 3.0] * 72, seconds_fine_tuned=8.0)
     found = glass_box_report.costs(table)
