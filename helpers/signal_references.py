@@ -19,7 +19,7 @@ from helpers import (
     embeddings,
     models,
     signal_inputs,
-    signal_words,
+    signal_places,
     signals,
     variants,
 )
@@ -66,10 +66,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m helpers.signal_references", description=main.__doc__
     )
-    parser.add_argument("--out", type=Path, default=signal_words.REFERENCES, help="where it goes")
+    parser.add_argument("--out", type=Path, default=signal_places.REFERENCES, help="where it goes")
     parser.add_argument("--no-decoder", action="store_true", help="leave the decoder out")
     given = parser.parse_args(words)
-    sign = signal_words.digest(signal_inputs.read_entities())
+    sign = signal_places.digest(signal_inputs.read_entities())
     rows = [
         {"signal": "categories", "measure": "skill", "model": name} | {"value": value}
         for name, tokenizer, model in reference_models(decoder=not given.no_decoder)

@@ -10,6 +10,7 @@ from helpers import (
     model_examples,
     modelmap,
     signal_inputs,
+    signal_places,
     signal_words,
     signals,
     text_sets,
@@ -22,7 +23,7 @@ FEW = {"n_resamples": 100}
 
 @pytest.fixture(scope="module")
 def known():
-    return signal_words.references()
+    return signal_places.references()
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +46,14 @@ def measured(inputs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def tables(measured, inputs, known):
     return {
-        kind: signal_words.tidy(kind, found, inputs, known, **FEW)
+        kind: signal_places.tidy(kind, found, inputs, known, **FEW)
         for kind, found in measured.items()
     }
 
 
 def test_a_place_counts_the_references_below():
-    assert signal_words.place(2.5, 0, 3.5, [1, 2, 3, 4]) == "above 2 of 4 (0 to 3)"
-    assert signal_words.place(2.5, 2.1, 2.9, [1, 2, 3, 4]) == "above 2 of 4"
+    assert signal_places.place(2.5, 0, 3.5, [1, 2, 3, 4]) == "above 2 of 4 (0 to 3)"
+    assert signal_places.place(2.5, 2.1, 2.9, [1, 2, 3, 4]) == "above 2 of 4"
 
 
 def test_every_value_lies_in_its_interval(tables):
@@ -91,26 +92,26 @@ def test_a_reference_model_is_not_below_itself(known, inputs):
     part = {name: {"value": value, "error": 0.0} for name in signals.SPREAD}
     found = {"latent space": {"status": "computed", "measures": part, "n_sentences": 500}}
     found["latent space"]["n_groups"] = 5
-    rows = signal_words.tidy("m", found, inputs, known, **FEW).set_index("key")
+    rows = signal_places.tidy("m", found, inputs, known, **FEW).set_index("key")
     assert "of 13" in rows.loc["rankme"].place
 
 
 def test_the_default_entities_are_those_of_the_references(known):
-    assert signal_words.digest(signal_inputs.read_entities()) == known.entities
-    assert signal_words.digest(signal_inputs.read_entities("", 20)) != known.entities
+    assert signal_places.digest(signal_inputs.read_entities()) == known.entities
+    assert signal_places.digest(signal_inputs.read_entities("", 20)) != known.entities
 
 
 def test_the_map_is_cut_to_the_texts_that_were_read(measured, known):
     raw = measured["causal"]["map"]
-    part = signal_words.part_of(known.made, raw["keys"])
+    part = signal_places.part_of(known.made, raw["keys"])
     assert list(part.texts) == raw["keys"]
-    near = signal_words.neighbours(raw, known.made, k=1, n_resamples=5).iloc[0]
+    near = signal_places.neighbours(raw, known.made, k=1, n_resamples=5).iloc[0]
     rows = np.vstack([part.log_likelihoods, np.maximum(raw["log_likelihood"], part.threshold)])
     apart = rows - rows.mean(axis=1, keepdims=True)
     expected = ((apart[:-1] - apart[-1]) ** 2).mean(axis=1).min()
     assert near.distance == pytest.approx(expected)
     with pytest.raises(ValueError, match="keys are not those"):
-        signal_words.part_of(known.made, raw["keys"][::-1])
+        signal_places.part_of(known.made, raw["keys"][::-1])
 
 
 def test_a_copy_is_a_copy_and_another_is_not(measured, known, tmp_path):
@@ -118,7 +119,7 @@ def test_a_copy_is_a_copy_and_another_is_not(measured, known, tmp_path):
     read = text_sets.load_texts(8)
     raws = {kind: measured[kind]["map"] for kind in ("causal", "gguf")}
     raws["other"] = signals.map_texts(other, table=read)
-    pairs = signal_words.between(raws, known, **FEW).set_index(["model", "other"])
+    pairs = signal_places.between(raws, known, **FEW).set_index(["model", "other"])
     assert pairs.loc[("causal", "gguf"), "distance"] == pytest.approx(0, abs=1e-4)
     same = pairs.kinship.str.startswith("the same weights")
     assert same.tolist() == [True, False, False]
@@ -132,14 +133,14 @@ def test_counts_that_say_what_is_answered_are_seen(inputs):
     facts["log2 N(s,o)"] = np.arange(len(facts), dtype=float)
     facts["P(o|s)"] = -np.arange(len(facts), dtype=float)
     raw = {"rows": list(range(len(facts))), "log_probability": list(range(len(facts)))}
-    found = signal_words.follow(raw, facts, n_resamples=50).set_index("signal")
+    found = signal_places.follow(raw, facts, n_resamples=50).set_index("signal")
     assert found.rho["N(s,o)"] == pytest.approx(1) and found.rho["P(o|s)"] == pytest.approx(-1)
 
 
 def test_counts_that_do_not_vary_are_left_out(inputs):
     flat = inputs.facts.assign(**{"log2 N(s,o)": 0.0, "P(o|s)": 0.5, "MI": 0.0})
     raw = {"rows": list(range(len(flat))), "log_probability": list(range(len(flat)))}
-    assert signal_words.follow(raw, flat).empty
+    assert signal_places.follow(raw, flat).empty
 
 
 def test_every_model_gets_its_paragraph(measured, tables, inputs, known):
