@@ -293,21 +293,21 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
     if source != ROOT / "book":
         hide = shutil.ignore_patterns("notebooks", "_generated", "__pycache__")
         shutil.copytree(ROOT / "book", source, ignore=hide, dirs_exist_ok=True)
-    records, pictures = [], []
+    records, pictures = [], {}
     for task in tasks:
         record = read_record(task)
         if record is None or record["status"] != "ok" or not task.executed.is_file():
             continue
         nb = nbformat.read(task.executed, as_version=4)
         if task.name in pages.COVER:
-            pictures.append(pages.picture(task.name, nb, pages.COVER[task.name]))
+            pictures[task.name] = pages.picture(task.name, nb, pages.COVER[task.name])
         nb.cells.insert(1, pages.box(record))
         nb.metadata["before_fine_tuning"] = {"digest": record["digest"]}
         nb.metadata.get("papermill", {}).pop("output_path", None)
         _write_if_changed(task.page, nbformat.writes(nb))
         records.append(record)
     outside = {n: (ROOT / n).read_text() for n in ("CONTRIBUTING.md", "CHANGELOG.md")}
-    shown = [found for found in pictures if found is not None]
+    shown = [pictures[name] for name in pages.COVER if pictures.get(name)]
     outside["cover.md"] = pages.cover(shown)
     for name, text in {**pages.generated(records), **outside}.items():
         _write_if_changed(source / "_generated" / name, text)

@@ -257,6 +257,32 @@ def test_the_generated_pages_are_made_of_the_records(smoke):
     assert said + checked == len(claims.load())
 
 
+def test_the_start_page_shows_pictures_that_lead_to_their_pages(html, site):
+    soup = html[site / "index.html"]
+    cards = soup.select(".sd-card.cover")
+    assert len(cards) == len(pages.COVER)
+    for card, notebook in zip(cards, pages.COVER, strict=True):
+        assert len(card.select_one("img")["alt"]) > 40
+        link = card.select_one("a.sd-stretched-link")["href"]
+        assert link.startswith(f"notebooks/{notebook}.html"), link
+
+
+def test_numbers_in_the_prose_are_those_of_the_run(html, site, smoke):
+    measured = {row["id"]: row["ours"] for row in claims.ledger(list(smoke.values()))}
+    texts = {p.stem: p.read_text() for p in (ROOT / "book").glob("*.md")}
+    seen = 0
+    for stem, text in texts.items():
+        asked = re.findall(r"\{measured\}`([^`:]+):\.2f`", text)
+        shown = html[site / f"{stem}.html"].select("a .measured, .measured")
+        words = {tag.get_text() for tag in shown}
+        for name in asked:
+            value = measured[name]
+            told = "–" if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+            assert told in words, f"{stem}: {name}"
+            seen += 1
+    assert seen > 15
+
+
 def test_the_whole_site_is_small(site):
     size = sum(p.stat().st_size for p in site.rglob("*") if p.is_file())
     assert size < 40 * 2**20
