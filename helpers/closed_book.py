@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def load_causal(name_or_path: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a tokenizer and a causal language model that can answer, float32 and on the CPU.
 
-    `name_or_path` is what `models.load_model` takes. A GGUF file is read without its output layer,
-    which does where that layer is the embedding matrix, as in small models. Raises `ValueError`
-    when nothing can be loaded, or the model is not causal or has no output layer.
+    `name_or_path` is what `models.load_model` takes. Of a GGUF file the output layer is read where
+    it is not the embedding matrix. Raises `ValueError` when nothing can be loaded, or the model is
+    not causal or has no output layer.
     """
     source = models.local_source(name_or_path)
     if source is not None and source.suffix == ".gguf":
-        tokenizer, model = models.load_model(name_or_path)
+        tokenizer, model = models.read_gguf(source, output=True)
     else:
         cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
         tokenizer, model = models.read_pretrained(

@@ -33,12 +33,12 @@ GGUF_NAMES = {
 }
 
 
-def write(kind: str, folder: str | Path, *, seed: int = 0) -> Path:
+def write(kind: str, folder: str | Path, *, seed: int = 0, tied: bool = True) -> Path:
     """Write a tiny model with random weights and return what to pass: a folder or a GGUF file.
 
     "encoder" and "masked" are BERTs of characters, "causal" a Llama of bytes, and "gguf" the same
-    Llama, weight by weight, as a GGUF file. Nothing was learnt by any. Raises `ValueError` for
-    another kind.
+    Llama, weight by weight, as a GGUF file. Without `tied` it has an output layer of its own, as
+    large models have. Nothing was learnt by any. Raises `ValueError` for another kind.
     """
     import transformers
 
@@ -47,8 +47,8 @@ def write(kind: str, folder: str | Path, *, seed: int = 0) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "gguf":
-        return _write_gguf(folder / "model.gguf", _llama(seed))
-    model = _llama(seed) if kind == "causal" else _bert(kind == "masked", seed)
+        return _write_gguf(folder / "model.gguf", _llama(seed, tied))
+    model = _llama(seed, tied) if kind == "causal" else _bert(kind == "masked", seed)
     model.save_pretrained(folder)
     tokenizer = _bytes() if kind == "causal" else _characters()
     tokenizer.save_pretrained(folder)
@@ -164,7 +164,7 @@ def _bytes() -> PreTrainedTokenizerFast:
     )
 
 
-def _llama(seed: int) -> PreTrainedModel:
+def _llama(seed: int, tied: bool) -> PreTrainedModel:
     import transformers
 
     config = transformers.LlamaConfig(
@@ -176,7 +176,7 @@ def _llama(seed: int) -> PreTrainedModel:
         vocab_size=len(_tokens()),
         max_position_embeddings=_ROOM,
         initializer_range=0.2,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         bos_token_id=None,
         eos_token_id=0,
     )
@@ -207,7 +207,7 @@ def _drawn(make: type, config: object, seed: int) -> PreTrainedModel:
 
 
 def _write_gguf(path: Path, model: PreTrainedModel) -> Path:
-    """Write a Llama and its tokenizer as a GGUF file, float32, without output layer."""
+    """Write a Llama and its tokenizer as a GGUF file, float32."""
     import gguf
 
     state = {k: v.numpy() for k, v in model.model.state_dict().items()}
@@ -232,6 +232,8 @@ def _write_gguf(path: Path, model: PreTrainedModel) -> Path:
     writer.add_add_bos_token(False)
     writer.add_tensor("token_embd.weight", state["embed_tokens.weight"])
     writer.add_tensor("output_norm.weight", state["norm.weight"])
+    if not model.config.tie_word_embeddings:
+        writer.add_tensor("output.weight", model.lm_head.weight.detach().numpy())
     for layer in range(_LAYERS):
         for name, theirs in GGUF_NAMES.items():
             weight = state[f"layers.{layer}.{theirs}.weight"]

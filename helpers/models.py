@@ -178,7 +178,7 @@ def load_model(
     """
     source = local_source(name_or_path)
     if source and source.suffix == ".gguf":
-        return _load_gguf(source)
+        return read_gguf(source)
     return _read(source, name_or_path)
 
 
@@ -204,10 +204,17 @@ def hub_commit(name: str) -> str:
     return commit
 
 
-def _load_gguf(file: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def read_gguf(
+    file: Path, *, output: bool = False
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Read a tokenizer and a model from a GGUF file, as `load_model` does.
+
+    With `output` a model whose output layer is not its embedding matrix comes with that layer; the
+    others come without, for nothing is lost. Raises `ValueError` as `load_model`.
+    """
     import torch
     import transformers
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     if importlib.util.find_spec("gguf") is None:
         raise ValueError(f"name_or_path {file.name!r} wants a reader; run `pip install gguf`")
@@ -215,16 +222,20 @@ def _load_gguf(file: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    folder = str(file.parent)
     options: dict[str, Any] = {
         "gguf_file": file.name, "local_files_only": True, "trust_remote_code": False
     }  # fmt: skip
     try:
         # The reader's own progress bar takes no option.
         with patch.object(reader, "tqdm", lambda items, **_: items):
-            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
             _check_vocabulary(tokenizer)
-            model, report = AutoModel.from_pretrained(
-                str(file.parent), dtype=torch.float32, output_loading_info=True, **options
+            kind = AutoModel
+            if output and not AutoConfig.from_pretrained(folder, **options).tie_word_embeddings:
+                kind = AutoModelForCausalLM
+            model, report = kind.from_pretrained(
+                folder, dtype=torch.float32, output_loading_info=True, **options
             )
             check_weights(report)
     except Exception as error:  # damaged files raise what they like

@@ -44,6 +44,25 @@ def test_the_gguf_file_is_the_folder(made):
     assert one.equals(other)
 
 
+def test_a_gguf_file_keeps_an_output_layer_of_its_own(tmp_path):
+    paths = [model_examples.write(k, tmp_path / k, tied=False) for k in ("gguf", "causal")]
+    loaded = [any_model.load(any_model.look(path)) for path in paths]
+    assert [found.kind for found in loaded] == ["causal", "causal"] and not loaded[0].note
+    ids = torch.tensor([loaded[1].tokenizer("Rain on the hills, then sun.")["input_ids"]])
+    with torch.no_grad():
+        one, two = (found.model(input_ids=ids).logits for found in loaded)
+    np.testing.assert_allclose(one, two, atol=1e-4)
+    embeddings = loaded[0].model.get_input_embeddings().weight
+    assert not torch.equal(loaded[0].model.get_output_embeddings().weight, embeddings)
+    texts = ["The river is long.", "Rain."]
+    scores = [likelihood.score_texts(found.model, found.tokenizer, texts) for found in loaded]
+    np.testing.assert_allclose(
+        *[np.asarray(score["log_likelihood"]) for score in scores], rtol=1e-5
+    )
+    tokenizer, body = models.load_model(paths[0])
+    assert body.get_output_embeddings() is None
+
+
 def test_the_head_of_a_gguf_file_is_read_as_its_own_library_does(made):
     architecture, parameters, parts = any_model._gguf(made["gguf"])
     reader = gguf.GGUFReader(made["gguf"])
