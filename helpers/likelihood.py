@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 BOS = ("tokenizer", "add", "none")
-# Settings of models whose output is more than a product with the head's matrix.
+# Settings of models whose output is more than a product with the head's matrix, and the types that
+# are known to use them in one way.
 _SCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+_RESCALED = {
+    "gemma2": "final_logit_softcapping",
+    "cohere": "logit_scale",
+    "cohere2": "logit_scale",
+    "granite": "logits_scaling",
+    "granitemoe": "logits_scaling",
+}
+# Listed as causal by transformers, but without a mask for each order every token sees all others.
+_PERMUTED = ("xlnet",)
 
 
 def score_texts(
@@ -156,6 +166,7 @@ def _is_causal(config: PretrainedConfig) -> bool:
 
     return getattr(config, "is_decoder", False) or (
         config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and config.model_type not in _PERMUTED
         and config.model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     )
 
@@ -169,8 +180,12 @@ def check_causal(config: PretrainedConfig) -> None:
         )
 
 
-def body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
-    """Return the model up to its last hidden state, and what makes logits of it."""
+def body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module | _Rescaled]:
+    """Return the model up to its last hidden state, and what makes logits of it.
+
+    What makes logits takes states and has a `weight`. Raises `ValueError` for a model that is not
+    causal, has no output head, or rescales its logits in a way that is not known here.
+    """
     from torch import nn
 
     if not hasattr(model, "config"):
@@ -178,17 +193,39 @@ def body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module]:
     config = model.config
     check_causal(config)
     scaled = [name for name in _SCALED if getattr(config, name, None) not in (None, 1, 1.0)]
-    if scaled:
+    if scaled and scaled != [_RESCALED.get(config.model_type)]:
         raise ValueError(f"model rescales its output ({scaled[0]}), which is not supported here")
-    head = model.get_output_embeddings()
-    if head is not None:
-        return model.base_model, head
-    if not config.tie_word_embeddings:
-        raise ValueError("model has no output head; load it with transformers.AutoModelForCausalLM")
-    embeddings = model.get_input_embeddings().weight
-    head = nn.Linear(embeddings.shape[1], 1, bias=False, device="meta")
-    head.weight = embeddings
-    return model, head
+    body, head = model.base_model, model.get_output_embeddings()
+    if head is None:
+        if not config.tie_word_embeddings:
+            raise ValueError(
+                "model has no output head; load it with transformers.AutoModelForCausalLM"
+            )
+        embeddings = model.get_input_embeddings().weight
+        head = nn.Linear(embeddings.shape[1], 1, bias=False, device="meta")
+        head.weight, body = embeddings, model
+    return body, _Rescaled(head, scaled[0], getattr(config, scaled[0])) if scaled else head
+
+
+class _Rescaled:
+    """An output layer whose logits are scaled, or softly capped, by a setting of the model."""
+
+    def __init__(self, head: nn.Module, setting: str, value: float) -> None:
+        self.head, self.setting, self.value = head, setting, value
+
+    @property
+    def weight(self) -> Tensor:
+        """Return the matrix of the layer."""
+        return self.head.weight
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Return the logits of states."""
+        logits = self.head(states)
+        if self.setting == "logit_scale":
+            return logits * self.value
+        if self.setting == "logits_scaling":
+            return logits / self.value
+        return (logits / self.value).tanh() * self.value
 
 
 def start_tokens(tokenizer: PreTrainedTokenizerBase, bos: str) -> list[int]:
@@ -218,7 +255,10 @@ def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
 
 
 def _token_scores(
-    body: PreTrainedModel, head: nn.Module, rows: Sequence[Sequence[int]], head_rows: int
+    body: PreTrainedModel,
+    head: nn.Module | _Rescaled,
+    rows: Sequence[Sequence[int]],
+    head_rows: int,
 ) -> list[np.ndarray]:
     """Return for each text the log-likelihoods of its tokens from the second on, in float64."""
     import torch
@@ -235,7 +275,9 @@ def _token_scores(
     return np.split(scores, np.cumsum([n - 1 for n in lengths])[:-1])
 
 
-def head_scores(head: nn.Module, states: Tensor, targets: Tensor, head_rows: int) -> np.ndarray:
+def head_scores(
+    head: nn.Module | _Rescaled, states: Tensor, targets: Tensor, head_rows: int
+) -> np.ndarray:
     """Return the log-likelihood of each target token from the state before it, float64, nats.
 
     `states` (n, width) and `targets` (n,); `head_rows` of them go through the head at a time.

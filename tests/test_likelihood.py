@@ -129,6 +129,47 @@ def test_the_mode_of_the_model_is_kept(tokenizer):
     assert model.training
 
 
+RESCALED = {
+    "Gemma2": {"final_logit_softcapping": 3.0, "query_pre_attn_scalar": 8},
+    "Cohere": {"logit_scale": 0.25},
+    "Cohere2": {"logit_scale": 0.25},
+    "Granite": {"logits_scaling": 6.0},
+    "GraniteMoe": {"logits_scaling": 6.0, "num_local_experts": 2},
+}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", RESCALED)
+def test_rescaled_logits_are_those_of_the_model(name, tied, tokenizer):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": len(tokenizer)}
+    options = {"initializer_range": 0.5, "tie_word_embeddings": tied, "pad_token_id": 0}
+    if name == "Gemma2":
+        sizes["head_dim"] = 8
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**sizes, **options, **RESCALED[name])
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    found = likelihood.score_texts(model, tokenizer, TEXTS)
+    for text, value in zip(TEXTS, found.log_likelihood, strict=True):
+        ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits[0, :-1].double()
+        wanted = torch.log_softmax(logits, 1).gather(1, ids[0, 1:, None]).sum()
+        assert value == pytest.approx(float(wanted), rel=1e-4)
+    # The setting matters, or the test would not see that it is left out.
+    plain = likelihood.body_and_head(model)[1].head
+    states = torch.randn(4, 32)
+    assert not torch.allclose(plain(states), likelihood.body_and_head(model)[1](states), atol=0.1)
+    model.config.logit_scale = model.config.logits_scaling = 3.0
+    with pytest.raises(ValueError, match="rescales its output"):
+        likelihood.score_texts(model, tokenizer, TEXTS)
+
+
+def test_a_type_that_is_causal_by_name_only_is_refused():
+    with pytest.raises(ValueError, match="sees the tokens to come"):
+        likelihood.check_causal(transformers.XLNetConfig())
+
+
 def test_bad_input_is_named(tokenizer):
     model = tiny("gpt2", tokenizer)
     for texts in ([], "one string"):
