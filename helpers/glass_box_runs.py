@@ -156,6 +156,9 @@ def main(words: Sequence[str] | None = None) -> int:
     tokenizer = glass_world.tokenizer(world)
     texts = {mix: glass_world.corpus(world, mix) for mix in glass_world.MIXES}
     for run in [run for run in RUNS if run.seed in given.seeds][part::of]:
+        if all(weights_path(given.folder, run, step).exists() for step in KEEP[run.kind]):
+            print(f"{run.name}: is stored", flush=True)
+            continue
         start = time.process_time()
         course = train(run, tokenizer, texts[run.mix], given.folder)
         took = time.process_time() - start
