@@ -77,7 +77,8 @@ def masked(given) -> None:
         masked_likelihood.score_texts(trained, small, known, every=n).log_likelihood
         for n in (10**6, 7)
     ]
-    print(f"in a trained BERT that changes the loss by {scores[1].sum() / scores[0].sum() - 1:+.2%}")
+    change = scores[1].sum() / scores[0].sum() - 1
+    print(f"in a trained BERT that changes the loss by {change:+.2%}")
     peer = "token by token"
     note("masked texts, each token hidden alone", peer, alone, theirs, theirs / alone)
     note("masked texts, every seventh token hidden", peer, ours, theirs, theirs / ours)
