@@ -17,7 +17,18 @@ CONTEXTS = {
 }
 FREE = ("validation", "parameters", "step")
 # What a setting decides before anything is trained.
-GIVEN = ("smi", "parameters", "step")
+GIVEN = ("smi", "from_counts", "parameters", "step")
+# What the clock of each measurement ran over.
+COSTS = {
+    "rankme": "RankMe, vectors at hand",
+    "probe": "probes, features at hand",
+    "alp": "ALP",
+    "closed_book": "facts, closed book",
+    "bits_per_byte": "validation loss",
+    "geometry": "geometry, with its vectors",
+    "log_me": "LogME, with the features",
+    "fine_tuned": "fine-tuning",
+}
 # What is asked item by item, and of which items.
 ITEMS = {
     "log_likelihoods": "validation loss, texts",
@@ -180,8 +191,13 @@ def _tested(suite: Suite, rows: Sequence[dict[str, object]]) -> pd.DataFrame:
 
 
 def costs(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean CPU seconds of each measurement, and the share of fine-tuning's, by cost."""
+    """Return the mean CPU seconds of each measurement, and the share of fine-tuning's, by cost.
+
+    What two measurements share is counted once: token vectors with the geometry, the features of
+    the tasks with LogME (`COSTS`).
+    """
     seconds = table.filter(like="seconds_").mean().rename(lambda c: c.removeprefix("seconds_"))
     share = seconds / seconds["fine_tuned"]
+    seconds, share = seconds.rename(COSTS), share.rename(COSTS)
     found = pd.DataFrame({"CPU s a model": seconds, "share of fine-tuning": share})
     return found.sort_values("CPU s a model")

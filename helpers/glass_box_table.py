@@ -41,7 +41,7 @@ TRUTHS = {
     "probe": "tasks, frozen probe",
     "fine_tuned": "tasks, fine-tuned",
 }
-# What every model can be judged by beforehand, and the part of a row's seconds that it costs.
+# What every model can be judged by beforehand, and how it is called.
 SIGNALS = {
     "alp": "ALP, calibrated",
     "lloyd_index": "patchiness (Lloyd)",

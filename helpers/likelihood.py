@@ -53,8 +53,8 @@ def score_texts(
     time (512 on a CPU, whose cache they fit, and 32,768 elsewhere), and the head sees `head_rows`
     of their vectors at a time; neither changes the result beyond rounding. Raises `ValueError` for
     no texts, a text without tokens, a model that is not causal or has no head, or one that rescales
-    its output. Source: arXiv 2502.16173, eq. 1 and
-    released code, which scores one text at a time and leaves the first token out.
+    its output in a way not known here. Source: arXiv 2502.16173, eq. 1 and released code, which
+    scores one text at a time and leaves the first token out.
     """
     import torch
 

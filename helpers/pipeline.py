@@ -118,7 +118,7 @@ def execute(
         **os.environ,
         **{name: str(threads) for name in numbers},
         "BOOK_LEDGER": str(book_ledger),
-        "BOOK_OFFLINE": "1",
+        "BOOK_OFFLINE": os.environ.get("BOOK_OFFLINE", "") if task.online else "1",
         "BOOK_SCRIPTS": "shared",
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",

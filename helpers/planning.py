@@ -38,6 +38,8 @@ class Task:
     modules: tuple[Path, ...]
     prefixes: tuple[str, ...]
     build: Path
+    # The book's own runs read nothing but what was fetched before; others may ask the model hub.
+    online: bool = False
 
     @property
     def source(self) -> Path:
@@ -154,6 +156,7 @@ def plan(
                 modules=tuple(sorted(_modules(code))),
                 prefixes=tuple(_prefixes(code)),
                 build=build,
+                online=bool(extra) or Path(profile).stem not in ("laptop", "smoke"),
             )
         )
     return tasks

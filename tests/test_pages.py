@@ -50,14 +50,24 @@ def test_the_figures_of_the_cover_are_there():
         assert name in names, notebook
 
 
-def test_measured_has_every_claim_with_its_value_and_page():
+def test_measured_has_every_claim_and_the_page_that_measured_it():
     rows = claims.ledger([])
     found = json.loads(pages.measured(rows))
     assert set(found) == set(claims.load())
-    for row in rows:
-        told = found[row["id"]]
-        assert told["value"] == row["ours"] and told["text"] == claims.number(row["ours"])
-        assert told["label"] == pages.label(row["notebook"])
+    told = found["syn-counter-finds-the-planted"]
+    assert told == {"value": 0, "text": "0", "label": "synthesis-which-signal"}
+    assert found["map-predict-arc"]["value"] is None and found["map-predict-arc"]["text"] == "–"
+    written = {p.relative_to(ROOT / "notebooks") for p in (ROOT / "notebooks").glob("*/*.ipynb")}
+    labels = {pages.label(str(path.with_suffix(""))) for path in written}
+    assert {row["label"] for row in found.values() if row["value"] is not None} <= labels
+
+
+def test_formats_in_the_prose_suit_their_claims():
+    found = json.loads(pages.measured(claims.ledger([])))
+    for path in (ROOT / "book").glob("*.md"):
+        for name, form in re.findall(r"\{measured\}`([^`:]+):([^`]+)`", path.read_text()):
+            if found[name]["value"] is not None:
+                assert format(found[name]["value"], form), (path.name, name)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ class Measured(SphinxRole):
             reftarget=row["label"],
             refdoc=self.env.docname,
             refexplicit=True,
-            refwarn=False,
+            refwarn=row["value"] is not None,
         )
         link += nodes.inline(told, told, classes=["measured"])
         return [link], []
