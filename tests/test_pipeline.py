@@ -81,6 +81,22 @@ def test_parameters_reach_the_kernel_and_the_record(write_notebook, build):
     assert kept["digest"] and kept["facts"]["versions"].startswith("python 3")
 
 
+def test_the_books_own_runs_are_closed_and_others_may_ask_the_hub(
+    write_notebook, build, monkeypatch
+):
+    monkeypatch.delenv("BOOK_OFFLINE", raising=False)
+    write_notebook("a/one", "import os; print(os.environ['BOOK_OFFLINE'] or 'open')")
+
+    def said():
+        nb = nbformat.read(build / "executed" / "a" / "one.ipynb", as_version=4)
+        return nb.cells[-1].outputs[0].text.strip()
+
+    assert run(build, "a/one") == 0 and said() == "1"
+    assert run(build, "a/one", "-p", "n", "2") == 0 and said() == "open"
+    monkeypatch.setenv("BOOK_OFFLINE", "1")
+    assert run(build, "a/one", "-p", "n", "3") == 0 and said() == "1"
+
+
 def test_a_notebook_that_hangs_is_ended(write_notebook, build):
     write_notebook("a/slow", "import time; time.sleep(600)")
     began = time.time()
