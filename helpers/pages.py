@@ -173,7 +173,7 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> str:
     names += [f"{claims.MARKS[h]} {claims.WORDS.get(h, short.get(h, h))}" for h in checked]
     out = ["| part | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for paper in claims.PAPERS:
-        cells: list[object] = [f"{{ref}}`part-{paper}`"]
+        cells: list[object] = [f"{{ref}}`{paper} <part-{paper}>`"]
         for is_check, statuses in ((False, heads), (True, checked)):
             chosen = [r for r in rows if r["paper"] == paper and claims.is_check(r) is is_check]
             count = Counter(row["status"] for row in chosen)
