@@ -42,7 +42,7 @@ class Measured(SphinxRole):
             refexplicit=True,
             refwarn=row["value"] is not None,
         )
-        link += nodes.inline(told, told, classes=["measured"])
+        link += nodes.inline(told, told)
         return [link], []
 
 
