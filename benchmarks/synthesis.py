@@ -116,11 +116,12 @@ def signals(given) -> None:
     model = glass_box_runs.load_named(GPT, tokenizer)
     seconds = glass_box_signals.measure(model, tokenizer, bench).seconds
     tuning = seconds["fine_tuned"]
-    parts = {"ALP": "alp", "geometry": "geometry", "RankMe": "rankme", "LogME": "log_me"}
-    parts |= {"validation loss": "bits_per_byte"}
+    parts = {"ALP": "alp", "validation loss": "bits_per_byte"}
+    parts |= {"geometry, with its vectors": "geometry", "RankMe, vectors at hand": "rankme"}
+    parts |= {"LogME, with the features": "log_me"}
     for name, key in parts.items():
-        print(f"{name:16} {seconds[key]:8.3f} CPU s, fine-tuning {tuning:.1f}")
-        note(f"{name}, a small GPT", "fine-tuning", seconds[key], tuning, tuning / seconds[key])
+        print(f"{name:28} {seconds[key]:8.3f} CPU s, fine-tuning {tuning:.1f}")
+        note(f"{name}: a small GPT", "fine-tuning", seconds[key], tuning, tuning / seconds[key])
 
 
 def main() -> None:
