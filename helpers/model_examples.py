@@ -20,6 +20,15 @@ _WORDS = (
     "africa europe asia oceania france spain portugal dollar franc euro peso pound india china"
 ).split()
 _WIDTH, _LAYERS, _HEADS, _INNER, _ROOM = 64, 2, 4, 96, 2048
+# What the configurations of all examples have in common.
+_SHAPE = {
+    "hidden_size": _WIDTH,
+    "intermediate_size": _INNER,
+    "num_hidden_layers": _LAYERS,
+    "num_attention_heads": _HEADS,
+    "max_position_embeddings": _ROOM,
+    "initializer_range": 0.2,
+}
 GGUF_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -168,14 +177,9 @@ def _llama(seed: int, tied: bool) -> PreTrainedModel:
     import transformers
 
     config = transformers.LlamaConfig(
-        hidden_size=_WIDTH,
-        intermediate_size=_INNER,
-        num_hidden_layers=_LAYERS,
-        num_attention_heads=_HEADS,
+        **_SHAPE,
         num_key_value_heads=_HEADS,
         vocab_size=len(_tokens()),
-        max_position_embeddings=_ROOM,
-        initializer_range=0.2,
         tie_word_embeddings=tied,
         bos_token_id=None,
         eos_token_id=0,
@@ -187,13 +191,8 @@ def _bert(head: bool, seed: int) -> PreTrainedModel:
     import transformers
 
     config = transformers.BertConfig(
-        hidden_size=_WIDTH,
-        intermediate_size=_INNER,
-        num_hidden_layers=_LAYERS,
-        num_attention_heads=_HEADS,
+        **_SHAPE,
         vocab_size=len(_characters()),
-        max_position_embeddings=_ROOM,
-        initializer_range=0.2,
     )
     return _drawn(transformers.BertForMaskedLM if head else transformers.BertModel, config, seed)
 
