@@ -53,15 +53,18 @@ def note(
     unit: str = "x",
     aim: float | None = None,
     most: bool = False,
+    remark: str = "",
 ) -> None:
     """Note one line of the table: our measurement, the peer's, their ratio, and what was aimed at.
 
     `ours` and `theirs` are CPU seconds, as a rule, and None where only the ratio tells something.
-    `unit` is that of the ratio; `most` says that the aim is an upper bound.
+    `unit` is that of the ratio; `most` says that the aim is an upper bound; `remark` is put below
+    the table.
     """
     row = {"what": what, "peer": peer, "ours": ours, "theirs": theirs, "ratio": ratio}
     row = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
-    _kept.append(row | {"unit": unit, "aim": aim, "most": most})
+    said = {"note": remark} if remark else {}
+    _kept.append(row | {"unit": unit, "aim": aim, "most": most} | said)
 
 
 def keep(given: argparse.Namespace) -> None:

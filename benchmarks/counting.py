@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -206,64 +207,77 @@ def from_files(
     print(f"by which two idle cores give {2 * spent[1] / spent[2]:.2f} x")
 
 
-MEASURE = """
-import pathlib, pickle, re, resource, sys
-from helpers import scale
-index = pickle.load(open(sys.argv[1], "rb"))
-shard = scale.identify(sys.argv[2])
-scale.count_shard(shard, index, {"column": "text", "unit": "line"}, True)
-status = pathlib.Path("/proc/self/status")
-if status.exists():  # what getrusage tells begins with the memory of the parent
-    kinds = ("VmHWM", "RssFile")
-    print(*(1024 * int(re.search(kind + r":\\s*(\\d+)", status.read_text())[1]) for kind in kinds))
-else:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0)
-"""
-
-
 def memory(documents: list[str], pairs: Pairs, folder: Path) -> None:
-    """Print the largest memory of a process that counts a file, and eight times as large a file.
+    """Print the memory of two processes that count a file each, and one eight times as large.
 
-    Program files are the pages of libraries, of which a machine holds one copy for all processes.
+    A worker's share is its part of what the workers and their server take of the machine together:
+    a page that several processes hold, as those of program files, counts once.
     """
-    import pickle
-
     import pandas as pd
     from pyarrow import parquet
 
-    from helpers import data
-
-    pickled = folder / "index.pickle"
-    pickled.write_bytes(pickle.dumps(counting.NameIndex(pairs)))
     lines = "".join(json.dumps({"text": text}) + "\n" for text in documents).encode()
     table = pd.DataFrame({"text": documents})
-    path = os.pathsep.join([str(data.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    print(f"\n{'largest memory of a worker, MB':34}{'1 x':>9}{'8 x':>9}", end="")
-    print(f"{'program files':>16}{'its own':>10}")
+    print(f"\n{'most memory of a worker, MB':34}{'share, 1 x':>11}{'share, 8 x':>11}", end="")
+    print(f"{'resident':>10}{'its own':>9}")
     for kind in ("jsonl.zst", "parquet"):
-        most = []
+        shares = []
         for times in (1, 8):
-            file = folder / f"m{times}.{kind}"
-            if kind == "parquet":
-                # One row group of the whole: the hardest case.
-                whole = pd.concat([table] * times)
-                whole.to_parquet(file, row_group_size=len(whole), compression="zstd")
-                assert parquet.ParquetFile(file).num_row_groups == 1
-            else:
-                file.write_bytes(zstandard.compress(lines * times))
-            run = subprocess.run(
-                [sys.executable, "-c", MEASURE, str(pickled), str(file)],
-                env={**os.environ, "PYTHONPATH": path},
-                capture_output=True,
-                text=True,
-                check=True,
+            corpus = folder / f"{kind}-{times}"
+            corpus.mkdir()
+            for number in range(2):
+                file = corpus / f"{number}.{kind}"
+                if kind == "parquet":
+                    # One row group of the whole: the hardest case.
+                    whole = pd.concat([table] * times)
+                    whole.to_parquet(file, row_group_size=len(whole), compression="zstd")
+                    assert parquet.ParquetFile(file).num_row_groups == 1
+                else:
+                    file.write_bytes(zstandard.compress(lines * times))
+            share, resident, own = most_memory(
+                lambda corpus=corpus: scale.count_corpus(
+                    corpus / "*", pairs, corpus / "out", workers=2
+                )
             )
-            most.append([int(n) / 1e6 for n in run.stdout.split()])
-        (small, _), (large, shared) = most
-        note(
-            f"memory of a worker on .{kind}", "-", None, None, large, unit="MB", aim=100, most=True
+            shares.append(share)
+        told = (
+            f"its share of what all processes take together; {resident:.0f} MB are resident and "
+            f"{own:.0f} its own, the rest files of programs, held once by a machine."
         )
-        print(f"{kind:34}{small:9.0f}{large:9.0f}{shared:16.0f}{large - shared:10.0f}")
+        limits = {"unit": "MB", "aim": 100, "most": True, "remark": told}
+        note(f"memory of a worker on .{kind}", "-", None, None, share, **limits)
+        print(f"{kind:34}{shares[0]:11.0f}{shares[1]:11.0f}{resident:10.0f}{own:9.0f}")
+
+
+def most_memory(run: Callable[[], object]) -> tuple[float, float, float]:
+    """Return the most MB that two processes which a function starts take, each of them.
+
+    The first number is half of what all that it starts take of the machine; then come the largest
+    process' resident pages and those of them that it shares with no other.
+    """
+    import psutil
+
+    most, done = np.zeros(3), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            try:
+                now = [child.memory_full_info() for child in psutil.Process().children(True)]
+            except psutil.Error:  # one of them has just ended
+                continue
+            sizes = [[getattr(one, "pss", one.rss), one.rss, one.uss] for one in now]
+            share, resident, own = zip(*sizes, strict=True) if sizes else ((0,),) * 3
+            most[:] = np.maximum(most, [sum(share) / 2, max(resident), max(own)])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+        forkserver._forkserver._stop()
+    return tuple(most / 1e6)
 
 
 def main() -> None:

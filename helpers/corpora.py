@@ -359,14 +359,17 @@ def _rows(stream: BinaryIO, kind: str, column: str) -> Iterator[tuple[int, Any]]
     else:
         batches = pa.ipc.open_stream(stream)
         schema = batches.schema
-    types = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
+    as_bytes = {
+        pa.string(): pa.binary(),
+        pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }
     here = column in schema.names
-    is_text = here and any(test(schema.field(column).type) for test in types)
     number = 0
     for batch in batches:
         values = batch.column(column) if here else pa.nulls(batch.num_rows)
         # Bytes, for bytes that are no UTF-8 would stop the whole batch.
-        for value in (values.cast(pa.large_binary()) if is_text else values).to_pylist():
+        for value in values.view(as_bytes.get(values.type, values.type)).to_pylist():
             number += 1
             yield number, value
 

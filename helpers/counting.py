@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from helpers.corpora import CorpusError, Report, read_documents
-from helpers.scanning import Automaton, Sieve
+from helpers.scanning import PAD, Automaton, Sieve
 
 # A worker process imports this module: pandas stays out of it, so that workers stay small.
 if TYPE_CHECKING:
@@ -116,6 +117,12 @@ class NameIndex:
         self._scanner = scanner([before + _encoded(name) for name in names])
         self._linked = _Links(distinct, len(names))
 
+    def for_tally(self) -> NameIndex:
+        """Return an index that can count and makes no table: a copy without the names as text."""
+        bare = copy(self)
+        bare.pairs, bare._rows = [], []
+        return bare
+
     def tally(self, documents: Iterable[str | bytes]) -> Tally:
         """Count documents, many of them in one search, and work in proportion to their names."""
         names, both = (np.zeros(n, dtype=np.int64) for n in (self.n_names, self.n_both))
@@ -141,7 +148,7 @@ class NameIndex:
         """Return, in order and once each, document * n_names + name for the names of documents."""
         ends = np.cumsum([len(text) + 1 for text in batch])
         # No name holds this byte, so that none reaches from one document into the next.
-        text = b"\xff".join([*batch, b""])
+        text = b"\xff".join([*batch, PAD])
         pattern, begin, end = self._scanner.matches(text)
         if self.rule.right_boundary:
             free = ~_words_at(text, end)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import ahocorasick_rs
 import numpy as np
 
-BLOCK = 1 << 20
+BLOCK, PIECE = 1 << 20, 1 << 18
 # No pattern holds this byte, so that none is found beyond the end of a text.
 PAD = b"\xff" * 16
 ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)
@@ -87,31 +87,26 @@ class Sieve:
         self._sixteen = _Table(many, self._slots16(low[more], high[more]), every[more])
 
     def matches(self, text: bytes) -> Matches:
-        """Return every place of every pattern, also those within one another."""
-        end = len(text)
-        text += PAD
-        blocks = (
-            self._block(text, at, min(BLOCK, end - at)) for at in range(0, max(end, 1), BLOCK)
-        )
-        pattern, at = _joined(blocks)
-        at, to = at - 1, at + self._lengths[pattern]
-        return Matches(pattern, at, to)
+        """Return every place of every pattern, also those within one another.
 
-    def _block(self, text: bytes, begin: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        A text that ends with `PAD` is not copied.
+        """
+        if not text.endswith(PAD):
+            text += PAD
+        end = len(text) - len(PAD)
+        blocks = (self._block(text, at, min(at + BLOCK, end)) for at in range(0, end or 1, BLOCK))
+        pattern, at = _joined(blocks)
+        return Matches(pattern, at - 1, at + self._lengths[pattern])
+
+    def _block(self, text: bytes, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the patterns of a part of a text, and the places after their first byte."""
-        at = np.flatnonzero(np.frombuffer(text, np.uint8, n, begin) == self._first)
-        # The numbers that the next bytes are, from every byte on; `take` copies, and is faster.
-        four = np.ndarray((n,), "<u4", text, begin + 1, (1,)).take(at)
-        eight = np.ndarray((len(text) - begin - 8,), "<u8", text, begin + 1, (1,))
-        found = []
-        if self._two:
-            slots = four & np.uint32(0xFFFF)
-            left = self._two.passed(slots)
-            found.append(self._two.candidates(slots[left], at[left]))
-        slots = self._slots4(four)
-        left = self._four.passed(slots)
-        at, slots = at[left], slots[left]
-        found.append(self._four.candidates(slots, at))
+        pieces = [
+            self._begun(text, at, min(PIECE, end - at)) for at in range(begin, end or 1, PIECE)
+        ]
+        short, at2, slots, at = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+        found = [self._two.candidates(short, at2), self._four.candidates(slots, at)]
+        # At every byte the number that the next eight are.
+        eight = np.ndarray((len(text) - 7,), "<u8", text, 0, (1,))
         low = eight[at]
         slots = self._slots8(low)
         left = self._eight.passed(slots)
@@ -122,16 +117,31 @@ class Sieve:
         found.append(self._sixteen.candidates(slots[left], at[left]))
         pattern, at = _joined(found)
         # What is left is compared whole, eight bytes at a time.
-        found, word = [], 0
+        found, word = [(pattern[:0], at[:0])], 0
         while len(pattern):
             which = self._word_at[pattern] + word
             same = (eight[at] & self._masks[which]) == self._words[which]
             pattern, at = pattern[same], at[same]
             word += 1
             last = self._n_words[pattern] == word
-            found.append((pattern[last], at[last] + (begin + 1 - 8 * (word - 1))))
+            found.append((pattern[last], at[last] - 8 * (word - 1)))
             pattern, at = pattern[~last], at[~last] + 8
-        return _joined(found) if found else (pattern, at)
+        return _joined(found)
+
+    def _begun(self, text: bytes, begin: int, n: int) -> tuple[np.ndarray, ...]:
+        """Return what the tables of two and of four bytes let pass: slots and places of each."""
+        at = np.flatnonzero(np.frombuffer(text, np.uint8, n, begin) == self._first)
+        # The numbers that the next bytes are, from every byte on; `take` copies, and is faster.
+        four = np.ndarray((n,), "<u4", text, begin + 1, (1,)).take(at)
+        at += begin + 1
+        short, at2 = four[:0], at[:0]
+        if self._two:
+            short = four & np.uint32(0xFFFF)
+            left = self._two.passed(short)
+            short, at2 = short[left], at[left]
+        slots = self._slots4(four)
+        left = self._four.passed(slots)
+        return short, at2, slots[left], at[left]
 
     def _slots4(self, four: np.ndarray) -> np.ndarray:
         return (four * np.uint32(0x9E3779B1)) >> self._shift4
