@@ -104,10 +104,10 @@ def _download(key: str, row: pd.Series, target: Path, progress: bool) -> None:
         pooch.retrieve(row.url, known, target.name, target.parent, downloader=downloader)
     except requests.HTTPError as error:
         code = error.response.status_code if error.response is not None else "an error"
-        raise _error(key, row, f"the server answered {code}") from error
+        raise _error(key, row, f"the server answered {code}") from None
     except (requests.ConnectionError, requests.ConnectTimeout) as error:
         _unreachable[host] = f"no connection to {host}"
-        raise _error(key, row, _unreachable[host]) from error
+        raise _error(key, row, _unreachable[host]) from None
     except requests.RequestException as error:
         raise _error(key, row, f"the download broke off ({type(error).__name__})") from error
     except ValueError as error:

@@ -47,7 +47,7 @@ def neighbours(
     k: int = 5,
     n_resamples: int = 1000,
     seed: int = 0,
-    confidence: float = 0.9,
+    confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Return the nearest models of a new one with intervals from texts drawn with replacement.
 
@@ -110,19 +110,21 @@ def kinship(distance: float, yards: Mapping[str, float]) -> str:
 
     The bounds are the distances themselves: a nearest model no farther than one rounded to 8 bits
     has "the same weights, but for rounding", one no farther than a tuned model from its parent is
-    "as near as a fine-tune", one nearer than a typical stranger is "a relative", and the rest are
-    strangers.
+    "as near as a fine-tune", and one beyond the typical stranger is "a stranger". What lies between
+    the last two may be a relative, and is called by the yardsticks.
     """
     checks.non_negative(distance, "distance")
-    words = {
-        "rounded to 8 bits": "the same weights, but for rounding",
-        "tuned": "as near as a fine-tune",
-        "stranger": "a relative, nearer than most families are to each other",
-    }
-    for label, told in words.items():
-        if label in yards and distance <= yards[label]:
-            return told
-    return "a stranger"
+    if distance <= yards.get("rounded to 8 bits", -1):
+        return "the same weights, but for rounding"
+    if distance <= yards.get("tuned", -1):
+        return "as near as a fine-tune"
+    if distance > yards.get("stranger", -1):
+        return "a stranger"
+    beyond = f"farther than a fine-tune ({yards['tuned']:,.0f}) and " if "tuned" in yards else ""
+    return (
+        f"{beyond}nearer than half of the families here are to each other "
+        f"({yards['stranger']:,.0f}): a relative, or one that this map cannot tell from a relative"
+    )
 
 
 def predict(

@@ -14,6 +14,7 @@ from helpers import (
     data,
     held_out,
     modelmap,
+    models,
     placing,
     real_model,
     reference_map,
@@ -43,6 +44,8 @@ MEASURES = {
     "own_bits": ("bits per byte, my texts", "bits", "worse"),
     "own_pseudo_bits": ("pseudo-bits per byte, my texts", "bits", "worse"),
 }
+# What the packaged models are called among the references.
+ITSELF = {models.MINILM: ["MiniLM, 6 layers"], models.SMOLLM: ["SmolLM2", "smollm2"]}
 COLUMNS = ["model", "signal", "measure", "value", "low", "high", "unit", "place", "among", "by"]
 
 
@@ -85,11 +88,20 @@ def digest(table: pd.DataFrame) -> str:
     return hashlib.sha256(table[["text", "label"]].to_csv(index=False).encode()).hexdigest()[:16]
 
 
-def place(value: float, low: float, high: float, others: Sequence[float]) -> str:
-    """Return how many of the reference values lie below a value, and below the ends around it."""
+def place(
+    value: float, low: float, high: float, others: Sequence[float], *, worse: bool = False
+) -> str:
+    """Return how many reference values a value lies above, and so the ends around it.
+
+    Where more is worse, it says below how many it lies.
+    """
     known = np.asarray(others, float)
-    at, least, most = (int((known < v).sum()) for v in (value, low, high))
-    return f"above {at} of {len(known)}" + (f" ({least} to {most})" if most > least else "")
+    at, least, most = (
+        int((known > v).sum() if worse else (known < v).sum()) for v in (value, low, high)
+    )
+    least, most = sorted((least, most))
+    where = "below" if worse else "above"
+    return f"{where} {at} of {len(known)}" + (f" ({least} to {most})" if most > least else "")
 
 
 def tidy(
@@ -178,10 +190,12 @@ def _place(
         why = "no reference is measured so"
     if why:
         return "", why
-    if row.signal in ("categories", "latent space"):
-        # A packaged model is a reference itself, and lies neither above nor below itself.
-        others = others[~np.isclose(others.value, row.value, rtol=1e-4, atol=0)]
-    return place(row.value, row.low, row.high, others.value), f"{len(others)} reference models"
+    # A packaged model is a reference itself, under whatever name, and is not compared with itself.
+    same = np.isclose(others.value, row.value, rtol=1e-4, atol=0)
+    others = others[~(same | others.model.isin(ITSELF.get(row.model, [])))]
+    worse = MEASURES[row.key][2] == "worse"
+    told = place(row.value, row.low, row.high, others.value, worse=worse)
+    return told, f"{len(others)} reference models"
 
 
 def _t_quantile(degrees: int, confidence: float) -> float:

@@ -79,10 +79,10 @@ def paragraph(
         yards = placing.yardsticks(
             signal_places.part_of(known.made, found["map"]["keys"]), known.models
         )
-        kin = _kin(near.distance, yards)
+        kin = placing.kinship(near.distance, yards)
         said.append(
             f"On the map its nearest model is {near.name}, in {near.nearest:.0%} of the draws of "
-            f"texts, at {near.distance:,.0f} squared nats [{near.low:,.0f}, {near.high:,.0f}]: "
+            f"texts, at {near.distance:,.0f} nats² a text [{near.low:,.0f}, {near.high:,.0f}]: "
             f"{kin}."
         )
     for key, words in (
@@ -94,6 +94,8 @@ def paragraph(
         if key in rows.index:
             row = rows.loc[key]
             where = f", {row.place} reference models" if row.place else ""
+            if row.place:
+                where += f", of which {(known.models['kind'] == 'n-gram').sum()} are n-gram models"
             said.append(words.format(row.value) + f" [{row.low:.2f}, {row.high:.2f}]{where}.")
     if "bits_per_byte" in rows.index and rows.loc["bits_per_byte"].value > 8:
         said.append(
@@ -106,17 +108,6 @@ def paragraph(
     return " ".join(said)
 
 
-def _kin(distance: float, yards: Mapping[str, float]) -> str:
-    """Return `placing.kinship`, with the yardsticks where a distance lies between two of them."""
-    told, tuned = placing.kinship(distance, yards), yards.get("tuned", np.inf)
-    if distance > tuned and not told.startswith("a stranger"):
-        return (
-            f"farther than any fine-tune there from its parent ({tuned:,.0f}), and nearer than "
-            f"half of the families there are to each other ({yards['stranger']:,.0f})"
-        )
-    return told
-
-
 def _article(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
@@ -124,18 +115,17 @@ def _article(kind: str) -> str:
 def _categories(row: pd.Series, raw: Mapping[str, Any], spelling: float) -> str:
     told = f"Its vectors tell the labels apart by {row.value:.2f} nats above chance "
     told += f"[{row.low:.2f}, {row.high:.2f}]"
-    told += f", {row.place} reference models" if row.place else ""
     if max(raw["null"]) >= row.value or row.low <= 0:
         return told + ", no more than shuffled labels may reach: it knows nothing of these labels."
-    where = "which is within reach of"
-    if row.low > spelling:
-        where = "more than"
-    elif row.high < spelling:
-        where = "less than"
+    where = f"more than the {spelling:.2f} that spelling alone gives"
+    if row.low <= spelling:
+        reach = "less than" if row.high < spelling else "within reach of"
+        where = f"{reach} the {spelling:.2f} that spelling alone gives, so knowledge is not shown"
+    among = f"; {row.place} reference models" if row.place else ""
     warned = " The score warns: " + "; ".join(raw["warnings"]) + "." if raw["warnings"] else ""
     return (
-        f"{told}, {where} the {spelling:.2f} that spelling alone gives; of {len(raw['null'])} "
-        f"shufflings of the labels none reached as much (p = {raw['p_value']:.2f})." + warned
+        f"{told}, {where}{among}; of {len(raw['null'])} shufflings of the labels none reached as "
+        f"much (p = {raw['p_value']:.2f})." + warned
     )
 
 
@@ -166,18 +156,16 @@ def _counts(rows: pd.DataFrame, whose: str) -> str:
     shown = rows.reindex([k for k in ("N(s,o)", "P(o|s)", "SMI") if k in rows.index])
     if not len(shown):
         return f"No count of {whose} can tell which are known: they vary too little."
-    best = shown["value"].idxmax()
-    parts = [f"{r.Index} {r.value:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for r in shown.itertuples()]
-    told = ", ".join(parts)
-    if not (shown["low"] > 0).any():
+    parts = [f"{r.Index} {r.value:+.2f} [{r.low:+.3f}, {r.high:+.3f}]" for r in shown.itertuples()]
+    told, sure = ", ".join(parts), list(shown.index[shown["low"] > 0])
+    if not sure:
         return (
             f"No count of {whose} surely tells which facts it answers (rank correlation): {told}."
         )
-    rest = shown.drop(best)
-    settled = (rest["high"] < shown.loc[best, "low"]).all()
-    lead = "" if settled else ", though the intervals overlap"
+    verb = "goes" if len(sure) == 1 else "go"
     return (
-        f"Counts of {whose} go with what it answers (rank correlation), best {best}{lead}: {told}."
+        f"Of the counts of {whose} {' and '.join(sure)} surely {verb} with what it answers "
+        f"(rank correlation): {told}."
     )
 
 

@@ -9,6 +9,7 @@ from helpers import (
     held_out,
     model_examples,
     modelmap,
+    models,
     signal_inputs,
     signal_places,
     signal_words,
@@ -54,6 +55,8 @@ def tables(measured, inputs, known):
 def test_a_place_counts_the_references_below():
     assert signal_places.place(2.5, 0, 3.5, [1, 2, 3, 4]) == "above 2 of 4 (0 to 3)"
     assert signal_places.place(2.5, 2.1, 2.9, [1, 2, 3, 4]) == "above 2 of 4"
+    worse = signal_places.place(1.5, 0, 3.5, [1, 2, 3, 4], worse=True)
+    assert worse == "below 3 of 4 (1 to 4)"
 
 
 def test_every_value_lies_in_its_interval(tables):
@@ -76,7 +79,9 @@ def test_predictions_are_those_of_the_held_out_scores(measured, tables):
     rows = tables["causal"].set_index("key")
     for key, value in direct.items():
         assert rows.loc[key].value == pytest.approx(value)
-    assert "316" in rows.loc["bits_per_byte"].place or "of" in rows.loc["bits_per_byte"].place
+    known = signal_places.references().models
+    row, worse = rows.loc["bits_per_byte"], known.bits_per_byte > direct["bits_per_byte"]
+    assert row.place.startswith(f"below {worse.sum()} of {known.bits_per_byte.count()}")
 
 
 def test_what_was_measured_otherwise_has_no_place(tables):
@@ -92,8 +97,11 @@ def test_a_reference_model_is_not_below_itself(known, inputs):
     part = {name: {"value": value, "error": 0.0} for name in signals.SPREAD}
     found = {"latent space": {"status": "computed", "measures": part, "n_sentences": 500}}
     found["latent space"]["n_groups"] = 5
-    rows = signal_places.tidy("m", found, inputs, known, **FEW).set_index("key")
-    assert "of 13" in rows.loc["rankme"].place
+    n = known.values.query("measure == 'rankme'").model.nunique()
+    for name, shift in (("m", 1.0), (models.MINILM, 1.01)):
+        part["rankme"] = {"value": shift * value, "error": 0.0}
+        rows = signal_places.tidy(name, found, inputs, known, **FEW).set_index("key")
+        assert f"of {n - 1}" in rows.loc["rankme"].place
 
 
 def test_the_default_entities_are_those_of_the_references(known):
