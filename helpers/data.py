@@ -105,7 +105,7 @@ def _download(key: str, row: pd.Series, target: Path, progress: bool) -> None:
     except requests.HTTPError as error:
         code = error.response.status_code if error.response is not None else "an error"
         raise _error(key, row, f"the server answered {code}") from None
-    except (requests.ConnectionError, requests.ConnectTimeout) as error:
+    except (requests.ConnectionError, requests.ConnectTimeout):
         _unreachable[host] = f"no connection to {host}"
         raise _error(key, row, _unreachable[host]) from None
     except requests.RequestException as error:
