@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -41,6 +42,22 @@ def use_style() -> None:
             "svg.hashsalt": "before-fine-tuning",
         }
     )
+
+
+def group_styles(names: Sequence[str], *, grey: str = "") -> dict[str, dict[str, Any]]:
+    """Return the colour, marker and size in which `Axes.plot` draws the points of each name.
+
+    No two are alike up to 64 names. Those that begin with `grey`, where it is given, are
+    background: small and grey, told apart by markers only, up to eight.
+    """
+    behind = [name for name in names if grey and name.startswith(grey)]
+    styles: dict[str, dict[str, Any]] = {
+        name: {"color": "0.6", "marker": MARKERS[i % 8], "ms": 2.5} for i, name in enumerate(behind)
+    }
+    for i, name in enumerate(name for name in names if name not in styles):
+        marker = MARKERS[(i + i // 8) % 8]
+        styles[name] = {"color": PALETTE[i % 8], "marker": marker, "ms": 4}
+    return styles
 
 
 def axes(

@@ -26,6 +26,17 @@ def test_forest_draws_every_interval_where_it_belongs(frame):
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
 
 
+def test_styles_of_groups_differ_and_the_background_is_grey():
+    names = [f"g{i}" for i in range(64)]
+    styles = figures.group_styles(names)
+    assert list(styles) == names
+    assert len({(s["color"], s["marker"]) for s in styles.values()}) == 64
+    some = figures.group_styles(["n-grams, a", "model", "n-grams, b"], grey="n-grams")
+    assert some["model"]["color"] == figures.PALETTE[0]
+    assert {some[f"n-grams, {x}"]["color"] for x in "ab"} == {"0.6"}
+    assert some["n-grams, a"]["marker"] != some["n-grams, b"]["marker"]
+
+
 def test_forest_names_the_missing_column(frame):
     _, ax = figures.axes()
     with pytest.raises(ValueError, match="upper"):
