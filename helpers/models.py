@@ -54,10 +54,12 @@ def load_encoder(
     return _read(local_source(name_or_path), name_or_path)
 
 
-def _read(local: Path | None, name: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def _read(
+    local: Path | None, name: str | Path, revision: str | None = None
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Read a folder, or by name from the hub unless `BOOK_OFFLINE` forbids it."""
     if str(name) != MINILM_L3:
-        return read_pretrained("AutoModel", local, name, _FOLDER)
+        return read_pretrained("AutoModel", local, name, _FOLDER, revision=revision)
     import transformers
 
     with _loading(name, _FOLDER):
@@ -91,18 +93,22 @@ def read_pretrained(
     cure: str,
     *,
     check: Callable[[PretrainedConfig], None] | None = None,
+    revision: str | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Read a tokenizer and a model from safetensors, float32, without any code of its author.
 
     `kind` is a class of `transformers`, such as "AutoModel"; `local` a folder, or None for the hub,
-    which `BOOK_OFFLINE` closes; `check` sees the configuration before any weight is read. Raises
-    `ValueError` with the reason and `cure` for whatever goes wrong, such as absent weights, which
-    transformers would draw at random, or a tokenizer without a vocabulary.
+    which `BOOK_OFFLINE` closes; `check` sees the configuration before any weight is read;
+    `revision` is a commit of the hub's, the latest by default. Raises `ValueError` with the reason
+    and `cure` for whatever goes wrong, such as absent weights, which transformers would draw at
+    random, or a tokenizer without a vocabulary.
     """
     import transformers
 
     source = str(name if local is None else local)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub.is_closed(local)}
+    if revision is not None and local is None:
+        options["revision"] = revision
     with _loading(name, cure):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
         _check_vocabulary(tokenizer)
@@ -164,7 +170,7 @@ def local_source(name_or_path: str | Path) -> Path | None:
 
 
 def load_model(
-    name_or_path: str | Path = MINILM,
+    name_or_path: str | Path = MINILM, *, revision: str | None = None
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a tokenizer and an encoder or decoder, without its output layer, ready to read.
 
@@ -173,13 +179,14 @@ def load_model(
     hub. The model is float32, on the CPU, without dropout. Quantised weights of a GGUF file are
     multiplied out: what the quantisation rounded stays rounded. Reading such a file takes a minute
     or two. Only a hub name touches the network, and not under `BOOK_OFFLINE=1`. Weights are read
-    from safetensors or GGUF only, and no code of the model's author is run. Raises `ValueError`
-    when nothing can be loaded, with the cure in its message.
+    from safetensors or GGUF only, and no code of the model's author is run. `revision` picks a
+    commit of a hub model, the latest by default. Raises `ValueError` when nothing can be loaded,
+    with the cure in its message.
     """
     source = local_source(name_or_path)
     if source and source.suffix == ".gguf":
         return read_gguf(source)
-    return _read(source, name_or_path)
+    return _read(source, name_or_path, revision)
 
 
 def hub_commit(name: str) -> str:

@@ -403,7 +403,9 @@ def test_the_hub_is_asked_unless_offline(monkeypatch, offline):
     name = "someone/no-such-model"
     for load in (models.load_model, models.load_encoder):
         load(name)
-    assert asked == [(None, name), (None, name)] and hub.is_closed(None) is offline
+    models.load_model(name, revision="abc")
+    assert asked == [(None, name, None), (None, name), (None, name, "abc")]
+    assert hub.is_closed(None) is offline
     assert hub.is_closed(models.Path("a-folder"))
 
 
@@ -413,6 +415,23 @@ def test_a_hub_model_is_told_by_its_commit(monkeypatch, folder):
         models.hub_commit("someone/none")
     with pytest.raises(ValueError, match="tells no commit"):
         models.hub_commit(str(folder))
+
+
+def test_the_commit_asked_for_is_read_from_the_hub_alone(monkeypatch, folder):
+    import transformers
+
+    asked = []
+
+    def spy(source, **options):
+        asked.append((source, options.get("revision")))
+        raise OSError("seen")
+
+    monkeypatch.setattr(hub, "silence", lambda: "")
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", spy)
+    for name in ("someone/model", str(folder)):
+        with pytest.raises(ValueError, match="seen"):
+            models.load_model(name, revision="abc")
+    assert asked == [("someone/model", "abc"), (str(folder), None)]
 
 
 def test_an_absent_hub_model_names_the_argument(monkeypatch):
