@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, factbook, hub, onnx_bert
+from helpers import checks, factbook, hub, onnx_bert, reading
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -324,8 +324,12 @@ def token_vectors(
         with torch.inference_mode():
             for first in range(0, len(order), batch_size):
                 chosen = order[first : first + batch_size]
-                batch = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
-                found = model(**batch.to(device), output_hidden_states=not at_end)
+                tokens, mask = reading.padded([ids[i] for i in chosen], tokenizer)
+                found = model(
+                    input_ids=tokens.to(device),
+                    attention_mask=mask.to(device),
+                    output_hidden_states=not at_end,
+                )
                 states = found.last_hidden_state if at_end else found.hidden_states[layer]
                 states = states.float().cpu().numpy()
                 for row, i in enumerate(chosen):

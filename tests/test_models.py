@@ -72,6 +72,17 @@ def test_token_vectors_repeat_and_do_not_hang_on_the_batch(folder):
     assert not np.allclose(first, models.token_vectors(model, tokenizer, SENTENCES, seed=2))
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("pad", [None, "[PAD]"])
+def test_the_side_of_padding_does_not_matter(folder, side, pad):
+    tokenizer, model = models.load_encoder(folder)
+    wanted = models.token_vectors(model, tokenizer, SENTENCES, seed=1, batch_size=1)
+    tokenizer.padding_side, tokenizer.pad_token = side, pad
+    found = models.token_vectors(model, tokenizer, SENTENCES, seed=1)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert tokenizer.padding_side == side
+
+
 def test_token_vectors_refuses(folder):
     tokenizer, model = models.load_encoder(folder)
     with pytest.raises(ValueError, match=r"sentences\[1\] has 4 tokens"):
