@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import checks, data, keeping, models
+from helpers import checks, data, keeping, models, reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,8 +47,7 @@ def layer_embeddings(
     checks.counts(batch_size=(batch_size, 1), max_tokens=(max_tokens, 1))
     body = model.get_encoder() if model.config.is_encoder_decoder else model
     wanted = layer_numbers(model, layers)
-    room = getattr(model.config, "max_position_embeddings", max_tokens)
-    limit = min(max_tokens, room, tokenizer.model_max_length)
+    limit = reading.room(model, tokenizer, max_tokens)
     ids = tokenizer([str(text) for text in texts], truncation=True, max_length=limit)["input_ids"]
     lengths = np.array([len(row) for row in ids])
     if lengths.min() == 0:

@@ -140,10 +140,10 @@ def _encode(
     max_tokens: int | None,
 ) -> tuple[list[list[int]], list[np.ndarray], list[bool]]:
     """Return tokens with the special ones, where these are, and which texts were cut."""
-    room = getattr(model.config, "max_position_embeddings", None)
     if max_tokens is not None:
         checks.counts(max_tokens=(max_tokens, 1))
-        room = min(room or np.inf, max_tokens + tokenizer.num_special_tokens_to_add())
+        max_tokens += tokenizer.num_special_tokens_to_add()
+    room = reading.room(model, tokenizer, max_tokens)
     found = tokenizer(
         list(texts), truncation=room is not None, max_length=room, return_special_tokens_mask=True
     )

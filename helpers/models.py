@@ -360,7 +360,7 @@ def _token_ids(
     least: int,
 ) -> list[list[int]]:
     """Return the token numbers of each sentence, cut at `max_tokens`, none with below `least`."""
-    limit = getattr(model.config, "max_position_embeddings", 512) - 2
+    limit = (reading.room(model, tokenizer) or 512) - 2
     if max_tokens is not None:
         # Two special tokens would leave no room for a word.
         checks.counts(max_tokens=(max_tokens, tokenizer.num_special_tokens_to_add() + 1))

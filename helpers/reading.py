@@ -1,4 +1,4 @@
-"""What a model reads at once: rows of tokens filled up to one length."""
+"""What a model reads at once: how many tokens, and rows of them filled up to one length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,28 @@ import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def room(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    most: int | None = None,
+) -> int | None:
+    """Return how many tokens of a text, the special ones included, a model takes.
+
+    It is the least of its configuration, of its table of positions, which in RoBERTa and its kin
+    begins after the number of the padding, of what its tokenizer says, and of `most`; None where
+    nobody sets a limit.
+    """
+    limits = [getattr(model.config, "max_position_embeddings", None), most]
+    limits.append(getattr(tokenizer, "model_max_length", None))
+    for name, part in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
+            limits.append(part.num_embeddings - part.padding_idx - 1)
+    # A tokenizer that knows of no limit says 10**30.
+    known = [int(limit) for limit in limits if limit and limit < 10**9]
+    return min(known) if known else None
 
 
 def padded(
