@@ -38,6 +38,19 @@ _FILES = {
 }
 
 
+# What a model of somebody else's may raise while it is loaded or asked.
+FAILURES = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OSError,
+    RuntimeError,
+    ImportError,
+    MemoryError,
+)
+
+
 def load_encoder(
     name_or_path: str | Path = MINILM,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:

@@ -174,7 +174,7 @@ def _kept(
         loaded = reader()
         start = time.process_time()
         found = function(loaded, **options)
-    except (ValueError, OSError, RuntimeError, ImportError, MemoryError, IndexError) as error:
+    except models.FAILURES as error:
         return {"status": "cannot", "why": signal_inputs.sentence(error), "seconds": 0.0}
     found |= {"status": "computed", "why": "", "seconds": time.process_time() - start}
     keeping.store(place, found)
