@@ -31,6 +31,18 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
 _CURE = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
+_AGAIN = "download or save it again"
+# What reading a damaged file may raise.
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
 _CONVERT = (
     "where you trust the file, convert it once: "
     "AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
@@ -88,6 +100,9 @@ def look(name: str | Path) -> Look:
         return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
     except (OSError, ValueError) as error:
         return Look(text, "refused", reason=models.first_line(error), cure=_CURE)
+    except _DAMAGE as error:  # nothing that other people's files hold may stop the others
+        reason = f"its files are damaged ({type(error).__name__}: {models.first_line(error)})"
+        return Look(text, "refused", reason=reason, cure=_AGAIN)
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -191,18 +206,22 @@ def _gguf(path: Path) -> tuple[str, int, int]:
             for _ in range(n_tensors):
                 _string(file)
                 (n_dims,) = _unpack(file, "<I")
+                if n_dims > _MOST:
+                    raise ValueError(f"a tensor has {n_dims} dimensions")
                 total += math.prod(_unpack(file, f"<{n_dims}Q"))
                 _, offset = _unpack(file, "<IQ")
                 last = max(last, offset)
             if file.tell() + last >= path.stat().st_size:
                 raise ValueError("it is cut short")
-        except (ValueError, KeyError, struct.error, OverflowError) as error:
+            parts = int(fields.get("split.count") or 1)
+        except _DAMAGE as error:
             reason = f"{path.name} is damaged ({models.first_line(error)})"
             raise Refusal(reason, cure) from error
-    return str(fields.get("general.architecture")), total, int(fields.get("split.count") or 1)
+    return str(fields.get("general.architecture")), total, parts
 
 
 # The codes of numbers in the head of a GGUF file; 8 is a string and 9 an array.
+_MOST = 8  # dimensions of a tensor, and arrays in one another; the format's own tools take 4
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 
 
@@ -218,18 +237,20 @@ def _string(file: BinaryIO) -> str:
     return text.decode(errors="replace")
 
 
-def _gguf_value(file: BinaryIO, code: int) -> Any:
+def _gguf_value(file: BinaryIO, code: int, depth: int = 0) -> Any:
     """Read one value of the head; of an array, which nothing here needs, the length."""
     if code == 8:
         return _string(file)
     if code != 9:
         return _unpack(file, "<" + _NUMBERS[code])[0]
+    if depth > _MOST:
+        raise ValueError("its arrays lie too deep in one another")
     inner, length = _unpack(file, "<IQ")
     if inner in _NUMBERS:
         file.seek(length * struct.calcsize(_NUMBERS[inner]), 1)
     else:
         for _ in range(length):
-            _gguf_value(file, inner)
+            _gguf_value(file, inner, depth + 1)
     return length
 
 
@@ -262,9 +283,8 @@ def _config(path: Path, files: list[str]) -> dict[str, Any]:
         raise Refusal("the folder has no config.json", _CURE)
     try:
         config = json.loads((path / "config.json").read_text())
-    except ValueError as error:
-        cure = "download it again"
-        raise Refusal(f"config.json is damaged ({models.first_line(error)})", cure) from error
+    except _DAMAGE as error:
+        raise Refusal(f"config.json is damaged ({models.first_line(error)})", _AGAIN) from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         cure = "save the model again by save_pretrained of a present version of transformers"
         raise Refusal("config.json does not say of what type the model is", cure)
@@ -305,7 +325,10 @@ def _kind(config: Mapping[str, Any]) -> str:
     if model_type not in read:
         cure = "pass a model of text"
         raise Refusal(f"a {model_type} model is no language model", cure)
-    if method := (config.get("quantization_config") or {}).get("quant_method"):
+    packed = config.get("quantization_config") or {}
+    if not isinstance(packed, Mapping):
+        raise Refusal(f"config.json is damaged (quantization_config is {packed!r})", _AGAIN)
+    if method := packed.get("quant_method"):
         cure = "pass the model before it was quantised, or a GGUF file of it"
         raise Refusal(f"its weights are packed by {method}, which wants programs of its own", cure)
     try:
@@ -325,9 +348,10 @@ def _weights(path: Path, files: list[str]) -> int:
     if index.is_file():
         try:
             wanted = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
-            raise Refusal(f"{index.name} is damaged", "download it again") from error
-        if absent := sorted(wanted - set(files)):
+            absent = sorted(wanted - set(files))
+        except _DAMAGE as error:
+            raise Refusal(f"{index.name} is damaged", _AGAIN) from error
+        if absent:
             cure = "download the rest of the model"
             raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
         tensors = sorted(wanted)
@@ -354,10 +378,10 @@ def _count(path: Path) -> int:
         end = max(entry["data_offsets"][1] for entry in head.values())
         if 8 + length + end > path.stat().st_size:
             raise ValueError("it is cut short")
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
+    except _DAMAGE as error:
         reason = f"{path.name} is damaged ({models.first_line(error)})"
-        raise Refusal(reason, "download or save it again") from error
-    return sum(math.prod(entry["shape"]) for entry in head.values())
+        raise Refusal(reason, _AGAIN) from error
 
 
 def _check_memory(parameters: int) -> None:

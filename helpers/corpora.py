@@ -189,12 +189,35 @@ def _dataset_files(folder: str) -> list[str]:
             f"{folder} is a folder but no dataset saved to disk; pass a pattern such as "
             f"{folder}/*.jsonl"
         )
+    if os.path.exists(f"{folder}/dataset_dict.json"):
+        splits = _inside(folder, "dataset_dict.json", lambda found: found["splits"])
+        return [file for split in splits for file in _dataset_files(split)]
+    return _inside(
+        folder, "state.json", lambda found: [file["filename"] for file in found["_data_files"]]
+    )
+
+
+def _inside(folder: str, name: str, names: Callable[[Any], Any]) -> list[str]:
+    """Return the paths that a file of a dataset names; refuse all but those below its folder."""
+    place, cure = os.path.join(folder, name), "save the dataset to disk again"
     try:
-        splits = json.loads(Path(folder, "dataset_dict.json").read_text())["splits"]
-    except FileNotFoundError:
-        state = json.loads(Path(folder, "state.json").read_text())
-        return [os.path.join(folder, file["filename"]) for file in state["_data_files"]]
-    return [file for split in splits for file in _dataset_files(os.path.join(folder, split))]
+        named = names(json.loads(Path(place).read_text()))
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{place} is damaged ({type(error).__name__}: {error}); {cure}") from error
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise ValueError(f"{place} does not name files as a list of texts; {cure}")
+    paths = []
+    for one in named:
+        path = os.path.normpath(os.path.join(folder, one))
+        # The file itself may be a link, as those of the hub's cache are; its folder may not.
+        real = os.path.realpath(os.path.dirname(path.replace("\0", "")))
+        if path == folder or "\0" in one or os.path.commonpath([folder, real]) != folder:
+            raise ValueError(
+                f"{place} names {one!r}, which is not inside of its folder; put the file in there, "
+                "or pass its own path"
+            )
+        paths.append(path)
+    return paths
 
 
 def _kind(file: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import checks, data, keeping, models
+from helpers import checks, data, keeping, models, reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,8 +47,7 @@ def layer_embeddings(
     checks.counts(batch_size=(batch_size, 1), max_tokens=(max_tokens, 1))
     body = model.get_encoder() if model.config.is_encoder_decoder else model
     wanted = layer_numbers(model, layers)
-    room = getattr(model.config, "max_position_embeddings", max_tokens)
-    limit = min(max_tokens, room, tokenizer.model_max_length)
+    limit = reading.room(model, tokenizer, max_tokens)
     ids = tokenizer([str(text) for text in texts], truncation=True, max_length=limit)["input_ids"]
     lengths = np.array([len(row) for row in ids])
     if lengths.min() == 0:
@@ -160,7 +159,6 @@ def cached_layer_embeddings(
     control_seed = None if control_seed is None else int(control_seed)
     n_layers = None if n_layers is None else int(n_layers)
     files = identity(name_or_path)
-    version = files if models.local_source(name_or_path) else ""
     options = [VERSION, files, pooling, n_layers, control_seed, int(max_tokens), dtype]
     parts = []
     for first in range(0, len(texts), shard_size):
@@ -168,7 +166,7 @@ def cached_layer_embeddings(
         key = hashlib.sha256(json.dumps([*options, shard]).encode()).hexdigest()
         part = _stored(folder / f"{key}.npz", len(shard))
         if part is None:
-            tokenizer, model = _loaded(str(name_or_path), control_seed, version)
+            tokenizer, model = _loaded(str(name_or_path), control_seed, files)
             layers = layer_numbers(model)
             if n_layers is not None:
                 even = np.linspace(0, layers[-1], min(n_layers, len(layers)))
@@ -202,11 +200,15 @@ def identity(name_or_path: str | Path) -> str:
 def _loaded(
     name: str, control_seed: int | None, version: str
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Load a model once; `version` changes with its files, so that changed ones are read again."""
+    """Load a model once; `version` is its `identity`, so that changed files are read again.
+
+    Of a hub model the commit in it is read, should the hub have a later one by now.
+    """
     import torch
 
     if control_seed is None:
-        tokenizer, model = models.load_model(name)
+        commit = None if models.local_source(name) else version.rpartition("@")[2]
+        tokenizer, model = models.load_model(name, revision=commit)
     else:
         tokenizer, model = _loaded(name, None, version)
         model = randomised(model, control_seed)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Rows restored at a time in float64.
 _ROWS = 256
+# FAISS adds squares up in float32: beyond, sums of them overflow, or those below are lost.
+_LARGEST = 1e15
 QUANTIZERS = ("lsq", "pq", "rq", "kmeans")
 
 
@@ -310,7 +312,8 @@ def quantize(
     coordinates, neither centred, from 0 to about 1. The seed fixes the result. FAISS takes
     distances from float32 products: when the mean is a thousand times the spread, rounding makes
     patches that are gone once the mean is subtracted. Raises `ValueError` for fewer points
-    than cells, values that are not finite, or, for `pq`, a width that the codebooks do not divide.
+    than cells, values that are not finite or beyond `for_quantizer`, or, for `pq`, a width that the
+    codebooks do not divide.
     Source: Marbut et al. (2024), released code, FAISS with 4 codebooks of 8 bits.
     """
     settings = (quantizer, codebooks, bits, train_iters, seed)
@@ -344,7 +347,7 @@ def _for_faiss(
     checks.choice(quantizer, QUANTIZERS, "quantizer")
     checks.counts(codebooks=(codebooks, 1), bits=(bits, 1), train_iters=(train_iters, 1))
     checks.counts(seed=(seed, 0))
-    x = _float32(points)
+    x = for_quantizer(points)
     cells = 2**bits
     if len(x) < cells:
         raise ValueError(
@@ -355,6 +358,22 @@ def _for_faiss(
         raise ValueError(
             f"points has {x.shape[1]} columns, which {codebooks} codebooks do not divide; "
             "choose codebooks that do, or quantizer='lsq'"
+        )
+    return x
+
+
+def for_quantizer(points: ArrayLike) -> np.ndarray:
+    """Return points (n, d) in float32, whose squares FAISS can add up.
+
+    Raises `ValueError` for values that are not finite, one beyond 1e15, where the squares overflow
+    and FAISS may end the process, or a cloud all below 1e-15, where they are lost.
+    """
+    x = _float32(points)
+    largest = max(abs(float(x.min())), abs(float(x.max())))
+    if largest and not 1 / _LARGEST <= largest <= _LARGEST:
+        side = "above 1e15" if largest > 1 else "below 1e-15 only"
+        raise ValueError(
+            f"points has values {side}, whose squares float32 loses; rescale the cloud"
         )
     return x
 

@@ -202,13 +202,16 @@ def encoder_row(
     return model_row(tokenizer, model, sentences, tasks, seed=seed, **options)
 
 
+def _perplexity_texts() -> list[str]:
+    return models.world_factbook_sentences(200, seed=5)
+
+
 def log_perplexity(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
     """Return ln(perplexity) of a causal model on 200 Factbook sentences, the same for all models.
 
     Raises as `likelihood.score_texts`.
     """
-    texts = models.world_factbook_sentences(200, seed=5)
-    scores = likelihood.score_texts(model, tokenizer, texts)
+    scores = likelihood.score_texts(model, tokenizer, _perplexity_texts())
     return float(np.log(likelihood.perplexity(scores)))
 
 
@@ -243,14 +246,20 @@ def noise_rows(
         "model": embeddings.identity(name_or_path),
         "size": SIZES[size],
         "tasks": [_digest(task) for task in tasks],
+        "sentences": _sum(models.world_factbook_sentences(SIZES[size]["n_sentences"])),
+        "perplexity": _sum(_perplexity_texts()),
+        "quantizers": QUANTIZERS,
     }
     folder = folder or data.cache_folder() / "geometry"
     return collect_rows(settings, measure, folder, key=key, progress=progress)
 
 
 def _digest(task: glue.Task) -> str:
-    text = task.name + task.train.to_json() + task.test.to_json()
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sum([task.name, task.train.to_json(), task.test.to_json(), task.kind, task.metric])
+
+
+def _sum(texts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def main(words: Sequence[str] | None = None) -> None:

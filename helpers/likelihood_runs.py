@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import checks, closed_book, data, embeddings, keeping, likelihood
+from helpers.models import FAILURES
 
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 1
@@ -172,8 +173,9 @@ def _score_model(
                 progress(name, first + len(some), len(texts))
     except keeping.CannotWrite:  # as no other model could be kept, either
         raise
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        return None, row | {"status": "failed", "error": " ".join(str(error).split())}
+    except FAILURES as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return None, row | {"status": "failed", "error": reason}
     table = pd.concat(parts, ignore_index=True)
     table["first_token_log_likelihood"] = table.first_token_log_likelihood.astype(float)
     row |= {"n_texts": len(table), "n_truncated": int(table.truncated.sum())}

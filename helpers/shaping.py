@@ -22,9 +22,9 @@ def codebook(points: ArrayLike, *, bits: int = 6, seed: int = 0) -> np.ndarray:
     `points` has shape (N, d), taken as float32, with at least one row a centroid. Their cells are
     those that `geometry.quantize` counts with quantizer="kmeans" and the same seed; above 256
     points a centroid, that many are drawn for the training. The seed fixes the result. Raises
-    `ValueError` for bad input or too few points.
+    `ValueError` for too few points, and as `geometry.for_quantizer`.
     """
-    x = np.ascontiguousarray(checks.matrix(points, "points"), dtype=np.float32)
+    x = geometry.for_quantizer(points)
     checks.counts(bits=(bits, 1), seed=(seed, 0))
     if len(x) < 2**bits:
         raise ValueError(

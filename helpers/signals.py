@@ -110,6 +110,7 @@ def measure(
         # Read before the clock runs: finding these texts is no part of a signal's price.
         read = text_sets.load_texts(n_texts)
         sentences = models.world_factbook_sentences(n_sentences)
+        asked_texts = held_out.load()
     except ValueError as error:
         return {
             name: {"status": "cannot", "why": signal_inputs.sentence(error)}
@@ -121,7 +122,7 @@ def measure(
         "latent space": (latent_space, {"sentences": sentences, "n_groups": n_groups}),
         "facts": (facts, {"table": asked[signal_inputs.FACTS] if len(asked) else asked}),
         "map": (map_texts, {"table": read}),
-        "prediction": (prediction, {}),
+        "prediction": (prediction, {"asked": asked_texts}),
         "my texts": (own_texts, {"texts": inputs.texts}),
     }
     try:
@@ -138,7 +139,8 @@ def measure(
             results[name] = {"status": "cannot", "why": why}
             continue
         options = {**options, "seed": seed}
-        key = json.dumps([VERSION, identity, name, {k: _plain(v) for k, v in options.items()}])
+        plain = {k: _plain(v) for k, v in options.items()}
+        key = json.dumps([VERSION, BITS, TOKENS, SPREAD, identity, name, plain])
         place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
         results[name] = _kept(place, reader, function, options)
         if name == "model" and results[name]["status"] != "computed":
@@ -156,6 +158,8 @@ def _corpus(found: Mapping[str, Any], inputs: signal_inputs.Inputs) -> dict[str,
 def _plain(value: Any) -> Any:
     if isinstance(value, pd.DataFrame):
         return hashlib.sha256(value.to_csv().encode()).hexdigest()
+    if isinstance(value, held_out.HeldOut):
+        return _plain(value.every_text)
     if isinstance(value, list):
         return hashlib.sha256(json.dumps(value).encode()).hexdigest()
     return value
@@ -170,7 +174,7 @@ def _kept(
         loaded = reader()
         start = time.process_time()
         found = function(loaded, **options)
-    except (ValueError, OSError, RuntimeError, ImportError, MemoryError, IndexError) as error:
+    except models.FAILURES as error:
         return {"status": "cannot", "why": signal_inputs.sentence(error), "seconds": 0.0}
     found |= {"status": "computed", "why": "", "seconds": time.process_time() - start}
     keeping.store(place, found)
@@ -335,13 +339,15 @@ def map_texts(loaded: any_model.Loaded, *, table: pd.DataFrame, seed: int = 0) -
     return _scored(loaded, list(table["text"])) | {"keys": list(table.index)}
 
 
-def prediction(loaded: any_model.Loaded, *, seed: int = 0) -> dict[str, Any]:
-    """Return log-likelihoods (nats) of the texts and items of `held_out.load`, by kind of model.
+def prediction(
+    loaded: any_model.Loaded, *, asked: held_out.HeldOut | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Return log-likelihoods (nats) of texts and items, by kind of model.
 
-    A masked model reads the texts only, and gets a pseudo-log-likelihood of each. Raises
-    `ValueError` for an encoder.
+    They are those of `held_out.load` by default. A masked model reads the texts only, and gets a
+    pseudo-log-likelihood of each. Raises `ValueError` for an encoder.
     """
-    asked = held_out.load()
+    asked = held_out.load() if asked is None else asked
     texts = asked.every_text if loaded.kind == "causal" else list(asked.texts["text"])
     return _scored(loaded, texts)
 

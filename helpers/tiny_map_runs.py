@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,9 @@ from helpers import byte_gpt, checkpoints, data, divergence, text_sets, variants
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
+# Part of every name: raise it when the same weights and texts would give other numbers.
+VERSION = 1
+MISSING = "is missing or damaged; delete it and train anew"
 KEEP = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512)
 BITS = (8, 4)
 # The default texts that none is trained on, and how many of them are scored.
@@ -90,10 +95,21 @@ def load(folder: str | Path, run: Run, step: int) -> GPT2LMHeadModel:
     path = checkpoint(folder, run, step)
     found = checkpoints.read(path, str(run))
     if found is None:
-        raise ValueError(f"{str(path)!r} is missing or damaged; delete it and train anew")
+        raise ValueError(f"{str(path)!r} {MISSING}")
     model = byte_gpt.new_gpt(width=run.width, layers=run.layers, seed=run.seed)
     model.load_state_dict(found[0])
     return model.eval()
+
+
+def _mark(folder: str | Path, models: Iterable[tuple[Run, int]], *more: Any) -> str:
+    """Return a sum of the kept weights of models and of what else JSON can write."""
+    sums = []
+    for run, step in models:
+        path = checkpoint(folder, run, step)
+        if not path.exists():
+            raise ValueError(f"{str(path)!r} {MISSING}")
+        sums.append(data.sha256(path))
+    return hashlib.sha256(json.dumps([VERSION, sums, *more]).encode()).hexdigest()[:16]
 
 
 def score(
@@ -108,14 +124,15 @@ def score(
 
     The last model of each run is there rounded as well, to each of `bits`
     (`variants.rounded`, by row). What was scored before is read again from `folder`, a file a
-    model.
+    model, whose name has a sum of its weights and the texts.
     """
     rows, about = {}, []
     work = [(run, step, 0) for run in runs for step in keep]
     work += [(run, max(keep), n) for run in runs for n in bits]
     for run, step, n in work:
         name = name_of(run, step) + (f"-{n}-bits" if n else "")
-        place = Path(folder) / f"{name}-{text_sets.fingerprint(texts)[:12]}.csv"
+        mark = _mark(folder, [(run, step)], text_sets.fingerprint(texts))
+        place = Path(folder) / f"{name}-{mark}.csv"
         if not place.exists():
             model = load(folder, run, step)
             model = variants.rounded(model, n, by_row=True) if n else model
@@ -154,7 +171,8 @@ def compare_pairs(
 ) -> pd.DataFrame:
     """Return `divergence.compare` for each pair, on `n` samples and `n` texts of `n_bytes` bytes.
 
-    What was compared before is read again from `folder`, a file a pair.
+    What was compared before is read again from `folder`, a file a pair, whose name has a sum of
+    both weights, the texts and the options.
     """
     ready = [text.encode()[:n_bytes] for text in texts["text"]]
     ready = [text for text in ready if len(text) == n_bytes][:n]
@@ -162,13 +180,15 @@ def compare_pairs(
     rows = []
     for kind, run, step, other, later in pair_list():
         names = name_of(run, step), name_of(other, later)
-        place = Path(folder) / f"pair-{'-'.join(names)}-{n}-{n_bytes}-{seed}.csv"
+        both = (run, step), (other, later)
+        mark = _mark(folder, both, [text.hex() for text in ready], n, n_bytes, seed)
+        place = Path(folder) / f"pair-{'-'.join(names)}-{mark}.csv"
         if not place.exists():
             p, q = load(folder, run, step), load(folder, other, later)
             if names[0] not in drawn:
                 drawn[names[0]] = byte_gpt.sample(p, n, n_bytes, seed=seed)
-            both = [lambda given, m=m: byte_gpt.conditionals(m, given) for m in (p, q)]
-            found = divergence.compare(*both, drawn[names[0]], ready)
+            read = [lambda given, m=m: byte_gpt.conditionals(m, given) for m in (p, q)]
+            found = divergence.compare(*read, drawn[names[0]], ready)
             data.write_atomically(place, found.to_csv(index=False))
             print(*names, flush=True)
         found = pd.read_csv(place)

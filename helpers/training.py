@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import checkpoints, checks, glue
+from helpers import checkpoints, checks, glue, reading
 from helpers.probing import test_order, text_columns
 
 if TYPE_CHECKING:
@@ -167,8 +167,7 @@ def _encode(
     table: pd.DataFrame,
     max_tokens: int,
 ) -> dict[str, list[list[int]]]:
-    room = getattr(model.config, "max_position_embeddings", max_tokens)
-    limit = min(max_tokens, room, tokenizer.model_max_length)
+    limit = reading.room(model, tokenizer, max_tokens)
     sides = [table[c].tolist() for c in text_columns(table)]
     encoded = dict(tokenizer(*sides, truncation=True, max_length=limit))
     if min(map(len, encoded["input_ids"])) == 0:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 
 import gguf
 import numpy as np
@@ -98,6 +99,66 @@ def test_the_trap_would_have_been_seen(tmp_path):
     with open(bad["a file of pickles"], "rb") as file:
         pickle.load(file).close()
     assert (tmp_path / "opened").exists()
+
+
+def gguf_head(tensors=b"", *, n_tensors=0, fields=b"", n_fields=0):
+    return b"GGUF" + struct.pack("<IQQ", 3, n_tensors, n_fields) + fields + tensors
+
+
+def text(value):
+    return struct.pack("<Q", len(value)) + value
+
+
+HOSTILE_GGUF = {
+    "many dimensions": gguf_head(text(b"w") + struct.pack("<I", 2**32 - 1), n_tensors=1),
+    "nested arrays": gguf_head(
+        fields=text(b"k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 5000, n_fields=1
+    ),
+    "endless parts": gguf_head(
+        fields=text(b"split.count") + struct.pack("<If", 6, float("inf")), n_fields=1
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", HOSTILE_GGUF)
+def test_hostile_gguf_heads_are_refused(wrong, tmp_path):
+    (tmp_path / "a.gguf").write_bytes(HOSTILE_GGUF[wrong] + bytes(40))
+    found = any_model.look(tmp_path / "a.gguf")
+    assert found.kind == "refused" and "a.gguf is damaged" in found.reason
+    assert "download" in found.cure
+
+
+def safetensors(**entry):
+    head = json.dumps({"w": entry}).encode()
+    return struct.pack("<Q", len(head)) + head
+
+
+HOSTILE_FILES = {
+    "deep configuration": ("config.json", "[" * 200_000),
+    "quantisation in a word": ("config.json", {"quantization_config": "x"}),
+    "architectures in a number": ("config.json", {"architectures": 5}),
+    "a list of files in a list": ("model.safetensors.index.json", {"weight_map": {"w": ["a"]}}),
+    "a deep list of files": ("model.safetensors.index.json", "[" * 200_000),
+    "no shape": ("model.safetensors", safetensors(data_offsets=[0, 0])),
+    "a shape in words": ("model.safetensors", safetensors(data_offsets=[0, 0], shape=["a"])),
+    "a shape without end": (
+        "model.safetensors", safetensors(data_offsets=[0, 0], shape=[10**4000])
+    ),
+    "a deep head": ("model.safetensors", struct.pack("<Q", 200_000) + b"[" * 200_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", HOSTILE_FILES)
+def test_hostile_folders_are_refused(wrong, made, tmp_path):
+    folder, (name, content) = copy(made, "masked", tmp_path), HOSTILE_FILES[wrong]
+    if isinstance(content, dict):
+        known = json.loads((folder / name).read_text()) if name == "config.json" else {}
+        content = json.dumps(known | content)
+    content = content.encode() if isinstance(content, str) else content
+    (folder / name).write_bytes(content)
+    found = any_model.look(folder)
+    assert found.kind == "refused" and "damaged" in found.reason
+    assert found.cure == "download or save it again"
 
 
 REASONS = {

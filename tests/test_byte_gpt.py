@@ -1,8 +1,10 @@
 """Tiny GPTs of bytes: against transformers' own loss, their own samples, and plain training."""
 
+import shutil
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -104,6 +106,33 @@ def test_a_run_is_kept_and_read_again(tmp_path):
     (tmp_path / files[0]).write_bytes(b"")
     with pytest.raises(ValueError, match="missing or damaged"):
         tiny_map_runs.load(tmp_path, run, 0)
+
+
+def test_other_weights_or_texts_are_read_anew(tmp_path, monkeypatch):
+    runs = [tiny_map_runs.Run("tiny", 16, 1, seed) for seed in (0, 1)]
+    monkeypatch.setattr(tiny_map_runs, "pair_list", lambda: [("seed", runs[0], 1, runs[1], 1)])
+    texts = text_sets.load_texts(8, genres=["python", "c++"])
+
+    def trained(folder, documents):
+        for run in runs:
+            tiny_map_runs.checkpoint(folder, run, 1).unlink(missing_ok=True)
+            tiny_map_runs.train(run, documents, folder, keep=(1,))
+
+    def read(folder, texts):
+        scores, _ = tiny_map_runs.score(folder, texts, runs=runs, keep=(1,), bits=(3,))
+        return scores, tiny_map_runs.compare_pairs(folder, texts, n=2, n_bytes=16)
+
+    trained(tmp_path / "a", DOCUMENTS)
+    read(tmp_path / "a", texts[:4])
+    for documents, some in ((DOCUMENTS, texts[4:]), (["other words. "] * 3, texts[4:])):
+        trained(tmp_path / "a", documents)
+        trained(tmp_path / "b", documents)
+        for ours, fresh in zip(read(tmp_path / "a", some), read(tmp_path / "b", some), strict=True):
+            pd.testing.assert_frame_equal(ours, fresh)
+        shutil.rmtree(tmp_path / "b")
+    tiny_map_runs.checkpoint(tmp_path / "a", runs[1], 1).unlink()
+    with pytest.raises(ValueError, match="missing or damaged"):
+        read(tmp_path / "a", texts)
 
 
 def test_pairs_differ_in_one_thing():

@@ -271,6 +271,32 @@ def test_parquet_of_several_groups_and_dictionaries(tmp_path):
     assert read(tmp_path / "c.parquet") == (many, corpora.Report())
 
 
+@pytest.mark.parametrize("where", ["../secret.txt", "/absolute/secret.txt", ".", "", "link/a.txt"])
+@pytest.mark.parametrize("file", ["state.json", "dataset_dict.json"])
+def test_a_dataset_names_no_file_outside_of_its_folder(where, file, tmp_path):
+    folder, where = tmp_path / "data", where.replace("/absolute", str(tmp_path))
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path)
+    (tmp_path / "secret.txt").write_text("secret")
+    named = {"_data_files": [{"filename": where}], "splits": [where]}
+    (folder / file).write_text(json.dumps(named))
+    with pytest.raises(ValueError, match=f"{file} names .*not inside of its folder; put the file"):
+        corpora.list_files(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", "3", "no JSON", '{"_data_files": 3, "splits": 3}', '{"_data_files": [{}]}']
+    + ['{"_data_files": [{"filename": 3}], "splits": [3]}', "[" * 200_000],
+    ids=lambda text: text[:20],
+)
+@pytest.mark.parametrize("file", ["state.json", "dataset_dict.json"])
+def test_a_damaged_description_of_a_dataset_is_named(text, file, tmp_path):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ValueError, match=f"{file} .*; save the dataset to disk again"):
+        corpora.list_files(tmp_path)
+
+
 def test_datasets_on_disk(tmp_path):
     train, test = Dataset.from_dict({"text": DOCUMENTS}), Dataset.from_dict({"text": ["t"]})
     train.select([4, 0, 1]).save_to_disk(tmp_path / "one")

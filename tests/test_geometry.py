@@ -214,6 +214,10 @@ def test_few_or_equal_points_print_no_warning(quantizer, capfd):
         (cloud(40), {"quantizer": "vq", "bits": 3}, "quantizer is 'vq'; choose one of lsq, pq"),
         (np.full((40, 4), np.nan), {"bits": 3}, "points has NaN or infinite values in 40 rows"),
         (np.full((40, 4), 1e39), {"bits": 3}, "the range of float32; rescale"),
+        # Here FAISS ends the process, or gives NaN, or loses the squares.
+        (cloud(40) * np.float32(1e20), {"bits": 3}, "points has values above 1e15.*; rescale"),
+        (cloud(40) * np.float32(1e25), {"bits": 3}, "points has values above 1e15.*; rescale"),
+        (cloud(40) * np.float32(1e-25), {"bits": 3}, "values below 1e-15 only.*; rescale"),
         (np.empty((0, 4)), {"bits": 3}, "points has shape .0, 4."),
         (np.ones(40), {"bits": 3}, "points has 1 dimensions"),
         (cloud(40), {"bits": 0}, "bits is 0"),

@@ -74,6 +74,11 @@ def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
     assert stored == pytest.approx(row, rel=1e-6, nan_ok=True)
     assert first.loc[1, "noise_to_signal"] == pytest.approx(ratio)
     assert first.loc[0, "noise_to_signal"] == 0
+    # Other sentences, other rows.
+    draw = models.world_factbook_sentences
+    monkeypatch.setattr(models, "world_factbook_sentences", lambda n, seed=1: draw(n, seed))
+    other = geometry_sweep.noise_rows(models.MINILM, settings[:1], **run)
+    assert other.loc[0, "lloyd_index"] != first.loc[0, "lloyd_index"]
 
 
 def test_rows_of_a_causal_model_tell_its_perplexity(small, monkeypatch, tmp_path):

@@ -130,6 +130,32 @@ def test_a_model_that_cannot_be_loaded_is_a_row_of_the_report(folders, tmp_path)
 
 
 @pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (IndexError("index out of range in self"), "index out of range in self"),
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("shapes\ndo not fit"), "shapes do not fit"),
+        (TypeError("None"), "None"),
+    ],
+)
+def test_a_model_that_fails_while_scoring_stops_no_other(
+    error, reason, folders, tmp_path, monkeypatch
+):
+    known, calls = likelihood.score_texts, []
+
+    def score(*words, **options):
+        calls.append(words)
+        if len(calls) == 1:
+            raise error
+        return known(*words, **options)
+
+    monkeypatch.setattr(likelihood, "score_texts", score)
+    found = likelihood_runs.score_models(folders[:2], TEXTS, tmp_path)
+    assert found.report.status.tolist() == ["failed", "scored"]
+    assert found.report.error[0] == reason
+
+
+@pytest.mark.parametrize(
     ("models", "texts", "options", "message"),
     [
         ([], TEXTS, {}, "models is empty"),

@@ -72,6 +72,17 @@ def test_token_vectors_repeat_and_do_not_hang_on_the_batch(folder):
     assert not np.allclose(first, models.token_vectors(model, tokenizer, SENTENCES, seed=2))
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("pad", [None, "[PAD]"])
+def test_the_side_of_padding_does_not_matter(folder, side, pad):
+    tokenizer, model = models.load_encoder(folder)
+    wanted = models.token_vectors(model, tokenizer, SENTENCES, seed=1, batch_size=1)
+    tokenizer.padding_side, tokenizer.pad_token = side, pad
+    found = models.token_vectors(model, tokenizer, SENTENCES, seed=1)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert tokenizer.padding_side == side
+
+
 def test_token_vectors_refuses(folder):
     tokenizer, model = models.load_encoder(folder)
     with pytest.raises(ValueError, match=r"sentences\[1\] has 4 tokens"):
@@ -403,7 +414,9 @@ def test_the_hub_is_asked_unless_offline(monkeypatch, offline):
     name = "someone/no-such-model"
     for load in (models.load_model, models.load_encoder):
         load(name)
-    assert asked == [(None, name), (None, name)] and hub.is_closed(None) is offline
+    models.load_model(name, revision="abc")
+    assert asked == [(None, name, None), (None, name), (None, name, "abc")]
+    assert hub.is_closed(None) is offline
     assert hub.is_closed(models.Path("a-folder"))
 
 
@@ -413,6 +426,23 @@ def test_a_hub_model_is_told_by_its_commit(monkeypatch, folder):
         models.hub_commit("someone/none")
     with pytest.raises(ValueError, match="tells no commit"):
         models.hub_commit(str(folder))
+
+
+def test_the_commit_asked_for_is_read_from_the_hub_alone(monkeypatch, folder):
+    import transformers
+
+    asked = []
+
+    def spy(source, **options):
+        asked.append((source, options.get("revision")))
+        raise OSError("seen")
+
+    monkeypatch.setattr(hub, "silence", lambda: "")
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", spy)
+    for name in ("someone/model", str(folder)):
+        with pytest.raises(ValueError, match="seen"):
+            models.load_model(name, revision="abc")
+    assert asked == [("someone/model", "abc"), (str(folder), None)]
 
 
 def test_an_absent_hub_model_names_the_argument(monkeypatch):

@@ -198,6 +198,31 @@ def test_the_digest_follows_cells_parameters_helpers_and_data(write_notebook):
     assert digest(needs) != digest(needs, at_hand={"probing/": True})
 
 
+@pytest.mark.parametrize(
+    ("changed", "of_all"),
+    [
+        ("requirements.txt", True),
+        ("requirements-models.txt", True),
+        ("data/published/glass_box.csv", True),
+        ("data/glass_box/tokenizer.json", False),
+        ("data/glass_box/gpt-16x2-even-0-step0512.safetensors", False),
+        ("data/claims.yml", None),
+    ],
+)
+def test_the_digest_follows_locks_and_stored_weights(changed, of_all, write_notebook, monkeypatch):
+    pages = {"a/plain": "from helpers import stats", "a/box": "from helpers import glass_box_table"}
+    for name, code in pages.items():
+        write_notebook(name, code)
+    tasks = {name: planning.plan(names=[name])[0] for name in pages}
+    before = {name: planning.digest(task, {}) for name, task in tasks.items()}
+    known = planning._file_digest
+    monkeypatch.setattr(
+        planning, "_file_digest", lambda p: "new" if p == planning.ROOT / changed else known(p)
+    )
+    moved = {name for name, task in tasks.items() if planning.digest(task, {}) != before[name]}
+    assert moved == {True: set(pages), False: {"a/box"}, None: set()}[of_all]
+
+
 def test_the_modules_behind_a_notebook_are_found_through_one_another():
     code = "from helpers import smi_release\nimport helpers.figures"
     names = {path.name for path in planning._modules(code)}

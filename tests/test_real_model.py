@@ -1,10 +1,13 @@
 """Facts asked of a model, against one question at a time; ranks and links against SciPy."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from scipy import stats as scipy_stats
 
 from helpers import closed_book, models, real_facts, real_model
@@ -194,3 +197,26 @@ def test_the_table_is_made_in_pieces_that_are_kept(model, tmp_path):
     one, two = (pd.read_csv(tmp_path / f"{name}.csv") for name in "ab")
     pd.testing.assert_frame_equal(one, two)
     assert len(one) == 20 and len(list((tmp_path / "p").iterdir())) == 4
+
+
+@pytest.mark.parametrize("change", ["facts", "size", "model", "damage"])
+def test_pieces_of_another_run_or_damaged_ones_are_made_anew(model, tmp_path, change):
+    def made(name, folder=model[2], facts=4, size=3):
+        words = ["--model", str(folder), "--facts", str(facts), "--size", str(size)]
+        words += ["--pieces", str(tmp_path / name), "--out", str(tmp_path / f"{name}.csv")]
+        assert real_model.main(words) == 0
+        return pd.read_csv(tmp_path / f"{name}.csv")
+
+    made("old")
+    pieces = sorted((tmp_path / "old").iterdir())
+    options = {"facts": {"facts": 5}, "size": {"size": 2}}.get(change, {})
+    if change == "model":
+        options["folder"] = tmp_path / "other"
+        shutil.copytree(model[2], options["folder"])
+        weights = load_file(options["folder"] / "model.safetensors")
+        changed = {name: 2 * w if w.ndim > 1 else w for name, w in weights.items()}
+        save_file(changed, options["folder"] / "model.safetensors", {"format": "pt"})
+    elif change == "damage":
+        for piece in pieces:
+            piece.write_bytes(piece.read_bytes()[:-40])
+    pd.testing.assert_frame_equal(made("old", **options), made("new", **options))

@@ -301,6 +301,9 @@ def test_codebook_refuses():
         shaping.codebook(cloud(10).numpy())
     with pytest.raises(ValueError, match="points has NaN"):
         shaping.codebook(np.full((80, 2), np.nan))
+    for scale, message in ((1e40, "range of float32"), (1e20, "above 1e15"), (1e-20, "below")):
+        with pytest.raises(ValueError, match=f"points has values.*{message}.*rescale the cloud"):
+            shaping.codebook(cloud(80).numpy().astype(float) * scale)
     with pytest.raises(ValueError, match="bits is 0"):
         shaping.codebook(cloud(10).numpy(), bits=0)
     with pytest.raises(ValueError, match="seed is -1"):

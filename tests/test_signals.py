@@ -12,6 +12,7 @@ from helpers import (
     closed_book,
     embeddings,
     geometry,
+    held_out,
     model_examples,
     models,
     posterior,
@@ -171,6 +172,19 @@ def test_other_settings_are_measured_anew(paths, inputs, tmp_path):
     first = signals.measure(look, inputs, folder=tmp_path, **SMALL)
     again = signals.measure(look, inputs, folder=tmp_path, **{**SMALL, "n_sentences": 50})
     assert again["latent space"]["n_sentences"] == 50
+    assert again["latent space"]["measures"] != first["latent space"]["measures"]
+
+
+def test_other_held_out_texts_and_cells_are_measured_anew(paths, inputs, tmp_path, monkeypatch):
+    look = any_model.look(paths["causal"])
+    first = signals.measure(look, inputs, folder=tmp_path, **SMALL)
+    asked = held_out.load()
+    other = asked._replace(texts=asked.texts[::-1])
+    monkeypatch.setattr(held_out, "load", lambda: other)
+    monkeypatch.setattr(signals, "BITS", 3)
+    again = signals.measure(look, inputs, folder=tmp_path, **SMALL)
+    n = len(asked.texts)
+    assert again["prediction"]["n_bytes"][:n] == first["prediction"]["n_bytes"][:n][::-1]
     assert again["latent space"]["measures"] != first["latent space"]["measures"]
 
 
