@@ -119,9 +119,19 @@ class ModelMap:
     def place(self, log_likelihoods: ArrayLike | pd.Series | pd.DataFrame) -> Placement:
         """Place new models, in nats on the same texts, without moving any other.
 
-        An array has shape (N,) or (m, N), with texts in the order of the map; a Series or the
-        columns of a frame are matched by the texts' keys. The map's threshold and column means are
-        used. Raises `ValueError` for missing values, and for texts that are not those of the map.
+        `log_likelihoods` is what `aligned` takes. The map's threshold and column means are used.
+        Raises as `aligned` does.
+        """
+        values = self.aligned(log_likelihoods)
+        placed = self._centred(np.maximum(values, self.threshold))
+        return Placement(placed, _squared(placed, self.coordinates) / len(self.texts))
+
+    def aligned(self, log_likelihoods: ArrayLike | pd.Series | pd.DataFrame) -> np.ndarray:
+        """Return log-likelihoods of new models with texts in the order of the map, shape (m, N).
+
+        An array has shape (N,) or (m, N), in nats and in that order already; a Series or the
+        columns of a frame are matched by the texts' keys. Nothing is clipped. Raises `ValueError`
+        for missing values, and for texts that are not those of the map.
         """
         if isinstance(log_likelihoods, pd.Series):
             log_likelihoods = log_likelihoods.to_frame().T
@@ -139,8 +149,7 @@ class ModelMap:
                 f"log_likelihoods has a missing or infinite value, first for text {text!r}; score "
                 "that text again"
             )
-        placed = self._centred(np.maximum(values, self.threshold))
-        return Placement(placed, _squared(placed, self.coordinates) / len(self.texts))
+        return values
 
     def _matched(self, frame: pd.DataFrame) -> np.ndarray:
         keys = [str(key) for key in frame.columns]
