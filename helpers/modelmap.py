@@ -215,11 +215,12 @@ def fit_map(
     `L` is an array with `names`, or a frame with models as rows and texts as columns. Values below
     the quantile `clip` of all entries are raised to it. `texts` are keys, the column names or
     numbers by default; `n_bytes` their lengths in UTF-8. A warning names pairs of models whose
-    squared distance is below `duplicate_below` of the median pair: the same weights, as a rule.
+    squared distance is at most `duplicate_below` of the median pair: the same weights, as a rule.
+    With 0 none are looked for.
 
     Raises `ValueError` for fewer than 2 models or texts, missing or infinite values (model and text
-    are named), names or texts that repeat, wrong lengths, and `clip` outside 0 to 0.5. Source:
-    arXiv 2502.16173, released code.
+    are named), names or texts that repeat, wrong lengths, `clip` outside 0 to 0.5, and
+    `duplicate_below` below 0. Source: arXiv 2502.16173, released code.
     """
     if isinstance(L, pd.DataFrame):
         names = list(L.index) if names is None else names
@@ -245,13 +246,15 @@ def fit_map(
         )
     if not isinstance(clip, int | float | np.number) or not 0 <= clip < 0.5:
         raise ValueError(f"clip is {clip}; give the share of entries to cut, from 0 to below 0.5")
+    checks.non_negative(duplicate_below, "duplicate_below")
     threshold = float(np.quantile(values, clip)) if clip else float("-inf")
     np.maximum(values, threshold, out=values)
     lengths = None if n_bytes is None else np.asarray(n_bytes, float)
     if lengths is not None and (lengths.shape != values.shape[1:] or not (lengths > 0).all()):
         raise ValueError(f"n_bytes must hold {values.shape[1]} positive numbers, one a text")
     made = _made(values, named, keyed, threshold, lengths)
-    _warn_of_duplicates(made, duplicate_below)
+    if duplicate_below > 0:
+        _warn_of_duplicates(made, duplicate_below)
     return made
 
 
@@ -270,7 +273,9 @@ def _warn_of_duplicates(made: ModelMap, below: float) -> None:
     distances = made.distances()
     first, second = np.triu_indices(len(distances), 1)
     pairs = distances[first, second]
-    close = np.flatnonzero(pairs < below * np.median(pairs))
+    # Where most models are the same, the median pair itself is 0, or what rounding leaves.
+    rounding = 16 * np.finfo(float).eps * (made.coordinates**2).mean(axis=1).max()
+    close = np.flatnonzero(pairs <= max(below * np.median(pairs), rounding))
     if len(close):
         told = [f"{made.names[first[i]]} and {made.names[second[i]]}" for i in close[:5]]
         more = f" and {len(close) - 5} more pairs" if len(close) > 5 else ""
