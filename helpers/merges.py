@@ -214,6 +214,10 @@ def grid(levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
     return [(float(a), float(b)) for a in levels for b in levels]
 
 
+def _label(level: float) -> str:
+    return f"{level:.1f}" if abs(level - round(level, 1)) < 1e-9 else f"{level:g}"
+
+
 def score_merges(
     family: Family,
     triple: str,
@@ -228,9 +232,13 @@ def score_merges(
     row a model with `triple`, `a`, `b`, `weight_distance` (root mean square over parameters of
     the difference from w0), `degrees` (the angle between the two differences of the triple) and
     `n_parameters`.
-    Raises `ValueError` for an unknown triple or one whose models the family has not.
+    Raises `ValueError` for an unknown triple or one whose models the family has not, and for levels
+    that would give two models one name.
     """
     checks.choice(triple, tuple(TRIPLES), "triple")
+    labels = [_label(level) for level in levels]
+    if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
+        raise ValueError(f"levels has {checks.name_some(twice)} twice; give each once")
     if missing := [name for name in TRIPLES[triple] if name not in family.models]:
         raise ValueError(f"family has no {checks.name_some(missing)}; train it for this triple")
     models = [family.models[name] for name in TRIPLES[triple]]
@@ -240,7 +248,7 @@ def score_merges(
     degrees, n_parameters = products.degrees[1, 2], models[0].num_parameters()
     found, rows = {}, []
     for a, b in grid(levels):
-        name = f"{triple} {a:.1f} {b:.1f}"
+        name = f"{triple} {_label(a)} {_label(b)}"
         merged = causal_tuning.interpolate(models, [1 - a - b, a, b])
         table = likelihood.score_texts(
             merged, family.tokenizer, texts.text.tolist(), batch_tokens=1024

@@ -94,6 +94,14 @@ def test_unknown_and_missing_triples_are_refused(family, texts):
         merges.score_merges(family, "tall", texts)
     with pytest.raises(ValueError, match="family has no 'python, long'"):
         merges.score_merges(family, "long", texts)
+    with pytest.raises(ValueError, match="levels has '0.2' twice"):
+        merges.score_merges(family, "short", texts, levels=(0.0, 0.2, 1.0, 0.2))
+
+
+def test_levels_a_twentieth_apart_have_names_of_their_own(family, texts):
+    found, about = merges.score_merges(family, "short", texts, levels=(0.2, 0.25))
+    names = ["short 0.2 0.2", "short 0.2 0.25", "short 0.25 0.2", "short 0.25 0.25"]
+    assert list(found.index) == list(about.index) == names
 
 
 def test_a_plane_fits_a_plane_and_a_bowl_wants_more():
