@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import causal_tuning, checks, data, likelihood, text_sets, tiny_gpt
+from helpers import causal_tuning, checks, data, keeping, likelihood, text_sets, tiny_gpt
 
 if TYPE_CHECKING:
     from transformers import BloomForCausalLM, PreTrainedTokenizerFast
@@ -373,18 +373,16 @@ def run(
     mark = text_sets.fingerprint(texts)[:8]
     family, parts = None, []
     for triple in setting["triples"]:
-        place = folder / f"{triple} {mark}.json"
-        if not place.exists():
+        place = folder / f"{triple} {mark}.kept.json"
+        kept = keeping.stored(place)
+        if kept is None:
             family = family or train_family(setting, folder, progress=progress)
             tables = score_merges(family, triple, texts, progress=progress)
             kept = [
                 json.loads(table.to_json(orient="split", double_precision=12)) for table in tables
             ]
-            data.write_atomically(place, json.dumps(kept))
-        tables = [
-            pd.DataFrame(found["data"], found["index"], found["columns"])
-            for found in json.loads(place.read_text())
-        ]
+            keeping.store(place, kept)
+        tables = [pd.DataFrame(found["data"], found["index"], found["columns"]) for found in kept]
         parts.append(tuple(_named(table, size) for table in tables))
     return parts
 
