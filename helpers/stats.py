@@ -155,7 +155,8 @@ def bootstrap_correlation(
     checks.counts(n_resamples=(n_resamples, 1))
     checks.share(confidence, "confidence")
     rows = frame[wanted].dropna()
-    rows = rows[np.isfinite(checks.numbers(rows[[x, y]], "frame")).all(axis=1)]
+    pair = checks.numbers(rows[x], "x"), checks.numbers(rows[y], "y")
+    rows = rows[np.isfinite(pair).all(axis=0)]
     estimate = correlation(rows[x], rows[y])
     unit = rows[groups].to_numpy() if groups else np.arange(len(rows))
     names, member = np.unique(unit, return_inverse=True)
