@@ -212,6 +212,8 @@ def test_a_ratio_has_a_range_over_smaller_maps(L):
         (lambda L: text_rules.choose_texts(L, 5, "best"), "rule"),
         (lambda L: text_rules.choose_texts(L, 41, "pivoted"), "n is 41 but there are 40"),
         (lambda L: text_rules.pivoted_texts(L, 41), "n is 41"),
+        (lambda L: text_rules.pivoted_texts(L, -1), "n is -1"),
+        (lambda L: text_rules.split_curve(L, FAMILIES, [5], n_splits=0), "n_splits is 0"),
         (lambda L: text_rules.draw_once(np.ones(4), 2), "probabilities"),
         (lambda L: text_rules.draw_once(np.array([0.5, 0.5, 0]), 3), "n is 3 but 2"),
         (lambda L: text_rules.fit_weights(L, [40]), "texts"),
