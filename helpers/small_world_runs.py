@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import checks, closed_book, data, keeping, small_world, tiny_gpt
+from helpers import checks, closed_book, data, keeping, run_parts, small_world, tiny_gpt
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -184,14 +184,18 @@ def main(words: Sequence[str] | None = None) -> None:
         prog="python -m helpers.small_world_runs", description=main.__doc__
     )
     parser.add_argument("folder", type=Path, help="where the tables go")
-    parser.add_argument("--part", default="1/1", help="i/k: this process trains every k-th model")
+    parser.add_argument(
+        "--part",
+        type=run_parts.part,
+        default="1/1",
+        help="i/k: this process trains every k-th model",
+    )
     given = parser.parse_args(words)
-    part, parts = (int(number) for number in given.part.split("/"))
     run = {
         "folder": data.cache_folder() / "small_world",
         "progress": lambda line: print(line, flush=True),
     }
-    ladder(SETTINGS[part - 1 :: parts], **run)
+    ladder(SETTINGS[given.part], **run)
     accuracy, course = ladder(SETTINGS, **run)
     _, small = ladder([SMALL_SETTING], world=SMALL_WORLD, **run)
     course = pd.concat({"full": course, "small": small}, names=["world"]).reset_index(level=0)
