@@ -12,6 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from helpers import keeping
+
 Value = TypeVar("Value")
 RATIOS = Path(__file__).with_name("ratios.jsonl")
 _kept: list[dict[str, Any]] = []
@@ -79,13 +85,16 @@ def keep(given: argparse.Namespace) -> None:
     command = " ".join(["python", f"benchmarks/{script}", *words])
     where = {"script": script, "command": command, "machine": machine()}
     where["date"] = time.strftime("%Y-%m", time.gmtime())
-    old = [json.loads(line) for line in RATIOS.read_text().splitlines()]
-    full = {r["what"] for r in old if r["script"] == script and "--quick" not in r["command"]}
-    new = [where | row for row in _kept if not (given.quick and row["what"] in full)]
-    names = {row["what"] for row in new}
-    rows = [r for r in old if r["script"] != script or r["what"] not in names] + new
-    rows.sort(key=lambda row: row["script"])
-    RATIOS.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    # Another benchmark may keep its lines at the same time.
+    with FileLock(f"{RATIOS}.lock"):
+        old = [json.loads(line) for line in RATIOS.read_text().splitlines()]
+        full = {r["what"] for r in old if r["script"] == script and "--quick" not in r["command"]}
+        new = [where | row for row in _kept if not (given.quick and row["what"] in full)]
+        names = {row["what"] for row in new}
+        rows = [r for r in old if r["script"] != script or r["what"] not in names] + new
+        rows.sort(key=lambda row: row["script"])
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        keeping.write_text(RATIOS, "".join(lines))
 
 
 def machine() -> str:

@@ -82,6 +82,7 @@ def main() -> None:
     q = made.coordinates
     peer, seconds = timed(lambda: squareform(pdist(q, "sqeuclidean")) / n, given.repeats)
     gap = np.abs(peer - made.distances()).max() / peer.max()
+    assert gap < 1e-9, f"distances differ by {gap:.1e} of the largest"
     print(f"distances: SciPy's pdist {seconds:.2f}, {seconds / spent['distances']:.1f}x;", end=" ")
     print(f"largest difference {gap:.0e} of the largest distance")
     ratio = seconds / spent["distances"]

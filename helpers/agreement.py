@@ -30,13 +30,12 @@ def rank_correlations(
     """
     signals, truths, given = list(signals), list(truths), list(given)
     checks.columns(table, [*signals, *truths, *given, groups], "table")
-    ranks = table[[*signals, *truths, *given]].rank()
     rows = []
     for truth in truths:
         for signal in signals:
             if signal == truth:
                 continue
-            whole = ranks[[signal, truth, *given]].dropna()
+            whole = table[[signal, truth, *given]].dropna().rank()
             left = _cleared(whole[[signal, truth]], whole[given])
             row = {"signal": signal, "truth": truth, "r": np.nan, "low": np.nan, "high": np.nan}
             if (
@@ -70,9 +69,10 @@ def choices(
     """Return how often each signal chooses the better of two models, one row a signal.
 
     Pairs agree in the columns `same`, differ in `differ`, and lie further apart in the truth than
-    `least`. A signal chooses the model in which it is higher; a tie counts half. Columns: `share`,
-    `low`, `high` (95 %, bootstrap over models), `n` pairs. Signals for which less is better must
-    come with their sign turned. Raises `ValueError` for an absent column, and where there are no
+    `least`. A signal chooses the model in which it is higher; a tie counts half, and a pair of
+    which it is missing not at all. Columns: `share`, `low`, `high` (95 %, bootstrap over models),
+    `n` pairs; the first three are NaN without one. Signals for which less is better must come with
+    their sign turned. Raises `ValueError` for an absent column, and where there are no
     such pairs. Source: the concordance of Kendall (1938).
     """
     signals, same = list(signals), list(same)
@@ -97,16 +97,20 @@ def choices(
         len(table), np.full(len(table), 1 / len(table)), size=n_resamples
     )
     weight = (draws[:, first] * draws[:, second]).astype(float)
-    total = weight.sum(axis=1)
     rows = []
     for signal in signals:
         x = table[signal].to_numpy(float)
-        agrees = 0.5 + 0.5 * np.sign((x[first] - x[second]) * gap[first, second])
-        sample = (weight @ agrees)[total > 0] / total[total > 0]
-        low, high = np.quantile(sample, [0.025, 0.975])
-        rows.append(
-            {"signal": signal, "share": agrees.mean(), "low": low, "high": high, "n": len(first)}
-        )
+        apart = (x[first] - x[second]) * gap[first, second]
+        known = ~np.isnan(apart)
+        agrees = 0.5 + 0.5 * np.sign(apart[known])
+        drawn = weight if known.all() else weight[:, known]
+        total = drawn.sum(axis=1)
+        sample = (drawn @ agrees)[total > 0] / total[total > 0]
+        row = {"signal": signal, "share": np.nan, "low": np.nan, "high": np.nan, "n": len(agrees)}
+        if len(sample):
+            low, high = np.quantile(sample, [0.025, 0.975])
+            row |= {"share": agrees.mean(), "low": low, "high": high}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -117,10 +121,12 @@ def towards(table: pd.DataFrame, signals: Sequence[str], truth: str) -> pd.DataF
     is not known beforehand.
     """
     checks.columns(table, [*signals, truth], "table")
-    ranks = table[[*signals, truth]].rank()
-    ranks -= ranks.mean()
-    signs = np.sign(ranks[list(signals)].mul(ranks[truth], axis=0).sum())
-    return table[list(signals)] * signs.replace(0.0, 1.0)
+    signs = {}
+    for signal in signals:
+        ranks = pd.DataFrame({"x": table[signal], "y": table[truth]}).dropna().rank()
+        ranks -= ranks.mean()
+        signs[signal] = np.sign((ranks.x * ranks.y).sum()) or 1.0
+    return table[list(signals)] * pd.Series(signs)
 
 
 def _cleared(ranks: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 
-from helpers import checkpoints, checks, likelihood, tiny_gpt
+from helpers import checkpoints, checks, likelihood, tiny_gpt, training
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,7 +65,8 @@ def tune(
     checks.non_negative(learning_rate, "learning_rate")
     likelihood.body_and_head(model)
     rows = token_rows(model, tokenizer, texts, max_tokens=max_tokens, pack=pack)
-    order = _order(len(rows), steps * batch, seed).reshape(steps, batch)
+    order = training.draw_rows(len(rows), steps * batch, checks.generator(seed))
+    order = order.reshape(steps, batch)
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise ValueError("model has no parameter that needs a gradient; set requires_grad")
@@ -106,14 +107,13 @@ def token_rows(
     pack: bool = False,
 ) -> np.ndarray:
     """Return the rows of tokens that `tune` learns from, filled up with -100, int64 (rows, T)."""
-    if isinstance(texts, str) or not len(texts):
-        raise ValueError("texts is empty or one string; pass a list of at least one string")
+    texts = checks.strings(texts, "texts")
     reads = getattr(model.config, "max_position_embeddings", None) or max_tokens
     if max_tokens > reads:
         raise ValueError(f"max_tokens is {max_tokens} but the model reads {reads}; give less")
     start = likelihood.start_tokens(tokenizer, "tokenizer")
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    found = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     if pack:
         line = [token for ids in found for token in [*start, *ids, *end]]
         cut = [line[i : i + max_tokens] for i in range(0, len(line), max_tokens)]
@@ -126,14 +126,6 @@ def token_rows(
     for row, ids in zip(rows, cut, strict=True):
         row[: len(ids)] = ids
     return rows
-
-
-def _order(n_rows: int, n_drawn: int, seed: int) -> np.ndarray:
-    """Draw rows, each once before any comes again."""
-    checks.counts(seed=(seed, 0))
-    rng = np.random.default_rng(seed)
-    rounds = -(-n_drawn // n_rows)
-    return np.concatenate([rng.permutation(n_rows) for _ in range(rounds)])[:n_drawn]
 
 
 # Weights as vectors

@@ -37,8 +37,8 @@ def matrix(X: ArrayLike, argument: str = "X") -> np.ndarray:
         # A sum of all entries is fast, and finite only if each of them is.
         if np.isfinite(X.sum()):
             return X
-        bad = np.flatnonzero(~np.isfinite(X.sum(axis=1, dtype=np.float64)))
-    if len(bad):
+    # The sum of large entries is infinite too.
+    if len(bad := np.flatnonzero(~np.isfinite(X).all(axis=1))):
         raise ValueError(
             f"{argument} has NaN or infinite values in {len(bad)} rows, first in row {bad[0]}; "
             "drop these entities or compute them again"

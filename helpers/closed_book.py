@@ -180,8 +180,7 @@ def share_beaten(scores: pd.DataFrame, column: str = "log_probability") -> pd.Se
     counts half. 1 means that answer 0 is the model's first choice, 0.5 is chance. Raises
     `ValueError` for an absent column, or a prompt with one answer only.
     """
-    if absent := {"prompt", "answer", column} - set(scores):
-        raise ValueError(f"scores has no column {sorted(absent)}; its columns are {list(scores)}")
+    checks.columns(scores, ("prompt", "answer", column), "scores")
     true = scores[scores.answer == 0].set_index("prompt")[column]
     others = scores[scores.answer != 0]
     if alone := set(scores.prompt) - (set(others.prompt) & set(true.index)):

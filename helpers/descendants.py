@@ -23,6 +23,7 @@ from helpers import (
     data,
     held_out,
     injection,
+    keeping,
     likelihood,
     models,
     text_sets,
@@ -202,17 +203,19 @@ def family(
     for name, number in ((n, i) for numbers in passes for n in names for i in numbers):
         spec, some = FAMILY[name], list(work[number])
         key = json.dumps([VERSION, PARENT, spec, some], sort_keys=True)
-        place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-        if not place.exists():
+        place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.kept.json"
+        piece = keeping.stored(place)
+        if piece is None:
             tokenizer, model = parent = parent or (load or load_parent)()
             # Training takes as long as scoring, the other changes take seconds.
             made = trained.get(name) or make(model, tokenizer, **spec)
             if spec["kind"] == "tuned":
                 trained[name] = made
-            data.write_atomically(place, json.dumps(_score(made, tokenizer, some)))
+            piece = _score(made, tokenizer, some)
+            keeping.store(place, piece)
             if progress:
                 progress(f"{name}: {len(some)} texts")
-        found[name].append(json.loads(place.read_text()))
+        found[name].append(piece)
     return _tables(found, texts, asked)
 
 

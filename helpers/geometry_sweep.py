@@ -25,6 +25,7 @@ from helpers import (
     likelihood,
     models,
     probing,
+    run_parts,
 )
 
 if TYPE_CHECKING:
@@ -270,9 +271,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("table", type=Path, help="the CSV file to write")
     parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--part", default="1/1", help="i/k: this process computes every k-th row")
+    parser.add_argument(
+        "--part",
+        type=run_parts.part,
+        default="1/1",
+        help="i/k: this process computes every k-th row",
+    )
     given = parser.parse_args(words)
-    part, parts = (int(number) for number in given.part.split("/"))
     run = {"progress": lambda line: print(line, flush=True)}
     settings = {
         size: [
@@ -283,7 +288,7 @@ def main(words: Sequence[str] | None = None) -> None:
         for size in given.sizes
     }
     for size, rows in settings.items():
-        noise_rows(given.encoder, rows[part - 1 :: parts], size=size, **run)
+        noise_rows(given.encoder, rows[given.part], size=size, **run)
     tables = [noise_rows(given.encoder, rows, size=size, **run) for size, rows in settings.items()]
     data.write_atomically(given.table, pd.concat(tables).round(6).to_csv(index=False))
 

@@ -110,34 +110,35 @@ def train(
 ) -> list[dict[str, float]]:
     """Train a model on documents, in place, and return the mean loss between the steps kept.
 
-    Each epoch reads the documents in an order of its own, one after another, in windows of
-    `CONTEXT` tokens, `batch` of which make a step of AdamW (weight decay 0.01, gradients clipped at
-    norm 1). The rate is that of a model 64 wide, times sqrt(64 / width); it rises over a
-    twentieth of the steps and falls to zero by a cosine. A GPT guesses each next token; a BERT
-    `MASKED` of the tokens, of which `HIDDEN` are behind the mask and `SWAPPED` replaced.
+    Each epoch deals the rows of `token_rows` anew into batches of like lengths, padded to at most
+    `batch_tokens` tokens; each is a step of AdamW (weight decay 0.01, gradients clipped at norm 1).
+    The rate is that of a model 64 wide, times sqrt(64 / width); it rises over a twentieth of the
+    steps and falls to zero by a cosine. A GPT guesses each next token; a BERT `MASKED` of the
+    tokens, of which `HIDDEN` are behind the mask and `SWAPPED` replaced.
 
     `at` is called after each number of steps in `keep`, 0 for the beginning. With `checkpoint`, a
     path ending in .safetensors, the run is saved then as well, and goes on from the last save to
-    the very bit on the same machine. Rows have `step`, `tokens` (read so far) and `loss` (nats a
-    token guessed). Raises `ValueError` for bad sizes, documents too short for one step, and the
+    the very bit on the same machine. Rows have `step`, `epoch` (from 1) and `loss` (nats a token
+    guessed). Raises `ValueError` for bad sizes, no documents or none with a token, and the
     checkpoint of another run.
     """
     import torch
 
     checks.counts(steps=(steps, 1), batch_tokens=(batch_tokens, CONTEXT), seed=(seed, 0))
+    documents = checks.strings(documents, "documents")
     kept = sorted({*keep, steps} - {0})
     if kept[-1] > steps:
         raise ValueError(f"keep has step {kept[-1]}, after the last of {steps}")
+    batches = _Batches(tokenizer, documents, batch_tokens, seed)
     rate = learning_rate * (64 / model.config.hidden_size) ** 0.5
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    options = [VERSION, steps, batch_tokens, learning_rate, seed, kept, list(documents)]
+    options = [VERSION, steps, batch_tokens, learning_rate, seed, kept, documents]
     run = checkpoints.digest(model.state_dict(), options, torch.__version__)
     path = None if checkpoint is None else Path(checkpoint)
     course = [] if path is None else tiny_gpt.resume(path, run, model, optimizer)
     done, take = int(course[-1]["step"]) if course else 0, _STEPS[model.config.model_type]
     if not done and 0 in keep and at is not None:
         at(0)
-    batches = _Batches(tokenizer, documents, batch_tokens, seed)
     total = 0.0
     model.train()
     for step in range(done, steps):
@@ -169,6 +170,8 @@ class _Batches:
         seed: int,
     ) -> None:
         self.rows = token_rows(tokenizer, documents)
+        if not self.rows:
+            raise ValueError("documents has no token in any text; pass longer ones")
         self.lengths = np.array([len(row) for row in self.rows])
         self.batch_tokens, self.seed = batch_tokens, seed
         self.epoch, self.first, self.batches = -1, 0, []

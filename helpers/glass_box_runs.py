@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from helpers import checkpoints, data, glass_box, glass_world
+from helpers import checkpoints, data, glass_box, glass_world, run_parts
 from helpers.glass_box import Run
 
 if TYPE_CHECKING:
@@ -147,15 +147,19 @@ def main(words: Sequence[str] | None = None) -> int:
         prog="python -m helpers.glass_box_runs", description=main.__doc__
     )
     parser.add_argument("--folder", default="build/glass_box")
-    parser.add_argument("--part", default="0/1", help="this process of so many, as 0/2 and 1/2")
+    parser.add_argument(
+        "--part",
+        type=run_parts.part,
+        default="1/1",
+        help="i/k: this process trains every k-th model",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    part, of = map(int, given.part.split("/"))
     world = glass_world.make_world()
     tokenizer = glass_world.tokenizer(world)
     texts = {mix: glass_world.corpus(world, mix) for mix in glass_world.MIXES}
-    for run in [run for run in RUNS if run.seed in given.seeds][part::of]:
+    for run in [run for run in RUNS if run.seed in given.seeds][given.part]:
         if all(weights_path(given.folder, run, step).exists() for step in KEEP[run.kind]):
             print(f"{run.name}: is stored", flush=True)
             continue

@@ -127,12 +127,15 @@ def draw_tokens(
     """Draw `n` texts of `n_tokens` tokens from a causal model, exactly, shape (n, n_tokens).
 
     `start` are the tokens before every text, one at least; with `below` only tokens of smaller
-    numbers are drawn, their probabilities made to add up to one. The model has its output head.
-    Raises `ValueError` without a start, and for sizes below 1.
+    numbers are drawn, their probabilities made to add up to one. The model has its output head; it
+    is read without dropout, on its own device. Raises `ValueError` without a start, and for sizes
+    below 1.
     """
     import torch
 
     checks.counts(n=(n, 1), n_tokens=(n_tokens, 1), seed=(seed, 0))
+    if below is not None:
+        checks.counts(below=(below, 1))
     if not len(start):
         raise ValueError("start is empty; give the token that the model begins a text with")
     words = model.config.vocab_size
@@ -146,13 +149,19 @@ def draw_tokens(
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.empty(n, n_tokens, dtype=torch.long)
     last, past = torch.tensor([list(start)] * n), None
-    with torch.inference_mode():
-        for t in range(n_tokens):
-            made = model(input_ids=last, past_key_values=past, use_cache=True)
-            past = made.past_key_values
-            p = torch.softmax(made.logits[:, -1, :below].double(), dim=1)
-            last = torch.multinomial(p, 1, generator=generator)
-            drawn[:, t] = last[:, 0]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for t in range(n_tokens):
+                made = model(input_ids=last.to(model.device), past_key_values=past, use_cache=True)
+                past = made.past_key_values
+                # Drawn on the CPU, so that one seed gives one text on every device.
+                p = torch.softmax(made.logits[:, -1, :below].double().cpu(), dim=1)
+                last = torch.multinomial(p, 1, generator=generator)
+                drawn[:, t] = last[:, 0]
+    finally:
+        model.train(was_training)
     return drawn.numpy()
 
 

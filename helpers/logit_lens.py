@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import likelihood
+from helpers import checks, likelihood
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,8 +34,7 @@ def layer_scores(
     """
     import torch
 
-    if isinstance(texts, str) or not len(texts):
-        raise ValueError("texts is empty or one string; pass a list of at least one string")
+    texts = checks.strings(texts, "texts")
     body, head = likelihood.body_and_head(model)
     norm, start = _last_norm(body), likelihood.start_tokens(tokenizer, bos)
     limit = getattr(body.config, "max_position_embeddings", None)
@@ -44,9 +43,7 @@ def layer_scores(
     model.eval()
     try:
         with torch.inference_mode():
-            for number, ids in enumerate(
-                tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-            ):
+            for number, ids in enumerate(tokenizer(texts, add_special_tokens=False)["input_ids"]):
                 row = [*start, *ids]
                 if not ids or (limit and len(row) > limit):
                     raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import causal_tuning, checks, data, likelihood, text_sets, tiny_gpt
+from helpers import causal_tuning, checks, data, keeping, likelihood, text_sets, tiny_gpt
 
 if TYPE_CHECKING:
     from transformers import BloomForCausalLM, PreTrainedTokenizerFast
@@ -214,6 +214,10 @@ def grid(levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
     return [(float(a), float(b)) for a in levels for b in levels]
 
 
+def _label(level: float) -> str:
+    return f"{level:.1f}" if abs(level - round(level, 1)) < 1e-9 else f"{level:g}"
+
+
 def score_merges(
     family: Family,
     triple: str,
@@ -228,9 +232,13 @@ def score_merges(
     row a model with `triple`, `a`, `b`, `weight_distance` (root mean square over parameters of
     the difference from w0), `degrees` (the angle between the two differences of the triple) and
     `n_parameters`.
-    Raises `ValueError` for an unknown triple or one whose models the family has not.
+    Raises `ValueError` for an unknown triple or one whose models the family has not, and for levels
+    that would give two models one name.
     """
     checks.choice(triple, tuple(TRIPLES), "triple")
+    labels = [_label(level) for level in levels]
+    if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
+        raise ValueError(f"levels has {checks.name_some(twice)} twice; give each once")
     if missing := [name for name in TRIPLES[triple] if name not in family.models]:
         raise ValueError(f"family has no {checks.name_some(missing)}; train it for this triple")
     models = [family.models[name] for name in TRIPLES[triple]]
@@ -240,7 +248,7 @@ def score_merges(
     degrees, n_parameters = products.degrees[1, 2], models[0].num_parameters()
     found, rows = {}, []
     for a, b in grid(levels):
-        name = f"{triple} {a:.1f} {b:.1f}"
+        name = f"{triple} {_label(a)} {_label(b)}"
         merged = causal_tuning.interpolate(models, [1 - a - b, a, b])
         table = likelihood.score_texts(
             merged, family.tokenizer, texts.text.tolist(), batch_tokens=1024
@@ -365,18 +373,16 @@ def run(
     mark = text_sets.fingerprint(texts)[:8]
     family, parts = None, []
     for triple in setting["triples"]:
-        place = folder / f"{triple} {mark}.json"
-        if not place.exists():
+        place = folder / f"{triple} {mark}.kept.json"
+        kept = keeping.stored(place)
+        if kept is None:
             family = family or train_family(setting, folder, progress=progress)
             tables = score_merges(family, triple, texts, progress=progress)
             kept = [
                 json.loads(table.to_json(orient="split", double_precision=12)) for table in tables
             ]
-            data.write_atomically(place, json.dumps(kept))
-        tables = [
-            pd.DataFrame(found["data"], found["index"], found["columns"])
-            for found in json.loads(place.read_text())
-        ]
+            keeping.store(place, kept)
+        tables = [pd.DataFrame(found["data"], found["index"], found["columns"]) for found in kept]
         parts.append(tuple(_named(table, size) for table in tables))
     return parts
 

@@ -119,9 +119,19 @@ class ModelMap:
     def place(self, log_likelihoods: ArrayLike | pd.Series | pd.DataFrame) -> Placement:
         """Place new models, in nats on the same texts, without moving any other.
 
-        An array has shape (N,) or (m, N), with texts in the order of the map; a Series or the
-        columns of a frame are matched by the texts' keys. The map's threshold and column means are
-        used. Raises `ValueError` for missing values, and for texts that are not those of the map.
+        `log_likelihoods` is what `aligned` takes. The map's threshold and column means are used.
+        Raises as `aligned` does.
+        """
+        values = self.aligned(log_likelihoods)
+        placed = self._centred(np.maximum(values, self.threshold))
+        return Placement(placed, _squared(placed, self.coordinates) / len(self.texts))
+
+    def aligned(self, log_likelihoods: ArrayLike | pd.Series | pd.DataFrame) -> np.ndarray:
+        """Return log-likelihoods of new models with texts in the order of the map, shape (m, N).
+
+        An array has shape (N,) or (m, N), in nats and in that order already; a Series or the
+        columns of a frame are matched by the texts' keys. Nothing is clipped. Raises `ValueError`
+        for missing values, and for texts that are not those of the map.
         """
         if isinstance(log_likelihoods, pd.Series):
             log_likelihoods = log_likelihoods.to_frame().T
@@ -139,8 +149,7 @@ class ModelMap:
                 f"log_likelihoods has a missing or infinite value, first for text {text!r}; score "
                 "that text again"
             )
-        placed = self._centred(np.maximum(values, self.threshold))
-        return Placement(placed, _squared(placed, self.coordinates) / len(self.texts))
+        return values
 
     def _matched(self, frame: pd.DataFrame) -> np.ndarray:
         keys = [str(key) for key in frame.columns]
@@ -206,11 +215,12 @@ def fit_map(
     `L` is an array with `names`, or a frame with models as rows and texts as columns. Values below
     the quantile `clip` of all entries are raised to it. `texts` are keys, the column names or
     numbers by default; `n_bytes` their lengths in UTF-8. A warning names pairs of models whose
-    squared distance is below `duplicate_below` of the median pair: the same weights, as a rule.
+    squared distance is at most `duplicate_below` of the median pair: the same weights, as a rule.
+    With 0 none are looked for.
 
     Raises `ValueError` for fewer than 2 models or texts, missing or infinite values (model and text
-    are named), names or texts that repeat, wrong lengths, and `clip` outside 0 to 0.5. Source:
-    arXiv 2502.16173, released code.
+    are named), names or texts that repeat, wrong lengths, `clip` outside 0 to 0.5, and
+    `duplicate_below` below 0. Source: arXiv 2502.16173, released code.
     """
     if isinstance(L, pd.DataFrame):
         names = list(L.index) if names is None else names
@@ -236,13 +246,15 @@ def fit_map(
         )
     if not isinstance(clip, int | float | np.number) or not 0 <= clip < 0.5:
         raise ValueError(f"clip is {clip}; give the share of entries to cut, from 0 to below 0.5")
+    checks.non_negative(duplicate_below, "duplicate_below")
     threshold = float(np.quantile(values, clip)) if clip else float("-inf")
     np.maximum(values, threshold, out=values)
     lengths = None if n_bytes is None else np.asarray(n_bytes, float)
     if lengths is not None and (lengths.shape != values.shape[1:] or not (lengths > 0).all()):
         raise ValueError(f"n_bytes must hold {values.shape[1]} positive numbers, one a text")
     made = _made(values, named, keyed, threshold, lengths)
-    _warn_of_duplicates(made, duplicate_below)
+    if duplicate_below > 0:
+        _warn_of_duplicates(made, duplicate_below)
     return made
 
 
@@ -261,7 +273,9 @@ def _warn_of_duplicates(made: ModelMap, below: float) -> None:
     distances = made.distances()
     first, second = np.triu_indices(len(distances), 1)
     pairs = distances[first, second]
-    close = np.flatnonzero(pairs < below * np.median(pairs))
+    # Where most models are the same, the median pair itself is 0, or what rounding leaves.
+    rounding = 16 * np.finfo(float).eps * (made.coordinates**2).mean(axis=1).max()
+    close = np.flatnonzero(pairs <= max(below * np.median(pairs), rounding))
     if len(close):
         told = [f"{made.names[first[i]]} and {made.names[second[i]]}" for i in close[:5]]
         more = f" and {len(close) - 5} more pairs" if len(close) > 5 else ""

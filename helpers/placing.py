@@ -42,7 +42,7 @@ def first_texts(made: ModelMap, n: int) -> ModelMap:
 
 def neighbours(
     made: ModelMap,
-    log_likelihoods: ArrayLike,
+    log_likelihoods: ArrayLike | pd.Series,
     *,
     k: int = 5,
     n_resamples: int = 1000,
@@ -51,15 +51,16 @@ def neighbours(
 ) -> pd.DataFrame:
     """Return the nearest models of a new one with intervals from texts drawn with replacement.
 
-    `log_likelihoods` (N,) are the new model's, nats, on the map's texts in their order. One row a
+    `log_likelihoods` (N,) are the new model's, nats, as `ModelMap.aligned` takes them. One row a
     neighbour, indexed by `model`, the nearest first: `distance` (squared, nats a text), the ends
     `low` and `high` of its percentile interval, and `nearest`, the share of resamples in which no
-    other model is nearer. Raises `ValueError` as `ModelMap.place` does.
+    other model is nearer. Raises `ValueError` as `ModelMap.aligned` does, and for several models.
     """
     checks.counts(k=(k, 1), n_resamples=(n_resamples, 1))
     checks.share(confidence, "confidence")
-    exact = made.place(np.asarray(log_likelihoods, float)).distances[0]
-    clipped = np.maximum(np.asarray(log_likelihoods, float), made.threshold)
+    values = _one_model(made, log_likelihoods)
+    exact = made.place(values).distances[0]
+    clipped = np.maximum(values, made.threshold)
     apart = clipped - made.log_likelihoods
     n = len(made.texts)
     drawn = checks.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples) / n
@@ -131,7 +132,7 @@ def predict(
     made: ModelMap,
     scores: pd.DataFrame,
     groups: Sequence[str],
-    log_likelihoods: ArrayLike,
+    log_likelihoods: ArrayLike | pd.Series | pd.DataFrame,
     *,
     penalties: Sequence[float] = PENALTIES,
 ) -> Prediction:
@@ -139,16 +140,16 @@ def predict(
 
     `scores` has a row a model of the map, in its order, and a column a score; rows with a missing
     score are left out. `groups` has a name a model: each group in turn is predicted from the
-    others. `log_likelihoods` has shape (m, N), nats, in the map's order. Features are the clipped
+    others. `log_likelihoods` are nats, as `ModelMap.aligned` takes them. Features are the clipped
     log-likelihoods over sqrt(N), means included; the penalty is chosen by leave-one-out on the
-    training rows. Raises `ValueError` for other lengths and fewer than 2 groups.
+    training rows. Raises `ValueError` for other lengths and fewer than 2 groups, and as `aligned`.
     """
     from sklearn.linear_model import RidgeCV
 
     names = np.asarray(groups)
     if list(scores.index) != list(made.names) or len(names) != len(made.names):
         raise ValueError("scores and groups must have a row a model of the map, in its order")
-    new = np.atleast_2d(np.asarray(log_likelihoods, float))
+    new = made.aligned(log_likelihoods)
     root = np.sqrt(len(made.texts))
     features, unseen = made.log_likelihoods / root, np.maximum(new, made.threshold) / root
     known = scores.notna().all(axis=1).to_numpy()
@@ -243,17 +244,25 @@ def coverage(errors: ArrayLike, groups: Sequence[str], confidence: float = 0.9) 
 
 
 def close_up(
-    made: ModelMap, log_likelihoods: ArrayLike, names: Sequence[str]
+    made: ModelMap, log_likelihoods: ArrayLike | pd.Series, names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return positions of some models of a map, shape (n, 2), and of a new one among them, (2,).
 
     The directions are the principal ones of the `names` alone; the new model does not turn them.
-    Raises `ValueError` for fewer than 3 names.
+    `log_likelihoods` is as in `neighbours`. Raises `ValueError` for fewer than 3 names, and as
+    `neighbours` does.
     """
     if len(names) < 3:
         raise ValueError(f"names has length {len(names)}; pass 3 or more")
     rows = [made.names.index(name) for name in names]
     part = fit_map(made.log_likelihoods[rows], names, 0, texts=made.texts, duplicate_below=0)
     picture = principal_coordinates(part, 2)
-    clipped = np.maximum(np.asarray(log_likelihoods, float), made.threshold)
+    clipped = np.maximum(_one_model(made, log_likelihoods), made.threshold)
     return picture.positions, part.place(clipped).coordinates[0] @ picture.axes.T
+
+
+def _one_model(made: ModelMap, log_likelihoods: ArrayLike | pd.Series) -> np.ndarray:
+    values = made.aligned(log_likelihoods)
+    if len(values) != 1:
+        raise ValueError(f"log_likelihoods has {len(values)} rows; pass one model at a time")
+    return values[0]

@@ -113,8 +113,9 @@ def average_log_posterior(
     folds = _folds(clusters, n_folds, seed) if crossed else np.zeros(len(X), dtype=int)
     order = np.lexsort([clusters.codes, folds])
     layout = _layout(clusters, folds, order)
-    scale = spread if crossed else np.ones_like(spread)
-    overall = 1.0 if crossed else float(np.mean(spread[dims] ** 2))
+    unit = _one_unit(spread)
+    scale = spread if crossed else np.full_like(spread, unit)
+    overall = 1.0 if crossed else float(np.mean((spread[dims] / unit) ** 2))
     plan = [([0], 0)]
     if crossed:
         plan = [([f for f in range(n_folds) if f != g], g) for g in range(n_folds)]
@@ -212,19 +213,22 @@ def held_out_log_posterior(
     folds = np.repeat([0, 1], [len(train), len(test)])
     order = np.lexsort([both.codes, folds])
     layout, centre = _layout(both, folds, order), train.mean(axis=0, dtype=np.float64)
+    unit = _one_unit(np.ptp(train.astype(np.float64), axis=0))
     blocks = gaussians.squared_distances(
         gaussians.reader(
             np.concatenate([train, test]),
             order,
             np.arange(train.shape[1]),
             centre,
-            np.ones(train.shape[1]),
+            np.full(train.shape[1], unit),
         ),
         layout,
         [([0], 1)],
         covariance=covariance,
         ridge=ridge,
-        overall=float(np.mean(train.var(axis=0, dtype=np.float64))),
+        overall=float(
+            np.mean((train if unit == 1 else train / unit).var(axis=0, dtype=np.float64))
+        ),
         chunk_rows=chunk_rows,
         narrow=narrow,
     )
@@ -400,14 +404,23 @@ def _folds(clusters: Clusters, n_folds: int, seed: int) -> np.ndarray:
 def _columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Return the dimensions that vary, all means and standard deviations, and warnings."""
     n, d = X.shape
-    centre = X.mean(axis=0, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre = X.mean(axis=0, dtype=np.float64)
+        high, low = X.max(axis=0).astype(np.float64), X.min(axis=0).astype(np.float64)
+        reach = high - low
+    if not np.isfinite([centre, reach]).all():
+        raise ValueError("X has values too large to take means of; divide it by a constant")
+    # Powers of 2, so that squares keep all their digits in any unit and none is rounded.
+    unit = np.ldexp(1.0, np.clip(np.frexp(reach)[1], -1000, 1000))
+    inverse = 1 / unit
     probe, square, along = np.random.default_rng(0).standard_normal(n), np.zeros(d), np.zeros(d)
     for start in range(0, n, 1024):
         part = X[start : start + 1024] - centre
+        part *= inverse
         square += np.einsum("nd,nd->d", part, part)
         along += probe[start : start + 1024] @ part
     spread = np.sqrt(square / n)
-    dims, notes = np.flatnonzero(X.max(axis=0) > X.min(axis=0)), []
+    dims, notes = np.flatnonzero(high > low), []
     if not len(dims):
         checks.varying(X)
     if len(dims) < d:
@@ -417,7 +430,13 @@ def _columns(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[st
     along = np.sort(np.abs(along[dims]) / spread[dims])
     if twins := int(np.sum(np.diff(along) <= 1e-12 * np.sqrt(n))):
         notes.append(f"{twins} of {d} dimensions repeat another one up to scale")
-    return dims, centre, spread, notes
+    return dims, centre, spread * unit, notes
+
+
+def _one_unit(spread: np.ndarray) -> float:
+    """Return what to divide all dimensions by, 1 unless their squares would be lost."""
+    most = float(spread.max())
+    return 1.0 if 1e-100 < most < 1e100 or not most else most
 
 
 def _has_rank(clusters: Clusters, d: int, ridge: float, form: str, notes: list[str]) -> bool:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -349,11 +350,11 @@ def main(words: Sequence[str] | None = None) -> int:
     """Count the facts of the Factbook in the Factbook and other corpora; write a CSV file."""
     parser = argparse.ArgumentParser(prog="python -m helpers.real_facts", description=main.__doc__)
     parser.add_argument("--corpora", nargs="*", default=[], help="files, globs, folders or URLs")
-    parser.add_argument("--out", default=str(COUNTED), help="CSV file to write")
+    parser.add_argument("--out", type=Path, default=COUNTED, help="CSV file to write")
     given = parser.parse_args(words)
     counted = count_facts(facts(), documents(given.corpora, named=True))
     columns = ["relation", "subject", *smi.COUNTS]
-    counted[columns].to_csv(given.out, index=False)
+    data.write_atomically(given.out, counted[columns].to_csv(index=False))
     print(f"{counted.n_documents.iloc[0]:,} documents, {len(counted):,} facts: {given.out}")
     return 0
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import closed_book, data, keeping, small_world, tiny_gpt
+from helpers import checks, closed_book, data, keeping, run_parts, small_world, tiny_gpt
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -137,11 +137,18 @@ def ladder(
     `small_world.make_world`. The first frame has one row a fact and a column `width-seed` a model,
     with the accuracy on training forms; the second is the course of all models, with `width`,
     `layers`, `seed`, `parameters`, `cpu_seconds`. A model that was stopped goes on from its last
-    epoch. `progress` gets a line after each model.
+    epoch. `progress` gets a line after each model. Raises `ValueError` for two settings of one
+    width and seed, whose columns would have one name.
     """
+    names = [f"{setting['width']}-{setting['seed']}" for setting in settings]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(
+            f"settings has {checks.name_some(twice)} twice; give settings of one width and seed to "
+            "ladders of their own"
+        )
     made = small_world.make_world(**world)
     accuracy, courses = {}, []
-    for setting in settings:
+    for name, setting in zip(names, settings, strict=True):
         key = json.dumps([VERSION, tiny_gpt.VERSION, world, setting], sort_keys=True)
         place = Path(folder) / hashlib.sha256(key.encode()).hexdigest()
         found = keeping.stored(place.with_suffix(".json"))
@@ -152,7 +159,7 @@ def ladder(
             if progress:
                 last = found["course"][-1]
                 progress(f"{setting}: accuracy {last['training']:.3f}")
-        accuracy[f"{setting['width']}-{setting['seed']}"] = found["accuracy"]
+        accuracy[name] = found["accuracy"]
         courses += [setting | row for row in found["course"]]
     return pd.DataFrame(accuracy), pd.DataFrame(courses)
 
@@ -177,14 +184,18 @@ def main(words: Sequence[str] | None = None) -> None:
         prog="python -m helpers.small_world_runs", description=main.__doc__
     )
     parser.add_argument("folder", type=Path, help="where the tables go")
-    parser.add_argument("--part", default="1/1", help="i/k: this process trains every k-th model")
+    parser.add_argument(
+        "--part",
+        type=run_parts.part,
+        default="1/1",
+        help="i/k: this process trains every k-th model",
+    )
     given = parser.parse_args(words)
-    part, parts = (int(number) for number in given.part.split("/"))
     run = {
         "folder": data.cache_folder() / "small_world",
         "progress": lambda line: print(line, flush=True),
     }
-    ladder(SETTINGS[part - 1 :: parts], **run)
+    ladder(SETTINGS[given.part], **run)
     accuracy, course = ladder(SETTINGS, **run)
     _, small = ladder([SMALL_SETTING], world=SMALL_WORLD, **run)
     course = pd.concat({"full": course, "small": small}, names=["world"]).reset_index(level=0)

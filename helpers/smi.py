@@ -229,16 +229,27 @@ def r2_interval(
     """Return the bootstrap interval of R² of a binned fit, drawing the bins with replacement.
 
     `x` and `mean` have one entry a bin: the bins are the observations of the published fit.
+    Resamples in which a side does not vary have no R² and are left out; where `mean` itself does
+    not vary both ends are NaN. Raises `ValueError` for fewer than 3 different positions and missing
+    values.
     """
     x, mean = checks.numbers(x, "x"), checks.numbers(mean, "mean")
     checks.share(level, "level")
     checks.counts(n_resamples=(n_resamples, 1))
     if x.ndim != 1 or x.shape != mean.shape or not len(x):
         raise ValueError(f"x has shape {x.shape} and mean {mean.shape}; pass one a bin in each")
+    if not (np.isfinite(x).all() and np.isfinite(mean).all()):
+        raise ValueError("x or mean has a missing or infinite value; leave out bins without facts")
+    if len(np.unique(x)) < 3:
+        raise ValueError(f"x has {len(np.unique(x))} different positions; pass 3 bins or more")
     drawn = checks.generator(seed).integers(len(x), size=(n_resamples, len(x)))
     a = x[drawn] - x[drawn].mean(axis=1, keepdims=True)
     b = mean[drawn] - mean[drawn].mean(axis=1, keepdims=True)
-    r2 = (a * b).sum(axis=1) ** 2 / ((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    spread = (a**2).sum(axis=1) * (b**2).sum(axis=1)
+    usable = spread > 1e-22 * len(x) ** 2 * np.var(x) * np.var(mean)
+    if np.ptp(mean) == 0 or not usable.any():
+        return float("nan"), float("nan")
+    r2 = (a * b).sum(axis=1)[usable] ** 2 / spread[usable]
     low, high = np.quantile(r2, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

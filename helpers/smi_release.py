@@ -195,7 +195,11 @@ def load_sweep(name: str) -> pd.DataFrame:
 
 def publish() -> None:
     """Write the statistics in `data/published` anew from the released files."""
-    release_bins().to_csv(data.PUBLISHED / "smi_bins.csv")
-    release_histogram().to_csv(data.PUBLISHED / "smi_histogram.csv")
-    load_models().to_csv(data.PUBLISHED / "smi_models.csv")
-    release_range_sweep().to_csv(data.PUBLISHED / "smi_range_sweep.csv")
+    tables = {
+        "smi_bins": release_bins,
+        "smi_histogram": release_histogram,
+        "smi_models": load_models,
+        "smi_range_sweep": release_range_sweep,
+    }
+    for name, table in tables.items():
+        data.write_atomically(data.PUBLISHED / f"{name}.csv", table().to_csv())

@@ -17,6 +17,7 @@ from helpers import (
     data,
     descendants,
     divergence,
+    keeping,
     likelihood,
     logit_lens,
     text_sets,
@@ -121,8 +122,9 @@ def family(
     rows = []
     for name in names:
         key = json.dumps([VERSION, name, descendants.FAMILY[name], n, n_tokens, seed])
-        place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-        if not place.exists():
+        place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.kept.json"
+        kept = keeping.stored(place)
+        if kept is None:
             if parent is None:
                 tokenizer, model = closed_book.load_causal(descendants.PARENT)
                 parent = tokenizer, model = tokenizer, descendants.with_head(model).eval()
@@ -136,11 +138,12 @@ def family(
                 ]
             made = descendants.make(model, tokenizer, **descendants.FAMILY[name])
             tables = [token_table(model, made.eval(), start, rows_) for rows_ in (own, cut)]
-            data.write_atomically(place, json.dumps(summary(*tables, *sizes)))
+            kept = summary(*tables, *sizes)
+            keeping.store(place, kept)
             print(name, flush=True)
         spec = descendants.FAMILY[name]
         about = {"model": name, "kind": spec["kind"], "level": spec["level"]}
-        rows.append(about | json.loads(place.read_text()))
+        rows.append(about | kept)
     return pd.DataFrame(rows)
 
 

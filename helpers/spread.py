@@ -54,7 +54,14 @@ def _clean(values: np.ndarray) -> np.ndarray:
 
 def _decompose(x: np.ndarray) -> _Spectrum:
     mean = x.mean(axis=0, dtype=np.float64)
-    covariance = sum(rows.T @ rows for rows in _chunks(x, mean)) / (len(x) - 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        covariance = sum(rows.T @ rows for rows in _chunks(x, mean)) / (len(x) - 1)
+        total = np.trace(covariance)
+    if not 1e-280 < total < 1e300:
+        raise ValueError(
+            f"points are so {'near to' if total < 1 else 'far from'} one another that the squares "
+            "of their distances are lost; multiply them by a constant"
+        )
     values, axes = np.linalg.eigh(covariance)
     return _Spectrum(mean, _clean(values), axes[:, ::-1])
 

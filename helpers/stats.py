@@ -58,7 +58,7 @@ def _pearson(x: np.ndarray, y: np.ndarray, spent: int, confidence: float) -> Cor
             "a correlation wants at least 3 rows more than covariates"
         )
     for name, values in (("x", x), ("y", y)):
-        if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
+        if np.ptp(values) <= 1e-12 * float(np.abs(values).max()):
             raise ValueError(f"{name} does not vary; leave out this row set or this covariate")
     r = float(stats.pearsonr(x, y).statistic)
     freedom = n - spent - 3
@@ -146,15 +146,17 @@ def bootstrap_correlation(
 
     `x`, `y` and `groups` name columns of `frame`. With `groups`, whole groups are drawn with
     replacement, as wants data whose rows of one group are not independent (replicates at one
-    noise level); otherwise single rows are. Rows with a missing value are left out. The same seed
-    gives the same interval. Raises `ValueError` for an absent column, fewer than 3 rows or fewer
-    than 3 groups. Source: Efron and Tibshirani (1993), chapter 13.
+    noise level); otherwise single rows are. Rows with a missing or infinite value are left out. The
+    same seed gives the same interval. Raises `ValueError` for an absent column, fewer than 3 rows
+    or fewer than 3 groups. Source: Efron and Tibshirani (1993), chapter 13.
     """
     wanted = [x, y] + ([groups] if groups else [])
     checks.columns(frame, wanted, "frame")
     checks.counts(n_resamples=(n_resamples, 1))
     checks.share(confidence, "confidence")
     rows = frame[wanted].dropna()
+    pair = checks.numbers(rows[x], "x"), checks.numbers(rows[y], "y")
+    rows = rows[np.isfinite(pair).all(axis=0)]
     estimate = correlation(rows[x], rows[y])
     unit = rows[groups].to_numpy() if groups else np.arange(len(rows))
     names, member = np.unique(unit, return_inverse=True)
@@ -165,8 +167,8 @@ def bootstrap_correlation(
     draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
     weight = draws[:, member].astype(float)
     weight /= weight.sum(axis=1, keepdims=True)
-    a = rows[x].to_numpy(float) - rows[x].mean()
-    b = rows[y].to_numpy(float) - rows[y].mean()
+    a = _scaled(rows[x].to_numpy(float) - rows[x].mean())
+    b = _scaled(rows[y].to_numpy(float) - rows[y].mean())
     mean_a, mean_b = weight @ a, weight @ b
     covariance = weight @ (a * b) - mean_a * mean_b
     spread = (weight @ a**2 - mean_a**2) * (weight @ b**2 - mean_b**2)
@@ -174,6 +176,11 @@ def bootstrap_correlation(
     sample = covariance[usable] / np.sqrt(spread[usable])
     low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Correlation(estimate.r, float(low), float(high), len(rows))
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Return values over a power of 2, so that squares keep all their digits in any unit."""
+    return np.ldexp(values, -np.frexp(np.abs(values).max())[1])
 
 
 def correlation_table(

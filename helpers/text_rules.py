@@ -101,11 +101,12 @@ def pivoted_texts(coordinates: ArrayLike, n: int) -> np.ndarray:
     """Return n texts by greedy choice: the one with most left after those chosen explain theirs.
 
     That is QR with column pivoting; beyond the rank, K - 1, texts follow by their variance. Raises
-    `ValueError` for n above N. Source: Golub (1965), as in LAPACK.
+    `ValueError` unless n is 1 to N. Source: Golub (1965), as in LAPACK.
     """
     from scipy.linalg import qr
 
     q = checks.matrix(coordinates, "coordinates").astype(float)
+    checks.counts(n=(n, 1))
     if n > q.shape[1]:
         raise ValueError(f"n is {n} but there are {q.shape[1]} texts; give fewer")
     _, _, order = qr(q, mode="economic", pivoting=True)
@@ -201,8 +202,9 @@ def split_curve(
 
     In each split a random half of the families is new and its models are judged; `chosen_by` is
     "old models" or "all models", and errors are root mean squares over splits. Raises `ValueError`
-    as `rule_curve`, and for fewer than 4 families or unequal lengths.
+    as `rule_curve`, and for fewer than 4 families, unequal lengths or no split.
     """
+    checks.counts(n_splits=(n_splits, 1), n_runs=(n_runs, 1), seed=(seed, 0))
     values = checks.matrix(log_likelihoods, "log_likelihoods")
     names = checks.labels(families, len(values), "families").to_numpy()
     kinds = np.array(list(dict.fromkeys(names)))

@@ -94,7 +94,7 @@ def fine_tune(
     device = next(model.parameters()).device
     gpus = [device] if device.type == "cuda" else []
     rng = np.random.default_rng(seed)
-    used, rows = np.unique(_draw(len(task.train), steps * batch_size, rng), return_inverse=True)
+    used, rows = np.unique(draw_rows(len(task.train), steps * batch_size, rng), return_inverse=True)
     encoded = _encode(model, tokenizer, task.train.iloc[used], max_tokens)
     batches = _grouped(rows, encoded, batch_size, rng)
     targets, names = _targets(task, used)
@@ -155,8 +155,8 @@ def fine_tune(
     return FineTuned(model, head, score, pd.DataFrame(history, columns=list(HISTORY)))
 
 
-def _draw(n_rows: int, n_drawn: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw rows, each once before any comes again."""
+def draw_rows(n_rows: int, n_drawn: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the numbers of rows drawn, shape (n_drawn,), each once before any comes again."""
     rounds = -(-n_drawn // n_rows)
     return np.concatenate([rng.permutation(n_rows) for _ in range(rounds)])[:n_drawn]
 

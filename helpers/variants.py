@@ -164,10 +164,12 @@ def _redrawn(model: Model, seed: int, *, embedding: bool, body: bool) -> Model:
     _layers(model)
     new, fresh = copy.deepcopy(model), embeddings.randomised(model, int(seed))
     inner = {id(parameter) for parameter in new.base_model.embeddings.parameters()}
+    # By name: the fresh model may have a pooler that this one was loaded without.
+    drawn = dict(fresh.named_parameters())
     with torch.no_grad():
-        for old, drawn in zip(new.parameters(), fresh.parameters(), strict=True):
+        for name, old in new.named_parameters():
             if embedding if id(old) in inner else body:
-                old.copy_(drawn)
+                old.copy_(drawn[name])
     return new
 
 

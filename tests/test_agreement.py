@@ -87,6 +87,31 @@ def test_signals_are_turned_towards_the_truth(table):
     assert turned.still.equals(table.still)
 
 
+def test_models_without_a_value_are_left_out_before_the_rest_are_ranked(table):
+    holes = table.assign(
+        other=table.noise.where(table.truth > 2.5), noise=-table.noise.where(table.truth < 3.5)
+    )
+    found = agreement.rank_correlations(holes, ["noise", "other"], ["truth"], groups="cell")
+    for row in found.itertuples():
+        oracle = spearmanr(holes[row.signal], holes.truth, nan_policy="omit").statistic
+        assert row.r == pytest.approx(oracle) and row.n == holes[row.signal].notna().sum()
+    options = {"same": ["mix"], "differ": "size"}
+    whole = agreement.choices(holes, ["noise", "exact"], "truth", **options).set_index("signal")
+    part = agreement.choices(holes[holes.noise.notna()], ["noise"], "truth", **options)
+    assert whole.n["noise"] == part.n[0] < whole.n["exact"] and whole.share["exact"] == 1
+    assert whole.share["noise"] == part.share[0]
+    assert whole.low["noise"] <= whole.share["noise"] <= whole.high["noise"]
+    none = agreement.choices(holes.assign(noise=np.nan), ["noise"], "truth", **options)
+    assert none.n[0] == 0 and none[["share", "low", "high"]].isna().all(axis=None)
+
+
+def test_a_signal_is_turned_by_the_models_that_have_it():
+    y = [float(i) for i in range(10)]
+    table = pd.DataFrame({"x": [5, 4, np.nan, 0, *[np.nan] * 4, 7, 3], "y": y})
+    sign = np.sign(spearmanr(table.x, table.y, nan_policy="omit").statistic)
+    assert agreement.towards(table, ["x"], "y").x.dropna().equals((sign * table.x).dropna())
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -4,8 +4,12 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
+from argparse import Namespace
 
 import pytest
+from filelock import FileLock
 
 from helpers.data import ROOT
 
@@ -51,3 +55,23 @@ def test_misses_stand_first_and_are_counted():
             fails = row["ratio"] > row["aim"] if row["most"] else row["ratio"] < row["aim"]
             (line,) = (t for t in table if f"| {row['what']} | {row['peer']} |" in t)
             assert fails == ("**missed**" in line)
+
+
+def test_two_benchmarks_keep_their_lines_at_the_same_time(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import _timing
+
+    ratios = tmp_path / "ratios.jsonl"
+    ratios.write_text("")
+    monkeypatch.setattr(_timing, "RATIOS", ratios)
+    monkeypatch.setattr(_timing, "_kept", [])
+    monkeypatch.setattr(sys, "argv", ["benchmarks/b.py", "--keep"])
+    _timing.note("ours", "peer", 1.0, 2.0, 2.0)
+    keeps = threading.Thread(target=_timing.keep, args=[Namespace(keep=True, quick=False)])
+    with FileLock(f"{ratios}.lock"):
+        keeps.start()
+        time.sleep(0.3)
+        ratios.write_text(json.dumps({"script": "a.py", "what": "theirs", "command": ""}) + "\n")
+    keeps.join()
+    rows = [json.loads(line) for line in ratios.read_text().splitlines()]
+    assert [row["what"] for row in rows] == ["theirs", "ours"]

@@ -175,6 +175,12 @@ def test_a_family_resumes_and_a_stopped_run_scores_only_what_is_missing(tokenize
     again, _ = descendants.family(names, tmp_path, **options)
     assert len(asked) == 5 and again.equals(matrix)
     assert json.loads(piece.read_text()) == kept
+    # A changed number and half of a file are scored again.
+    whole = piece.read_text()
+    for number, damaged in enumerate((whole.replace("-", "-1", 1), whole[: len(whole) // 2])):
+        piece.write_text(damaged)
+        again, _ = descendants.family(names, tmp_path, **options)
+        assert len(asked) == 6 + number and again.equals(matrix) and piece.read_text() == whole
     descendants.write(matrix, rows, tmp_path / "out")
     header = (tmp_path / "out" / "map_smollm2.csv").read_text().splitlines()[0]
     assert header.startswith("model,") and header.count(",") == 8

@@ -253,6 +253,13 @@ def test_bad_options_of_training_are_refused(wrong, message, tokenizer, document
         glass_box.train(model, tokenizer, documents, options.pop("steps"), **options)
 
 
+@pytest.mark.parametrize("wrong", [[], "one text", [3], ["", ""]])
+def test_documents_without_a_token_are_refused(wrong, tokenizer):
+    model = glass_box.new_model("gpt", tokenizer, width=16, layers=1)
+    with pytest.raises(ValueError, match="^documents"):
+        glass_box.train(model, tokenizer, wrong, 2)
+
+
 @pytest.fixture(scope="module")
 def trained(world, tokenizer, documents):
     """A GPT of some 40,000 parameters that has read a small world many times."""

@@ -197,3 +197,21 @@ def test_encoders_are_told_from_decoders(tokenizer):
     assert likelihood.is_causal(tiny("llama", tokenizer).base_model)
     encoder = models.load_encoder()[1]
     assert not likelihood.is_causal(encoder)
+
+
+def test_drawing_reads_the_model_without_dropout_and_leaves_it_as_it_was(tokenizer):
+    model = tiny("gpt2", tokenizer)
+    calm = likelihood.draw_tokens(model.eval(), [0], 20, 8, seed=3)
+    model.train()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert np.array_equal(likelihood.draw_tokens(model, [0], 20, 8, seed=3), calm)
+    assert model.training and torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("below", [0, -3, 2.5])
+def test_drawing_refuses_a_number_below_which_there_is_no_token(tokenizer, below):
+    model = tiny("gpt2", tokenizer)
+    assert likelihood.draw_tokens(model, [0], 30, 4, below=2).max() < 2
+    with pytest.raises(ValueError, match=f"below is {below}"):
+        likelihood.draw_tokens(model, [0], 2, 3, below=below)

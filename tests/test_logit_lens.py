@@ -48,6 +48,8 @@ def test_bad_requests_are_refused_by_name():
     whole = model("gpt2")
     with pytest.raises(ValueError, match="texts is empty"):
         logit_lens.layer_scores(whole, TOKENIZER, [])
+    with pytest.raises(ValueError, match=r"texts\[1\] is 3; pass a string"):
+        logit_lens.layer_scores(whole, TOKENIZER, ["a fox", 3])
     with pytest.raises(ValueError, match=r"texts\[1\] has 40 tokens; give 1 to 32"):
         logit_lens.layer_scores(whole, TOKENIZER, ["a fox", "fox " * 40])
     with pytest.raises(ValueError, match=r"texts\[0\] has 0 tokens"):

@@ -94,6 +94,31 @@ def test_unknown_and_missing_triples_are_refused(family, texts):
         merges.score_merges(family, "tall", texts)
     with pytest.raises(ValueError, match="family has no 'python, long'"):
         merges.score_merges(family, "long", texts)
+    with pytest.raises(ValueError, match="levels has '0.2' twice"):
+        merges.score_merges(family, "short", texts, levels=(0.0, 0.2, 1.0, 0.2))
+
+
+def test_levels_a_twentieth_apart_have_names_of_their_own(family, texts):
+    found, about = merges.score_merges(family, "short", texts, levels=(0.2, 0.25))
+    names = ["short 0.2 0.2", "short 0.2 0.25", "short 0.25 0.2", "short 0.25 0.25"]
+    assert list(found.index) == list(about.index) == names
+
+
+def test_what_is_kept_of_a_run_is_scored_again_where_it_is_damaged(monkeypatch, tmp_path, texts):
+    monkeypatch.setenv("BOOK_DATA_CACHE", str(tmp_path))
+    monkeypatch.setattr(merges, "SIZES", {"tiny": TINY | {"triples": ["short"]}})
+    monkeypatch.setattr(merges, "grid", lambda levels=(): [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
+    told = []
+    ((found, about),) = merges.run("tiny", texts, told.append)
+    assert list(found.index) == list(about.index) and found.index[0] == "tiny short 0.0 0.0"
+    (piece,) = tmp_path.rglob("short *.json")
+    whole = piece.read_text()
+    for damaged in (whole.replace("-", "-1", 1), whole[: len(whole) // 2], whole):
+        piece.write_text(damaged)
+        told.clear()
+        ((again, _),) = merges.run("tiny", texts, told.append)
+        assert again.equals(found) and piece.read_text() == whole
+        assert bool(told) == (damaged != whole)
 
 
 def test_a_plane_fits_a_plane_and_a_bowl_wants_more():

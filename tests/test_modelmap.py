@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,21 @@ def test_a_new_model_has_the_distances_that_a_map_with_it_would_give(L):
     old = modelmap.fit_map(L[:-1], NAMES[:-1], clip=0)
     whole = modelmap.fit_map(L, NAMES, clip=0)
     assert old.place(L[-1]).distances[0] == pytest.approx(whole.distances()[-1, :-1], rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_same_weights_are_reported_even_where_most_models_have_them(seed):
+    L = np.random.default_rng(seed).normal(-700, 150, size=(9, 997))
+    L[1:6] = L[0]
+    with pytest.warns(UserWarning, match="nearly identical models: 0 and 1; .* and 10 more pairs"):
+        modelmap.fit_map(L, range(9))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        modelmap.fit_map(L, range(9), duplicate_below=0)
+        modelmap.fit_map(L[5:], range(4))
+    for bad in (-1, float("nan"), "a"):
+        with pytest.raises(ValueError, match="duplicate_below is"):
+            modelmap.fit_map(L, range(9), duplicate_below=bad)
 
 
 def test_texts_are_matched_by_their_keys(L):

@@ -158,3 +158,24 @@ def test_a_close_up_is_the_small_map_and_the_new_model_does_not_turn_it(made):
     assert np.array_equal(far, around)
     with pytest.raises(ValueError, match="pass 3 or more"):
         placing.close_up(made, made.log_likelihoods[2], ["a", "b"])
+
+
+def test_a_series_is_matched_by_its_keys_everywhere(made):
+    turned = pd.Series(made.log_likelihoods[0], made.texts)[::-1]
+    plain = turned[::-1].to_numpy()
+    assert made.place(turned).distances[0].argmin() == 0
+    table = placing.neighbours(made, turned, k=9, n_resamples=50)
+    assert table.index[0] == "a"
+    pd.testing.assert_frame_equal(table, placing.neighbours(made, plain, k=9, n_resamples=50))
+    scores = pd.DataFrame({"score": np.arange(9.0)}, made.names)
+    said = [placing.predict(made, scores, list("aabbccdde"), v).new for v in (turned, plain)]
+    pd.testing.assert_frame_equal(*said)
+    ends = [placing.close_up(made, values, list("abcd"))[1] for values in (turned, plain)]
+    assert np.array_equal(*ends)
+    both = pd.DataFrame([turned, turned + 1])
+    assert np.array_equal(made.aligned(both), [plain, plain + 1])
+    for place in (placing.neighbours, lambda m, v: placing.close_up(m, v, list("abcd"))):
+        with pytest.raises(ValueError, match="2 rows; pass one model"):
+            place(made, both)
+        with pytest.raises(ValueError, match="lacks '3'"):
+            place(made, turned.drop("3"))

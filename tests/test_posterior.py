@@ -510,3 +510,33 @@ def test_the_calibrated_form_warns_of_flat_dimensions_and_of_nothing_else():
         result = average_log_posterior(X, labels)
     assert len(result.warnings) == 1
     assert average_log_posterior(X, labels, head_dim=4, head_kind="rotations").warnings == ()
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e-170, 1e170, 1e300])
+@pytest.mark.parametrize("form", posterior.FORMS)
+def test_no_unit_is_too_small_or_too_large(scale, form):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((150, 4)), np.repeat(list("abc"), 50)
+    X[y == "a"] += 1.5
+    plain = posterior.average_log_posterior(X, y, form=form)
+    found = posterior.average_log_posterior(scale * X, y, form=form)
+    assert found.score == pytest.approx(plain.score, rel=1e-9)
+    if form == "calibrated":
+        one = X * np.array([1, 1, 1, scale])
+        assert posterior.average_log_posterior(one, y).score == pytest.approx(plain.score, rel=1e-9)
+    for covariance in posterior.COVARIANCES:
+        new = {"covariance": covariance}
+        expected = posterior.held_out_log_posterior(X[::2], y[::2], X[1::2], y[1::2], **new)
+        Z = scale * X
+        again = posterior.held_out_log_posterior(Z[::2], y[::2], Z[1::2], y[1::2], **new)
+        assert again == pytest.approx(expected, rel=1e-9)
+
+
+def test_values_without_a_finite_mean_are_refused_as_what_they_are():
+    X, y = np.full((60, 2), 1e308), np.repeat(list("abc"), 20)
+    X[::2] *= -1
+    with pytest.raises(ValueError, match="X has values too large"):
+        posterior.average_log_posterior(X[y != "d"] + 0, y)
+    holes = np.where(np.arange(60)[:, None] == 7, np.nan, X)
+    with pytest.raises(ValueError, match="in 1 rows, first in row 7"):
+        posterior.average_log_posterior(holes, y)

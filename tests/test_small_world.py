@@ -205,6 +205,13 @@ def test_a_ladder_stopped_on_the_way_gives_what_an_uninterrupted_one_gives(tmp_p
     assert not list(tmp_path.glob("*/*.safetensors"))
 
 
+def test_settings_that_would_share_a_column_are_refused_before_any_is_trained(tmp_path):
+    setting = {"width": 16, "layers": 1, "epochs": 1, "seed": 0}
+    with pytest.raises(ValueError, match="settings has '16-0' twice"):
+        small_world_runs.ladder([setting, setting | {"layers": 2}], tmp_path, world=SMALL)
+    assert not list(tmp_path.iterdir())
+
+
 def test_answers_are_the_mean_over_forms_of_the_models_own_probability(world):
     import torch
 

@@ -113,6 +113,22 @@ def test_noise_has_no_r2_and_its_interval_says_so():
     assert low > 0.99
 
 
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_the_interval_of_a_few_bins_leaves_out_resamples_of_one(n):
+    x, mean = np.arange(n) / n, np.array([0.1, 0.3, 0.2, 0.5, 0.4])[:n]
+    drawn = np.random.default_rng(0).integers(n, size=(1000, n))
+    varied = [row for row in drawn if len(set(row)) > 1]
+    assert len(varied) < 1000
+    naive = [np.corrcoef(x[row], mean[row])[0, 1] ** 2 for row in varied]
+    expected = np.quantile(naive, [0.025, 0.975])
+    assert smi.r2_interval(x, mean) == pytest.approx(tuple(expected), abs=1e-9)
+    assert np.isnan(smi.r2_interval(x, np.full(n, 0.1))).all()
+    with pytest.raises(ValueError, match="x has 2 different positions"):
+        smi.r2_interval([0, 1, 1, 1], [0.1, 0.2, 0.3, 0.4])
+    with pytest.raises(ValueError, match="missing"):
+        smi.r2_interval(x, np.where(x > 0, mean, np.nan))
+
+
 def test_a_fit_needs_three_bins():
     statistics = smi.bin_statistics([1, 1, 2], [0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="too few"):

@@ -151,6 +151,9 @@ def test_the_logistic_curve_is_that_of_statsmodels():
     assert smi_audit.fit_share(X, y, logistic=False) == pytest.approx(sm.OLS(y, X).fit().params)
     with pytest.raises(ValueError, match="shares"):
         smi_audit.fit_share(X, 100 * y, logistic=True)
+    for logistic in (True, False):
+        with pytest.raises(ValueError, match="none missing"):
+            smi_audit.fit_share(X, np.where(X[:, 1] > 2, np.nan, y), logistic=logistic)
     with pytest.raises(ValueError, match="no convergence"):
         smi_audit.fit_share(X, (X[:, 1] > 0).astype(float), logistic=True, steps=5)
 

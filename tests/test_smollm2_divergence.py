@@ -70,6 +70,12 @@ def test_a_family_is_compared_in_pieces_that_are_kept(models, monkeypatch, tmp_p
     assert 0 < found.true[0] < found.true[1] and (found.error > 0).all()
     again = smollm2_divergence.family(tmp_path, **options)
     assert again.equals(found) and loaded == [descendants.PARENT]
+    (piece, *_) = tmp_path.glob("*.json")
+    whole = piece.read_text()
+    for number, damaged in enumerate((whole.replace("0.", "1.", 1), whole[:40])):
+        piece.write_text(damaged)
+        again = smollm2_divergence.family(tmp_path, **options)
+        assert again.equals(found) and len(loaded) == 2 + number and piece.read_text() == whole
     bos = smollm2_divergence.both_ways(8)
     assert list(bos.columns) == ["with_bos", "without", "first", "n_bytes"]
     assert (bos.with_bos != bos.without).all() and (bos["first"] < 0).all()

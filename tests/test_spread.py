@@ -470,3 +470,16 @@ def test_refuses_settings():
             spread.twonn(points, **setting)
     with pytest.raises(ValueError, match="seed is -1"):
         spread.spread_measures(points, seed=-1)
+
+
+@pytest.mark.parametrize(("scale", "word"), [(1e-170, "near to"), (1e-145, "near to"),
+                                             (1e155, "far from"), (1e300, "far from")])  # fmt: skip
+def test_clouds_whose_squares_are_lost_are_refused(scale, word):
+    points = scale * np.random.default_rng(0).standard_normal((50, 4))
+    for measure in (spread.spread_measures, spread.eigenvalues, spread.vasicek_ratio_error):
+        with pytest.raises(ValueError, match=f"points are so {word} one another"):
+            measure(points)
+    fine = np.random.default_rng(0).standard_normal((50, 4))
+    kept = spread.spread_measures(fine)
+    for unit in (1e-130, 1e130):
+        assert spread.spread_measures(unit * fine) == pytest.approx(kept, rel=1e-6)

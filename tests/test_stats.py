@@ -81,6 +81,8 @@ def test_missing_rows_are_left_out():
     assert stats.correlation(holes["x"], holes["y"]) == stats.correlation(whole["x"], whole["y"])
     ours = stats.partial_correlation(holes["x"], holes["y"], holes["z"])
     assert ours == stats.partial_correlation(whole["x"], whole["y"], whole["z"])
+    drawn = stats.bootstrap_correlation(holes, "x", "y", groups="g")
+    assert drawn == stats.bootstrap_correlation(whole, "x", "y", groups="g")
 
 
 def test_partial_correlation_is_that_of_the_regression_residuals():
@@ -122,6 +124,22 @@ def test_units_do_not_matter(seed, scale, shift):
         scale * frame["x"] + shift, frame["y"], shift + frame["z"] * scale
     )
     np.testing.assert_allclose(plain, moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-14, 1e14, 1e200])
+def test_no_unit_is_too_small_or_too_large(scale):
+    frame = table(30)
+    moved = frame.assign(x=scale * frame["x"], y=frame["y"] / scale)
+    found = stats.correlation(moved["x"], moved["y"])
+    np.testing.assert_allclose(found, stats.correlation(frame["x"], frame["y"]), rtol=1e-9)
+    part = stats.partial_correlation(moved["x"], moved["y"], scale * frame["z"])
+    plain = stats.partial_correlation(frame["x"], frame["y"], frame["z"])
+    np.testing.assert_allclose(part, plain, rtol=1e-9)
+    drawn = stats.bootstrap_correlation(moved, "x", "y", groups="g")
+    whole = stats.bootstrap_correlation(frame, "x", "y", groups="g")
+    np.testing.assert_allclose(drawn, whole, rtol=1e-9)
+    with pytest.raises(ValueError, match="x does not vary"):
+        stats.correlation(scale * (1 + 1e-14 * frame["x"]), frame["y"])
 
 
 def test_what_a_common_cause_explains_is_taken_out():

@@ -138,21 +138,26 @@ def test_a_curve_is_that_of_a_plain_loop(L, made):
         assert row.pairwise_error == pytest.approx(np.sqrt((found[:, 2] ** 2).mean()), rel=1e-6)
 
 
-def test_choosers_know_nothing_of_the_others(L):
+def test_choosers_know_nothing_of_the_others(L, monkeypatch):
     choosers = FAMILIES != "d"
     options = {"rules": ["length-squared", "pivoted, fitted"], "n_runs": 3}
     changed = L.copy()
     changed[~choosers] += 50 * np.random.default_rng(1).normal(size=(3, 40))
-    q = modelmap.fit_map(L[choosers], list("abcdefghi")).coordinates
-    for rule in options["rules"]:
-        draws = [
-            text_rules.choose_texts(q, 10, rule, seed=0),
-            text_rules.choose_texts(q, 10, rule, seed=0),
-        ]
-        assert np.array_equal(draws[0].texts, draws[1].texts)
+    seen, choose = [], text_rules.choose_texts
+
+    def recorded(q, *given, **more):
+        draw = choose(q, *given, **more)
+        seen.append((q, draw.texts, draw.weights))
+        return draw
+
+    monkeypatch.setattr(text_rules, "choose_texts", recorded)
     one, two = (
         text_rules.rule_curve(values, [10], choosers=choosers, **options) for values in (L, changed)
     )
+    half = len(seen) // 2
+    assert half == 4
+    for before, after in zip(seen[:half], seen[half:], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     assert one["unique"].equals(two["unique"])
     assert not one.relative_error.equals(two.relative_error)
     # Only pairs with a judged model count: the whole block of choosers may change.
@@ -212,6 +217,8 @@ def test_a_ratio_has_a_range_over_smaller_maps(L):
         (lambda L: text_rules.choose_texts(L, 5, "best"), "rule"),
         (lambda L: text_rules.choose_texts(L, 41, "pivoted"), "n is 41 but there are 40"),
         (lambda L: text_rules.pivoted_texts(L, 41), "n is 41"),
+        (lambda L: text_rules.pivoted_texts(L, -1), "n is -1"),
+        (lambda L: text_rules.split_curve(L, FAMILIES, [5], n_splits=0), "n_splits is 0"),
         (lambda L: text_rules.draw_once(np.ones(4), 2), "probabilities"),
         (lambda L: text_rules.draw_once(np.array([0.5, 0.5, 0]), 3), "n is 3 but 2"),
         (lambda L: text_rules.fit_weights(L, [40]), "texts"),

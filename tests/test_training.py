@@ -236,7 +236,7 @@ def test_the_score_is_that_of_each_test_text_alone(pair):
 
 def test_rows_are_drawn_evenly_and_grouped_by_length():
     rng = np.random.default_rng(0)
-    drawn = training._draw(10, 35, rng)
+    drawn = training.draw_rows(10, 35, rng)
     assert set(np.bincount(drawn)) == {3, 4} and sorted(drawn[:10]) == list(range(10))
     lengths = rng.integers(3, 40, 640)
     batches = training._grouped(np.arange(640), {"input_ids": [[0] * n for n in lengths]}, 8, rng)

@@ -234,6 +234,15 @@ def test_new_weights_are_those_of_a_fresh_model_and_the_rest_stays(model, half):
         assert not torch.equal(old[name], fresh[name])
 
 
+@pytest.mark.parametrize("half", ["random_body", "random_embeddings", "untrained"])
+def test_a_model_without_a_pooler_gets_the_new_weights_of_its_own_names(half):
+    whole = BertModel(BertConfig(**SIZES))
+    bare = BertModel(whole.config, add_pooling_layer=False)
+    bare.load_state_dict({k: v for k, v in whole.state_dict().items() if "pooler" not in k})
+    new, expected = (weights(getattr(variants, half)(m, 8)) for m in (bare, whole))
+    assert new and all(torch.equal(value, expected[name]) for name, value in new.items())
+
+
 @pytest.mark.parametrize("bits", [2, 3, 8, 16])
 def test_rounded_weights_lie_on_an_even_grid(model, bits):
     old, new = weights(model), weights(variants.rounded(model, bits))

@@ -1,0 +1,19 @@
+"""Shares of a list of runs, so that several processes do one list between them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+
+
+def part(text: str) -> slice:
+    """Return the slice that "i/k" names: every k-th item from the i-th on, i from 1 to k.
+
+    It is a `type` for argparse; the k parts together hold every item once. Raises
+    `ArgumentTypeError`, which argparse tells the user, for anything else.
+    """
+    words = text.split("/")
+    if len(words) == 2 and all(word.isascii() and word.isdigit() for word in words):
+        number, of = map(int, words)
+        if 1 <= number <= of:
+            return slice(number - 1, None, of)
+    raise ArgumentTypeError(f"part is {text!r}; give i/k with i from 1 to k, such as 1/2 and 2/2")
