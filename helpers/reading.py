@@ -27,7 +27,7 @@ def room(
     limits.append(getattr(tokenizer, "model_max_length", None))
     for name, part in model.named_modules():
         if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
-            limits.append(part.num_embeddings - part.padding_idx - 1)
+            limits.append(len(part.weight) - part.padding_idx - 1)
     # A tokenizer that knows of no limit says 10**30.
     known = [int(limit) for limit in limits if limit and limit < 10**9]
     return min(known) if known else None

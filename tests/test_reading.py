@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedLM, RobertaModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    IBertConfig,
+    IBertModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaModel,
+)
 
 from helpers import embeddings, glass_world, glue, masked_likelihood, models, reading, training
 
@@ -38,6 +46,7 @@ def roberta(tokenizer):
         (BertModel, BertConfig, 66, 20, 5, 5),
         (RobertaModel, RobertaConfig, 66, None, None, 64),
         (RobertaForMaskedLM, RobertaConfig, 66, 10**30, 99, 64),
+        (IBertModel, IBertConfig, 66, None, None, 64),
     ],
 )
 def test_the_room_is_the_least_of_all_limits(
