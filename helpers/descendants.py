@@ -159,7 +159,7 @@ def make(
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 1
 PARENT = models.SMOLLM
-N_TEXTS = 32
+N_TEXTS = 64
 PIECE = 32
 FAMILY: dict[str, dict[str, Any]] = {
     "smollm2": {"kind": "as it is", "level": 0},
