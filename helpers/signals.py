@@ -88,7 +88,7 @@ def measure(
     n_shuffles: int = 20,
     n_sentences: int = 500,
     n_groups: int = 5,
-    n_texts: int = 32,
+    n_texts: int = 64,
     seed: int = 0,
     folder: Path | None = None,
 ) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Signals of tiny models against the parts' own functions, the reader's files, and what is kept."""
 
+import inspect
 import json
 
 import numpy as np
@@ -17,6 +18,7 @@ from helpers import (
     models,
     posterior,
     real_facts,
+    reference_map,
     signal_inputs,
     signals,
     text_sets,
@@ -217,3 +219,9 @@ def test_controls_know_spelling_and_nothing():
     found = signals.controls(table)
     assert np.mean(found["spelling alone"]["skill"]) > 0.5
     assert abs(np.mean(found["noise"]["skill"])) < 0.2
+
+
+def test_a_model_reads_the_texts_of_the_saved_map():
+    made, _ = reference_map.load()
+    default = inspect.signature(signals.measure).parameters["n_texts"].default
+    assert list(text_sets.load_texts(default).index) == list(made.texts)
