@@ -323,8 +323,11 @@ def _write_if_changed(path: Path, content: str | bytes) -> None:
             part.write_bytes(new)
 
 
-def build_site(build: Path) -> Path:
-    """Build the html with Jupyter Book, warnings as errors, unless nothing changed; return it."""
+def build_site(build: Path, *, whole: bool = True) -> Path:
+    """Build the html with Jupyter Book unless nothing changed, and return its folder.
+
+    Warnings are errors in the `whole` book. Where pages have not been run, links to them are dead.
+    """
     source, html = book_source(build), build / "html"
     skip = {"__pycache__", ".ipynb_checkpoints"}
     files = [p for p in source.rglob("*") if p.is_file() and not skip & set(p.parts)]
@@ -337,7 +340,7 @@ def build_site(build: Path) -> Path:
     stamp.unlink(missing_ok=True)
     words = [str(Path(sys.executable).parent / "jupyter-book"), "build", str(source)]
     words += ["--config", "_config.yml", "--path-output", str(build / "site")]
-    words += ["-W", "-n", "--keep-going"]
+    words += ["-W", "-n", "--keep-going"] if whole else ["--keep-going"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).split("\n")
@@ -347,7 +350,7 @@ def build_site(build: Path) -> Path:
     shutil.rmtree(html, ignore_errors=True)
     shutil.copytree(build / "site" / "_build" / "html", html)
     write_atomically(stamp, mark)
-    print(f"  html: {html / 'index.html'}")
+    print(f"  html: {html / 'index.html'}{'' if whole else ', without pages that were not run'}")
     return html
 
 
@@ -405,7 +408,7 @@ def main(words: list[str] | None = None) -> int:
             if arguments.book and failed:
                 print("  html: not built, because a notebook failed")
             elif arguments.book:
-                build_site(build)
+                build_site(build, whole=len(kept) == len(every))
     except Timeout:
         print(f"Nothing was run: another run is at work in {build}", file=sys.stderr)
         return 2

@@ -260,3 +260,20 @@ def test_an_interrupted_run_leaves_no_kernel_and_starts_nothing_more(write_noteb
     _, alive = psutil.wait_procs(kernels, timeout=10)
     assert kernels and not alive
     assert not (build / "executed" / "a" / "second.ipynb").exists()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_dead_links_stop_the_whole_book_only(tmp_path, monkeypatch, whole):
+    source, given = tmp_path / "book", []
+    source.mkdir()
+    (source / "page.md").write_text("# A page\n")
+
+    def run(words, **_):
+        given.extend(words)
+        (tmp_path / "site" / "_build" / "html").mkdir(parents=True)
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(pipeline, "book_source", lambda build: source)
+    monkeypatch.setattr(pipeline.subprocess, "run", run)
+    assert pipeline.build_site(tmp_path, whole=whole) == tmp_path / "html"
+    assert ("-W" in given) == whole and (tmp_path / "html").is_dir()
