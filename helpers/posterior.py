@@ -213,7 +213,7 @@ def held_out_log_posterior(
     folds = np.repeat([0, 1], [len(train), len(test)])
     order = np.lexsort([both.codes, folds])
     layout, centre = _layout(both, folds, order), train.mean(axis=0, dtype=np.float64)
-    unit = _one_unit(np.ptp(train.astype(np.float64), axis=0))
+    unit = _one_unit(np.subtract(train.max(axis=0), train.min(axis=0), dtype=np.float64))
     blocks = gaussians.squared_distances(
         gaussians.reader(
             np.concatenate([train, test]),

@@ -93,9 +93,10 @@ def paragraph(
     ):
         if key in rows.index:
             row = rows.loc[key]
-            where = f", {row.place} reference models" if row.place else ""
+            where = ""
             if row.place:
-                where += f", of which {(known.models['kind'] == 'n-gram').sum()} are n-gram models"
+                n_grams = (known.models["kind"] == "n-gram").sum()
+                where = f", {row.place} reference models, of which {n_grams} are n-gram models"
             said.append(words.format(row.value) + f" [{row.low:.2f}, {row.high:.2f}]{where}.")
     if "bits_per_byte" in rows.index and rows.loc["bits_per_byte"].value > 8:
         said.append(
