@@ -271,12 +271,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("table", type=Path, help="the CSV file to write")
     parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument(
-        "--part",
-        type=run_parts.part,
-        default="1/1",
-        help="i/k: this process computes every k-th row",
-    )
+    run_parts.add_argument(parser, "computes every k-th row")
     given = parser.parse_args(words)
     run = {"progress": lambda line: print(line, flush=True)}
     settings = {

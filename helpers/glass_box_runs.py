@@ -147,12 +147,7 @@ def main(words: Sequence[str] | None = None) -> int:
         prog="python -m helpers.glass_box_runs", description=main.__doc__
     )
     parser.add_argument("--folder", default="build/glass_box")
-    parser.add_argument(
-        "--part",
-        type=run_parts.part,
-        default="1/1",
-        help="i/k: this process trains every k-th model",
-    )
+    run_parts.add_argument(parser, "trains every k-th model")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     given = parser.parse_args(words)
     torch.set_num_threads(1)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
+
+
+def add_argument(parser: ArgumentParser, work: str) -> None:
+    """Add `--part` to a command, the whole list by default; `work` says what a process does."""
+    parser.add_argument("--part", type=part, default="1/1", help=f"i/k: this process {work}")
 
 
 def part(text: str) -> slice:

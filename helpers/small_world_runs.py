@@ -184,12 +184,7 @@ def main(words: Sequence[str] | None = None) -> None:
         prog="python -m helpers.small_world_runs", description=main.__doc__
     )
     parser.add_argument("folder", type=Path, help="where the tables go")
-    parser.add_argument(
-        "--part",
-        type=run_parts.part,
-        default="1/1",
-        help="i/k: this process trains every k-th model",
-    )
+    run_parts.add_argument(parser, "trains every k-th model")
     given = parser.parse_args(words)
     run = {
         "folder": data.cache_folder() / "small_world",
