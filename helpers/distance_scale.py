@@ -171,7 +171,7 @@ def valid_up_to(
     most `within` off.
     """
     checks.counts(window=(window, 1))
-    table = pd.DataFrame({"spread": spread, "ratio": ratio}).sort_values("spread")
+    table = pd.DataFrame({"spread": spread, "ratio": ratio}).sort_values("spread", kind="stable")
     running = table["ratio"].rolling(window, center=True, min_periods=1).median()
     bad = ((running - 1).abs() > within).to_numpy()
     good = int(np.argmax(bad)) if bad.any() else len(bad)
@@ -224,4 +224,4 @@ def one_scale(
     gpts = training.set_axis("tiny GPTs, " + training.index)
     found = pd.concat([gpts, copies, grams]).rename_axis("change").reset_index()
     found["published"] = found["change"].map(PUBLISHED)
-    return found.sort_values("formula", ignore_index=True)
+    return found.sort_values("formula", kind="stable", ignore_index=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from helpers import checks, spread
+from helpers import checks, spread, ties
 
 if TYPE_CHECKING:
     import faiss
@@ -150,7 +150,7 @@ def cell_enrichment(points: ArrayLike, codes: ArrayLike) -> float:
             "and 2 dimensions or more"
         )
     found = []
-    names = _distinct(x)
+    names = ties.equal_rows(x)
     for column in codes.T:
         pairs = np.unique(column.astype(np.int64) * len(x) + names)
         cells, rows = np.divmod(pairs, len(x))
@@ -158,18 +158,6 @@ def cell_enrichment(points: ArrayLike, codes: ArrayLike) -> float:
             if len(group) > 1:
                 found.append(spread.rising_enrichment(_few_eigenvalues(x[group])))
     return float(np.mean(found)) if found else np.nan
-
-
-def _distinct(x: np.ndarray) -> np.ndarray:
-    """Return for each row (float32) the number of the first row that equals it."""
-    # Adding zero turns -0 into 0, which equals it but has other bits.
-    x = x + np.float32(0)
-    sums = x.view(np.uint32).sum(axis=1, dtype=np.uint64)
-    _, which, sizes = np.unique(sums, return_inverse=True, return_counts=True)
-    names, first = np.arange(len(x)), {}
-    for i in np.flatnonzero(sizes[which] > 1):
-        names[i] = first.setdefault(x[i].tobytes(), i)
-    return names
 
 
 def _few_eigenvalues(x: np.ndarray) -> np.ndarray:
@@ -404,12 +392,18 @@ def _rule(iterations: int, seed: int) -> dict[str, int]:
 def _train(
     x: np.ndarray, quantizer: str, codebooks: int, bits: int, iterations: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train a quantizer on all of `x`; return the codes in int64 and the restored points."""
+    """Train a quantizer on all of `x`; return the codes in int64 and the restored points.
+
+    Each distinct point is encoded once. Rounding, chance and the place of a point among the others
+    would put equal ones into different cells, and not the same ones on each processor.
+    """
     import faiss
 
+    first, which = np.unique(ties.equal_rows(x), return_inverse=True)
+    distinct = x if len(first) == len(x) else x[first]
     if quantizer == "kmeans":
         clusters = flat_k_means(x, bits, iterations, seed)
-        codes = clusters.index.search(x, 1)[1].astype(np.int64)
+        codes = clusters.index.search(distinct, 1)[1].astype(np.int64)[which]
         return codes, clusters.centroids[codes[:, 0]]
     kinds = {
         "lsq": faiss.LocalSearchQuantizer,
@@ -423,6 +417,6 @@ def _train(
         for name, value in _rule(iterations, seed).items():
             setattr(tool.cp, name, value)
     tool.train(x)
-    packed = tool.compute_codes(x)
+    packed = tool.compute_codes(distinct)
     codes = faiss.unpack_bitstrings(packed, codebooks, bits)
-    return codes.astype(np.int64), tool.decode(packed)
+    return codes.astype(np.int64)[which], tool.decode(packed)[which]

@@ -127,7 +127,9 @@ def load_nonstandard_models() -> pd.DataFrame:
         set_aside=table["model"].isin(["untrained", "rand", "untrained_w_emb"]),
     )
     front = ["model", "label", "architecture", "glue", "plotted", "set_aside"]
-    return table[front + list(MEASURES.values())].sort_values("glue", ignore_index=True)
+    return table[front + list(MEASURES.values())].sort_values(
+        "glue", kind="stable", ignore_index=True
+    )
 
 
 def load_fitted_values() -> pd.DataFrame:

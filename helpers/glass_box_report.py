@@ -145,7 +145,7 @@ def checkpoint_pairs(suite: Suite) -> pd.DataFrame:
     """
     rows = []
     for _, part in suite.table.groupby(["kind", "width", "mix", "seed"], sort=False):
-        names = list(part.sort_values("step").index)
+        names = list(part.sort_values("step", kind="stable").index)
         run = {"kind": part["kind"].iloc[0], "run": names[0].rsplit("-", 1)[0]}
         for stage, pair in enumerate(zip(names, names[1:], strict=False), 1):
             rows.append(run | {"stage": stage} | _pair(suite.table, *pair))
@@ -162,7 +162,7 @@ def seed_pairs(suite: Suite) -> pd.DataFrame:
     rows = []
     for about, part in suite.table.groupby(["kind", "width", "mix", "step"], sort=False):
         setting = dict(zip(("kind", "width", "mix", "step"), about, strict=True))
-        rows.append(setting | _pair(suite.table, *part.sort_values("seed").index))
+        rows.append(setting | _pair(suite.table, *part.sort_values("seed", kind="stable").index))
     return _tested(suite, rows)
 
 
@@ -200,4 +200,4 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     share = seconds / seconds["fine_tuned"]
     seconds, share = seconds.rename(COSTS), share.rename(COSTS)
     found = pd.DataFrame({"CPU s a model": seconds, "share of fine-tuning": share})
-    return found.sort_values("CPU s a model")
+    return found.sort_values("CPU s a model", kind="stable")

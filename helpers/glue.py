@@ -240,7 +240,7 @@ def _from_registry(name: str) -> Task:
             table["label"] = table["label"].map(_ENTAILMENT)
         # The two parts of RTE's and WNLI's train split go back to the official order.
         if len(tables) > 1 and "index" in table:
-            table = table.sort_values("index")
+            table = table.sort_values("index", kind="stable")
         parts.append(_frame(table, source.kind))
     train, test = parts if len(parts) == 2 else _apart(parts[0])
     return Task(name, train, test, source.kind, source.metric)

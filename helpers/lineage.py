@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks
+from helpers import checks, ties
 from helpers.modelmap import ModelMap
 from helpers.modelmap_release import family_rate, same_family_rate
 
@@ -41,7 +41,7 @@ def recovered(
     apart = checks.numbers(distances, "distances").copy()
     np.fill_diagonal(apart, np.inf)
     # Shuffled names have the same neighbours.
-    nearest = apart.argmin(axis=1)
+    nearest = ties.first_smallest(apart)
     shuffled = [family_rate(nearest, rng.permutation(names)) for _ in range(n_shuffles)]
     return Recovery(rate, float(np.mean(shuffled)), float(np.max(shuffled)))
 
@@ -96,7 +96,9 @@ def children(made: ModelMap, families: pd.Series, parent: str) -> pd.DataFrame:
             "stranger": apart.loc[own, others].min(axis=1),
         }
     )
-    return table.assign(ratio=table.stranger / table.distance).sort_values("distance")
+    return table.assign(ratio=table.stranger / table.distance).sort_values(
+        "distance", kind="stable"
+    )
 
 
 def cost_slope(

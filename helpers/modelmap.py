@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, keeping
+from helpers import checks, keeping, ties
 
 FORMAT = 1
 
@@ -60,7 +60,8 @@ class ModelMap:
         Half of it stands for the Kullback-Leibler divergence, `kl_divergence`. One matrix product;
         the diagonal is exactly 0. Source: arXiv 2502.16173, released code.
         """
-        found = _squared(self.coordinates, self.coordinates) / len(self.texts)
+        q = self.coordinates
+        found = _squared(q, q) / len(self.texts)
         found = (found + found.T) / 2
         np.fill_diagonal(found, 0)
         return found
@@ -287,12 +288,21 @@ def _warn_of_duplicates(made: ModelMap, below: float) -> None:
 
 
 def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return squared Euclidean distances of rows, never below 0, by one matrix product."""
+    """Return squared Euclidean distances of rows, never below 0, by one matrix product.
+
+    Equal rows have equal distances to all others, and exactly 0 to one another.
+    """
     found = a @ b.T
     found *= -2
     found += np.einsum("ij,ij->i", a, a)[:, None]
     found += np.einsum("ij,ij->i", b, b)
-    return np.maximum(found, 0, out=found)
+    np.maximum(found, 0, out=found)
+    left = ties.equal_rows(a)
+    found = found[left][:, left if a is b else ties.equal_rows(b)]
+    for i, j in np.argwhere(found <= ties.ROUNDING * found.max(initial=0)):
+        if np.array_equal(a[i], b[j]):
+            found[i, j] = 0
+    return found
 
 
 # Pictures of a map

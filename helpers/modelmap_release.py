@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import checks, data, pickled_arrays
+from helpers import checks, data, pickled_arrays, ties
 
 TASKS = {
     "ARC-C": "ARC",
@@ -162,7 +162,7 @@ def same_family_rate(distances: np.ndarray, families: pd.Series) -> float:
         )
     apart = np.array(distances, float)
     np.fill_diagonal(apart, np.inf)
-    return family_rate(apart.argmin(axis=1), families)
+    return family_rate(ties.first_smallest(apart), families)
 
 
 def family_rate(nearest: np.ndarray, families: pd.Series) -> float:

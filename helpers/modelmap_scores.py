@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks
+from helpers import checks, ties
 
 ALPHAS = tuple(10.0**e for e in range(1, 10))
 
@@ -76,7 +76,7 @@ def predict_scores(
         for fit, check in inner.split(train):
             guess = _predict(gram, targets, train[fit], train[check], penalties)
             scores += _r2(targets[train[check]], guess)
-        best = scores.argmax(axis=0)
+        best = ties.first_largest(scores, axis=0)
         guess = _predict(gram, targets, train, test, penalties)
         out[test] = np.take_along_axis(guess, best[None, None, :], axis=0)[0]
         chosen[number], fold[test] = penalties[best], number

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks
+from helpers import checks, ties
 from helpers.modelmap import ModelMap, fit_map, principal_coordinates
 
 PENALTIES = tuple(10.0**e for e in range(-2, 8))
@@ -69,7 +69,7 @@ def neighbours(
     sample = np.maximum(drawn @ (apart**2).T - (drawn @ apart.T) ** 2, 0)
     tail = (1 - confidence) / 2
     low, high = np.quantile(sample, [tail, 1 - tail], axis=0)
-    first = np.bincount(sample.argmin(axis=1), minlength=len(made.names)) / n_resamples
+    first = np.bincount(ties.first_smallest(sample), minlength=len(made.names)) / n_resamples
     columns = {"distance": exact, "low": low, "high": high, "nearest": first}
     table = pd.DataFrame(columns, index=pd.Index(made.names, name="model"))
     return table.sort_values("distance", kind="stable").head(k)
@@ -216,7 +216,7 @@ def interval(
         raise ValueError("errors is empty; pass one a held-out model")
     sizes = pd.Series(names).value_counts()
     weight = 1 / (len(sizes) + 1) / sizes[names].to_numpy()
-    order = np.argsort(values)
+    order = np.argsort(values, kind="stable")
     enough = np.flatnonzero(np.cumsum(weight[order]) >= confidence - 1e-12)
     half = values[order[enough[0]]] if len(enough) else values.max()
     return prediction - half, prediction + half

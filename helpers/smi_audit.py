@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.special import expit
 
-from helpers import checks
+from helpers import checks, ties
 
 EXPONENTS = np.geomspace(0.25, 16, 97)
 
@@ -95,7 +95,7 @@ def best_exponent(bins: BinMeans, exponents: ArrayLike = EXPONENTS) -> np.ndarra
     if (bins.x < 0).any():
         raise ValueError("bins has a negative position; a power wants them normalised to 0 and up")
     r2 = np.array([r2_of_means(bins, e) for e in np.asarray(exponents, float)])
-    return np.asarray(exponents, float)[np.argmax(np.nan_to_num(r2, nan=-1.0), axis=0)]
+    return np.asarray(exponents, float)[ties.first_largest(np.nan_to_num(r2, nan=-1.0), axis=0)]
 
 
 class Gain(NamedTuple):

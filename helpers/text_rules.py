@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks
+from helpers import checks, ties
 from helpers.modelmap_texts import (
     RULES,
     Draw,
@@ -304,7 +304,7 @@ def _errors(
     for distances in (estimate, exact):
         others = distances.copy()
         others[np.arange(len(places)), places] = np.inf
-        near.append(others.argmin(axis=1))
+        near.append(ties.first_smallest(others))
     return relative_error(estimate, exact), float(pairwise), float((near[0] != near[1]).mean())
 
 
@@ -361,7 +361,7 @@ def _falling(part: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Return errors that never rise with more texts, and the texts, ascending."""
     from sklearn.isotonic import isotonic_regression
 
-    part = part[part[column] > 0].sort_values("unique")
+    part = part[part[column] > 0].sort_values("unique", kind="stable")
     if not len(part):
         return np.empty(0), np.empty(0)
     logs = isotonic_regression(np.log(part[column].to_numpy()), increasing=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks
+from helpers import checks, ties
 
 STOPS = ("bic", "none")
 
@@ -66,7 +66,7 @@ def embedding_tree(
             -np.inf if found is None else found[0] - (_penalty(X, rows) if stop == "bic" else 0)
             for found, rows in zip(best, leaves, strict=True)
         ]
-        node = int(np.argmax(surplus))
+        node = int(ties.first_largest(surplus))
         if best[node] is None or (stop == "bic" and surplus[node] <= 0):
             break
         gain, column = best[node]
@@ -122,7 +122,7 @@ def _best_split(
             - _half_log_det(grams, sums, n, prior)
             - _half_log_det(gram - grams, total - sums, len(rows) - n, prior)
         )
-    at = int(np.argmax(found))
+    at = int(ties.first_largest(found))
     return float(found[at]), int(allowed[at])
 
 

@@ -391,16 +391,28 @@ def test_equal_points_are_measured_but_for_their_spread(quantizer, recwarn):
     measures = geometry.measure_cloud(points, **options)
     assert all(np.isnan(measures[name]) for name in spread.MEASURES)
     assert np.isnan(measures["point_eee"]) and measures["error"] < 1e-3
-    # The additive quantizer starts each point by chance, and may keep equal ones apart.
-    if quantizer != "lsq":
-        cells = 2 ** options["bits"]
-        assert measures["lloyd_index"] == pytest.approx(cells - cells / 320)
-        assert measures["empty_cells"] == 1 - 1 / cells
-        assert measures["count_variance"] == np.inf
-    assert measures["lloyd_index"] > 7
+    cells = 2 ** options["bits"]
+    assert measures["lloyd_index"] == pytest.approx(cells - cells / 320)
+    assert measures["empty_cells"] == 1 - 1 / cells
+    assert measures["count_variance"] == np.inf
     zeros = geometry.measure_cloud(points * 0, **options)
     assert zeros["error"] == 0 and np.isnan(zeros["mean_cosine"])
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("quantizer", geometry.QUANTIZERS)
+def test_equal_points_share_their_cells(quantizer):
+    points, order = cloud(300, 8), np.random.default_rng(0).permutation(900)
+    points = (np.concatenate([points, points, points]) + 10)[order]
+    codes, restored = geometry.quantize_and_restore(points, quantizer=quantizer, bits=3)
+    sources = order % 300
+    for other in range(300):
+        assert len(np.unique(codes[sources == other], axis=0)) == 1
+        assert len(np.unique(restored[sources == other], axis=0)) == 1
+    # Copies of all points change no share of a cell.
+    once, back = np.unique(sources, return_index=True)
+    counts = geometry.cell_counts(codes, 8)
+    assert np.array_equal(counts, 3 * geometry.cell_counts(codes[back], 8)) and len(once) == 300
 
 
 def test_a_cloud_with_no_measure_of_spread_is_refused_before_the_training():
