@@ -323,7 +323,7 @@ def test_a_notebook_that_hangs_is_ended_with_its_children_and_the_next_one_runs(
     write_notebook("a/hangs", hangs + "open(n, 'w').write(str(child.pid)); child.wait()",
                    parameters=f"n: str = {str(build.parent / 'pid')!r}  # a path")  # fmt: skip
     write_notebook("a/next", "print(n)")
-    assert run(build, "--jobs", "1", "--timeout", "60") == 1
+    assert run(build, "--jobs", "1", "--timeout", "30") == 1
     assert "time limit" in record(build, "a/hangs")["failure"]["error"]
     assert record(build, "a/next")["status"] == "ok"
     child = int((build.parent / "pid").read_text())

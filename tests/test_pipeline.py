@@ -100,7 +100,7 @@ def test_the_books_own_runs_are_closed_and_others_may_ask_the_hub(
 def test_a_notebook_that_hangs_is_ended(write_notebook, build):
     write_notebook("a/slow", "import time; time.sleep(600)")
     began = time.time()
-    assert run(build, "--timeout", "12") == 1
+    assert run(build, "--timeout", "6") == 1
     assert time.time() - began < 120
     assert "time limit" in record(build, "a/slow")["failure"]["error"]
 

@@ -1,0 +1,134 @@
+"""A Jupyter kernel that starts with the heavy libraries already imported, for the smoke runs.
+
+Importing torch, transformers, scikit-learn and the rest costs each of forty notebooks four seconds
+of CPU. `Nursery` imports them once and forks a process for every kernel that Jupyter starts; each
+has its own environment, folder, memory and end, and imports the helpers itself. Where a process
+cannot be forked safely (macOS), kernels start as always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+LIBRARIES = (
+    "ipykernel.kernelapp", "matplotlib.pyplot", "seaborn", "scipy.optimize", "scipy.stats",
+    "sklearn.discriminant_analysis", "sklearn.ensemble", "sklearn.linear_model",
+    "sklearn.manifold", "sklearn.model_selection", "sklearn.neural_network", "sklearn.pipeline",
+    "statsmodels.formula.api", "faiss", "torch", "transformers.models.bert.modeling_bert",
+    "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
+    "transformers.generation.utils", "transformer_ranker", "pyarrow.parquet", "gguf",
+)  # fmt: skip
+
+
+class Nursery:
+    """Start kernels named `python3` warm, for processes that get `environment`; then end it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environment: dict[str, str] = {}
+        self._process = None
+        if sys.platform != "linux":
+            return
+        place = folder / "socket"
+        spec = folder / "kernels" / "python3"
+        spec.mkdir(parents=True)
+        argv = [sys.executable, "-I", "-S", __file__, "kernel", str(place), "-f"]
+        argv.append("{connection_file}")
+        text = {"argv": argv, "display_name": "Python 3 (ipykernel)", "language": "python"}
+        (spec / "kernel.json").write_text(json.dumps(text))
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONHASHSEED": "0"}
+        words = [sys.executable, "-P", __file__, "nursery", str(place)]
+        self._process = subprocess.Popen(
+            words, env={**os.environ, **one, **inline}, stdout=subprocess.PIPE
+        )
+        if self._process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the nursery of kernels did not start")
+        self.environment = {"JUPYTER_PATH": str(folder)}
+
+    def end(self) -> None:
+        """End the nursery; its kernels have ended with their notebooks."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process.stdout.close()
+
+
+def nursery(place: str) -> None:
+    """Import the libraries and fork a keeper, with a kernel, for every connection."""
+    import importlib
+
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(place)
+        server.listen()
+        print("ready", flush=True)
+        while True:
+            if select.select([server], [], [], 0.5)[0]:
+                connection, _ = server.accept()
+                if not os.fork():
+                    server.close()
+                    keep(connection)
+                connection.close()
+            # Waiting for them adds their CPU time to ours, and so to that of the tests.
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+
+
+def keep(connection: socket.socket) -> None:
+    """Fork the kernel that was asked for, tell its number and its end; kill it if nobody waits."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    text, files, _, _ = socket.recv_fds(connection, 2**20, 3)
+    asked = json.loads(text)
+    kernel = os.fork()
+    if not kernel:
+        connection.close()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        os.chdir(asked["folder"])
+        sys.argv = ["ipykernel_launcher", *asked["words"]]
+        from ipykernel import kernelapp
+
+        kernelapp.launch_new_instance()
+        os._exit(0)
+    connection.sendall(f"{kernel}\n".encode())
+    while True:
+        ended, status = os.waitpid(kernel, os.WNOHANG)
+        if ended:
+            with contextlib.suppress(OSError):
+                connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+            os._exit(0)
+        if select.select([connection], [], [], 0.1)[0] and not connection.recv(1):
+            os.kill(kernel, signal.SIGKILL)
+
+
+def kernel(place: str, *words: str) -> int:
+    """Ask the nursery for a kernel, pass signals on to it, and return its exit status."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(place)
+        environment = {k: v for k, v in os.environ.items() if k != "JPY_PARENT_PID"}
+        asked = {"environment": environment, "folder": os.getcwd(), "words": words}
+        socket.send_fds(connection, [json.dumps(asked).encode()], [0, 1, 2])
+        number = b""
+        while not number.endswith(b"\n"):
+            number += connection.recv(1)
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(sign, lambda sign, _: os.kill(int(number), sign))
+        return abs(int(connection.recv(16) or b"1"))
+
+
+if __name__ == "__main__":
+    kind, *words = sys.argv[1:]
+    sys.exit({"nursery": nursery, "kernel": kernel}[kind](*words))
