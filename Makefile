@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 JOBS ?= 2
+# Whole files go to processes, in the order of the files: what a file has made serves all its tests.
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PROFILE ?= laptop
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,10 +15,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   2>/dev/null && { command -v $$p; break; }; done)
 
-.PHONY: help book test lab bench lint format lock clean distclean browser
+.PHONY: help book test check test-dispatch lab bench lint format lock clean distclean browser
 
 help:  ## say what can be made
-	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 $(READY): requirements.txt requirements-models.txt pyproject.toml helpers/environment.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found."; \
@@ -30,7 +32,14 @@ book: $(READY)  ## run every notebook (profile laptop) and build build/html/inde
 
 test: $(READY) browser  ## run the linters and all tests, the smoke run and the built pages too
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
+
+check: $(READY)  ## run the linters and the tests that need neither models nor the site
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest -q -m "not models and not site" $(PARALLEL)
+
+test-dispatch: $(READY)  ## run the numeric tests under the arithmetic of other processors
+	@$(BIN)/python tests/dispatch.py
 
 browser: $(READY)
 	@$(BIN)/python helpers/environment.py --browser

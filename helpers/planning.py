@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +165,9 @@ def plan(
     return tasks
 
 
-def _modules(code: str, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
-    """Return the helper modules that a piece of code imports, directly or through another."""
+@cache
+def _imported(code: str) -> tuple[str, ...]:
+    """Return the names of the helper modules that a piece of code imports itself."""
     wanted: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and node.module == "helpers":
@@ -175,7 +176,12 @@ def _modules(code: str, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
             wanted.add(node.module.split(".")[1])
         elif isinstance(node, ast.Import):
             wanted |= {a.name.split(".")[1] for a in node.names if a.name.startswith("helpers.")}
-    for path in (ROOT / "helpers" / f"{name}.py" for name in sorted(wanted)):
+    return tuple(sorted(wanted))
+
+
+def _modules(code: str, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """Return the helper modules that a piece of code imports, directly or through another."""
+    for path in (ROOT / "helpers" / f"{name}.py" for name in _imported(code)):
         if path.is_file() and path not in seen:
             seen = _modules(path.read_text(), seen | {path})
     return seen

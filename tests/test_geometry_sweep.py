@@ -18,7 +18,7 @@ from helpers import (
     probing,
 )
 
-SMALL = {**geometry_sweep.SIZES["small"], "n_sentences": 120, "bits": 3, "n_train": 60}
+SMALL = {**geometry_sweep.SIZES["small"], "n_sentences": 60, "bits": 3, "n_train": 60}
 SMALL["n_test"] = 40
 
 
@@ -36,11 +36,11 @@ def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(sm
     tokenizer, model = encoder
     tasks = geometry_sweep.tasks_of("small")[:2]
     row = geometry_sweep.encoder_row(tokenizer, model, size="small", tasks=tasks, seed=1)
-    sentences = models.world_factbook_sentences(120)
+    sentences = models.world_factbook_sentences(60)
     points = models.token_vectors(model, tokenizer, sentences, tokens_per_sentence=3, seed=1)
     cloud = geometry.measure_cloud(points, bits=3, seed=1, per_cell=True)
     assert {name: row[name] for name in cloud} == pytest.approx(cloud, nan_ok=True)
-    assert row["points"] == 360
+    assert row["points"] == 180
     flat = geometry.quantize(points, quantizer="kmeans", bits=3, seed=1)
     counts = geometry.cell_counts(flat[0], 8)
     assert row["km_lloyd_index"] == pytest.approx(geometry.lloyd_index(counts))
@@ -48,7 +48,7 @@ def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(sm
     scores = [row[f"task_{task.name}"] for task in tasks]
     assert row["score"] == pytest.approx(np.mean(scores))
     assert scores[0] == probing.frozen_probe(model, tokenizer, tasks[0], n_train=60, n_test=40)
-    means = points.reshape(120, 3, -1).mean(axis=1)
+    means = points.reshape(60, 3, -1).mean(axis=1)
     centre = points.mean(axis=0)
     share = 3 * np.square(means - centre).sum() / np.square(points - centre).sum()
     assert row["between_share"] == pytest.approx(share, rel=1e-4)
