@@ -134,17 +134,17 @@ def _ways(model: PreTrainedModel) -> tuple[int | None, bool, bool]:
     import torch
 
     rows = _tokens(model)
-    common = min(_COMMON, rows.shape[1] - 1)
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            truth = torch.cat([Decoder(model).read(row[None], use_cache=False)[0] for row in rows])
-            _check(truth, common)
+            plain = Decoder(model)
+            truth = [plain.read(row[None], use_cache=False)[0][0] for row in rows]
+            _check(truth)
 
-            def agrees(way: Callable[..., list[tuple[Tensor, Tensor]]], decoder: Decoder) -> bool:
+            def agrees(way: Callable[..., list[Tensor]], decoder: Decoder) -> bool:
                 try:
-                    return all(_close(*pair) for pair in way(decoder, rows, truth, common))
+                    return all(map(_close, way(decoder, *rows), truth))
                 except models.FAILURES:  # as a way that is not there
                     return False
 
@@ -188,37 +188,40 @@ def _bodies(model: PreTrainedModel) -> list[nn.Module]:
     return [part for part in dict.fromkeys(found) if part not in (None, model)]
 
 
-def _tokens(model: PreTrainedModel) -> Tensor:
-    """Return two rows of tokens with one beginning, from the middle of the vocabulary."""
+def _tokens(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """Return two rows of tokens, 7 and 5 where there is room, of which the first 4 are the same."""
     import torch
 
     words = int(model.config.get_text_config().vocab_size)
     length = min(_LENGTH, reading.room(model) or _LENGTH)
-    rows = (words // 2 + 3 * torch.arange(length)).repeat(2, 1)
-    rows[1, min(_COMMON, length - 1) :] += 1
-    return (rows % words).to(model.device)
+    # From the middle of the vocabulary, for its first numbers often have a meaning of their own.
+    row = (words // 2 + 3 * torch.arange(length)) % words
+    other = row[: max(1, length - 2)].clone()
+    other[_COMMON:] = (other[_COMMON:] + 1) % words
+    return row.to(model.device), other.to(model.device)
 
 
-def _check(truth: Tensor, common: int) -> None:
+def _check(truth: Sequence[Tensor]) -> None:
     """Refuse logits of two rows that are not finite, or differ where the rows do not."""
     import torch
 
-    if not torch.isfinite(truth).all():
+    if not all(torch.isfinite(row).all() for row in truth):
         raise ValueError(
             "model gives logits that are not finite (NaN or infinite); its weights are damaged or "
             "overflow: download it again, or take another"
         )
-    if not _close(truth[1, :common], truth[0, :common]):
+    if not _close(*(row[:_COMMON] for row in truth)):
         raise ValueError(
-            "model's output changes with later words, or from run to run, so it gives no "
-            "probabilities; pass a causal language model"
+            "model's output changes with later words, with their number or from run to run, so it "
+            "gives no probabilities; pass a causal language model"
         )
 
 
 def _close(found: Tensor, truth: Tensor) -> bool:
     import torch
 
-    precision = torch.finfo(truth.dtype).eps ** 0.5
+    # Parts of a model may compute in float32 whatever its dtype is.
+    precision = max(torch.finfo(dtype).eps for dtype in (truth.dtype, torch.float32)) ** 0.5
     found, truth = found.float(), truth.float()
     if found.shape != truth.shape:
         return False
@@ -226,33 +229,35 @@ def _close(found: Tensor, truth: Tensor) -> bool:
     return bool((found - truth).abs().max() <= precision * most)
 
 
-def _padded(decoder: Decoder, rows: Tensor, truth: Tensor, _: int) -> list[tuple[Tensor, Tensor]]:
-    """Return logits beside the truth where the second row is shorter than the first."""
+def _padded(decoder: Decoder, row: Tensor, other: Tensor) -> list[Tensor]:
+    """Return logits of both rows, read at once, the second filled up to the first."""
     import torch
 
-    ids, mask, short = rows.clone(), torch.ones_like(rows), max(1, rows.shape[1] - 2)
-    ids[1, short:], mask[1, short:] = 0, 0
+    ids, mask = row.repeat(2, 1), torch.ones((2, len(row)), dtype=torch.long, device=row.device)
+    ids[1, : len(other)], ids[1, len(other) :], mask[1, len(other) :] = other, 0, 0
     states, _ = decoder.read(ids, mask, use_cache=False)
-    # In two pieces, for a head that looks at its neighbours would give others.
-    first = [decoder.logits(states[0, :2]), decoder.logits(states[0, 2:])]
-    return [(torch.cat(first), truth[0]), (decoder.logits(states[1, :short]), truth[1, :short])]
+    # In two pieces, for an output that looks at its neighbours would be another.
+    pieces = [decoder.logits(states[0, :2]), decoder.logits(states[0, 2:])]
+    return [torch.cat(pieces), decoder.logits(states[1, : len(other)])]
 
 
-def _cached(
-    decoder: Decoder, rows: Tensor, truth: Tensor, common: int
-) -> list[tuple[Tensor, Tensor]]:
-    """Return logits beside the truth of rows that go on from the cache of their beginnings."""
+def _cached(decoder: Decoder, row: Tensor, other: Tensor) -> list[Tensor]:
+    """Return logits of both rows, which go on from the cache of their beginnings."""
     import torch
 
-    first, found = common - 1, []
-    states, cache = decoder.begin(rows[:, :first])
-    # Two tokens, then one; and again, for what goes on leaves the cache as it was.
-    for order in ([1, 0, 1], [0, 0]):
-        two, more = decoder.go_on(rows[order, : first + 2], cache, order)
-        one, _ = decoder.go_on(rows[order, : first + 3], more)
-        for at, k in enumerate(order):
-            every = torch.cat([states[k], two[at], one[at]])
-            found.append((decoder.logits(every), truth[k, : first + 3]))
+    begin, ids = _COMMON - 1, row.repeat(2, 1)
+    ids[1, : len(other)] = other
+    first, cache = decoder.begin(ids[:, :begin])
+    # Two tokens, then one at a time. The second row goes on last: where the first has left its
+    # tokens in the cache that both began with, it shows.
+    found = []
+    for order, n in (([0, 1], len(row)), ([1], len(other))):
+        states, going = decoder.go_on(ids[order, : begin + 2], cache, order)
+        parts = [first[order], states]
+        for end in range(begin + 3, n + 1):
+            states, going = decoder.go_on(ids[order, :end], going)
+            parts.append(states)
+        found.append(decoder.logits(torch.cat(parts, dim=1)[0]))
     return found
 
 
@@ -264,10 +269,13 @@ def with_output(model: PreTrainedModel) -> PreTrainedModel:
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.models.auto import modeling_auto
 
     if not hasattr(model, "config"):
         raise ValueError(f"model is {model!r}; pass a loaded one, as closed_book.load_causal gives")
-    check_causal(model.config)
+    # What comes from that list of classes is tried; its configuration may be that of a part.
+    if type(model).__name__ not in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        check_causal(model.config)
     if model.base_model is not model or model.get_output_embeddings() is not None:
         return model
     absent = "model has no output head; load it with transformers.AutoModelForCausalLM"

@@ -14,6 +14,7 @@ import numpy as np
 from helpers import checks, data, keeping, models, reading
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 POOLINGS = ("mean", "last")
