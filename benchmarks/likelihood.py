@@ -13,8 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _timing import keep, note, parser, timed
 
-from helpers import closed_book, likelihood, text_sets
+from helpers import closed_book, decoders, likelihood, reading, text_sets
 
 # How far from the loop is still the same, as a share of the largest log-likelihood: the loop rounds
 # every log-probability to the dtype.
@@ -46,13 +45,14 @@ def released_loop(
     return found
 
 
-@contextmanager
-def batches_of(body: torch.nn.Module) -> Iterator[list[dict]]:
-    """Keep what the body of a model is given in the meantime."""
-    kept: list[dict] = []
-    hook = body.register_forward_pre_hook(lambda _, __, batch: kept.append(batch), with_kwargs=True)
-    yield kept
-    hook.remove()
+def batches_of(rows: list[list[int]], tokens: int, tokenizer: object, device: str) -> list[dict]:
+    """Return what the body of a model is given by `score_texts`."""
+    found = []
+    for batch in likelihood.batches([len(row) for row in rows], tokens):
+        ids, mask = reading.padded([rows[i] for i in batch], tokenizer)
+        given = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        found.append({**given, "use_cache": False})
+    return found
 
 
 def clocked(function: Callable[[], object], device: str) -> float:
@@ -83,9 +83,11 @@ def compare(
     model = model.to(device, dtype)
     rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
     options = {"bos": "none", "batch_tokens": tokens}
-    body, head = likelihood.body_and_head(model)
-    with batches_of(body) as kept:
-        table = likelihood.score_texts(model, tokenizer, texts, **options)
+    decoder = decoders.prove(model)
+    body, head = decoder.body, decoder.model.get_output_embeddings()
+    most_tokens = tokens or (512 if device == "cpu" else 32_768)
+    kept = batches_of(rows, most_tokens, tokenizer, device)
+    table = likelihood.score_texts(model, tokenizer, texts, **options)
 
     def bare() -> None:
         with torch.inference_mode():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import pandas as pd
 
-from helpers import closed_book, hub, likelihood, models
+from helpers import closed_book, decoders, hub, models
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,6 +27,8 @@ KINDS = {
     "masked": "vectors, and a word in the place of a mask",
     "causal": "vectors, and the probability of a text from left to right",
 }
+COLUMNS = ("model", "kind", "form", "architecture", "parameters")
+COLUMNS += ("what it can tell, or why it is refused",)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
@@ -121,11 +123,11 @@ def table(looks: Iterable[Look]) -> pd.DataFrame:
             "form": x.form,
             "architecture": x.architecture,
             "parameters": "" if x.parameters is None else f"{x.parameters:,}",
-            "what it can tell, or why it is refused": KINDS.get(x.kind, f"{x.reason}; {x.cure}"),
+            COLUMNS[-1]: KINDS.get(x.kind, f"{x.reason}; {x.cure}"),
         }
         for x in looks
     ]
-    return pd.DataFrame(rows).set_index("model")
+    return pd.DataFrame(rows, columns=COLUMNS).set_index("model")
 
 
 def _look(name: str) -> Look:
@@ -332,7 +334,7 @@ def _kind(config: Mapping[str, Any]) -> str:
         cure = "pass the model before it was quantised, or a GGUF file of it"
         raise Refusal(f"its weights are packed by {method}, which wants programs of its own", cure)
     try:
-        likelihood.check_causal(SimpleNamespace(is_decoder=False, **{"model_type": model_type}))
+        decoders.check_causal(SimpleNamespace(is_decoder=False, **{"model_type": model_type}))
         return "causal"
     except ValueError:
         if config.get("is_decoder"):
@@ -401,8 +403,8 @@ def load(found: Look) -> Loaded:
     """Load a model that `look` accepted, float32, on the CPU, padding on the right.
 
     A masked model without its output over words in the file is read as an encoder, a causal one
-    without its output, or whose states change with later words, too; `note` says so. Raises
-    `ValueError` with the reason and the cure.
+    without its output, or whose output changes with later words, too; `note` says so. Raises
+    `ValueError` with the reason and the cure, for vectors that are not finite among others.
     """
     if found.kind not in KINDS:
         raise Refusal(found.reason, found.cure)
@@ -423,10 +425,9 @@ def load(found: Look) -> Loaded:
         # The same error again where it was not the output that is missing.
         tokenizer, model = models.load_model(found.name)
         kind, note = "encoder", f"no output over words could be read ({_short(error)})"
-    body = likelihood.body_and_head(model)[0] if kind == "causal" else model.base_model
+    body = model.base_model
+    _check_states(body)
     _ready(tokenizer)
-    if kind == "causal" and sees_ahead(body):
-        kind, note = "encoder", "its states change with later words, so it gives no probabilities"
     if kind == "masked" and tokenizer.mask_token_id is None:
         kind, note = "encoder", "its tokenizer has no mask"
     return Loaded(tokenizer, model, body, kind, note)
@@ -443,11 +444,17 @@ def _ready(tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or "a"
 
 
-def sees_ahead(body: PreTrainedModel) -> bool:
-    """Tell whether a model's states change when a later token does; a causal model's do not."""
+def _check_states(body: PreTrainedModel) -> None:
+    """Refuse a model that gives no vector for every token, or one that is not finite."""
     import torch
 
-    first, last = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 3, 5]])
+    ids = torch.tensor([[1, 2, 3, 4]])
     with torch.inference_mode():
-        one, other = (body(input_ids=ids).last_hidden_state[0, :3] for ids in (first, last))
-    return not torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+        states = body(input_ids=ids).last_hidden_state
+    if states.shape[:2] != ids.shape:
+        raise Refusal(
+            f"it gives {states.shape[1]} vectors for {ids.shape[1]} tokens",
+            "pass a model with a vector for every token",
+        )
+    if not torch.isfinite(states).all():
+        raise Refusal("its vectors are not finite (NaN or infinite): damaged weights", _AGAIN)

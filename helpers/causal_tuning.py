@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 
-from helpers import checkpoints, checks, likelihood, tiny_gpt, training
+from helpers import checkpoints, checks, decoders, likelihood, tiny_gpt, training
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,7 +63,7 @@ def tune(
     warm_up = steps // 10 if warm_up is None else warm_up
     checks.counts(max_tokens=(max_tokens, 2), warm_up=(warm_up, 0))
     checks.non_negative(learning_rate, "learning_rate")
-    likelihood.body_and_head(model)
+    decoders.with_output(model)
     rows = token_rows(model, tokenizer, texts, max_tokens=max_tokens, pack=pack)
     order = training.draw_rows(len(rows), steps * batch, checks.generator(seed))
     order = order.reshape(steps, batch)

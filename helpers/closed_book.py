@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from helpers import checks, likelihood, models
+from helpers import checks, decoders, likelihood, models
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -21,7 +21,7 @@ def load_causal(name_or_path: str | Path) -> tuple[PreTrainedTokenizerBase, PreT
 
     `name_or_path` is what `models.load_model` takes. Of a GGUF file the output layer is read where
     it is not the embedding matrix. Raises `ValueError` when nothing can be loaded, or the model is
-    not causal or has no output layer.
+    not causal, has no output layer, or gives logits that are not finite.
     """
     source = models.local_source(name_or_path)
     if source is not None and source.suffix == ".gguf":
@@ -29,9 +29,9 @@ def load_causal(name_or_path: str | Path) -> tuple[PreTrainedTokenizerBase, PreT
     else:
         cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
         tokenizer, model = models.read_pretrained(
-            "AutoModelForCausalLM", source, name_or_path, cure, check=likelihood.check_causal
+            "AutoModelForCausalLM", source, name_or_path, cure, check=decoders.check_causal
         )
-    likelihood.body_and_head(model)
+    decoders.prove(model)
     return tokenizer, model
 
 
@@ -52,11 +52,12 @@ def answer_log_probability(
     said of what follows the answer. With a `temperature` T logits are divided by it, as in
     sampling: exp(log_probability) is then the share of samples that begin with these tokens.
 
-    Prompts of one length go through the model together, and answers go on from their states;
-    nothing is padded, so `batch_tokens` changes the result by rounding only. Raises `ValueError`
-    for no prompts, a prompt or an answer without tokens, an answer whose first letters melt into
-    the prompt's last token, a temperature not above 0, or a model that is not causal. Source: the
-    chain rule.
+    Prompts of one length go through the model together, and answers go on from their states, or
+    are read anew with their prompts where the model's cache does not give its own logits
+    (`decoders.prove`); nothing is padded, so `batch_tokens` changes the result by rounding only.
+    Raises `ValueError` for no prompts, a prompt or an answer without tokens, an answer whose first
+    letters melt into the prompt's last token, a temperature not above 0, or a model that is not
+    causal or whose output is not finite. Source: the chain rule.
     """
     import torch
 
@@ -64,26 +65,31 @@ def answer_log_probability(
     prompt_ids = _prompt_ids(tokenizer, prompts, temperature)
     answer_ids = _answer_ids(tokenizer, prompts, prompt_ids, answers)
     found = [np.zeros(len(row)) for row in answer_ids]
-    body, head = likelihood.body_and_head(model)
+    decoder = decoders.prove(model)
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             for chosen in _equal_lengths(prompt_ids, batch_tokens):
-                states, cache = _read_on(body, [prompt_ids[i] for i in chosen])
-                scores = _log_softmax(head(states[:, -1]), temperature)
+                states, cache = decoder.begin(_tensor([prompt_ids[i] for i in chosen], model))
+                scores = _log_softmax(decoder.logits(states[:, -1]), temperature)
                 for row, i in enumerate(chosen):
                     found[i] += scores[row, [ids[0] for ids in answer_ids[i]]].double().numpy()
                 for group in _beginnings(chosen, answer_ids, batch_tokens):
-                    states, _ = _read_on(body, [b for _, b in group], cache, [r for r, _ in group])
-                    scores = _log_softmax(head(states), temperature)
-                    for at, ((row, beginning), ends) in enumerate(group.items()):
-                        i, m = chosen[row], len(beginning)
+                    whole = _tensor([[*prompt_ids[chosen[r]], *b] for r, b in group], model)
+                    states, _ = decoder.go_on(whole, cache, [r for r, _ in group])
+                    m = len(next(iter(group))[1])
+                    states = states[:, -m:]
+                    scores = _log_softmax(decoder.logits(states.flatten(0, 1)), temperature)
+                    scores = scores.unflatten(0, states.shape[:2])
+                    for at, ((row, _), ends) in enumerate(group.items()):
+                        i = chosen[row]
                         for j in ends:
                             rest = answer_ids[i][j][1:]
                             found[i][j] += float(scores[at, range(m), rest].double().sum())
     finally:
         model.train(was_training)
+    likelihood.check_finite(np.concatenate(found), "answers")
     table = [
         (i, j, found[i][j], len(ids))
         for i, row in enumerate(answer_ids)
@@ -117,7 +123,7 @@ def sample_continuations(
         seed=(seed, 0), n=(n, 1), max_new_tokens=(max_new_tokens, 1), batch_rows=(batch_rows, 1)
     )
     prompt_ids = _prompt_ids(tokenizer, prompts, temperature)
-    body, head = likelihood.body_and_head(model)
+    decoder = decoders.prove(model)
     # A text ends where the tokenizer, or the model's settings for generation, say so.
     ends = {tokenizer.eos_token_id, _end_of(model)} - {None}
     found: list[list[str]] = [[] for _ in prompts]
@@ -127,11 +133,10 @@ def sample_continuations(
         with torch.inference_mode():
             most = max(1, batch_rows // n)
             for chosen in _equal_lengths(prompt_ids, most, count="rows"):
-                states, cache = _read_on(body, [prompt_ids[i] for i in chosen])
-                cache.batch_repeat_interleave(n)
                 keys = [[seed, *prompts[i].encode()] for i in chosen]
                 u = [np.random.default_rng(key).random((n, max_new_tokens)) for key in keys]
-                rows = _draw(body, head, cache, states, np.concatenate(u), temperature, ends)
+                begins = [prompt_ids[i] for i in chosen]
+                rows = _draw(decoder, begins, np.concatenate(u), temperature, ends)
                 for k, ids in enumerate(rows):
                     text = tokenizer.decode(ids, skip_special_tokens=True)
                     found[chosen[k // n]].append(text)
@@ -268,27 +273,10 @@ def _beginnings(
             yield {key: group[key] for key in keys[start : start + step]}
 
 
-def _read_on(
-    body: nn.Module,
-    ids: Sequence[Sequence[int]],
-    cache: Any = None,
-    rows: Sequence[int] | None = None,
-) -> tuple[Tensor, Any]:
-    """Return the last states of tokens after those of a cache, and the cache with them added.
-
-    `rows` names the row of the cache that each row of `ids` goes on from; the cache stays as is.
-    """
-    import copy
-
+def _tensor(rows: Sequence[Sequence[int]], model: PreTrainedModel) -> Tensor:
     import torch
 
-    device = next(body.parameters()).device
-    if rows is not None:
-        cache = copy.deepcopy(cache)
-        cache.batch_select_indices(torch.tensor(rows, device=device))
-    tokens = torch.tensor(np.asarray(ids), dtype=torch.long, device=device)
-    output = body(input_ids=tokens, past_key_values=cache, use_cache=True)
-    return output.last_hidden_state, output.past_key_values
+    return torch.tensor(np.asarray(rows), dtype=torch.long, device=model.device)
 
 
 def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
@@ -296,22 +284,26 @@ def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _draw(
-    body: nn.Module,
-    head: nn.Module,
-    cache: Any,
-    states: Tensor,
+    decoder: decoders.Decoder,
+    begins: Sequence[Sequence[int]],
     u: np.ndarray,
     temperature: float,
     ends: set[int],
 ) -> list[list[int]]:
-    """Return the tokens drawn after each row of a cache, by the uniform numbers `u` (rows, k)."""
+    """Return tokens drawn after beginnings of one length by the uniform numbers `u` (rows, k).
+
+    The first rows of `u` are for the first beginning, as many for the second, and so on.
+    """
     import torch
 
     rows: list[list[int]] = [[] for _ in u]
     going = np.ones(len(u), dtype=bool)
-    states = states[:, -1].repeat_interleave(len(u) // len(states), dim=0)
+    ids = _tensor(begins, decoder.model)
+    states, cache = decoder.begin(ids)
+    owner = np.repeat(np.arange(len(begins)), len(u) // len(begins)).tolist()
+    ids, states, chosen = ids[owner], states[owner, -1], owner
     for step in range(u.shape[1]):
-        weights = _log_softmax(head(states), temperature).double().exp_().cumsum(dim=-1)
+        weights = _log_softmax(decoder.logits(states), temperature).double().exp_().cumsum(dim=-1)
         aim = torch.tensor(u[:, step : step + 1], dtype=weights.dtype) * weights[:, -1:]
         tokens = torch.searchsorted(weights, aim, right=True)[:, 0].clamp(max=weights.shape[1] - 1)
         for k, token in enumerate(tokens.tolist()):
@@ -320,6 +312,7 @@ def _draw(
                 rows[k].append(token)
         if not going.any() or step + 1 == u.shape[1]:
             break
-        states, cache = _read_on(body, tokens[:, None], cache)
-        states = states[:, -1]
+        ids = torch.cat([ids, tokens[:, None].to(ids.device)], dim=1)
+        states, cache = decoder.go_on(ids, cache, chosen)
+        states, chosen = states[:, -1], None
     return rows

@@ -21,6 +21,7 @@ from helpers import (
     checks,
     closed_book,
     data,
+    decoders,
     held_out,
     injection,
     keeping,
@@ -86,19 +87,9 @@ def with_head(model: PreTrainedModel) -> PreTrainedModel:
     """Return a copy of a causal model that can be trained, with its output head.
 
     A model read from a GGUF file has none; its embedding matrix is the head, as
-    `likelihood.body_and_head` reads it. Raises `ValueError` where that function does.
+    `decoders.with_output` has it. Raises `ValueError` where that function does.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    body, _ = likelihood.body_and_head(model)
-    if model.get_output_embeddings() is not None:
-        return copy.deepcopy(model)
-    with torch.device("meta"):
-        whole = AutoModelForCausalLM.from_config(model.config)
-    setattr(whole, whole.base_model_prefix, copy.deepcopy(body))
-    whole.get_output_embeddings().weight = whole.get_input_embeddings().weight
-    return whole.eval()
+    return copy.deepcopy(decoders.with_output(model))
 
 
 def tuned(

@@ -14,6 +14,7 @@ import numpy as np
 from helpers import checks, data, keeping, models, reading
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 POOLINGS = ("mean", "last")
@@ -39,7 +40,8 @@ def layer_embeddings(
     token, the only one of a decoder that has seen the whole text. `layers` picks some layers, by
     number, and their order; None takes all. Texts go through in order of length, which changes
     nothing but the time, and are cut at `max_tokens`. Raises `ValueError` for no texts, a text
-    without tokens, an unknown layer, or states that are not finite.
+    without tokens, an unknown layer, a layer that has not one vector of the model's width for each
+    token, or states that are not finite.
     """
     import torch
 
@@ -77,6 +79,7 @@ def layer_embeddings(
                 weight = mask if pooling == "mean" else torch.eye(tokens.shape[1])[count[:, 0] - 1]
                 weight = (weight / weight.sum(dim=1, keepdim=True)).to(device)
                 for line, layer in zip(out, wanted, strict=True):
+                    _check_shape(states[layer], layer, (*tokens.shape, out.shape[2]))
                     pooled = torch.einsum("btd,bt->bd", states[layer].float(), weight)
                     line[rows] = pooled.cpu().numpy()
     finally:
@@ -84,6 +87,14 @@ def layer_embeddings(
     if not np.isfinite(out).all():
         raise ValueError("model gives states that are not finite; load it in float32, or repair it")
     return out
+
+
+def _check_shape(states: Tensor, layer: int, wanted: tuple[int, ...]) -> None:
+    if states.shape != wanted:
+        raise ValueError(
+            f"model gives {tuple(states.shape[1:])} numbers in layer {layer} for {wanted[1]} "
+            f"tokens, where its width is {wanted[2]}; choose other layers, or another model"
+        )
 
 
 def _check_request(texts: Sequence[str], pooling: str) -> list[str]:

@@ -17,6 +17,7 @@ from helpers import (
     baselines,
     checks,
     data,
+    decoders,
     embeddings,
     geometry,
     glue,
@@ -239,7 +240,7 @@ def noise_rows(
         seed = noise_seed(level, replicate)
         noisy, ratio = injection.inject_noise(model, level, rule=rule, seed=seed)
         row = encoder_row(tokenizer, noisy, size=size, tasks=tasks, seed=replicate)
-        if likelihood.is_causal(noisy):
+        if decoders.is_causal(noisy):
             row["log_perplexity"] = log_perplexity(tokenizer, noisy)
         return {"size": size, "noise_to_signal": ratio, **row}
 

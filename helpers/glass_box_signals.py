@@ -13,6 +13,7 @@ import pandas as pd
 from helpers import (
     baselines,
     closed_book,
+    decoders,
     embeddings,
     geometry,
     glass_world,
@@ -100,7 +101,7 @@ def measure(
     with _clock(seconds, "rankme"):
         row["rankme"] = baselines.rank_me(points)
     with _clock(seconds, "bits_per_byte"):
-        scorer = likelihood if likelihood.is_causal(model) else masked_likelihood
+        scorer = likelihood if decoders.is_causal(model) else masked_likelihood
         scores = scorer.score_texts(model, tokenizer, list(bench.texts.text))
         total = scores.log_likelihood + scores.get("first_token_log_likelihood", 0.0)
         row["bits_per_byte"] = -total.sum() / np.log(2) / scores.n_bytes.sum()
@@ -167,7 +168,7 @@ def ask(
         for form in getattr(world, forms)[fact.relation]
     ]
     prompts, objects = (list(column) for column in zip(*asked, strict=True))
-    if likelihood.is_causal(model):
+    if decoders.is_causal(model):
         found = closed_book.answer_log_probability(
             model,
             tokenizer,

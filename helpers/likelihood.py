@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from helpers import checks
+from helpers import checks, decoders, reading
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BOS = ("tokenizer", "add", "none")
-# Settings of models whose output is more than a product with the head's matrix, and the types that
-# are known to use them in one way.
-_SCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-_RESCALED = {
-    "gemma2": "final_logit_softcapping",
-    "cohere": "logit_scale",
-    "cohere2": "logit_scale",
-    "granite": "logits_scaling",
-    "granitemoe": "logits_scaling",
-}
-# Listed as causal by transformers, but without a mask for each order every token sees all others.
-_PERMUTED = ("xlnet",)
 
 
 def score_texts(
@@ -50,26 +38,27 @@ def score_texts(
     "add" always, "none" never; `attrs["bos"]` of the table holds what was done. `model` is a
     causal model with its output head, or one without it whose head is its embedding matrix.
     Texts go through it sorted by length, padded on the right, at most `batch_tokens` tokens at a
-    time (512 on a CPU, whose cache they fit, and 32,768 elsewhere), and the head sees `head_rows`
-    of their vectors at a time; neither changes the result beyond rounding. Raises `ValueError` for
-    no texts, a text without tokens, a model that is not causal or has no head, or one that rescales
-    its output in a way not known here. Source: arXiv 2502.16173, eq. 1 and released code, which
-    scores one text at a time and leaves the first token out.
+    time (512 on a CPU, whose cache they fit, and 32,768 elsewhere), and logits are made of
+    `head_rows` of their vectors at a time; neither changes the result beyond rounding. The logits
+    are the model's own (`decoders.prove`): one that gives others when it is read so is read a text
+    at a time, whole. Raises `ValueError` for no texts, a text without tokens, a model that is not
+    causal or has no head, and one whose output is not finite. Source: arXiv 2502.16173, eq. 1 and
+    released code, which scores one text at a time and leaves the first token out.
     """
     import torch
 
     texts = checks.strings(texts, "texts")
     checks.choice(bos, BOS, "bos")
-    body, head = body_and_head(model)
+    decoder = decoders.prove(model)
     if batch_tokens is None:
-        batch_tokens = 512 if head.weight.device.type == "cpu" else 32_768
+        batch_tokens = 512 if model.device.type == "cpu" else 32_768
     checks.counts(batch_tokens=(batch_tokens, 1), head_rows=(head_rows, 1))
     start = start_tokens(tokenizer, bos)
     ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     lengths = np.array([len(row) for row in ids])
     if not lengths.min():
         raise ValueError(f"texts[{int(lengths.argmin())}] has no tokens; leave it out")
-    limit = getattr(model.config, "max_position_embeddings", None) or max(lengths) + len(start)
+    limit = reading.room(model) or max(lengths) + len(start)
     if max_tokens is not None:
         checks.counts(max_tokens=(max_tokens, 2))
         limit = min(limit, max_tokens + len(start))
@@ -82,13 +71,14 @@ def score_texts(
             for batch in batches([len(row) for row in rows], batch_tokens):
                 for i, values in zip(
                     batch,
-                    _token_scores(body, head, [rows[i] for i in batch], head_rows),
+                    _token_scores(decoder, [rows[i] for i in batch], head_rows),
                     strict=True,
                 ):
                     first = len(start)
                     found[i] = values[first:].sum(), values[:first].sum()
     finally:
         model.train(was_training)
+    check_finite(found.sum(axis=1), "texts")
     table = pd.DataFrame(
         {
             "log_likelihood": found[:, 0],
@@ -100,6 +90,16 @@ def score_texts(
     )
     table.attrs["bos"] = tokenizer.convert_ids_to_tokens(start[0]) if start else None
     return table
+
+
+def check_finite(values: np.ndarray, argument: str) -> None:
+    """Refuse log-likelihoods of texts, shape (n,), of which one is NaN or infinite."""
+    if not np.isfinite(values).all():
+        bad = int(np.argmin(np.isfinite(values)))
+        raise ValueError(
+            f"model gives {argument}[{bad}] a log-likelihood of {values[bad]}; its weights are "
+            "damaged or overflow: download it again, or take another"
+        )
 
 
 def perplexity(scores: pd.DataFrame) -> float:
@@ -138,103 +138,32 @@ def draw_tokens(
         checks.counts(below=(below, 1))
     if not len(start):
         raise ValueError("start is empty; give the token that the model begins a text with")
-    words = model.config.vocab_size
+    words = model.config.get_text_config().vocab_size
     if bad := [token for token in start if token not in range(words)]:
         raise ValueError(f"start has {bad}; this model has tokens 0 to {words - 1}")
-    room = getattr(model.config, "max_position_embeddings", None)
+    room = reading.room(model)
     if room and len(start) + n_tokens > room + 1:
         raise ValueError(
             f"n_tokens is {n_tokens}; this model takes {room} tokens, those of start included"
         )
+    decoder = decoders.prove(model)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.empty(n, n_tokens, dtype=torch.long)
-    last, past = torch.tensor([list(start)] * n), None
+    ids = torch.tensor([list(start)] * n, device=model.device)
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
+            states, cache = decoder.begin(ids)
             for t in range(n_tokens):
-                made = model(input_ids=last.to(model.device), past_key_values=past, use_cache=True)
-                past = made.past_key_values
                 # Drawn on the CPU, so that one seed gives one text on every device.
-                p = torch.softmax(made.logits[:, -1, :below].double().cpu(), dim=1)
-                last = torch.multinomial(p, 1, generator=generator)
-                drawn[:, t] = last[:, 0]
+                logits = decoder.logits(states[:, -1])[:, :below].double().cpu()
+                last = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)
+                ids = torch.cat([ids, last.to(ids.device)], dim=1)
+                if t + 1 < n_tokens:
+                    states, cache = decoder.go_on(ids, cache)
     finally:
         model.train(was_training)
-    return drawn.numpy()
-
-
-def is_causal(model: PreTrainedModel) -> bool:
-    """Tell whether a model, by its type, sees only the tokens before each one."""
-    return _is_causal(model.config)
-
-
-def _is_causal(config: PretrainedConfig) -> bool:
-    from transformers.models.auto import modeling_auto
-
-    return getattr(config, "is_decoder", False) or (
-        config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-        and config.model_type not in _PERMUTED
-        and config.model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    )
-
-
-def check_causal(config: PretrainedConfig) -> None:
-    """Refuse the configuration of a model that sees the tokens to come, by `ValueError`."""
-    if not _is_causal(config):
-        raise ValueError(
-            f"model is of the type {config.model_type}, which sees the tokens to come; pass a "
-            "causal language model"
-        )
-
-
-def body_and_head(model: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module | _Rescaled]:
-    """Return the model up to its last hidden state, and what makes logits of it.
-
-    What makes logits takes states and has a `weight`. Raises `ValueError` for a model that is not
-    causal, has no output head, or rescales its logits in a way that is not known here.
-    """
-    from torch import nn
-
-    if not hasattr(model, "config"):
-        raise ValueError(f"model is {model!r}; pass a loaded one, as closed_book.load_causal gives")
-    config = model.config
-    check_causal(config)
-    scaled = [name for name in _SCALED if getattr(config, name, None) not in (None, 1, 1.0)]
-    if scaled and scaled != [_RESCALED.get(config.model_type)]:
-        raise ValueError(f"model rescales its output ({scaled[0]}), which is not supported here")
-    body, head = model.base_model, model.get_output_embeddings()
-    if head is None:
-        if not config.tie_word_embeddings:
-            raise ValueError(
-                "model has no output head; load it with transformers.AutoModelForCausalLM"
-            )
-        embeddings = model.get_input_embeddings().weight
-        head = nn.Linear(embeddings.shape[1], 1, bias=False, device="meta")
-        head.weight, body = embeddings, model
-    return body, _Rescaled(head, scaled[0], getattr(config, scaled[0])) if scaled else head
-
-
-class _Rescaled:
-    """An output layer whose logits are scaled, or softly capped, by a setting of the model."""
-
-    def __init__(self, head: nn.Module, setting: str, value: float) -> None:
-        self.head, self.setting, self.value = head, setting, value
-
-    @property
-    def weight(self) -> Tensor:
-        """Return the matrix of the layer."""
-        return self.head.weight
-
-    def __call__(self, states: Tensor) -> Tensor:
-        """Return the logits of states."""
-        logits = self.head(states)
-        if self.setting == "logit_scale":
-            return logits * self.value
-        if self.setting == "logits_scaling":
-            return logits / self.value
-        return (logits / self.value).tanh() * self.value
+    return ids[:, len(start) :].cpu().numpy()
 
 
 def start_tokens(tokenizer: PreTrainedTokenizerBase, bos: str) -> list[int]:
@@ -264,28 +193,27 @@ def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
 
 
 def _token_scores(
-    body: PreTrainedModel,
-    head: nn.Module | _Rescaled,
-    rows: Sequence[Sequence[int]],
-    head_rows: int,
+    decoder: decoders.Decoder, rows: Sequence[Sequence[int]], head_rows: int
 ) -> list[np.ndarray]:
     """Return for each text the log-likelihoods of its tokens from the second on, in float64."""
     import torch
 
+    if len(rows) > 1 and not decoder.padded:
+        return [_token_scores(decoder, [row], head_rows)[0] for row in rows]
     lengths = [len(row) for row in rows]
     ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):
         ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
-    ids, mask = ids.to(head.weight.device), mask.to(head.weight.device)
-    states = body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    ids, mask = ids.to(decoder.model.device), mask.to(decoder.model.device)
+    states, _ = decoder.read(ids, mask if decoder.padded else None, use_cache=False)
     scored = mask[:, 1:].bool()
-    scores = head_scores(head, states[:, :-1][scored], ids[:, 1:][scored], head_rows)
+    scores = head_scores(decoder.logits, states[:, :-1][scored], ids[:, 1:][scored], head_rows)
     return np.split(scores, np.cumsum([n - 1 for n in lengths])[:-1])
 
 
 def head_scores(
-    head: nn.Module | _Rescaled, states: Tensor, targets: Tensor, head_rows: int
+    head: Callable[[Tensor], Tensor], states: Tensor, targets: Tensor, head_rows: int
 ) -> np.ndarray:
     """Return the log-likelihood of each target token from the state before it, float64, nats.
 

@@ -17,7 +17,7 @@ from helpers import checks, closed_book, data, embeddings, keeping, likelihood
 from helpers.models import FAILURES
 
 # Part of every key: raise it when the same settings would give other numbers.
-VERSION = 1
+VERSION = 2
 COLUMNS = ["log_likelihood", "first_token_log_likelihood", "n_tokens", "n_bytes", "truncated"]
 
 
@@ -223,8 +223,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Score texts under causal language models and write a matrix of log-likelihoods.
 
     Without a file of texts those of `text_sets.load_texts` are scored, the default set. The exit
-    code is 0 when every model was scored, 3 when some failed (the report says why), 2 when nothing
-    was written, and 130 when the run was interrupted.
+    code is 0 when every model was scored, 3 when some or all failed (the report says why), 2 when
+    nothing was written, and 130 when the run was interrupted.
     """
     import argparse
 
@@ -280,5 +280,8 @@ def main(words: Sequence[str] | None = None) -> int:
     failed = scored.report[scored.report.status == "failed"]
     for row in failed.itertuples():
         print(f"{row.model}: {row.error}", file=sys.stderr)
-    print(f"{len(scored.report) - len(failed)} models, {len(texts):,} texts: {given.out}")
+    if len(failed) == len(scored.report):
+        print(f"no model could be scored: {given.out}/report.csv says why", file=sys.stderr)
+    else:
+        print(f"{len(scored.report) - len(failed)} models, {len(texts):,} texts: {given.out}")
     return 3 if len(failed) else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import checks, likelihood
+from helpers import checks, decoders, likelihood, reading
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,9 +35,15 @@ def layer_scores(
     import torch
 
     texts = checks.strings(texts, "texts")
-    body, head = likelihood.body_and_head(model)
+    decoder = decoders.prove(model)
+    body = decoder.model.base_model
     norm, start = _last_norm(body), likelihood.start_tokens(tokenizer, bos)
-    limit = getattr(body.config, "max_position_embeddings", None)
+    if decoder.body is not body:
+        raise ValueError(
+            f"model is a {type(model).__name__}, whose logits are not made of its last states; "
+            "pass a decoder like Llama or GPT-2"
+        )
+    limit = reading.room(model)
     columns = []
     was_training = model.training
     model.eval()
@@ -49,7 +55,7 @@ def layer_scores(
                     raise ValueError(
                         f"texts[{number}] has {len(ids)} tokens; give 1 to {limit or 'any number'}"
                     )
-                read = torch.tensor([row], device=head.weight.device)
+                read = torch.tensor([row], device=model.device)
                 states = body(
                     input_ids=read, use_cache=False, output_hidden_states=True
                 ).hidden_states
@@ -57,9 +63,9 @@ def layer_scores(
                 layers = [*map(norm, states[:-1]), states[-1]]
                 columns.append(
                     [
-                        likelihood.head_scores(head, layer[0, :-1], read[0, 1:], head_rows)[
-                            len(start) :
-                        ].sum()
+                        likelihood.head_scores(
+                            decoder.logits, layer[0, :-1], read[0, 1:], head_rows
+                        )[len(start) :].sum()
                         for layer in layers
                     ]
                 )

@@ -33,8 +33,8 @@ def score_texts(
     beyond `max_tokens`, or what the model takes, were dropped. It is no probability of a text:
     compare masked models with one another, never with causal ones. Texts go through the model
     `batch_tokens` tokens at a time, which changes rounding only. Raises `ValueError` for no texts,
-    a text without tokens, and a model or tokenizer without masks. Source: Salazar et al. (2020),
-    who hide one token at a time.
+    a text without tokens, a model or tokenizer without masks, and output that is not finite.
+    Source: Salazar et al. (2020), who hide one token at a time.
     """
     import torch
 
@@ -61,6 +61,7 @@ def score_texts(
                 np.add.at(found, owner, values)
     finally:
         model.train(was_training)
+    likelihood.check_finite(found, "texts")
     return pd.DataFrame(
         {
             "log_likelihood": found,
@@ -119,6 +120,7 @@ def fill_log_probability(
                 out[chosen] = [row[wanted[i][0]] for row, i in zip(scores, chosen, strict=True)]
     finally:
         model.train(was_training)
+    likelihood.check_finite(out, "answers")
     return out
 
 

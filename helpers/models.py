@@ -38,17 +38,9 @@ _FILES = {
 }
 
 
-# What a model of somebody else's may raise while it is loaded or asked.
-FAILURES = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OSError,
-    RuntimeError,
-    ImportError,
-    MemoryError,
-)
+# What a model of somebody else's may raise while it is loaded or asked: OverflowError,
+# AssertionError and whatever else its code holds.
+FAILURES = (Exception,)
 
 
 def load_encoder(
@@ -329,7 +321,7 @@ def token_vectors(
         for n in lengths
     ]
     starts = np.concatenate([[0], np.cumsum([1 if pooling else len(p) for p in drawn])])
-    vectors = np.empty((starts[-1], model.config.hidden_size), dtype=np.float32)
+    vectors = None
     order = np.argsort(lengths, kind="stable")
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
@@ -345,6 +337,9 @@ def token_vectors(
                 )
                 states = found.last_hidden_state if at_end else found.hidden_states[layer]
                 states = states.float().cpu().numpy()
+                if vectors is None:
+                    # A last layer may be narrower than the model, as in OPT-350m.
+                    vectors = np.empty((starts[-1], states.shape[2]), dtype=np.float32)
                 for row, i in enumerate(chosen):
                     tokens = states[row, drawn[i]]
                     vectors[starts[i] : starts[i + 1]] = tokens.mean(axis=0) if pooling else tokens

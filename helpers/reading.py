@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def room(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     most: int | None = None,
 ) -> int | None:
     """Return how many tokens of a text, the special ones included, a model takes.
@@ -23,13 +23,14 @@ def room(
     begins after the number of the padding, of what its tokenizer says, and of `most`; None where
     nobody sets a limit.
     """
-    limits = [getattr(model.config, "max_position_embeddings", None), most]
+    config = model.config.get_text_config()
+    limits = [getattr(config, "max_position_embeddings", None), most]
     limits.append(getattr(tokenizer, "model_max_length", None))
     for name, part in model.named_modules():
         if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
             limits.append(len(part.weight) - part.padding_idx - 1)
-    # A tokenizer that knows of no limit says 10**30.
-    known = [int(limit) for limit in limits if limit and limit < 10**9]
+    # A tokenizer that knows of no limit says 10**30, and XLNet's configuration -1.
+    known = [int(limit) for limit in limits if limit and 0 < limit < 10**9]
     return min(known) if known else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -168,6 +168,14 @@ def tidy(
     places = [_place(row, found, inputs, known) for row in table.itertuples()]
     table["place"], table["among"] = zip(*places, strict=True) if places else ([], [])
     return table[[*COLUMNS, "key"]]
+
+
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of several tables of `tidy` as one, with its columns where there is none."""
+    some = [table for table in tables if len(table)]
+    if not some:
+        return pd.DataFrame(columns=[*COLUMNS, "key"])
+    return pd.concat(some, ignore_index=True)
 
 
 def _place(

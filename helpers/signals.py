@@ -33,7 +33,7 @@ from helpers import (
 )
 
 # Part of every key: raise it when the same settings would give other numbers.
-VERSION = 1
+VERSION = 2
 SIGNALS = {
     "categories": "do its vectors know my categories? (ALP)",
     "latent space": "is its latent space healthy? (patchiness, spread)",
@@ -92,7 +92,9 @@ def measure(
     seed: int = 0,
     folder: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measure what the inputs allow of one model, and return signal -> raw numbers; never raises.
+    """Measure what the inputs allow of one model, and return signal -> raw numbers.
+
+    No model makes it raise; `keeping.CannotWrite` comes where a result cannot be kept.
 
     Each value has `status`, "computed" or "cannot", with `why`, and `seconds` on the CPU without
     loading; "facts" and the rest hold what the functions below return. Under "model" stand
@@ -127,7 +129,7 @@ def measure(
     }
     try:
         identity = embeddings.identity(found.name)
-    except (ValueError, OSError) as error:
+    except models.FAILURES as error:
         return {
             name: {"status": "refused", "why": signal_inputs.sentence(error)}
             for name in ("model", *SIGNALS)
@@ -174,12 +176,23 @@ def _kept(
         loaded = reader()
         start = time.process_time()
         found = function(loaded, **options)
+        _check_finite(found)
     except models.FAILURES as error:
         return {"status": "cannot", "why": signal_inputs.sentence(error), "seconds": 0.0}
     found |= {"status": "computed", "why": "", "seconds": time.process_time() - start}
     keeping.store(place, found)
     # As JSON gives it back: a first run says what a later one reads.
     return json.loads(json.dumps(found))
+
+
+def _check_finite(found: Mapping[str, Any]) -> None:
+    """Refuse numbers that are NaN or infinite, which JSON has not."""
+    try:
+        json.dumps(found, allow_nan=False)
+    except ValueError:
+        raise ValueError(
+            "its numbers are not finite (NaN or infinite); repair its weights"
+        ) from None
 
 
 def about(loaded: any_model.Loaded, *, seed: int = 0) -> dict[str, Any]:
@@ -366,8 +379,6 @@ def _scored(
     _check_kind(loaded.kind, "prediction")
     score = likelihood if loaded.kind == "causal" else masked_likelihood
     table = score.score_texts(loaded.model, loaded.tokenizer, texts)
-    if not np.isfinite(table["log_likelihood"]).all():
-        raise ValueError("its log-likelihoods are not finite; repair its weights")
     cut = table["truncated"]
     if cut.all() or (whole and cut.any()):
         raise ValueError(

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from helpers import any_model, likelihood, model_examples, models
 
@@ -33,7 +34,6 @@ def test_each_kind_is_known_and_loaded(example, made):
     assert loaded.tokenizer.padding_side == "right" and loaded.tokenizer.pad_token is not None
     ids = torch.tensor([loaded.tokenizer("Some rain")["input_ids"]])
     assert torch.isfinite(loaded.body(input_ids=ids).last_hidden_state).all()
-    assert any_model.sees_ahead(loaded.body) == (loaded.kind != "causal")
 
 
 def test_the_gguf_file_is_the_folder(made):
@@ -224,10 +224,33 @@ def test_gpt2_and_left_padding_are_made_ready(made, tmp_path):
     np.testing.assert_allclose(both, np.concatenate(alone), atol=1e-5)
 
 
-def test_a_model_that_sees_ahead_gives_no_probabilities(made, monkeypatch):
-    monkeypatch.setattr(any_model, "sees_ahead", lambda body: True)
-    loaded = any_model.load(any_model.look(made["causal"]))
-    assert loaded.kind == "encoder" and "later words" in loaded.note
+def test_a_model_that_sees_ahead_gives_no_probabilities(made, tmp_path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(made["causal"])
+    size = {"hidden_size": 32, "num_attention_heads": 4, "dim_head": 8, "dim_ff": 48}
+    torch.manual_seed(0)
+    config = transformers.CpmAntConfig(vocab_size=len(tokenizer), num_hidden_layers=2, **size)
+    transformers.CpmAntForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    found = any_model.look(tmp_path)
+    loaded = any_model.load(found)
+    assert (found.kind, loaded.kind) == ("causal", "encoder") and "later words" in loaded.note
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked", "encoder"])
+def test_damaged_weights_are_refused_whatever_the_kind(kind, made, tmp_path):
+    shutil.copytree(made[kind], tmp_path / kind)
+    file = tmp_path / kind / "model.safetensors"
+    weights = load_file(file)
+    name = next(n for n in weights if "layers.0" in n or "layer.0" in n)
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(any_model.Refusal, match="not finite"):
+        any_model.load(any_model.look(tmp_path / kind))
+
+
+def test_a_table_of_no_models_has_its_columns():
+    some = any_model.table([any_model.look("")])
+    assert list(any_model.table([]).columns) == list(some.columns)
 
 
 def test_a_model_beyond_the_memory_is_refused(made, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from helpers import likelihood, models
+from helpers import decoders, likelihood, models
 
 TEXTS = [
     "The capital lies on a river.",
@@ -157,17 +157,15 @@ def test_rescaled_logits_are_those_of_the_model(name, tied, tokenizer):
         wanted = torch.log_softmax(logits, 1).gather(1, ids[0, 1:, None]).sum()
         assert value == pytest.approx(float(wanted), rel=1e-4)
     # The setting matters, or the test would not see that it is left out.
-    plain = likelihood.body_and_head(model)[1].head
-    states = torch.randn(4, 32)
-    assert not torch.allclose(plain(states), likelihood.body_and_head(model)[1](states), atol=0.1)
-    model.config.logit_scale = model.config.logits_scaling = 3.0
-    with pytest.raises(ValueError, match="rescales its output"):
-        likelihood.score_texts(model, tokenizer, TEXTS)
+    states, decoder = torch.randn(4, 32), decoders.prove(model)
+    with torch.inference_mode():
+        own, plain = decoder.logits(states), model.get_output_embeddings()(states)
+    assert not torch.allclose(plain, own, atol=0.1)
 
 
 def test_a_type_that_is_causal_by_name_only_is_refused():
     with pytest.raises(ValueError, match="sees the tokens to come"):
-        likelihood.check_causal(transformers.XLNetConfig())
+        decoders.check_causal(transformers.XLNetConfig())
 
 
 def test_bad_input_is_named(tokenizer):
@@ -184,19 +182,16 @@ def test_bad_input_is_named(tokenizer):
             likelihood.score_texts(model, tokenizer, TEXTS, **setting)
     with pytest.raises(ValueError, match="sees the tokens to come"):
         likelihood.score_texts(models.load_encoder()[1], tokenizer, TEXTS)
-    model.config.final_logit_softcapping = 30.0
-    with pytest.raises(ValueError, match="final_logit_softcapping"):
-        likelihood.score_texts(model, tokenizer, TEXTS)
     single = pd.DataFrame({"log_likelihood": [0.0], "n_tokens": [1]})
     with pytest.raises(ValueError, match="longer texts"):
         likelihood.perplexity(single)
 
 
 def test_encoders_are_told_from_decoders(tokenizer):
-    assert likelihood.is_causal(tiny("gpt2", tokenizer))
-    assert likelihood.is_causal(tiny("llama", tokenizer).base_model)
+    assert decoders.is_causal(tiny("gpt2", tokenizer))
+    assert decoders.is_causal(tiny("llama", tokenizer).base_model)
     encoder = models.load_encoder()[1]
-    assert not likelihood.is_causal(encoder)
+    assert not decoders.is_causal(encoder)
 
 
 def test_drawing_reads_the_model_without_dropout_and_leaves_it_as_it_was(tokenizer):

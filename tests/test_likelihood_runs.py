@@ -195,6 +195,10 @@ def test_the_command_writes_a_matrix_and_tells_which_models_failed(folders, tmp_
     assert likelihood_runs.main(words) == 3
     assert "none.gguf" in capsys.readouterr().err
     assert pd.read_csv(out / "report.csv").status.tolist() == ["scored", "failed"]
+    words[1] = str(tmp_path / "absent.gguf")
+    assert likelihood_runs.main(words) == 3
+    assert "no model could be scored" in capsys.readouterr().err
+    assert pd.read_csv(out / "report.csv").status.tolist() == ["failed", "failed"]
     words[4] = str(tmp_path / "no.jsonl")
     assert likelihood_runs.main(words) == 2
     assert "nothing written" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 
 from helpers import (
     any_model,
@@ -20,6 +21,8 @@ from helpers import (
     real_facts,
     reference_map,
     signal_inputs,
+    signal_places,
+    signal_words,
     signals,
     text_sets,
 )
@@ -107,6 +110,60 @@ def test_a_gguf_file_and_its_folder_give_the_same(measured, loaded):
             near = {"abs": 0.1 * abs(size)} if searched else {"rel": 1e-5, "abs": 1e-7}
             expected = pytest.approx(value, **near) if isinstance(value, float) else value
             assert file[path] == expected, (name, path)
+
+
+def save(folder, model, tokenizer, damage=None):
+    if damage is not None:
+        with torch.no_grad():
+            next(p for n, p in model.named_parameters() if damage in n).view(-1)[0] = float("nan")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_no_model_stops_the_others_and_each_says_why(paths, inputs, loaded, tmp_path):
+    words = loaded["causal"].tokenizer
+    size = {"vocab_size": len(words), "d_model": 32, "n_head": 4, "d_inner": 48}
+    torch.manual_seed(0)
+    opt = transformers.OPTConfig(
+        vocab_size=len(words), hidden_size=32, word_embed_proj_dim=16, ffn_dim=48,
+        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=2048,
+    )  # fmt: skip
+    xlnet = transformers.XLNetConfig(n_layer=2, **size)
+    funnel = transformers.FunnelConfig(block_sizes=[1, 1], d_head=8, **size)
+    mamba = transformers.MambaConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, state_size=8
+    )
+    made = {
+        "xlnet": transformers.XLNetLMHeadModel(xlnet),
+        "funnel": transformers.FunnelForMaskedLM(funnel),
+        "opt": transformers.OPTForCausalLM(opt),
+        "mamba": transformers.MambaForCausalLM(mamba),
+        "damaged": transformers.AutoModelForCausalLM.from_pretrained(paths["causal"]),
+    }
+    for name, model in made.items():
+        save(tmp_path / name, model, words, "up_proj" if name == "damaged" else None)
+    known = signal_places.references()
+    found, tables = {}, {}
+    for name in [*made, "nothing/here"]:
+        found[name] = signals.measure(
+            any_model.look(tmp_path / name), inputs, folder=tmp_path / "kept", **SMALL
+        )
+        tables[name] = signal_places.tidy(name, found[name], inputs, known, n_resamples=20)
+        assert all(raw["status"] == "computed" or raw["why"] for raw in found[name].values())
+    statuses = signal_words.statuses(found)
+    assert (statuses.loc[["damaged", "nothing/here"]] == "refused").all(axis=None)
+    assert "not finite" in found["damaged"]["map"]["why"]
+    assert (statuses.loc["mamba"] == "computed").all()
+    assert statuses.loc["xlnet", "categories"] == "computed"
+    assert "width is 32" in found["opt"]["categories"]["why"]
+    assert "tokens" in found["funnel"]["categories"]["why"]
+    assert (statuses.loc["opt"].drop("categories") == "computed").all()
+    whole = signal_places.joined(tables.values())
+    assert set(whole.model) == {"xlnet", "funnel", "opt", "mamba"}
+    assert whole[["value", "low", "high"]].notna().all(axis=None)
+    none = signal_places.joined([tables["damaged"]])
+    assert list(none.columns) == list(whole.columns) and none.empty
 
 
 def test_categories_are_those_of_the_posterior_part(measured, paths, inputs):
