@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import pandas as pd
 
-from helpers import closed_book, hub, likelihood, models
+from helpers import closed_book, hub, likelihood, model_files, models
+from helpers.model_files import AGAIN, Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,11 +28,9 @@ KINDS = {
     "masked": "vectors, and a word in the place of a mask",
     "causal": "vectors, and the probability of a text from left to right",
 }
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
 _CURE = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
-_AGAIN = "download or save it again"
 # What reading a damaged file may raise.
 _DAMAGE = (
     ValueError,
@@ -43,10 +42,6 @@ _DAMAGE = (
     MemoryError,
     struct.error,
 )
-_CONVERT = (
-    "where you trust the file, convert it once: "
-    "AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
-)
 
 
 class Look(NamedTuple):
@@ -54,7 +49,7 @@ class Look(NamedTuple):
 
     `kind` is one of `KINDS`, or "refused", and then `reason` says why and `cure` what helps; `form`
     is "folder", "file", "package" or "hub"; `parameters` are counted in the files, None where they
-    do not tell.
+    do not tell; `allow_bin` is what was asked for.
     """
 
     name: str
@@ -64,6 +59,7 @@ class Look(NamedTuple):
     parameters: int | None = None
     reason: str = ""
     cure: str = ""
+    allow_bin: bool = False
 
 
 class Loaded(NamedTuple):
@@ -79,30 +75,24 @@ class Loaded(NamedTuple):
     note: str
 
 
-class Refusal(ValueError):
-    """A model that is not read here, with the reason and the cure."""
-
-    def __init__(self, reason: str, cure: str) -> None:
-        super().__init__(f"{reason}; {cure}")
-        self.reason, self.cure = reason, cure
-
-
-def look(name: str | Path) -> Look:
+def look(name: str | Path, *, allow_bin: bool = False) -> Look:
     """Find out what a name stands for, and whether it can be read; never raises.
 
-    Only small files, and the heads of large ones, are read; a hub name asks for its configuration,
-    unless `BOOK_OFFLINE` is set. What is refused comes back with `reason` and `cure`.
+    Only small files, and the heads of large ones, are read; of a hub name the configuration, the
+    tokenizer and the index with the sizes, unless `BOOK_OFFLINE` is set. `allow_bin` is that of
+    `models.source`: what it is for is fetched and converted here. What is refused comes back with
+    `reason` and `cure`.
     """
     text = str(name).strip()
     try:
-        return _look(text)
+        return _look(text, allow_bin)._replace(allow_bin=allow_bin)
     except Refusal as refusal:
         return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
     except (OSError, ValueError) as error:
         return Look(text, "refused", reason=models.first_line(error), cure=_CURE)
     except _DAMAGE as error:  # nothing that other people's files hold may stop the others
         reason = f"its files are damaged ({type(error).__name__}: {models.first_line(error)})"
-        return Look(text, "refused", reason=reason, cure=_AGAIN)
+        return Look(text, "refused", reason=reason, cure=AGAIN)
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -128,7 +118,7 @@ def table(looks: Iterable[Look]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("model")
 
 
-def _look(name: str) -> Look:
+def _look(name: str, allow_bin: bool) -> Look:
     if not name:
         raise Refusal("the name is empty", _CURE)
     package = name in (models.MINILM, *models._FILES)
@@ -137,36 +127,37 @@ def _look(name: str) -> Look:
     if name == models.MINILM_L3:
         return Look(name, "encoder", form, "bert")
     if source is None:
-        return _on_hub(name)
-    return _folder(name, source, form) if source.is_dir() else _file(name, source, form)
+        return _on_hub(name, allow_bin)
+    if source.is_file():
+        return _file(name, source, form)
+    return _folder(name, models.source(source, allow_bin=allow_bin), form)
 
 
-def _on_hub(name: str) -> Look:
-    """Look at a hub name's configuration, or refuse a path to nothing."""
-    import transformers
-
-    if not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", name):
-        raise Refusal(f"{name!r} is no file or folder here, and no name on the hub", _CURE)
-    closed = hub.is_closed(None)
-    try:
-        config, _ = transformers.PretrainedConfig.get_config_dict(name, local_files_only=closed)
-    except Exception as error:  # the hub's client raises what it likes
-        where = "was not fetched before, and BOOK_OFFLINE forbids asking" if closed else "gave none"
-        raise Refusal(
-            f"{name!r} is no file or folder here, and the hub {where} "
-            f"({type(error).__name__}: {models.first_line(error)})",
-            "correct the name, or download the model where there is a network and pass its folder",
-        ) from error
-    if not config:
-        raise Refusal(f"{name!r} has no config.json on the hub", _CURE)
-    return Look(name, _kind(config), "hub", str(config.get("model_type", "")))
+def _on_hub(name: str, allow_bin: bool) -> Look:
+    """Look at a hub name: its small files, and the sizes of the others in the hub's index."""
+    place = hub.small_files(name)
+    if model_files.complete(place):
+        return _folder(name, place, "hub")
+    if hub.is_closed(None):
+        return _folder(name, hub.folder(name, allow_bin=allow_bin), "hub")
+    index = hub.listing(name)
+    wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin)
+    if not wanted[0].endswith(".safetensors"):
+        return _folder(name, models.source(name, allow_bin=True), "hub")
+    config = _config(place, sorted(file.name for file in place.iterdir()))
+    kind = _kind(config)
+    _check_tokenizer(place, kind)
+    parameters = hub.parameters_of(index, wanted, config)
+    model_files.check_memory(parameters)
+    return Look(name, kind, "hub", str(config["model_type"]), parameters)
 
 
 def _file(name: str, path: Path, form: str) -> Look:
     """Look at a GGUF file, or refuse another."""
     suffix = path.suffix.lower()
-    if suffix in _PICKLES:
-        raise Refusal(f"{path.name} is a file of pickles, which can run any program", _CONVERT)
+    if suffix in model_files.PICKLES:
+        cure = f"pass its folder. {model_files.pickled_cure(path.parent)}"
+        raise Refusal(f"{path.name} is a file of pickles, which can run any program", cure)
     if suffix != ".gguf":
         cure = "pass the folder that holds it, with config.json and the tokenizer"
         raise Refusal(f"{path.name} is a single file of the kind {suffix or 'unknown'}", cure)
@@ -183,7 +174,7 @@ def _file(name: str, path: Path, form: str) -> Look:
             "read from GGUF, or which is an encoder and a decoder in one",
             "pass the folder that it was converted from, with safetensors",
         )
-    _check_memory(parameters)
+    model_files.check_memory(parameters)
     return Look(name, "causal", form, architecture, parameters)
 
 
@@ -260,11 +251,18 @@ def _folder(name: str, path: Path, form: str) -> Look:
     config = _config(path, files)
     kind = _kind(config)
     parameters = _weights(path, files)
-    if not any(next(path.glob(pattern), None) for pattern in _TOKENIZERS):
-        cure = "save it there too: tokenizer.save_pretrained(folder)"
-        raise Refusal("the folder has a model but no tokenizer", cure)
-    _check_memory(parameters)
+    _check_tokenizer(path, kind)
+    model_files.check_memory(parameters)
     return Look(name, kind, form, str(config["model_type"]), parameters)
+
+
+def _check_tokenizer(path: Path, kind: str) -> None:
+    if not any(next(path.glob(pattern), None) for pattern in _TOKENIZERS):
+        cure = (
+            "save that of its makers there too, tokenizer.save_pretrained(folder); of a model on "
+            "the hub download the folder first"
+        )
+        raise Refusal("it is a model but has no tokenizer", cure)
 
 
 def _config(path: Path, files: list[str]) -> dict[str, Any]:
@@ -284,7 +282,7 @@ def _config(path: Path, files: list[str]) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text())
     except _DAMAGE as error:
-        raise Refusal(f"config.json is damaged ({models.first_line(error)})", _AGAIN) from error
+        raise Refusal(f"config.json is damaged ({models.first_line(error)})", AGAIN) from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         cure = "save the model again by save_pretrained of a present version of transformers"
         raise Refusal("config.json does not say of what type the model is", cure)
@@ -327,7 +325,7 @@ def _kind(config: Mapping[str, Any]) -> str:
         raise Refusal(f"a {model_type} model is no language model", cure)
     packed = config.get("quantization_config") or {}
     if not isinstance(packed, Mapping):
-        raise Refusal(f"config.json is damaged (quantization_config is {packed!r})", _AGAIN)
+        raise Refusal(f"config.json is damaged (quantization_config is {packed!r})", AGAIN)
     if method := packed.get("quant_method"):
         cure = "pass the model before it was quantised, or a GGUF file of it"
         raise Refusal(f"its weights are packed by {method}, which wants programs of its own", cure)
@@ -343,26 +341,10 @@ def _kind(config: Mapping[str, Any]) -> str:
 
 def _weights(path: Path, files: list[str]) -> int:
     """Return the number of weights in a folder's safetensors, or say why they cannot be read."""
-    tensors = [file for file in files if file.endswith(".safetensors")]
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            wanted = set(json.loads(index.read_text())["weight_map"].values())
-            absent = sorted(wanted - set(files))
-        except _DAMAGE as error:
-            raise Refusal(f"{index.name} is damaged", _AGAIN) from error
-        if absent:
-            cure = "download the rest of the model"
-            raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
-        tensors = sorted(wanted)
-    if not tensors:
-        pickles = [file for file in files if file.endswith(_PICKLES)]
-        if pickles:
-            reason = f"its weights are pickled ({pickles[0]}), and a pickle can run any program"
-            raise Refusal(reason, _CONVERT)
-        if other := [f for f in files if f.endswith((".h5", ".msgpack", ".onnx", ".gguf"))]:
-            raise Refusal(f"its weights are of another kind ({other[0]})", _CONVERT)
-        raise Refusal("the folder has a configuration but no weights", "put model.safetensors in")
+    tensors = model_files.weights_in(files, path)
+    if absent := sorted(set(tensors) - set(files)):
+        cure = "download the rest of the model"
+        raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
     return sum(_count(path / file) for file in tensors)
 
 
@@ -381,20 +363,7 @@ def _count(path: Path) -> int:
         return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
     except _DAMAGE as error:
         reason = f"{path.name} is damaged ({models.first_line(error)})"
-        raise Refusal(reason, _AGAIN) from error
-
-
-def _check_memory(parameters: int) -> None:
-    """Refuse a model that does not fit, in float32, into the memory that is free."""
-    import psutil
-
-    need, free = 4 * parameters, psutil.virtual_memory().available
-    if need > free:
-        raise Refusal(
-            f"it has {parameters / 1e9:.1f} billion weights, {need / 1e9:.0f} GB in float32, and "
-            f"{free / 1e9:.0f} GB are free",
-            "use a larger machine, or a smaller model of the same family",
-        )
+        raise Refusal(reason, AGAIN) from error
 
 
 def load(found: Look) -> Loaded:
@@ -409,19 +378,18 @@ def load(found: Look) -> Loaded:
     kind, note = found.kind, ""
     try:
         if kind == "causal":
-            tokenizer, model = closed_book.load_causal(found.name)
+            tokenizer, model = closed_book.load_causal(found.name, allow_bin=found.allow_bin)
         elif kind == "masked":
-            source = models.local_source(found.name)
             tokenizer, model = models.read_pretrained(
-                "AutoModelForMaskedLM", source, found.name, _CURE
+                "AutoModelForMaskedLM", found.name, _CURE, allow_bin=found.allow_bin
             )
         else:
-            tokenizer, model = models.load_model(found.name)
+            tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
     except ValueError as error:
         if kind == "encoder":
             raise
         # The same error again where it was not the output that is missing.
-        tokenizer, model = models.load_model(found.name)
+        tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
         kind, note = "encoder", f"no output over words could be read ({_short(error)})"
     body = likelihood.body_and_head(model)[0] if kind == "causal" else model.base_model
     _ready(tokenizer)

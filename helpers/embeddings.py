@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import checks, data, keeping, models, reading
+from helpers import checks, data, hub, keeping, models, reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 POOLINGS = ("mean", "last")
 # Part of every key: raise it when the same options would give other numbers.
 VERSION = 1
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
 
 
 def layer_embeddings(
@@ -137,10 +137,11 @@ def cached_layer_embeddings(
     dtype: str = "float32",
     shard_size: int = 512,
     folder: Path | None = None,
+    allow_bin: bool = False,
 ) -> dict[int, np.ndarray]:
     """Return the embeddings of a named model, layer number -> (N, width), from the cache if there.
 
-    `name_or_path` is what `helpers.models.load_model` takes; `n_layers` picks as many layers,
+    `name_or_path` and `allow_bin` are what `helpers.models.load_model` takes; `n_layers` picks as many layers,
     evenly spread from the first to the last, None all. `control_seed` asks for the same
     architecture with weights drawn by this seed. Texts are kept in shards of `shard_size`, each in
     an npz file of `dtype` ("float32", or "float16" for half the room) that takes its name when it
@@ -166,7 +167,7 @@ def cached_layer_embeddings(
         key = hashlib.sha256(json.dumps([*options, shard]).encode()).hexdigest()
         part = _stored(folder / f"{key}.npz", len(shard))
         if part is None:
-            tokenizer, model = _loaded(str(name_or_path), control_seed, files)
+            tokenizer, model = _loaded(str(name_or_path), control_seed, files, allow_bin)
             layers = layer_numbers(model)
             if n_layers is not None:
                 even = np.linspace(0, layers[-1], min(n_layers, len(layers)))
@@ -188,7 +189,8 @@ def identity(name_or_path: str | Path) -> str:
     """Return a text that changes when a model's files do: a digest, or hub name and commit."""
     source = models.local_source(name_or_path)
     if source is None:
-        return f"{name_or_path}@{models.hub_commit(str(name_or_path))}"
+        name, _ = hub.split(str(name_or_path))
+        return f"{name}@{models.hub_commit(str(name_or_path))}"
     if source.is_file():
         return data.sha256(source)
     files = sorted({file for pattern in _FILES for file in source.glob(pattern)})
@@ -198,7 +200,7 @@ def identity(name_or_path: str | Path) -> str:
 
 @lru_cache(maxsize=2)
 def _loaded(
-    name: str, control_seed: int | None, version: str
+    name: str, control_seed: int | None, version: str, allow_bin: bool = False
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a model once; `version` is its `identity`, so that changed files are read again.
 
@@ -207,10 +209,10 @@ def _loaded(
     import torch
 
     if control_seed is None:
-        commit = None if models.local_source(name) else version.rpartition("@")[2]
-        tokenizer, model = models.load_model(name, revision=commit)
+        place = version if models.local_source(name) is None else name
+        tokenizer, model = models.load_model(place, allow_bin=allow_bin)
     else:
-        tokenizer, model = _loaded(name, None, version)
+        tokenizer, model = _loaded(name, None, version, allow_bin)
         model = randomised(model, control_seed)
     return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
 
