@@ -49,7 +49,7 @@ class Look(NamedTuple):
 
     `kind` is one of `KINDS`, or "refused", and then `reason` says why and `cure` what helps; `form`
     is "folder", "file", "package" or "hub"; `parameters` are counted in the files, None where they
-    do not tell; `allow_bin` is what was asked for.
+    do not tell; `allow_bin` is what was asked for. A `name` on the hub ends in `@` and the commit.
     """
 
     name: str
@@ -135,6 +135,7 @@ def _look(name: str, allow_bin: bool) -> Look:
 
 def _on_hub(name: str, allow_bin: bool) -> Look:
     """Look at a hub name: its small files, and the sizes of the others in the hub's index."""
+    name = hub.pinned(name)
     place = hub.small_files(name)
     if model_files.complete(place):
         return _folder(name, place, "hub")

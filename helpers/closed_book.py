@@ -22,8 +22,8 @@ def load_causal(
     """Load a tokenizer and a causal language model that can answer, float32 and on the CPU.
 
     `name_or_path`, `revision` and `allow_bin` are what `models.load_model` takes. Of a GGUF file
-    the output layer is read where it is not the embedding matrix. Raises `ValueError` when nothing can be loaded, or the model is
-    not causal or has no output layer.
+    the output layer is read where it is not the embedding matrix. Raises `ValueError` when nothing
+    can be loaded, or the model is not causal or has no output layer.
     """
     source = models.local_source(name_or_path)
     if source is not None and source.suffix == ".gguf":

@@ -1,10 +1,11 @@
-"""A model whose weights are pickled, read by a loader that runs no program, saved as safetensors."""
+"""Pickled weights, read by a loader that runs no program, and saved as safetensors."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import sys
 import tempfile
@@ -16,15 +17,15 @@ from helpers import data, hub, model_files
 from helpers.model_files import Refusal
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def convert(folder: str | Path, out: str | Path) -> Path:
     """Save a model with `pytorch_model.bin` as safetensors, with its tokenizer and output layer.
 
-    `folder` holds config.json, the tokenizer and the weights, in one file or several; `out` is made,
-    whole or not at all; weights keep their numbers and dtype. They are read by torch's loader of
-    weights alone, which makes tensors and runs nothing; the class is that of `architectures` in
+    `folder` holds config.json, the tokenizer and the weights, in one file or several; `out` is
+    made, whole or not at all; weights keep their numbers and dtype. They are read by torch's loader
+    of weights alone, which makes tensors and runs nothing; the class is that of `architectures` in
     config.json. Raises `Refusal` when `out` is there, a file holds more than weights or not all
     weights, or the type is not known.
     """
@@ -35,21 +36,23 @@ def convert(folder: str | Path, out: str | Path) -> Path:
     missing = set(model_files.weights_in(names, folder, allow_bin=True)) - set(names)
     if missing:
         raise Refusal(f"{min(missing)} is missing in {folder}", model_files.AGAIN)
-    config, kinds = _kinds(folder)
-    for kind in kinds:
-        model, report = kind.from_pretrained(
-            folder, config=config, use_safetensors=False, weights_only=True,
-            output_loading_info=True, local_files_only=True, trust_remote_code=False,
-        )  # fmt: skip
-        if not (absent := model_files.absent_weights(report)):
-            break
-    else:
-        reason = f"{len(absent)} weights are missing from its file, such as {absent[0]}"
-        raise Refusal(reason, model_files.AGAIN)
+    try:
+        model, absent = _model(folder)
+    except (Refusal, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        reason = "its files hold more than weights, which is not opened here"
+        raise Refusal(reason, model_files.OTHER_CURE) from error
+    except Exception as error:  # damaged files raise what they like
+        reason = f"its weights could not be read ({model_files.first_line(error)})"
+        raise Refusal(reason, model_files.AGAIN) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        model.save_pretrained(part)
+        state = model.state_dict()
+        # An absent pooler was drawn at random: it is no weight of this model.
+        kept = {key: state[key] for key in state if key not in absent} if absent else None
+        model.save_pretrained(part, state_dict=kept)
         # The tokenizer as it is, and what cuts images.
         for file in {file for kind in model_files.SMALL for file in folder.glob(kind)}:
             if not (part / file.name).exists() and not file.name.endswith(".index.json"):
@@ -59,6 +62,20 @@ def convert(folder: str | Path, out: str | Path) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def _model(folder: Path) -> tuple[PreTrainedModel, set[str]]:
+    """Return the model of a folder, and the names of what its files do not have."""
+    config, kinds = _kinds(folder)
+    for kind in kinds:
+        model, report = kind.from_pretrained(
+            folder, config=config, use_safetensors=False, weights_only=True,
+            output_loading_info=True, local_files_only=True, trust_remote_code=False,
+        )  # fmt: skip
+        if not (absent := model_files.absent_weights(report)):
+            return model, set(report["missing_keys"])
+    reason = f"{len(absent)} weights are missing from its file, such as {absent[0]}"
+    raise Refusal(reason, model_files.AGAIN)
 
 
 def converted(folder: Path, key: str) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import checks, data, hub, keeping, models, reading
+from helpers import checks, data, keeping, models, reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -141,15 +141,15 @@ def cached_layer_embeddings(
 ) -> dict[int, np.ndarray]:
     """Return the embeddings of a named model, layer number -> (N, width), from the cache if there.
 
-    `name_or_path` and `allow_bin` are what `helpers.models.load_model` takes; `n_layers` picks as many layers,
-    evenly spread from the first to the last, None all. `control_seed` asks for the same
-    architecture with weights drawn by this seed. Texts are kept in shards of `shard_size`, each in
-    an npz file of `dtype` ("float32", or "float16" for half the room) that takes its name when it
-    is whole: a run that was stopped goes on where it stood, and the model is loaded only when a
-    shard is missing; of a hub model the commit is asked for each time. Names are SHA-256 sums of
-    the model's files, the texts and the options; a damaged file is made anew. Nothing is unpickled.
-    `folder` defaults to `embeddings` in the cache folder. A GPU is used when there is one. Raises
-    as `load_model` and `layer_embeddings`.
+    `name_or_path` and `allow_bin` are what `helpers.models.load_model` takes; `n_layers` picks as
+    many layers, evenly spread from the first to the last, None all. `control_seed` asks for the
+    same architecture with weights drawn by this seed. Texts are kept in shards of `shard_size`,
+    each in an npz file of `dtype` ("float32", or "float16" for half the room) that takes its name
+    when it is whole: a run that was stopped goes on where it stood, and the model is loaded only
+    when a shard is missing; of a hub model the commit is asked for each time. Names are SHA-256
+    sums of the model's files, the texts and the options; a damaged file is made anew. Nothing is
+    unpickled. `folder` defaults to `embeddings` in the cache folder. A GPU is used when there is
+    one. Raises as `load_model` and `layer_embeddings`.
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f'dtype is {dtype!r}; choose "float32" or "float16"')
@@ -189,8 +189,7 @@ def identity(name_or_path: str | Path) -> str:
     """Return a text that changes when a model's files do: a digest, or hub name and commit."""
     source = models.local_source(name_or_path)
     if source is None:
-        name, _ = hub.split(str(name_or_path))
-        return f"{name}@{models.hub_commit(str(name_or_path))}"
+        return models.pinned(name_or_path)
     if source.is_file():
         return data.sha256(source)
     files = sorted({file for pattern in _FILES for file in source.glob(pattern)})

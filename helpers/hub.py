@@ -76,14 +76,15 @@ def split(name: str) -> tuple[str, str | None]:
     return model, revision or None
 
 
-def commit(name: str) -> str:
-    """Return the commit that a model's name stands for now, or stood for when it was downloaded.
+def pinned(name: str) -> str:
+    """Return the name of a model with the commit that it stands for now, as `model@commit`.
 
-    `name` may end in `@revision`: a branch, a tag or a commit; "main" otherwise. Raises
-    `model_files.Refusal` when the hub does not have it, or cannot be asked.
+    `name` may end in `@revision`: a branch, a tag or a commit; "main" otherwise. Where the hub may
+    not or cannot be asked, the commit is that of the last time. Raises `model_files.Refusal` when
+    the hub does not have it, or was never asked.
     """
     with _asking(name):
-        return str(_pinned(name).resolved)
+        return f"{split(name)[0]}@{_pinned(name).resolved}"
 
 
 def small_files(name: str) -> Path:
@@ -242,9 +243,11 @@ def _why(error: BaseException, model: str, revision: str | None) -> tuple[str, s
         status = answer.response.status_code  # type: ignore[attr-defined]
         return f"the hub answered with the error {status} ({first_line(answer)})", _FOLDER
     said = first_line(chain[-1])
+    if any("ConnectError" in type(one).__name__ for one in chain):
+        return f"no connection to {constants.ENDPOINT} ({said})", _FOLDER
     return (
         f"the connection to {constants.ENDPOINT} broke ({type(chain[-1]).__name__}: {said})",
-        "run it again, which takes what is there and fetches the rest; or pass a folder",
+        "run it again: files that were whole are kept; or pass a folder where the model was saved",
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from helpers import checks, hub, models
+from helpers import checks, models
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, CLIPModel
@@ -227,7 +227,8 @@ def clip_embeddings(
     `BOOK_OFFLINE=1`. `paths` are JPEG, PNG, WebP or BMP files, turned to RGB and cut by the
     model's own image processor, `batch_size` at a time. The vectors are those that CLIP compares
     with texts, before they are scaled to unit length. A GPU is used when there is one. Weights are
-    read from safetensors only, and no code of the model's author is run.
+    read from safetensors only, unless `allow_bin` lets `models.source` convert them, and no code of
+    the model's author is run.
 
     Raises `ValueError` for no paths, an image that cannot be read, a model that cannot be loaded
     or is no CLIP model, weights that are missing, or embeddings that are not finite. Source:

