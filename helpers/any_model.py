@@ -306,13 +306,8 @@ def _kind(config: Mapping[str, Any]) -> str:
     if not known:
         cure = "upgrade transformers, or convert the model to GGUF"
         raise Refusal(f"transformers here has no model of the type {model_type!r}", cure)
-    if config.get("is_encoder_decoder"):
-        raise Refusal(
-            f"a {model_type} model is an encoder and a decoder in one, whose probabilities hang on "
-            "a second text",
-            "save its encoder by itself (model.get_encoder().save_pretrained) if that can stand "
-            "alone, or pass another model",
-        )
+    if config.get("is_encoder_decoder") and not models.encoder_stands_alone(model_type):
+        raise Refusal(*models.two_texts(model_type))
     read = {
         *auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         *auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -321,6 +316,12 @@ def _kind(config: Mapping[str, Any]) -> str:
     if any(config.get(key) for key in _SENSES):
         cure = "save the part that reads text by itself and pass that folder"
         raise Refusal(f"a {model_type} model reads images or sound beside text", cure)
+    if model_type == "canine":
+        raise Refusal(
+            "a canine model shortens a text between its layers, which then have no vector for each "
+            "token",
+            "pass an encoder with one length through all layers, such as BERT or RoBERTa",
+        )
     if model_type not in read:
         cure = "pass a model of text"
         raise Refusal(f"a {model_type} model is no language model", cure)
@@ -396,6 +397,8 @@ def load(found: Look) -> Loaded:
     _ready(tokenizer)
     if kind == "causal" and sees_ahead(body):
         kind, note = "encoder", "its states change with later words, so it gives no probabilities"
+    if model.config.is_encoder_decoder:
+        note = "of its encoder and its decoder the encoder alone is read"
     if kind == "masked" and tokenizer.mask_token_id is None:
         kind, note = "encoder", "its tokenizer has no mask"
     return Loaded(tokenizer, model, body, kind, note)

@@ -74,6 +74,11 @@ def layer_embeddings(
                 )
                 # A model without layers gives no states but its last, the embeddings.
                 states = found.hidden_states or (found.last_hidden_state,)
+                if any(each.shape[1] != tokens.shape[1] for each in states):
+                    raise ValueError(
+                        f"model, of the type {model.config.model_type}, shortens a text between "
+                        "its layers, which have no vector for each token; pass another"
+                    )
                 weight = mask if pooling == "mean" else torch.eye(tokens.shape[1])[count[:, 0] - 1]
                 weight = (weight / weight.sum(dim=1, keepdim=True)).to(device)
                 for line, layer in zip(out, wanted, strict=True):

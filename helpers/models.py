@@ -165,13 +165,36 @@ def read_pretrained(
         options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
         _check_vocabulary(tokenizer)
+        config = transformers.AutoConfig.from_pretrained(place, **options)
+        if kind == "AutoModel" and encoder_stands_alone(config.model_type):
+            kind = "AutoModelForTextEncoding"
+        elif config.is_encoder_decoder and kind != "AutoModel":
+            raise Refusal(*two_texts(config.model_type))
         if check is not None:
-            check(transformers.AutoConfig.from_pretrained(place, **options))
+            check(config)
         model, report = getattr(transformers, kind).from_pretrained(
             place, use_safetensors=True, output_loading_info=True, **options
         )
         check_weights(report)
     return tokenizer, model.float().eval()
+
+
+def encoder_stands_alone(model_type: str) -> bool:
+    """Tell whether of an encoder and a decoder in one the encoder is read by itself, as T5's."""
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(model_type, "")
+    return kind.endswith("EncoderModel")
+
+
+def two_texts(model_type: str) -> tuple[str, str]:
+    """Return why an encoder and a decoder in one is not read, and what is."""
+    return (
+        f"a {model_type} model is an encoder and a decoder in one, whose probabilities depend on a "
+        "second text",
+        "pass an encoder or a decoder by itself; of T5, mT5 and UMT5 the encoder is read where "
+        "vectors of texts are asked for",
+    )
 
 
 def check_weights(report: Mapping[str, Any]) -> None:
