@@ -397,7 +397,8 @@ def load(found: Look) -> Loaded:
     _ready(tokenizer)
     if kind == "causal" and sees_ahead(body):
         kind, note = "encoder", "its states change with later words, so it gives no probabilities"
-    if model.config.is_encoder_decoder:
+    saved = (model.config.architectures or [""])[0]
+    if models.encoder_stands_alone(found.architecture) and not saved.endswith("EncoderModel"):
         note = "of its encoder and its decoder the encoder alone is read"
     if kind == "masked" and tokenizer.mask_token_id is None:
         kind, note = "encoder", "its tokenizer has no mask"

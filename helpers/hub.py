@@ -227,7 +227,10 @@ def _why(error: BaseException, model: str, revision: str | None) -> tuple[str, s
             f"accept them at {page}, then run `hf auth login` or set HF_TOKEN",
         )
     if cause(errors.RevisionNotFoundError):
-        return f"the hub has no revision {revision!r} of {model}", f"choose one of {page}/commits"
+        return (
+            f"the hub has no revision {revision!r} of {model}",
+            f"choose one of {page}/commits/main",
+        )
     if cause(errors.RepositoryNotFoundError):
         here = Path(model).absolute()
         return (

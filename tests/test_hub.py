@@ -1,16 +1,35 @@
 """Models by their names on the hub, against a stand-in for it on this machine."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
 from huggingface_hub import constants
+from PIL import Image
+from safetensors.torch import load_file
 from stand_in_hub import Hub
-from transformers import AutoModelForMaskedLM
+from test_images import clip  # noqa: F401
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BartConfig,
+    BartForConditionalGeneration,
+    CanineConfig,
+    CanineModel,
+    CanineTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5ForConditionalGeneration,
+)
 
 from helpers import (
     any_model,
@@ -18,11 +37,15 @@ from helpers import (
     convert,
     data,
     embeddings,
+    geometry_sweep,
     hub,
+    images,
     likelihood,
     likelihood_runs,
     model_examples,
     models,
+    planning,
+    real_model,
 )
 
 TEXTS = ["The river is long.", "Rain on the hills."]
@@ -278,8 +301,6 @@ def test_a_pickle_that_does_more_is_not_opened(tmp_path, folders):
 
 
 def test_the_converter_keeps_the_class_the_dtype_and_shards(folders, tmp_path, capsys, server):
-    from transformers import AutoModelForCausalLM
-
     model = AutoModelForCausalLM.from_pretrained(folders["causal"], use_safetensors=True)
     weights, shards = model.to(torch.bfloat16).state_dict(), tmp_path / "shards"
     shutil.copytree(folders["causal"], shards)
@@ -317,3 +338,149 @@ def test_the_converter_keeps_the_class_the_dtype_and_shards(folders, tmp_path, c
     index.write_text(json.dumps({"weight_map": {"w": "../pytorch_model-0.bin"}}))
     with pytest.raises(ValueError, match="is damaged"):
         convert.convert(shards, tmp_path / "c")
+
+
+PAGES = {
+    "posterior/language_models": lambda name, **o: embeddings.cached_layer_embeddings(
+        name, TEXTS, n_layers=2, **o
+    ),
+    "geometry/noise_injection": models.load_encoder,
+    "geometry/other_models": models.load_model,
+    "retrieval/real_model": real_model.n_parameters,
+    "modelmap/build_your_own": lambda name, **o: scored(name, **o),
+    "modelmap/place_my_model": lambda name, **o: scored(name, **o),
+    "synthesis/your_model": lambda name, **o: any_model.load(any_model.look(name, **o)),
+}
+
+
+def scored(name, **options):
+    report = likelihood_runs.score_models([name], TEXTS, data.cache_folder(), **options).report
+    assert report.status[0] == "scored", report.error[0]
+
+
+def test_the_names_of_the_large_profile_load_in_their_pages(server, folders):
+    profile, asked = planning.read_profile("paper"), set()
+    for page, values in profile.items():
+        names = [each for value in values.values() for each in np.atleast_1d(value)]
+        names = [str(each) for each in names if "/" in str(each)]
+        options = {"allow_bin": True} if values.get("allow_bin") else {}
+        for name in names:
+            kind = "bin" if name == BERT else "masked" if "bert" in name else "causal"
+            server.add(name, folders["encoder" if "mpnet" in name else kind])
+            PAGES[page](name, **options)
+            asked.add(page)
+    assert asked == set(PAGES)
+
+
+def test_clip_is_read_by_its_name(server, clip, tmp_path):  # noqa: F811
+    name = "openai/clip-vit-base-patch32"
+    server.add(name, clip)
+    image = tmp_path / "a.png"
+    Image.new("RGB", (32, 32), "green").save(image)
+    vectors = images.clip_embeddings(name, [image])
+    np.testing.assert_allclose(vectors, images.clip_embeddings(clip, [image]), atol=1e-6)
+    with pytest.raises(ValueError, match="openai/clip-nothing.*no public model"):
+        images.clip_embeddings("openai/clip-nothing", [image])
+    pickled = tmp_path / "pickled"
+    shutil.copytree(clip, pickled)
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    server.add("openai/clip-old", pickled)
+    with pytest.raises(ValueError, match="is pickled|weights are pickled.*allow_bin"):
+        images.clip_embeddings("openai/clip-old", [image])
+    again = images.clip_embeddings("openai/clip-old", [image], allow_bin=True)
+    np.testing.assert_allclose(vectors, again, atol=1e-6)
+
+
+def test_commands_take_names_and_relative_folders(server, folders, tmp_path, monkeypatch, capsys):
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    shutil.copytree(folders["later"], tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    words = ["--texts", "texts.txt", "--out", "out", "--models", PYTHIA, "./mine", f"{BERT}@main"]
+    options = ["--revision", "step1000", "--device", "cpu", "--batch-tokens", "64"]
+    assert likelihood_runs.main([*words, *options]) == 3
+    assert "python -m helpers.convert" in capsys.readouterr().err
+    matrix = pd.read_csv(tmp_path / "out" / "matrix.csv", index_col="model")
+    assert list(matrix.index) == [f"{PYTHIA}@step1000", "./mine"]
+    np.testing.assert_allclose(matrix.iloc[0], matrix.iloc[1], rtol=1e-6)
+    words = ["--texts", "texts.txt", "--out", "half", "--models", "./mine", "--dtype", "bfloat16"]
+    assert likelihood_runs.main(words) == 0
+    half = pd.read_csv(tmp_path / "half" / "matrix.csv", index_col="model")
+    # Eight bits of a mantissa: near, and not the same.
+    np.testing.assert_allclose(half.iloc[0], matrix.iloc[1], rtol=0.03)
+    assert not np.allclose(half.iloc[0], matrix.iloc[1], rtol=1e-6)
+    assert likelihood_runs.main([*words, "--device", "abacus"]) == 2
+    assert "device is 'abacus'" in capsys.readouterr().err
+    for main, words in [
+        (real_model.main, ["--pieces", "p", "--out", "a.csv", "--model"]),
+        (geometry_sweep.main, ["a.csv", "--sizes", "small", "--encoder"]),
+    ]:
+        for name in (BERT, "nobody/nothing", "./mime"):
+            assert main([*words, name]) == 2
+            message = capsys.readouterr().err
+            assert name in message and ";" in message and "Traceback" not in message
+    assert "mine is there" in message and not (tmp_path / "a.csv").exists()
+
+
+ALONE = """
+import sys
+from helpers import likelihood_runs
+from transformers import modeling_utils
+modeling_utils.auto_conversion = lambda *a, **o: sys.exit("a service was asked to convert")
+print(likelihood_runs.main(sys.argv[1:]))
+"""
+
+
+def test_a_process_of_its_own_finds_the_hub_by_its_variables(server, folders, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    words = ["--models", PYTHIA, BERT, "--allow-bin", "--texts", "texts.txt", "--out", "out"]
+    there = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "home"), "BOOK_OFFLINE": ""}
+    there |= {"HF_HUB_OFFLINE": "", "BOOK_DATA_CACHE": str(tmp_path / "cache")}
+    there |= {"PYTHONPATH": str(data.ROOT)}
+    told = subprocess.run(
+        [sys.executable, "-c", ALONE, *words], cwd=tmp_path, env=os.environ | there,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    # A masked model is no causal one, which is told after it was converted.
+    assert told.stdout.splitlines()[-1] == "3", told.stderr
+    assert "sees the tokens to come" in told.stderr and "Traceback" not in told.stderr
+    assert len(pd.read_csv(tmp_path / "out" / "matrix.csv")) == 1
+
+
+def test_of_t5_the_encoder_is_read_and_others_have_their_reason(tmp_path, folders):
+    tokenizer = AutoTokenizer.from_pretrained(folders["masked"])
+    size = {"vocab_size": len(tokenizer), "d_model": 32, "d_ff": 32, "num_layers": 2}
+    t5 = T5Config(**size, d_kv=8, num_heads=4, decoder_start_token_id=0)
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    bart = BartConfig(vocab_size=len(tokenizer), d_model=32, **heads, max_position_embeddings=64)
+    canine = CanineConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                          intermediate_size=32, num_hash_buckets=64)  # fmt: skip
+    made = {"t5": T5ForConditionalGeneration(t5), "bart": BartForConditionalGeneration(bart)}
+    made["canine"] = CanineModel(canine)
+    for name, model in made.items():
+        model.save_pretrained(tmp_path / name)
+        (CanineTokenizer() if name == "canine" else tokenizer).save_pretrained(tmp_path / name)
+    T5EncoderModel.from_pretrained(tmp_path / "t5", use_safetensors=True).save_pretrained(
+        tmp_path / "alone"
+    )
+    tokenizer.save_pretrained(tmp_path / "alone")
+    ids = tokenizer(TEXTS[0], return_tensors="pt")
+    with torch.inference_mode():
+        wanted = made["t5"].eval().get_encoder()(**ids).last_hidden_state[0].numpy()
+    for name in ("t5", "alone"):
+        loaded = any_model.load(any_model.look(tmp_path / name))
+        assert loaded.kind == "encoder" and ("encoder alone" in loaded.note) == (name == "t5")
+        vectors = models.token_vectors(
+            loaded.body, loaded.tokenizer, TEXTS[:1], tokens_per_sentence=None
+        )
+        np.testing.assert_allclose(vectors, wanted, atol=1e-5)
+        mean = embeddings.cached_layer_embeddings(tmp_path / name, TEXTS[:1], folder=tmp_path / "c")
+        np.testing.assert_allclose(mean[2][0], wanted.mean(axis=0), atol=1e-5)
+    for name, reason in {"bart": "a decoder in one", "canine": "shortens a text"}.items():
+        seen = any_model.look(tmp_path / name)
+        assert seen.kind == "refused" and reason in seen.reason and "pass an encoder" in seen.cure
+    for name in ("t5", "bart"):
+        with pytest.raises(ValueError, match="depend on a second text.*; pass an encoder"):
+            closed_book.load_causal(tmp_path / name)
+    with pytest.raises(ValueError, match="canine, shortens a text"):
+        embeddings.cached_layer_embeddings(tmp_path / "canine", TEXTS, folder=tmp_path / "c")
