@@ -142,7 +142,7 @@ def _on_hub(name: str, allow_bin: bool) -> Look:
     if hub.is_closed(None):
         return _folder(name, hub.folder(name, allow_bin=allow_bin), "hub")
     index = hub.listing(name)
-    wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin)
+    wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin, model=name)
     if not wanted[0].endswith(".safetensors"):
         return _folder(name, models.source(name, allow_bin=True), "hub")
     config = _config(place, sorted(file.name for file in place.iterdir()))
@@ -285,6 +285,9 @@ def _config(path: Path, files: list[str]) -> dict[str, Any]:
     except _DAMAGE as error:
         raise Refusal(f"config.json is damaged ({models.first_line(error)})", AGAIN) from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        if model_files.BIN in files:
+            # Old models lack it, and converting them finds it out.
+            model_files.weights_in(files, path)
         cure = "save the model again by save_pretrained of a present version of transformers"
         raise Refusal("config.json does not say of what type the model is", cure)
     return config

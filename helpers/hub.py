@@ -121,7 +121,7 @@ def folder(name: str, *, allow_bin: bool = False) -> Path:
         if is_closed(None):
             raise Refusal("its weights were not, or not all, downloaded before", _away()[1])
         index = _listing(name, pinned)
-        wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin)
+        wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin, model=name)
         _check_room(name, index, wanted, place)
         return _snapshot(name, pinned, wanted)
 

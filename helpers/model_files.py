@@ -41,11 +41,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def weights_in(names: Sequence[str], folder: Path, *, allow_bin: bool = False) -> list[str]:
+def weights_in(
+    names: Sequence[str], folder: Path, *, allow_bin: bool = False, model: str = ""
+) -> list[str]:
     """Return those of the names of a model's files that hold its weights.
 
     Safetensors go before files of pickles, which are named with `allow_bin` alone. A list of files
-    is read from `folder`. Raises `Refusal` where there are none, or the list is damaged.
+    is read from `folder`. Raises `Refusal` where there are none, or the list is damaged; its cure
+    calls the model by the name `model`, or by the folder.
     """
     forms = ((SAFE, SAFE_INDEX), (BIN, BIN_INDEX))
     for whole, index in forms[: 2 if allow_bin else 1]:
@@ -57,7 +60,7 @@ def weights_in(names: Sequence[str], folder: Path, *, allow_bin: bool = False) -
     if pickles := [name for name in top if name.endswith(PICKLES)]:
         named = BIN if BIN in pickles or BIN_INDEX in names else pickles[0]
         reason = f"its weights are pickled ({named}), and a pickle can run any program"
-        raise Refusal(reason, pickled_cure(folder) if named == BIN else OTHER_CURE)
+        raise Refusal(reason, pickled_cure(model or folder) if named == BIN else OTHER_CURE)
     if other := [name for name in top if name.endswith(OTHERS)]:
         raise Refusal(f"its weights are of another kind ({other[0]})", OTHER_CURE)
     raise Refusal("it has a configuration but no weights", "put model.safetensors in")
@@ -69,11 +72,11 @@ OTHER_CURE = (
 )
 
 
-def pickled_cure(folder: str | Path) -> str:
+def pickled_cure(model: str | Path) -> str:
     """Return how weights in files of pickles are read without running what is in them."""
     return (
         "read the weights alone, by a loader that runs no program: set allow_bin (--allow-bin), or "
-        f"convert it once, `python -m helpers.convert --model {folder} --out new-folder`"
+        f"convert it once, `python -m helpers.convert --model {model} --out new-folder`"
     )
 
 

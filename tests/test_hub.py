@@ -291,6 +291,16 @@ def test_pickled_weights_are_read_where_that_is_asked_for(server, folders):
     assert not any("convert" in path or "discussions" in path for _, path, _ in server.asked)
 
 
+def test_the_cure_for_pickled_weights_cures(server, folders, tmp_path):
+    pickle = shutil.copytree(folders["bin"], tmp_path / "old")
+    for name in (BERT, str(pickle), str(pickle / "pytorch_model.bin")):
+        cure = any_model.look(name).cure
+        words = re.search(r"`python -m helpers.convert (--model \S+ --out )new-folder`", cure)
+        out = tmp_path / f"new-{len(name)}"
+        assert convert.main([*words[1].split(), str(out)]) == 0
+        assert any_model.look(out).kind == "masked"
+
+
 def test_a_pickle_that_does_more_is_not_opened(tmp_path, folders):
     bad = model_examples.write_refused(tmp_path)["pickled weights"]
     seen = any_model.look(bad, allow_bin=True)
