@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import pandas as pd
 
-from helpers import closed_book, decoders, hub, models
+from helpers import closed_book, decoders, hub, model_files, models
+from helpers.model_files import AGAIN, Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,11 +30,9 @@ KINDS = {
 }
 COLUMNS = ("model", "kind", "form", "architecture", "parameters")
 COLUMNS += ("what it can tell, or why it is refused",)
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
 _CURE = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
-_AGAIN = "download or save it again"
 # What reading a damaged file may raise.
 _DAMAGE = (
     ValueError,
@@ -45,10 +44,6 @@ _DAMAGE = (
     MemoryError,
     struct.error,
 )
-_CONVERT = (
-    "where you trust the file, convert it once: "
-    "AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
-)
 
 
 class Look(NamedTuple):
@@ -56,7 +51,7 @@ class Look(NamedTuple):
 
     `kind` is one of `KINDS`, or "refused", and then `reason` says why and `cure` what helps; `form`
     is "folder", "file", "package" or "hub"; `parameters` are counted in the files, None where they
-    do not tell.
+    do not tell; `allow_bin` is what was asked for. A `name` on the hub ends in `@` and the commit.
     """
 
     name: str
@@ -66,6 +61,7 @@ class Look(NamedTuple):
     parameters: int | None = None
     reason: str = ""
     cure: str = ""
+    allow_bin: bool = False
 
 
 class Loaded(NamedTuple):
@@ -81,30 +77,24 @@ class Loaded(NamedTuple):
     note: str
 
 
-class Refusal(ValueError):
-    """A model that is not read here, with the reason and the cure."""
-
-    def __init__(self, reason: str, cure: str) -> None:
-        super().__init__(f"{reason}; {cure}")
-        self.reason, self.cure = reason, cure
-
-
-def look(name: str | Path) -> Look:
+def look(name: str | Path, *, allow_bin: bool = False) -> Look:
     """Find out what a name stands for, and whether it can be read; never raises.
 
-    Only small files, and the heads of large ones, are read; a hub name asks for its configuration,
-    unless `BOOK_OFFLINE` is set. What is refused comes back with `reason` and `cure`.
+    Only small files, and the heads of large ones, are read; of a hub name the configuration, the
+    tokenizer and the index with the sizes, unless `BOOK_OFFLINE` is set. `allow_bin` is that of
+    `models.source`: what it is for is fetched and converted here. What is refused comes back with
+    `reason` and `cure`.
     """
     text = str(name).strip()
     try:
-        return _look(text)
+        return _look(text, allow_bin)._replace(allow_bin=allow_bin)
     except Refusal as refusal:
         return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
     except (OSError, ValueError) as error:
         return Look(text, "refused", reason=models.first_line(error), cure=_CURE)
     except _DAMAGE as error:  # nothing that other people's files hold may stop the others
         reason = f"its files are damaged ({type(error).__name__}: {models.first_line(error)})"
-        return Look(text, "refused", reason=reason, cure=_AGAIN)
+        return Look(text, "refused", reason=reason, cure=AGAIN)
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -130,7 +120,7 @@ def table(looks: Iterable[Look]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).set_index("model")
 
 
-def _look(name: str) -> Look:
+def _look(name: str, allow_bin: bool) -> Look:
     if not name:
         raise Refusal("the name is empty", _CURE)
     package = name in (models.MINILM, *models._FILES)
@@ -139,36 +129,38 @@ def _look(name: str) -> Look:
     if name == models.MINILM_L3:
         return Look(name, "encoder", form, "bert")
     if source is None:
-        return _on_hub(name)
-    return _folder(name, source, form) if source.is_dir() else _file(name, source, form)
+        return _on_hub(name, allow_bin)
+    if source.is_file():
+        return _file(name, source, form)
+    return _folder(name, models.source(source, allow_bin=allow_bin), form)
 
 
-def _on_hub(name: str) -> Look:
-    """Look at a hub name's configuration, or refuse a path to nothing."""
-    import transformers
-
-    if not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", name):
-        raise Refusal(f"{name!r} is no file or folder here, and no name on the hub", _CURE)
-    closed = hub.is_closed(None)
-    try:
-        config, _ = transformers.PretrainedConfig.get_config_dict(name, local_files_only=closed)
-    except Exception as error:  # the hub's client raises what it likes
-        where = "was not fetched before, and BOOK_OFFLINE forbids asking" if closed else "gave none"
-        raise Refusal(
-            f"{name!r} is no file or folder here, and the hub {where} "
-            f"({type(error).__name__}: {models.first_line(error)})",
-            "correct the name, or download the model where there is a network and pass its folder",
-        ) from error
-    if not config:
-        raise Refusal(f"{name!r} has no config.json on the hub", _CURE)
-    return Look(name, _kind(config), "hub", str(config.get("model_type", "")))
+def _on_hub(name: str, allow_bin: bool) -> Look:
+    """Look at a hub name: its small files, and the sizes of the others in the hub's index."""
+    name = hub.pinned(name)
+    place = hub.small_files(name)
+    if model_files.complete(place):
+        return _folder(name, place, "hub")
+    if hub.is_closed(None):
+        return _folder(name, hub.folder(name, allow_bin=allow_bin), "hub")
+    index = hub.listing(name)
+    wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin, model=name)
+    if not wanted[0].endswith(".safetensors"):
+        return _folder(name, models.source(name, allow_bin=True), "hub")
+    config = _config(place, sorted(file.name for file in place.iterdir()))
+    kind = _kind(config)
+    _check_tokenizer(place, kind)
+    parameters = hub.parameters_of(index, wanted, config)
+    model_files.check_memory(parameters)
+    return Look(name, kind, "hub", str(config["model_type"]), parameters)
 
 
 def _file(name: str, path: Path, form: str) -> Look:
     """Look at a GGUF file, or refuse another."""
     suffix = path.suffix.lower()
-    if suffix in _PICKLES:
-        raise Refusal(f"{path.name} is a file of pickles, which can run any program", _CONVERT)
+    if suffix in model_files.PICKLES:
+        cure = f"pass its folder. {model_files.pickled_cure(path.parent)}"
+        raise Refusal(f"{path.name} is a file of pickles, which can run any program", cure)
     if suffix != ".gguf":
         cure = "pass the folder that holds it, with config.json and the tokenizer"
         raise Refusal(f"{path.name} is a single file of the kind {suffix or 'unknown'}", cure)
@@ -185,7 +177,7 @@ def _file(name: str, path: Path, form: str) -> Look:
             "read from GGUF, or which is an encoder and a decoder in one",
             "pass the folder that it was converted from, with safetensors",
         )
-    _check_memory(parameters)
+    model_files.check_memory(parameters)
     return Look(name, "causal", form, architecture, parameters)
 
 
@@ -262,11 +254,18 @@ def _folder(name: str, path: Path, form: str) -> Look:
     config = _config(path, files)
     kind = _kind(config)
     parameters = _weights(path, files)
-    if not any(next(path.glob(pattern), None) for pattern in _TOKENIZERS):
-        cure = "save it there too: tokenizer.save_pretrained(folder)"
-        raise Refusal("the folder has a model but no tokenizer", cure)
-    _check_memory(parameters)
+    _check_tokenizer(path, kind)
+    model_files.check_memory(parameters)
     return Look(name, kind, form, str(config["model_type"]), parameters)
+
+
+def _check_tokenizer(path: Path, kind: str) -> None:
+    if not any(next(path.glob(pattern), None) for pattern in _TOKENIZERS):
+        cure = (
+            "save that of its makers there too, tokenizer.save_pretrained(folder); of a model on "
+            "the hub download the folder first"
+        )
+        raise Refusal("it is a model but has no tokenizer", cure)
 
 
 def _config(path: Path, files: list[str]) -> dict[str, Any]:
@@ -286,8 +285,11 @@ def _config(path: Path, files: list[str]) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text())
     except _DAMAGE as error:
-        raise Refusal(f"config.json is damaged ({models.first_line(error)})", _AGAIN) from error
+        raise Refusal(f"config.json is damaged ({models.first_line(error)})", AGAIN) from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        if model_files.BIN in files:
+            # Old models lack it, and converting them finds it out.
+            model_files.weights_in(files, path)
         cure = "save the model again by save_pretrained of a present version of transformers"
         raise Refusal("config.json does not say of what type the model is", cure)
     return config
@@ -309,13 +311,8 @@ def _kind(config: Mapping[str, Any]) -> str:
     if not known:
         cure = "upgrade transformers, or convert the model to GGUF"
         raise Refusal(f"transformers here has no model of the type {model_type!r}", cure)
-    if config.get("is_encoder_decoder"):
-        raise Refusal(
-            f"a {model_type} model is an encoder and a decoder in one, whose probabilities hang on "
-            "a second text",
-            "save its encoder by itself (model.get_encoder().save_pretrained) if that can stand "
-            "alone, or pass another model",
-        )
+    if config.get("is_encoder_decoder") and not models.encoder_stands_alone(model_type):
+        raise Refusal(*models.two_texts(model_type))
     read = {
         *auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         *auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -324,12 +321,18 @@ def _kind(config: Mapping[str, Any]) -> str:
     if any(config.get(key) for key in _SENSES):
         cure = "save the part that reads text by itself and pass that folder"
         raise Refusal(f"a {model_type} model reads images or sound beside text", cure)
+    if model_type == "canine":
+        raise Refusal(
+            "a canine model shortens a text between its layers, which then have no vector for each "
+            "token",
+            "pass an encoder with one length through all layers, such as BERT or RoBERTa",
+        )
     if model_type not in read:
         cure = "pass a model of text"
         raise Refusal(f"a {model_type} model is no language model", cure)
     packed = config.get("quantization_config") or {}
     if not isinstance(packed, Mapping):
-        raise Refusal(f"config.json is damaged (quantization_config is {packed!r})", _AGAIN)
+        raise Refusal(f"config.json is damaged (quantization_config is {packed!r})", AGAIN)
     if method := packed.get("quant_method"):
         cure = "pass the model before it was quantised, or a GGUF file of it"
         raise Refusal(f"its weights are packed by {method}, which wants programs of its own", cure)
@@ -345,26 +348,10 @@ def _kind(config: Mapping[str, Any]) -> str:
 
 def _weights(path: Path, files: list[str]) -> int:
     """Return the number of weights in a folder's safetensors, or say why they cannot be read."""
-    tensors = [file for file in files if file.endswith(".safetensors")]
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            wanted = set(json.loads(index.read_text())["weight_map"].values())
-            absent = sorted(wanted - set(files))
-        except _DAMAGE as error:
-            raise Refusal(f"{index.name} is damaged", _AGAIN) from error
-        if absent:
-            cure = "download the rest of the model"
-            raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
-        tensors = sorted(wanted)
-    if not tensors:
-        pickles = [file for file in files if file.endswith(_PICKLES)]
-        if pickles:
-            reason = f"its weights are pickled ({pickles[0]}), and a pickle can run any program"
-            raise Refusal(reason, _CONVERT)
-        if other := [f for f in files if f.endswith((".h5", ".msgpack", ".onnx", ".gguf"))]:
-            raise Refusal(f"its weights are of another kind ({other[0]})", _CONVERT)
-        raise Refusal("the folder has a configuration but no weights", "put model.safetensors in")
+    tensors = model_files.weights_in(files, path)
+    if absent := sorted(set(tensors) - set(files)):
+        cure = "download the rest of the model"
+        raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
     return sum(_count(path / file) for file in tensors)
 
 
@@ -383,20 +370,7 @@ def _count(path: Path) -> int:
         return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
     except _DAMAGE as error:
         reason = f"{path.name} is damaged ({models.first_line(error)})"
-        raise Refusal(reason, _AGAIN) from error
-
-
-def _check_memory(parameters: int) -> None:
-    """Refuse a model that does not fit, in float32, into the memory that is free."""
-    import psutil
-
-    need, free = 4 * parameters, psutil.virtual_memory().available
-    if need > free:
-        raise Refusal(
-            f"it has {parameters / 1e9:.1f} billion weights, {need / 1e9:.0f} GB in float32, and "
-            f"{free / 1e9:.0f} GB are free",
-            "use a larger machine, or a smaller model of the same family",
-        )
+        raise Refusal(reason, AGAIN) from error
 
 
 def load(found: Look) -> Loaded:
@@ -411,23 +385,25 @@ def load(found: Look) -> Loaded:
     kind, note = found.kind, ""
     try:
         if kind == "causal":
-            tokenizer, model = closed_book.load_causal(found.name)
+            tokenizer, model = closed_book.load_causal(found.name, allow_bin=found.allow_bin)
         elif kind == "masked":
-            source = models.local_source(found.name)
             tokenizer, model = models.read_pretrained(
-                "AutoModelForMaskedLM", source, found.name, _CURE
+                "AutoModelForMaskedLM", found.name, _CURE, allow_bin=found.allow_bin
             )
         else:
-            tokenizer, model = models.load_model(found.name)
+            tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
     except ValueError as error:
         if kind == "encoder":
             raise
         # The same error again where it was not the output that is missing.
-        tokenizer, model = models.load_model(found.name)
+        tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
         kind, note = "encoder", f"no output over words could be read ({_short(error)})"
     body = model.base_model
     _check_states(body)
     _ready(tokenizer)
+    saved = (model.config.architectures or [""])[0]
+    if models.encoder_stands_alone(found.architecture) and not saved.endswith("EncoderModel"):
+        note = "of its encoder and its decoder the encoder alone is read"
     if kind == "masked" and tokenizer.mask_token_id is None:
         kind, note = "encoder", "its tokenizer has no mask"
     return Loaded(tokenizer, model, body, kind, note)
@@ -457,4 +433,4 @@ def _check_states(body: PreTrainedModel) -> None:
             "pass a model with a vector for every token",
         )
     if not torch.isfinite(states).all():
-        raise Refusal("its vectors are not finite (NaN or infinite): damaged weights", _AGAIN)
+        raise Refusal("its vectors are not finite (NaN or infinite): damaged weights", AGAIN)

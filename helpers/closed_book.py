@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_causal(name_or_path: str | Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def load_causal(
+    name_or_path: str | Path, *, revision: str | None = None, allow_bin: bool = False
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a tokenizer and a causal language model that can answer, float32 and on the CPU.
 
-    `name_or_path` is what `models.load_model` takes. Of a GGUF file the output layer is read where
-    it is not the embedding matrix. Raises `ValueError` when nothing can be loaded, or the model is
-    not causal, has no output layer, or gives logits that are not finite.
+    `name_or_path`, `revision` and `allow_bin` are what `models.load_model` takes. Of a GGUF file
+    the output layer is read where it is not the embedding matrix. Raises `ValueError` when nothing
+    can be loaded, or the model is not causal, has no output layer, or gives logits that are not
+    finite.
     """
     source = models.local_source(name_or_path)
     if source is not None and source.suffix == ".gguf":
@@ -29,8 +32,9 @@ def load_causal(name_or_path: str | Path) -> tuple[PreTrainedTokenizerBase, PreT
     else:
         cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
         tokenizer, model = models.read_pretrained(
-            "AutoModelForCausalLM", source, name_or_path, cure, check=decoders.check_causal
-        )
+            "AutoModelForCausalLM", name_or_path, cure,
+            check=decoders.check_causal, revision=revision, allow_bin=allow_bin,
+        )  # fmt: skip
     decoders.prove(model)
     return tokenizer, model
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 POOLINGS = ("mean", "last")
 # Part of every key: raise it when the same options would give other numbers.
 VERSION = 1
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
 
 
 def layer_embeddings(
@@ -76,6 +76,11 @@ def layer_embeddings(
                 )
                 # A model without layers gives no states but its last, the embeddings.
                 states = found.hidden_states or (found.last_hidden_state,)
+                if any(each.shape[1] != tokens.shape[1] for each in states):
+                    raise ValueError(
+                        f"model, of the type {model.config.model_type}, shortens a text between "
+                        "its layers, which have no vector for each token; pass another"
+                    )
                 weight = mask if pooling == "mean" else torch.eye(tokens.shape[1])[count[:, 0] - 1]
                 weight = (weight / weight.sum(dim=1, keepdim=True)).to(device)
                 for line, layer in zip(out, wanted, strict=True):
@@ -148,18 +153,19 @@ def cached_layer_embeddings(
     dtype: str = "float32",
     shard_size: int = 512,
     folder: Path | None = None,
+    allow_bin: bool = False,
 ) -> dict[int, np.ndarray]:
     """Return the embeddings of a named model, layer number -> (N, width), from the cache if there.
 
-    `name_or_path` is what `helpers.models.load_model` takes; `n_layers` picks as many layers,
-    evenly spread from the first to the last, None all. `control_seed` asks for the same
-    architecture with weights drawn by this seed. Texts are kept in shards of `shard_size`, each in
-    an npz file of `dtype` ("float32", or "float16" for half the room) that takes its name when it
-    is whole: a run that was stopped goes on where it stood, and the model is loaded only when a
-    shard is missing; of a hub model the commit is asked for each time. Names are SHA-256 sums of
-    the model's files, the texts and the options; a damaged file is made anew. Nothing is unpickled.
-    `folder` defaults to `embeddings` in the cache folder. A GPU is used when there is one. Raises
-    as `load_model` and `layer_embeddings`.
+    `name_or_path` and `allow_bin` are what `helpers.models.load_model` takes; `n_layers` picks as
+    many layers, evenly spread from the first to the last, None all. `control_seed` asks for the
+    same architecture with weights drawn by this seed. Texts are kept in shards of `shard_size`,
+    each in an npz file of `dtype` ("float32", or "float16" for half the room) that takes its name
+    when it is whole: a run that was stopped goes on where it stood, and the model is loaded only
+    when a shard is missing; of a hub model the commit is asked for each time. Names are SHA-256
+    sums of the model's files, the texts and the options; a damaged file is made anew. Nothing is
+    unpickled. `folder` defaults to `embeddings` in the cache folder. A GPU is used when there is
+    one. Raises as `load_model` and `layer_embeddings`.
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f'dtype is {dtype!r}; choose "float32" or "float16"')
@@ -177,7 +183,7 @@ def cached_layer_embeddings(
         key = hashlib.sha256(json.dumps([*options, shard]).encode()).hexdigest()
         part = _stored(folder / f"{key}.npz", len(shard))
         if part is None:
-            tokenizer, model = _loaded(str(name_or_path), control_seed, files)
+            tokenizer, model = _loaded(str(name_or_path), control_seed, files, allow_bin)
             layers = layer_numbers(model)
             if n_layers is not None:
                 even = np.linspace(0, layers[-1], min(n_layers, len(layers)))
@@ -199,7 +205,7 @@ def identity(name_or_path: str | Path) -> str:
     """Return a text that changes when a model's files do: a digest, or hub name and commit."""
     source = models.local_source(name_or_path)
     if source is None:
-        return f"{name_or_path}@{models.hub_commit(str(name_or_path))}"
+        return models.pinned(name_or_path)
     if source.is_file():
         return data.sha256(source)
     files = sorted({file for pattern in _FILES for file in source.glob(pattern)})
@@ -209,7 +215,7 @@ def identity(name_or_path: str | Path) -> str:
 
 @lru_cache(maxsize=2)
 def _loaded(
-    name: str, control_seed: int | None, version: str
+    name: str, control_seed: int | None, version: str, allow_bin: bool = False
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a model once; `version` is its `identity`, so that changed files are read again.
 
@@ -218,10 +224,10 @@ def _loaded(
     import torch
 
     if control_seed is None:
-        commit = None if models.local_source(name) else version.rpartition("@")[2]
-        tokenizer, model = models.load_model(name, revision=commit)
+        place = version if models.local_source(name) is None else name
+        tokenizer, model = models.load_model(place, allow_bin=allow_bin)
     else:
-        tokenizer, model = _loaded(name, None, version)
+        tokenizer, model = _loaded(name, None, version, allow_bin)
         model = randomised(model, control_seed)
     return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -224,6 +225,7 @@ def noise_rows(
     size: str = "full",
     folder: Path | None = None,
     progress: Callable[[str], None] | None = None,
+    allow_bin: bool = False,
 ) -> pd.DataFrame:
     """Return `encoder_row` of a model with noise, one row a setting, so that it can resume.
 
@@ -231,9 +233,11 @@ def noise_rows(
     (`injection.inject_noise`), and for a causal language model `log_perplexity`.
     The tokens and the quantizers are drawn by
     the number of the replicate, the noise by level and replicate. Rows are kept in `folder`, by
-    default `geometry` in the cache folder. Raises as the functions named.
+    default `geometry` in the cache folder; `allow_bin` is that of `models.source`. Raises as the
+    functions named.
     """
-    tokenizer, model = models.load_model(name_or_path)
+    name_or_path = models.pinned(name_or_path)
+    tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin)
     tasks = tasks_of(size)
 
     def measure(rule: str, level: float, replicate: int) -> dict[str, float]:
@@ -264,17 +268,21 @@ def _sum(texts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the book's sweeps, or a part of them, and write their table when all rows are there."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the book's sweeps, or a part of them, and write their table when all rows are there.
+
+    The exit code is 2 when the model cannot be read.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m helpers.geometry_sweep", description=main.__doc__
     )
     parser.add_argument("table", type=Path, help="the CSV file to write")
     parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    models.add_arguments(parser)
     run_parts.add_argument(parser, "computes every k-th row")
     given = parser.parse_args(words)
-    run = {"progress": lambda line: print(line, flush=True)}
+    run = {"progress": lambda line: print(line, flush=True), "allow_bin": given.allow_bin}
     settings = {
         size: [
             setting
@@ -283,11 +291,17 @@ def main(words: Sequence[str] | None = None) -> None:
         ]
         for size in given.sizes
     }
-    for size, rows in settings.items():
-        noise_rows(given.encoder, rows[given.part], size=size, **run)
-    tables = [noise_rows(given.encoder, rows, size=size, **run) for size, rows in settings.items()]
+    try:
+        encoder = models.pinned(models.at_revision(given.encoder, given.revision))
+        for size, rows in settings.items():
+            noise_rows(encoder, rows[given.part], size=size, **run)
+        tables = [noise_rows(encoder, rows, size=size, **run) for size, rows in settings.items()]
+    except ValueError as error:
+        print(f"nothing written: {error}", file=sys.stderr)
+        return 2
     data.write_atomically(given.table, pd.concat(tables).round(6).to_csv(index=False))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

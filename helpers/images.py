@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from helpers import checks, hub, models
+from helpers import checks, models
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, CLIPModel
@@ -214,7 +214,11 @@ def _pairs(path: Path) -> list[tuple[Any, Any]]:
 
 
 def clip_embeddings(
-    name_or_path: str | Path, paths: Sequence[str | Path], batch_size: int = 32
+    name_or_path: str | Path,
+    paths: Sequence[str | Path],
+    batch_size: int = 32,
+    *,
+    allow_bin: bool = False,
 ) -> np.ndarray:
     """Return the projected image embeddings of a CLIP model, shape (N, d), float32.
 
@@ -223,7 +227,8 @@ def clip_embeddings(
     `BOOK_OFFLINE=1`. `paths` are JPEG, PNG, WebP or BMP files, turned to RGB and cut by the
     model's own image processor, `batch_size` at a time. The vectors are those that CLIP compares
     with texts, before they are scaled to unit length. A GPU is used when there is one. Weights are
-    read from safetensors only, and no code of the model's author is run.
+    read from safetensors only, unless `allow_bin` lets `models.source` convert them, and no code of
+    the model's author is run.
 
     Raises `ValueError` for no paths, an image that cannot be read, a model that cannot be loaded
     or is no CLIP model, weights that are missing, or embeddings that are not finite. Source:
@@ -234,7 +239,7 @@ def clip_embeddings(
     checks.counts(batch_size=(batch_size, 1))
     if isinstance(paths, str | Path) or not len(paths):
         raise ValueError("paths is empty or one path; pass a list of at least one image")
-    model, processor = _load_clip(name_or_path)
+    model, processor = _load_clip(name_or_path, allow_bin)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     out = np.empty((len(paths), model.config.projection_dim), dtype=np.float32)
     with torch.inference_mode():
@@ -249,33 +254,24 @@ def clip_embeddings(
     return out
 
 
-def _load_clip(name_or_path: str | Path) -> tuple[CLIPModel, BaseImageProcessor]:
-    import transformers
+def _load_clip(name_or_path: str | Path, allow_bin: bool) -> tuple[CLIPModel, BaseImageProcessor]:
     from transformers import AutoConfig, AutoImageProcessor, CLIPModel
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    path = Path(name_or_path).expanduser()
-    local = path if path.is_dir() else None
-    source, closed = str(local or name_or_path), hub.is_closed(local)
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": closed}
-    try:
-        kind = AutoConfig.from_pretrained(source, **options).model_type
+    cure = (
+        "pass a folder with a CLIP model's config.json, preprocessor_config.json and "
+        "model.safetensors, or the name of one on the hub that can be reached"
+    )
+    with models.loading(name_or_path, cure):
+        place = str(models.source(name_or_path, allow_bin=allow_bin))
+        options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+        kind = AutoConfig.from_pretrained(place, **options).model_type
         if kind != "clip":
             raise ValueError(f"its config.json says {kind!r}, not 'clip'")
-        processor = AutoImageProcessor.from_pretrained(source, **options)
+        processor = AutoImageProcessor.from_pretrained(place, **options)
         model, report = CLIPModel.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True, **options
+            place, use_safetensors=True, output_loading_info=True, **options
         )
         models.check_weights(report)
-    except Exception as error:  # damaged files raise what they like
-        reason = "" if local else hub.silence()
-        raise ValueError(
-            f"name_or_path {str(name_or_path)!r} could not be loaded "
-            f"({reason or models.first_line(error)}); pass a folder with a CLIP model's "
-            "config.json, preprocessor_config.json and model.safetensors, or the name of one on "
-            "the hub that can be reached"
-        ) from error
     return model.float().eval(), processor
 
 

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 
 from helpers import checks, closed_book, data, embeddings, keeping, likelihood
+from helpers import models as loader
 from helpers.models import FAILURES
 
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 2
+DTYPES = ("float32", "bfloat16", "float16")
 COLUMNS = ["log_likelihood", "first_token_log_likelihood", "n_tokens", "n_bytes", "truncated"]
 
 
@@ -97,16 +99,24 @@ def score_models(
     piece: int = 100,
     scheduler: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    allow_bin: bool = False,
+    device: str | None = None,
+    dtype: str = "float32",
+    batch_tokens: int | None = None,
 ) -> Scored:
     """Score texts under each of several causal models, and keep every piece of `piece` texts.
 
-    `models` are what `closed_book.load_causal` takes; `bos` and `max_tokens` are those of
-    `likelihood.score_texts`. Pieces lie in `folder` under a name made of the model's files or
-    commit, the texts and the settings, whole or not at all: a run that was stopped scores what is
-    missing, and a model whose texts are all kept is not loaded. A model that cannot be loaded or
-    scored is a row of the report with its error, and the next one follows. With `scheduler`, the
-    address of a Dask scheduler, each model is a task of that cluster, whose workers must see
-    `folder`. `progress` gets the model, the texts done and their number.
+    `models` and `allow_bin` are what `closed_book.load_causal` takes; `bos`, `max_tokens` and
+    `batch_tokens` are those of `likelihood.score_texts`. A model is read in `dtype`, one of
+    `DTYPES`, on `device`, such as "cpu" or "cuda:1"; on a GPU when there is one by default. Only
+    float32 gives the numbers of the book; bfloat16 halves the memory.
+
+    Pieces lie in `folder` under a name made of the model's files or commit, the texts and the
+    settings, whole or not at all: a run that was stopped scores what is missing, and a model whose
+    texts are all kept is not loaded. A model that cannot be loaded or scored is a row of the report
+    with its error, and the next one follows. With `scheduler`, the address of a Dask scheduler,
+    each model is a task of that cluster, whose workers must see `folder`. `progress` gets the
+    model, the texts done and their number.
 
     Raises `ValueError` for no models or one named twice, no texts, and bad settings, and
     `keeping.CannotWrite` where a piece cannot be kept.
@@ -123,7 +133,15 @@ def score_models(
     if max_tokens is not None:
         checks.counts(max_tokens=(max_tokens, 2))
     settings = {"bos": bos, "max_tokens": max_tokens}
-    work = [(name, texts, str(folder), settings, piece) for name in models]
+    checks.choice(dtype, DTYPES, "dtype")
+    if dtype != "float32":
+        settings["dtype"] = dtype
+    if scheduler is None:
+        device = _device(device)
+    how = {"allow_bin": allow_bin, "device": device, "batch_tokens": batch_tokens}
+    # Workers run in folders of their own.
+    place = str(Path(folder).absolute())
+    work = [(name, texts, place, settings, piece, how | {"place": _place(name)}) for name in models]
     if scheduler is None:
         results = [_score_model(*task, progress=progress) for task in work]
     else:
@@ -146,13 +164,15 @@ def _score_model(
     folder: str,
     settings: dict[str, Any],
     piece: int,
+    how: dict[str, Any],
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[pd.DataFrame | None, dict[str, Any]]:
     start = time.perf_counter()
     row: dict[str, Any] = {"model": name, "status": "scored", "error": "", "bos": None}
     row |= {"n_texts": 0, "n_truncated": 0, "seconds": 0.0}
     try:
-        identity = embeddings.identity(name)
+        name_now = loader.pinned(how["place"])
+        identity = embeddings.identity(name_now)
         loaded, parts = None, []
         for first in range(0, len(texts), piece):
             some = texts[first : first + piece]
@@ -160,9 +180,11 @@ def _score_model(
             place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
             found = _stored(place, len(some))
             if found is None:
-                loaded = loaded or closed_book.load_causal(name)
+                loaded = loaded or _loaded(name_now, settings, how)
                 tokenizer, model = loaded
-                table = likelihood.score_texts(model, tokenizer, some, **settings)
+                options = {key: settings[key] for key in ("bos", "max_tokens")}
+                options["batch_tokens"] = how["batch_tokens"]
+                table = likelihood.score_texts(model, tokenizer, some, **options)
                 columns = table.to_dict("list")
                 keeping.store(place, {"bos": table.attrs["bos"], "columns": columns})
                 # As written: a number read again is the same, and so is the table.
@@ -184,6 +206,34 @@ def _score_model(
     table.insert(0, "model", name)
     table.insert(1, "text", np.arange(len(table)))
     return table, row
+
+
+def _place(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
+
+
+def _device(name: str | None) -> str:
+    """Return a device by name, or the best there is; raise `ValueError` for one that is not."""
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = loader.first_line(error)
+        raise ValueError(f"device is {name!r} ({reason}); choose cpu, cuda or cuda:1") from error
+    return name
+
+
+def _loaded(name: str, settings: dict[str, Any], how: dict[str, Any]) -> tuple[Any, Any]:
+    import torch
+
+    tokenizer, model = closed_book.load_causal(name, allow_bin=how["allow_bin"])
+    return tokenizer, model.to(
+        _device(how["device"]), getattr(torch, settings.get("dtype", "float32"))
+    )
 
 
 def _stored(place: Path, n: int) -> dict[str, Any] | None:
@@ -242,6 +292,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
     parser.add_argument("--max-tokens", type=int, help="read no more of a text")
     parser.add_argument("--scheduler", help="address of a Dask scheduler")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; left out: a GPU when there is one")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--batch-tokens", type=int, help="tokens read at a time")
+    loader.add_arguments(parser)
     given = parser.parse_args(words)
     bars: dict[str, tqdm] = {}
 
@@ -259,13 +313,17 @@ def main(words: Sequence[str] | None = None) -> int:
             default = text_sets.load_texts(given.n_texts)
             texts, keys = list(default["text"]), list(default.index)
         scored = score_models(
-            given.models,
+            [loader.at_revision(name, given.revision) for name in given.models],
             texts,
             Path(given.out) / "pieces",
             bos=given.bos,
             max_tokens=given.max_tokens,
             scheduler=given.scheduler,
             progress=progress,
+            allow_bin=given.allow_bin,
+            device=given.device,
+            dtype=given.dtype,
+            batch_tokens=given.batch_tokens,
         )
         write(scored, texts, given.out, keys)
     except (ValueError, OSError) as error:

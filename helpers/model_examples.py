@@ -82,7 +82,7 @@ def write_refused(folder: str | Path) -> dict[str, str]:
         ),
         "an unknown type": _some(folder / "unknown", {"config.json": {"model_type": "new_thing"}}),
         "an encoder and a decoder": _some(
-            folder / "t5", {"config.json": {"model_type": "t5", "is_encoder_decoder": True}}
+            folder / "bart", {"config.json": {"model_type": "bart", "is_encoder_decoder": True}}
         ),
         "a model of images": _some(folder / "vit", {"config.json": {"model_type": "vit"}}),
         "a model of images and text": _some(

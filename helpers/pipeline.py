@@ -25,7 +25,7 @@ import yaml
 
 from helpers import claims, data, keeping, pages, provenance
 from helpers.data import ROOT, write_atomically
-from helpers.planning import PlanError, Task, book_source, digest, plan
+from helpers.planning import PlanError, Task, book_source, digest, from_here, plan
 
 if TYPE_CHECKING:
     import psutil
@@ -391,7 +391,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = _arguments(words)
     build = arguments.build.resolve()
     try:
-        extra = {name: yaml.safe_load(value) for name, value in arguments.p}
+        extra = {name: from_here(yaml.safe_load(value)) for name, value in arguments.p}
         every = plan(arguments.profile, (), None, build)
         tasks = plan(arguments.profile, arguments.notebook, extra, build)
     except (PlanError, data.DataError, ValueError) as error:

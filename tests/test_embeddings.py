@@ -536,26 +536,6 @@ def test_the_identity_covers_the_tokenizer_and_the_configuration(tmp_path):
     assert embeddings.identity(path) in names and len(names) == 4
 
 
-def test_a_hub_model_is_known_by_its_commit(monkeypatch):
-    tokenizer, model = built("decoder")
-    monkeypatch.setattr(loader, "load_model", lambda name, revision: (tokenizer, model))
-    monkeypatch.setattr(loader, "hub_commit", lambda name: "abc")
-    assert embeddings.identity("someone/model") == "someone/model@abc"
-    ours = embeddings.cached_layer_embeddings("someone/model", TEXTS)
-    wanted = embeddings.layer_embeddings(model, tokenizer, TEXTS)
-    np.testing.assert_array_equal(list(ours.values()), wanted)
-
-
-def test_a_new_commit_of_a_hub_model_is_read_again(monkeypatch):
-    commits = {"abc": built("decoder", seed=0), "def": built("decoder", seed=1)}
-    monkeypatch.setattr(loader, "load_model", lambda name, revision: commits[revision])
-    for commit, (tokenizer, model) in commits.items():
-        monkeypatch.setattr(loader, "hub_commit", lambda name, commit=commit: commit)
-        ours = embeddings.cached_layer_embeddings("someone/model", TEXTS)
-        wanted = embeddings.layer_embeddings(model, tokenizer, TEXTS)
-        np.testing.assert_array_equal(list(ours.values()), wanted)
-
-
 def test_cached_layer_embeddings_refuses(folder, tmp_path):
     for options, message in [
         ({"dtype": "float64"}, 'dtype is \'float64\'; choose "float32" or "float16"'),

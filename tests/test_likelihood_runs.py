@@ -101,7 +101,7 @@ def test_a_run_that_was_stopped_scores_only_what_is_missing(folders, tmp_path, m
         likelihood_runs.score_models(folders[:2], TEXTS, tmp_path / "b", piece=6)
     del calls[:]
     loads, load = [], closed_book.load_causal
-    monkeypatch.setattr(closed_book, "load_causal", lambda n: loads.append(n) or load(n))
+    monkeypatch.setattr(closed_book, "load_causal", lambda n, **o: loads.append(n) or load(n, **o))
     again = likelihood_runs.score_models(folders[:2], TEXTS, tmp_path / "b", piece=6)
     assert len(calls) == 8 - 5 and loads == [folders[1]]
     pd.testing.assert_frame_equal(again.scores, whole.scores, rtol=0, atol=1e-12)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaModel
 
-from helpers import embeddings, hub, model_examples, models
+from helpers import embeddings, model_examples, models
 
 SENTENCES = ["a river runs to the sea", "the sea", "many people live near the large river today"]
 
@@ -401,48 +401,6 @@ def test_load_model_reads_folders_as_load_encoder_does(folder):
     ids = tokenizer(SENTENCES[0])["input_ids"]
     assert ids == other(SENTENCES[0])["input_ids"]
     np.testing.assert_array_equal(states(model, ids), states(same, ids))
-
-
-@pytest.mark.parametrize("offline", [True, False])
-def test_the_hub_is_asked_unless_offline(monkeypatch, offline):
-    monkeypatch.setenv("BOOK_OFFLINE", "1") if offline else monkeypatch.delenv(
-        "BOOK_OFFLINE", raising=False
-    )
-    asked = []
-    monkeypatch.setattr(hub, "silence", lambda: "")
-    monkeypatch.setattr(models, "_read", lambda *names: asked.append(names))
-    name = "someone/no-such-model"
-    for load in (models.load_model, models.load_encoder):
-        load(name)
-    models.load_model(name, revision="abc")
-    assert asked == [(None, name, None), (None, name), (None, name, "abc")]
-    assert hub.is_closed(None) is offline
-    assert hub.is_closed(models.Path("a-folder"))
-
-
-def test_a_hub_model_is_told_by_its_commit(monkeypatch, folder):
-    monkeypatch.setenv("BOOK_OFFLINE", "1")
-    with pytest.raises(ValueError, match="name_or_path 'someone/none' could not be loaded"):
-        models.hub_commit("someone/none")
-    with pytest.raises(ValueError, match="tells no commit"):
-        models.hub_commit(str(folder))
-
-
-def test_the_commit_asked_for_is_read_from_the_hub_alone(monkeypatch, folder):
-    import transformers
-
-    asked = []
-
-    def spy(source, **options):
-        asked.append((source, options.get("revision")))
-        raise OSError("seen")
-
-    monkeypatch.setattr(hub, "silence", lambda: "")
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", spy)
-    for name in ("someone/model", str(folder)):
-        with pytest.raises(ValueError, match="seen"):
-            models.load_model(name, revision="abc")
-    assert asked == [("someone/model", "abc"), (str(folder), None)]
 
 
 def test_an_absent_hub_model_names_the_argument(monkeypatch):

@@ -81,6 +81,26 @@ def test_parameters_reach_the_kernel_and_the_record(write_notebook, build):
     assert kept["digest"] and kept["facts"]["versions"].startswith("python 3")
 
 
+def test_paths_are_those_of_the_caller(write_notebook, build, tmp_path, monkeypatch):
+    write_notebook(
+        "a/one", "print(0)", parameters="m: list[str] = []  # models\nw: str = ''  # word"
+    )
+    (tmp_path / "own" / "small").mkdir(parents=True)
+    (tmp_path / "own" / "texts.txt").write_text("rain")
+    monkeypatch.chdir(tmp_path / "own")
+    given = {
+        "m": ["./small", "texts.txt", "*.txt", "small", "a/hub-name", "none.csv"],
+        "w": "small",
+    }
+    words = [word for key, value in given.items() for word in ("-p", key, json.dumps(value))]
+    assert run(build, "a/one", *words) == 0
+    here = tmp_path / "own"
+    assert record(build, "a/one")["parameters"] == {
+        "m": [str(here / "small"), str(here / "texts.txt"), str(here / "*.txt"), *given["m"][3:]],
+        "w": "small",
+    }
+
+
 def test_the_books_own_runs_are_closed_and_others_may_ask_the_hub(
     write_notebook, build, monkeypatch
 ):

@@ -157,7 +157,7 @@ def test_no_model_stops_the_others_and_each_says_why(paths, inputs, loaded, tmp_
     assert (statuses.loc["mamba"] == "computed").all()
     assert statuses.loc["xlnet", "categories"] == "computed"
     assert "width is 32" in found["opt"]["categories"]["why"]
-    assert "tokens" in found["funnel"]["categories"]["why"]
+    assert "no vector for each token" in found["funnel"]["categories"]["why"]
     assert (statuses.loc["opt"].drop("categories") == "computed").all()
     whole = signal_places.joined(tables.values())
     assert set(whole.model) == {"xlnet", "funnel", "opt", "mamba"}

@@ -1,0 +1,122 @@
+"""The files of a saved model: which hold its weights, whether all are there and fit in memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
+BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+# The configuration, the tokenizer and the lists of weight files.
+SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
+AGAIN = "download or save it again"
+
+
+class Refusal(ValueError):
+    """A model that is not read here, with the reason and the cure."""
+
+    def __init__(self, reason: str, cure: str) -> None:
+        super().__init__(f"{reason}; {cure}")
+        self.reason, self.cure = reason, cure
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its name where it has none."""
+    if "custom code" in str(error):
+        return "it wants code of its author to be run, which never happens here"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the configuration in a folder; empty where there is none or it is no mapping."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def weights_in(
+    names: Sequence[str], folder: Path, *, allow_bin: bool = False, model: str = ""
+) -> list[str]:
+    """Return those of the names of a model's files that hold its weights.
+
+    Safetensors go before files of pickles, which are named with `allow_bin` alone. A list of files
+    is read from `folder`. Raises `Refusal` where there are none, or the list is damaged; its cure
+    calls the model by the name `model`, or by the folder.
+    """
+    forms = ((SAFE, SAFE_INDEX), (BIN, BIN_INDEX))
+    for whole, index in forms[: 2 if allow_bin else 1]:
+        if index in names:
+            return _indexed(folder / index)
+        if whole in names:
+            return [whole]
+    top = [name for name in names if "/" not in name]
+    if pickles := [name for name in top if name.endswith(PICKLES)]:
+        named = BIN if BIN in pickles or BIN_INDEX in names else pickles[0]
+        reason = f"its weights are pickled ({named}), and a pickle can run any program"
+        raise Refusal(reason, pickled_cure(model or folder) if named == BIN else OTHER_CURE)
+    if other := [name for name in top if name.endswith(OTHERS)]:
+        raise Refusal(f"its weights are of another kind ({other[0]})", OTHER_CURE)
+    raise Refusal("it has a configuration but no weights", "put model.safetensors in")
+
+
+OTHER_CURE = (
+    "look for the model as safetensors or as a GGUF file, and pass the folder or the file; or save "
+    "it again by save_pretrained where it was made"
+)
+
+
+def pickled_cure(model: str | Path) -> str:
+    """Return how weights in files of pickles are read without running what is in them."""
+    return (
+        "read the weights alone, by a loader that runs no program: set allow_bin (--allow-bin), or "
+        f"convert it once, `python -m helpers.convert --model {model} --out new-folder`"
+    )
+
+
+def _indexed(index: Path) -> list[str]:
+    """Return the files that a list of weights names; they lie beside it."""
+    try:
+        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if not files or any("/" in file or "\\" in file for file in files):
+            raise ValueError("it names no files, or files elsewhere")
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise Refusal(f"{index.name} is damaged ({first_line(error)})", AGAIN) from error
+    return files
+
+
+def absent_weights(report: Mapping[str, Any]) -> list[str]:
+    """Return the weights that a loading report of transformers names as missing.
+
+    A pooler is not counted: many encoders are saved without it, and nothing here uses it.
+    """
+    poolers = re.compile(r"(\w+\.)?pooler\.")
+    return sorted(key for key in report["missing_keys"] if not poolers.match(key))
+
+
+def complete(folder: Path, *, allow_bin: bool = False) -> bool:
+    """Tell whether a folder holds all files of its weights."""
+    try:
+        names = [file.name for file in folder.iterdir()]
+        return set(weights_in(names, folder, allow_bin=allow_bin)) <= set(names)
+    except (Refusal, OSError):
+        return False
+
+
+def check_memory(parameters: int, beside: str = "") -> None:
+    """Refuse a model that does not fit, in float32, into the memory that is free."""
+    import psutil
+
+    need, free = 4 * parameters, psutil.virtual_memory().available
+    if need > free:
+        raise Refusal(
+            f"it has {parameters / 1e9:.1f} billion weights, {need / 1e9:.0f} GB in float32"
+            f"{beside}, and {free / 1e9:.0f} GB of memory are free",
+            "use a larger machine, or a smaller model of the same family",
+        )

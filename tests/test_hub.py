@@ -1,0 +1,496 @@
+"""Models by their names on the hub, against a stand-in for it on this machine."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+from huggingface_hub import constants
+from PIL import Image
+from safetensors.torch import load_file
+from stand_in_hub import Hub
+from test_images import clip  # noqa: F401
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BartConfig,
+    BartForConditionalGeneration,
+    CanineConfig,
+    CanineModel,
+    CanineTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5ForConditionalGeneration,
+)
+
+from helpers import (
+    any_model,
+    closed_book,
+    convert,
+    data,
+    embeddings,
+    geometry_sweep,
+    hub,
+    images,
+    likelihood,
+    likelihood_runs,
+    model_examples,
+    models,
+    planning,
+    real_model,
+)
+
+TEXTS = ["The river is long.", "Rain on the hills."]
+PYTHIA, ROBERTA, BERT = "EleutherAI/pythia-160m", "FacebookAI/roberta-base", "prajjwal1/bert-small"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Tiny models of each kind, two of one kind, and one as it was saved in 2019."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {kind: model_examples.write(kind, folder / kind) for kind in model_examples.READ[:3]}
+    made["later"] = model_examples.write("causal", folder / "later", seed=1)
+    made["bin"] = old(made["masked"], folder / "bin")
+    return made
+
+
+def old(folder, out):
+    """Write a masked BERT as prajjwal1/bert-small has it: no type, no class, a pickled file."""
+    out.mkdir()
+    weights = AutoModelForMaskedLM.from_pretrained(folder, use_safetensors=True).state_dict()
+    torch.save(weights, out / "pytorch_model.bin")
+    config = json.loads((folder / "config.json").read_text())
+    for key in ("model_type", "architectures", "dtype", "transformers_version"):
+        config.pop(key, None)
+    (out / "config.json").write_text(json.dumps(config))
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    words = sorted(vocabulary, key=vocabulary.get)
+    (out / "vocab.txt").write_text("\n".join(words) + "\n")
+    return out
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path, folders, clean_data):
+    """A hub with nothing fetched yet, and the client turned to it."""
+    with Hub() as there:
+        for name in ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE", "HF_HUB_CACHE"):
+            assert hasattr(constants, name)
+        template = there.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", there.address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        there.add(PYTHIA, folders["causal"])
+        there.add(PYTHIA, folders["later"], "step1000")
+        there.add(ROBERTA, folders["masked"])
+        there.add(BERT, folders["bin"])
+        yield there
+
+
+def test_every_loader_takes_a_name_and_gives_what_the_folder_gives(server, folders):
+    for load, name, kind in [
+        (models.load_model, PYTHIA, "causal"),
+        (models.load_encoder, ROBERTA, "masked"),
+        (closed_book.load_causal, PYTHIA, "causal"),
+    ]:
+        (tokenizer, model), (_, same) = load(name), load(folders[kind])
+        assert tokenizer(TEXTS[0])["input_ids"]
+        for key, weight in same.state_dict().items():
+            # A pooler that was not saved is drawn at random; nothing uses it.
+            assert key.startswith("pooler.") or torch.equal(weight, model.state_dict()[key])
+    for name, kind in ((PYTHIA, "causal"), (ROBERTA, "masked")):
+        shutil.rmtree(constants.HF_HUB_CACHE)
+        server.asked.clear()
+        seen = any_model.look(name)
+        assert (seen.kind, seen.form, seen.reason) == (kind, "hub", "")
+        # Looking fetches no weights, and counts them all the same.
+        assert not server.fetched(".safetensors")
+        assert seen.parameters == any_model.look(folders[kind]).parameters
+        loaded = any_model.load(seen)
+        assert loaded.kind == kind and server.fetched(".safetensors")
+        again = any_model.look(name)
+        assert (again.kind, again.parameters) == (kind, seen.parameters)
+    # No service is asked to convert weights, and nothing but the index and files is.
+    assert {path.split("/")[1] for _, path, _ in server.asked} <= {
+        "",
+        "api",
+        *"EleutherAI FacebookAI".split(),
+    }
+
+
+def test_vectors_and_scores_are_those_of_the_folder_under_name_and_commit(
+    server, folders, tmp_path
+):
+    assert embeddings.identity(PYTHIA) == f"{PYTHIA}@{server.commit(PYTHIA)}"
+    ours = embeddings.cached_layer_embeddings(PYTHIA, TEXTS, n_layers=2)
+    wanted = embeddings.cached_layer_embeddings(folders["causal"], TEXTS, n_layers=2)
+    assert list(ours) == list(wanted)
+    np.testing.assert_allclose(list(ours.values()), list(wanted.values()), atol=1e-6)
+    names = [PYTHIA, f"{PYTHIA}@step1000", "nobody/nothing"]
+    scored = likelihood_runs.score_models(names, TEXTS, tmp_path / "pieces")
+    assert list(scored.report.status) == ["scored", "scored", "failed"]
+    assert "no public model nobody/nothing" in scored.report.error[2]
+    matrix = scored.matrix().to_numpy()
+    for row, kind in zip(matrix, ("causal", "later"), strict=True):
+        loaded = any_model.load(any_model.look(folders[kind]))
+        table = likelihood.score_texts(loaded.model, loaded.tokenizer, TEXTS)
+        np.testing.assert_allclose(row, table.log_likelihood, rtol=1e-6)
+    assert not np.allclose(matrix[0], matrix[1])
+    # A new commit under the same name is another model.
+    server.add(PYTHIA, folders["later"])
+    assert embeddings.identity(PYTHIA) == f"{PYTHIA}@{server.commit(PYTHIA)}"
+    fresh = embeddings.cached_layer_embeddings(PYTHIA, TEXTS, n_layers=2)
+    assert not np.allclose(fresh[0], ours[0])
+
+
+def test_a_revision_is_a_branch_or_a_commit(server, folders):
+    commit = server.commit(PYTHIA, "step1000")
+    later = models.load_model(folders["later"])[1].embed_tokens.weight
+    for options in ({"revision": "step1000"}, {"revision": commit}):
+        assert torch.equal(models.load_model(PYTHIA, **options)[1].embed_tokens.weight, later)
+    _, model = closed_book.load_causal(f"{PYTHIA}@step1000")
+    assert torch.equal(model.get_input_embeddings().weight, later)
+    with pytest.raises(ValueError, match=f"{PYTHIA}.*no revision 'step7'.*; choose one of"):
+        models.load_model(PYTHIA, revision="step7")
+    assert any_model.look(f"{PYTHIA}@step1000").kind == "causal"
+    # A folder may have an @ in its name, and a revision means nothing there.
+    assert models.at_revision(folders["causal"], "main") == str(folders["causal"])
+
+
+def test_what_was_fetched_before_is_read_without_the_network(server, folders, monkeypatch):
+    commit = server.commit(PYTHIA)
+    models.load_model(PYTHIA)
+    hub.small_files(ROBERTA)
+    for variable in ("BOOK_OFFLINE", "HF_HUB_OFFLINE"):
+        with monkeypatch.context() as patch:
+            if variable == "BOOK_OFFLINE":
+                patch.setenv(variable, "1")
+            else:
+                patch.setattr(constants, variable, True)
+            server.asked.clear()
+            assert embeddings.identity(PYTHIA) == f"{PYTHIA}@{commit}"
+            closed_book.load_causal(PYTHIA)
+            assert any_model.look(PYTHIA).kind == "causal"
+            for name in (ROBERTA, BERT):
+                with pytest.raises(ValueError, match=f"{variable}.* forbids asking|not all, down"):
+                    models.load_model(name)
+                assert any_model.look(name).kind == "refused"
+            assert not server.asked
+    # A whole commit that is there is not asked for either.
+    server.asked.clear()
+    models.load_model(f"{PYTHIA}@{commit}")
+    assert {path for _, path, _ in server.asked} <= {"/"}
+
+
+def test_refusals_have_the_true_reason_and_the_cure(server, folders, tmp_path, monkeypatch):
+    gated, bare = "meta-llama/Llama-2-7b-hf", "google-bert/bert-base-uncased"
+    server.add(gated, folders["causal"])
+    server.gated.add(gated)
+    dumb = tmp_path / "dumb"
+    shutil.copytree(folders["masked"], dumb)
+    for file in dumb.glob("tokenizer*"):
+        file.unlink()
+    server.add(bare, dumb)
+    monkeypatch.chdir(folders["causal"].parent)
+    cases = {
+        gated: ("accepted their terms", f"accept them at {server.address}/{gated}, then run `hf"),
+        "nobody/nothing": ("no public model nobody/nothing", "correct the name"),
+        "causl": ("no file or folder .*causl", "causal is there"),
+        "./causl": ("no file or folder here", "causal is there"),
+        BERT: ("pytorch_model.bin", "python -m helpers.convert --model"),
+        bare: ("no tokenizer", "save_pretrained"),
+    }
+    for name, (reason, cure) in cases.items():
+        seen = any_model.look(name)
+        assert seen.kind == "refused"
+        assert re.search(reason, seen.reason) and cure in seen.cure, (name, seen)
+        if name != bare:
+            with pytest.raises(ValueError, match=reason) as caught:
+                models.load_model(name)
+            assert name in str(caught.value) and cure in str(caught.value)
+    assert not server.fetched(".safetensors") and not server.fetched(".bin")
+    with pytest.raises(ValueError, match=f"{bare}.*could not be loaded"):
+        models.load_model(bare)
+    server.status = 503
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(ValueError, match="the hub answered with the error 503.*; pass a folder"):
+        models.load_model(ROBERTA)
+
+
+def test_a_break_in_the_middle_resumes_or_says_so(server, folders, monkeypatch):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 4096)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    server.cuts["model.safetensors"], server.times["model.safetensors"] = 50_000, 1
+    models.load_model(PYTHIA)
+    ranges = [r for kind, path, r in server.asked if kind == "GET" and path.endswith("safetensors")]
+    # Whole chunks that came are not fetched twice.
+    assert ranges == [None, f"bytes={50_000 // 4096 * 4096}-"]
+    server.cuts["model.safetensors"], server.times["model.safetensors"] = 100, 1000
+    with pytest.raises(ValueError, match=r"the connection to http.* broke .*; run it again"):
+        models.load_model(ROBERTA)
+    assert any_model.look(ROBERTA).kind == "masked"
+    server.times["model.safetensors"] = 0
+    assert models.load_model(ROBERTA)[1].config.hidden_size == 64
+
+
+def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(server, folders, monkeypatch):
+    large = "meta-llama/Llama-2-70b-hf"
+    server.add(large, folders["causal"])
+    weights = {"F16": 68_976_648_192}
+    server.claims[large] = {"safetensors": {"parameters": weights, "total": sum(weights.values())}}
+    free = type("Memory", (), {"available": 8 * 10**9})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    numbers = r"69\.0 billion weights, 276 GB in float32.* 8 GB of memory are free"
+    for load in (
+        models.load_model,
+        closed_book.load_causal,
+        lambda name: embeddings.cached_layer_embeddings(name, TEXTS),
+        lambda name: any_model.load(any_model.look(name)),
+    ):
+        with pytest.raises(ValueError, match=numbers + ".*; use a larger machine"):
+            load(large)
+    assert not server.fetched(".safetensors")
+    # Without that line of the index the bytes of the files tell it, by the dtype.
+    server.claims[PYTHIA] = {"safetensors": None}
+    free.available = 4 * any_model.look(folders["causal"]).parameters - 1
+    with pytest.raises(ValueError, match=r"billion weights.*GB to download"):
+        models.load_model(PYTHIA)
+    free.available = 8 * 10**9
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match="GB are free in .*; make room there, or set HF_HOME"):
+        models.load_model(PYTHIA)
+    assert not server.fetched(".safetensors")
+
+
+def test_pickled_weights_are_read_where_that_is_asked_for(server, folders):
+    wanted = AutoModelForMaskedLM.from_pretrained(folders["masked"], use_safetensors=True)
+    for name in (BERT, folders["bin"]):
+        seen = any_model.look(name, allow_bin=True)
+        assert (seen.kind, seen.architecture, seen.allow_bin) == ("masked", "bert", True)
+        loaded = any_model.load(seen)
+        assert loaded.kind == "masked"
+        for key, weight in wanted.state_dict().items():
+            assert torch.equal(loaded.model.state_dict()[key], weight)
+        tokenizer, body = models.load_encoder(name, allow_bin=True)
+        theirs = models.load_encoder(folders["masked"])[0]
+        assert tokenizer(TEXTS)["input_ids"] == theirs(TEXTS)["input_ids"]
+        vectors = embeddings.cached_layer_embeddings(name, TEXTS, n_layers=2, allow_bin=True)
+        same = embeddings.cached_layer_embeddings(folders["masked"], TEXTS, n_layers=2)
+        np.testing.assert_allclose(list(vectors.values()), list(same.values()), atol=1e-6)
+    # Converted once, for the folder has the same sums.
+    assert len(list((data.cache_folder() / "converted").iterdir())) == 1
+    assert not any("convert" in path or "discussions" in path for _, path, _ in server.asked)
+
+
+def test_the_cure_for_pickled_weights_cures(server, folders, tmp_path):
+    pickle = shutil.copytree(folders["bin"], tmp_path / "old")
+    for name in (BERT, str(pickle), str(pickle / "pytorch_model.bin")):
+        cure = any_model.look(name).cure
+        words = re.search(r"`python -m helpers.convert (--model \S+ --out )new-folder`", cure)
+        out = tmp_path / f"new-{len(name)}"
+        assert convert.main([*words[1].split(), str(out)]) == 0
+        assert any_model.look(out).kind == "masked"
+
+
+def test_a_pickle_that_does_more_is_not_opened(tmp_path, folders):
+    bad = model_examples.write_refused(tmp_path)["pickled weights"]
+    seen = any_model.look(bad, allow_bin=True)
+    assert seen.kind == "refused" and len(seen.cure) > 10
+    with pytest.raises(ValueError, match="could not be loaded"):
+        models.load_model(bad, allow_bin=True)
+    assert not (tmp_path / "opened").exists()
+
+
+def test_the_converter_keeps_the_class_the_dtype_and_shards(folders, tmp_path, capsys, server):
+    model = AutoModelForCausalLM.from_pretrained(folders["causal"], use_safetensors=True)
+    weights, shards = model.to(torch.bfloat16).state_dict(), tmp_path / "shards"
+    shutil.copytree(folders["causal"], shards)
+    (shards / "model.safetensors").unlink()
+    halves = [dict(list(weights.items())[start::2]) for start in (0, 1)]
+    for i, half in enumerate(halves):
+        torch.save(half, shards / f"pytorch_model-{i}.bin")
+    places = {key: f"pytorch_model-{i}.bin" for i, half in enumerate(halves) for key in half}
+    index = shards / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    config = shards / "config.json"
+    config.write_text(config.read_text().replace("float32", "bfloat16"))
+    out = convert.convert(shards, tmp_path / "out")
+    again, report = AutoModelForCausalLM.from_pretrained(
+        out, use_safetensors=True, output_loading_info=True
+    )
+    assert again.dtype == torch.bfloat16 and not report["missing_keys"]
+    for key, weight in weights.items():
+        assert torch.equal(again.state_dict()[key], weight)
+    assert any_model.look(out).kind == "causal"
+    for words, told in [
+        (["--model", str(shards), "--out", str(out)], "is already there; give a new folder"),
+        (["--model", "nobody/nothing", "--out", str(tmp_path / "b")], "no public model"),
+        (["--model", str(tmp_path / "none"), "--out", str(tmp_path / "b")], "no file or folder"),
+    ]:
+        assert convert.main(words) == 2
+        message = capsys.readouterr().err
+        assert told in message and ";" in message
+    assert convert.main(["--model", BERT, "--out", str(tmp_path / "small")]) == 0
+    assert any_model.look(tmp_path / "small").kind == "masked"
+    index.write_text(json.dumps({"weight_map": {**places, "w": "pytorch_model-9.bin"}}))
+    with pytest.raises(ValueError, match=r"pytorch_model-9\.bin is missing"):
+        convert.convert(shards, tmp_path / "c")
+    del places[next(iter(halves[0]))]
+    index.write_text(json.dumps({"weight_map": {"w": "../pytorch_model-0.bin"}}))
+    with pytest.raises(ValueError, match="is damaged"):
+        convert.convert(shards, tmp_path / "c")
+
+
+PAGES = {
+    "posterior/language_models": lambda name, **o: embeddings.cached_layer_embeddings(
+        name, TEXTS, n_layers=2, **o
+    ),
+    "geometry/noise_injection": models.load_encoder,
+    "geometry/other_models": models.load_model,
+    "retrieval/real_model": real_model.n_parameters,
+    "modelmap/build_your_own": lambda name, **o: scored(name, **o),
+    "modelmap/place_my_model": lambda name, **o: scored(name, **o),
+    "synthesis/your_model": lambda name, **o: any_model.load(any_model.look(name, **o)),
+}
+
+
+def scored(name, **options):
+    report = likelihood_runs.score_models([name], TEXTS, data.cache_folder(), **options).report
+    assert report.status[0] == "scored", report.error[0]
+
+
+def test_the_names_of_the_large_profile_load_in_their_pages(server, folders):
+    profile, asked = planning.read_profile("paper"), set()
+    for page, values in profile.items():
+        names = [each for value in values.values() for each in np.atleast_1d(value)]
+        names = [str(each) for each in names if "/" in str(each)]
+        options = {"allow_bin": True} if values.get("allow_bin") else {}
+        for name in names:
+            kind = "bin" if name == BERT else "masked" if "bert" in name else "causal"
+            server.add(name, folders["encoder" if "mpnet" in name else kind])
+            PAGES[page](name, **options)
+            asked.add(page)
+    assert asked == set(PAGES)
+
+
+def test_clip_is_read_by_its_name(server, clip, tmp_path):  # noqa: F811
+    name = "openai/clip-vit-base-patch32"
+    server.add(name, clip)
+    image = tmp_path / "a.png"
+    Image.new("RGB", (32, 32), "green").save(image)
+    vectors = images.clip_embeddings(name, [image])
+    np.testing.assert_allclose(vectors, images.clip_embeddings(clip, [image]), atol=1e-6)
+    with pytest.raises(ValueError, match="openai/clip-nothing.*no public model"):
+        images.clip_embeddings("openai/clip-nothing", [image])
+    pickled = tmp_path / "pickled"
+    shutil.copytree(clip, pickled)
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    server.add("openai/clip-old", pickled)
+    with pytest.raises(ValueError, match="is pickled|weights are pickled.*allow_bin"):
+        images.clip_embeddings("openai/clip-old", [image])
+    again = images.clip_embeddings("openai/clip-old", [image], allow_bin=True)
+    np.testing.assert_allclose(vectors, again, atol=1e-6)
+
+
+def test_commands_take_names_and_relative_folders(server, folders, tmp_path, monkeypatch, capsys):
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    shutil.copytree(folders["later"], tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    words = ["--texts", "texts.txt", "--out", "out", "--models", PYTHIA, "./mine", f"{BERT}@main"]
+    options = ["--revision", "step1000", "--device", "cpu", "--batch-tokens", "64"]
+    assert likelihood_runs.main([*words, *options]) == 3
+    assert "python -m helpers.convert" in capsys.readouterr().err
+    matrix = pd.read_csv(tmp_path / "out" / "matrix.csv", index_col="model")
+    assert list(matrix.index) == [f"{PYTHIA}@step1000", "./mine"]
+    np.testing.assert_allclose(matrix.iloc[0], matrix.iloc[1], rtol=1e-6)
+    words = ["--texts", "texts.txt", "--out", "half", "--models", "./mine", "--dtype", "bfloat16"]
+    assert likelihood_runs.main(words) == 0
+    half = pd.read_csv(tmp_path / "half" / "matrix.csv", index_col="model")
+    # Eight bits of a mantissa: near, and not the same.
+    np.testing.assert_allclose(half.iloc[0], matrix.iloc[1], rtol=0.03)
+    assert not np.allclose(half.iloc[0], matrix.iloc[1], rtol=1e-6)
+    assert likelihood_runs.main([*words, "--device", "abacus"]) == 2
+    assert "device is 'abacus'" in capsys.readouterr().err
+    for main, words in [
+        (real_model.main, ["--pieces", "p", "--out", "a.csv", "--model"]),
+        (geometry_sweep.main, ["a.csv", "--sizes", "small", "--encoder"]),
+    ]:
+        for name in (BERT, "nobody/nothing", "./mime"):
+            assert main([*words, name]) == 2
+            message = capsys.readouterr().err
+            assert name in message and ";" in message and "Traceback" not in message
+    assert "mine is there" in message and not (tmp_path / "a.csv").exists()
+
+
+ALONE = """
+import sys
+from helpers import likelihood_runs
+from transformers import modeling_utils
+modeling_utils.auto_conversion = lambda *a, **o: sys.exit("a service was asked to convert")
+print(likelihood_runs.main(sys.argv[1:]))
+"""
+
+
+def test_a_process_of_its_own_finds_the_hub_by_its_variables(server, folders, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    words = ["--models", PYTHIA, BERT, "--allow-bin", "--texts", "texts.txt", "--out", "out"]
+    there = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "home"), "BOOK_OFFLINE": ""}
+    there |= {"HF_HUB_OFFLINE": "", "BOOK_DATA_CACHE": str(tmp_path / "cache")}
+    there |= {"PYTHONPATH": str(data.ROOT)}
+    told = subprocess.run(
+        [sys.executable, "-c", ALONE, *words], cwd=tmp_path, env=os.environ | there,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    # A masked model is no causal one, which is told after it was converted.
+    assert told.stdout.splitlines()[-1] == "3", told.stderr
+    assert "sees the tokens to come" in told.stderr and "Traceback" not in told.stderr
+    assert len(pd.read_csv(tmp_path / "out" / "matrix.csv")) == 1
+
+
+def test_of_t5_the_encoder_is_read_and_others_have_their_reason(tmp_path, folders):
+    tokenizer = AutoTokenizer.from_pretrained(folders["masked"])
+    size = {"vocab_size": len(tokenizer), "d_model": 32, "d_ff": 32, "num_layers": 2}
+    t5 = T5Config(**size, d_kv=8, num_heads=4, decoder_start_token_id=0)
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    bart = BartConfig(vocab_size=len(tokenizer), d_model=32, **heads, max_position_embeddings=64)
+    canine = CanineConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                          intermediate_size=32, num_hash_buckets=64)  # fmt: skip
+    made = {"t5": T5ForConditionalGeneration(t5), "bart": BartForConditionalGeneration(bart)}
+    made["canine"] = CanineModel(canine)
+    for name, model in made.items():
+        model.save_pretrained(tmp_path / name)
+        (CanineTokenizer() if name == "canine" else tokenizer).save_pretrained(tmp_path / name)
+    T5EncoderModel.from_pretrained(tmp_path / "t5", use_safetensors=True).save_pretrained(
+        tmp_path / "alone"
+    )
+    tokenizer.save_pretrained(tmp_path / "alone")
+    ids = tokenizer(TEXTS[0], return_tensors="pt")
+    with torch.inference_mode():
+        wanted = made["t5"].eval().get_encoder()(**ids).last_hidden_state[0].numpy()
+    for name in ("t5", "alone"):
+        loaded = any_model.load(any_model.look(tmp_path / name))
+        assert loaded.kind == "encoder" and ("encoder alone" in loaded.note) == (name == "t5")
+        vectors = models.token_vectors(
+            loaded.body, loaded.tokenizer, TEXTS[:1], tokens_per_sentence=None
+        )
+        np.testing.assert_allclose(vectors, wanted, atol=1e-5)
+        mean = embeddings.cached_layer_embeddings(tmp_path / name, TEXTS[:1], folder=tmp_path / "c")
+        np.testing.assert_allclose(mean[2][0], wanted.mean(axis=0), atol=1e-5)
+    for name, reason in {"bart": "a decoder in one", "canine": "shortens a text"}.items():
+        seen = any_model.look(tmp_path / name)
+        assert seen.kind == "refused" and reason in seen.reason and "pass an encoder" in seen.cure
+    for name in ("t5", "bart"):
+        with pytest.raises(ValueError, match="depend on a second text.*; pass an encoder"):
+            closed_book.load_causal(tmp_path / name)
+    with pytest.raises(ValueError, match="canine, shortens a text"):
+        embeddings.cached_layer_embeddings(tmp_path / "canine", TEXTS, folder=tmp_path / "c")
