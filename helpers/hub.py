@@ -155,7 +155,7 @@ def _pinned(name: str) -> Any:
     model, revision = split(name)
     if not _NAME.fullmatch(model):
         reason = f"{model!r} is no file or folder here, and no name on the hub"
-        raise Refusal(f"{reason} (looked for {Path(model).absolute()})", _correct(model))
+        raise Refusal(reason, _correct(model))
     return HfApi().resolve_revision(model, revision=revision, local_files_only=is_closed(None))
 
 
@@ -232,9 +232,8 @@ def _why(error: BaseException, model: str, revision: str | None) -> tuple[str, s
             f"choose one of {page}/commits/main",
         )
     if cause(errors.RepositoryNotFoundError):
-        here = Path(model).absolute()
         return (
-            f"there is no file or folder {here}, and no public model {model} on the hub",
+            f"there is no file or folder {model} here, and no public model {model} on the hub",
             f"{_correct(model)}; for a private model run `hf auth login` or set HF_TOKEN",
         )
     if isinstance(full := cause(OSError), OSError) and full.errno in (errno.ENOSPC, errno.EACCES):

@@ -156,7 +156,7 @@ def test_every_model_gets_its_paragraph(measured, tables, inputs, known):
         kind: signal_words.paragraph(kind, found, tables[kind], inputs, known, 0.5, **FEW)
         for kind, found in measured.items()
     }
-    assert told["none"].startswith("**none** was not read") and "pass a folder" in told["none"]
+    assert told["none"].startswith("**none** was not read") and "correct the name" in told["none"]
     assert "an encoder model" in told["encoder"] and "Not computed: facts" in told["encoder"]
     assert "pseudo" in told["masked"] and "map" in told["masked"]
     assert "predicts nothing" in told["causal"] and "Not computed" not in told["causal"]
