@@ -69,7 +69,7 @@ def power(
             raise ValueError(
                 f"sizes has {n}; give numbers from 3 to {len(gap)}, the items there are"
             )
-        order = rng.random((n_draws, len(gap))).argsort(axis=1, kind="stable")[:, :n]
+        order = rng.random((n_draws, len(gap))).argsort(axis=1)[:, :n]
         drawn = gap[order]
         error = drawn.std(axis=1, ddof=1) / np.sqrt(n)
         with np.errstate(divide="ignore", invalid="ignore"):

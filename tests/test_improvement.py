@@ -48,20 +48,20 @@ def test_turning_the_pair_turns_the_sign_and_order_does_not_matter(pair):
 
 def test_power_is_that_of_statsmodels_on_a_large_pool():
     rng = np.random.default_rng(2)
-    gap = rng.normal(size=20_000)
+    gap = rng.normal(size=8000)
     gap = (gap - gap.mean()) / gap.std() + 0.4
-    found = improvement.power(np.zeros(20_000), gap, [10, 30, 60], n_draws=400)
+    found = improvement.power(np.zeros(8000), gap, [10, 30, 60], n_draws=400)
     for row in found.itertuples():
         oracle = TTestPower().power(effect_size=0.4, nobs=row.n, alpha=0.05)
         assert row.up == pytest.approx(oracle, abs=4 * np.sqrt(0.25 / 400))
     assert (found.down < 0.02).all() and found.up.is_monotonic_increasing
-    lone = improvement.power(gap, np.zeros(20_000), [30], n_draws=400)
+    lone = improvement.power(gap, np.zeros(8000), [30], n_draws=400)
     assert lone.up[0] < 0.02 and lone.down[0] == pytest.approx(found.up[1], abs=0.1)
 
 
 def test_power_is_the_level_without_a_difference():
-    gap = np.random.default_rng(3).normal(size=20_000)
-    found = improvement.power(np.zeros(20_000), gap - gap.mean(), [40], n_draws=2000, level=0.1)
+    gap = np.random.default_rng(3).normal(size=4000)
+    found = improvement.power(np.zeros(4000), gap - gap.mean(), [40], n_draws=2000, level=0.1)
     assert found.up[0] + found.down[0] == pytest.approx(0.1, abs=0.03)
     still = improvement.power(np.ones(9), np.ones(9), [5])
     assert still.up[0] == still.down[0] == 0
