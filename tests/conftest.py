@@ -139,7 +139,7 @@ def pytest_collection_modifyitems(items):
     """Mark files, and begin with the site, whose runs of the book take longest."""
     for item in items:
         name = item.path.stem.removeprefix("test_")
-        for mark, names in (("models", MODELS), ("numeric", NUMERIC), ("site", {"site"})):
+        for mark, names in (("models", MODELS), ("site", {"site"})):
             if name in names:
                 item.add_marker(mark)
     items.sort(key=lambda item: "site" not in item.keywords)

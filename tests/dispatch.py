@@ -35,6 +35,14 @@ SWITCHES = {
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+def numeric_files() -> list[str]:
+    """Return the files of tests whose results hang on how a processor adds up."""
+    sys.path.insert(0, str(ROOT))
+    from conftest import NUMERIC
+
+    return [f"tests/test_{name}.py" for name in sorted(NUMERIC)]
+
+
 def features() -> set[str] | None:
     """Return what the processor can do, or None where it is not an x86-64 under Linux."""
     path = Path("/proc/cpuinfo")
@@ -66,7 +74,7 @@ def run(environment: dict[str, str], words: list[str]) -> tuple[bool, str, list[
 
     No test is a failure too: nothing was proven.
     """
-    command = [sys.executable, "-m", "pytest", "-m", "numeric", "-q", "-rfE", "--tb=line", "-n0"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=line", "-n0"]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider", *words],
         cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True,
@@ -79,6 +87,8 @@ def run(environment: dict[str, str], words: list[str]) -> tuple[bool, str, list[
 def main(words: list[str]) -> int:
     """Run all settings, as many at a time as there are cores, and print the table."""
     began, every = time.time(), settings()
+    # By name: collecting all files imports as much as the tests themselves take.
+    words = words or numeric_files()
     cores, rows = os.cpu_count() or 1, {}
     for threads in ("1", "2"):
         part = [(names, env) for names, env in every if names["threads"] == threads]
