@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import glob
 import hashlib
 import json
@@ -21,9 +22,11 @@ from helpers import claims, data
 from helpers.data import ROOT
 
 LOCKS = (ROOT / "requirements.txt", ROOT / "requirements-models.txt")
-# The module that reads the stored weights of data/glass_box.
-GLASS_BOX = ROOT / "helpers" / "glass_box_runs.py"
+# The stored weights of small models.
+WEIGHTS = ROOT / "data" / "glass_box"
 NOTEBOOKS = ROOT / "notebooks"
+# The packages of ours that a page can import.
+CODE = ("helpers", "experiments")
 PROFILES = NOTEBOOKS / "parameters"
 KINDS = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
@@ -81,6 +84,11 @@ def discover() -> list[str]:
 def _code(name: str) -> list[str]:
     cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
     return [cell.source for cell in cells if cell.cell_type == "code"]
+
+
+def _plain(cells: Iterable[str]) -> str:
+    """Return the code of cells without those that speak to the shell or to IPython."""
+    return "\n".join(code for code in cells if not code.startswith(("%", "!")))
 
 
 def parameters_of(name: str) -> dict[str, tuple[str, Any]]:
@@ -172,7 +180,7 @@ def plan(
             own = {key: from_here(value) for key, value in own.items()}
         overrides = {**own, **(extra or {})}
         defaults = {key: value for key, (_, value) in parameters_of(name).items()}
-        code = "\n".join(c for c in _code(name) if not c.startswith(("%", "!")))
+        code = _plain(_code(name))
         tasks.append(
             Task(
                 name=name,
@@ -188,26 +196,102 @@ def plan(
     return tasks
 
 
+def _file(module: str) -> Path | None:
+    """Return the source of a module or package of ours, or None."""
+    stem = ROOT.joinpath(*module.split("."))
+    return next((p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()), None)
+
+
 @cache
-def _imported(code: str) -> tuple[str, ...]:
-    """Return the names of the helper modules that a piece of code imports itself."""
-    wanted: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
-            wanted |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
-            wanted.add(node.module.split(".")[1])
+def _exports(package: Path) -> dict[str, str]:
+    """Return what a package exports lazily: name -> its module, from `lazy_loader.attach`."""
+    found = {}
+    for node in ast.walk(ast.parse(package.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("attach"):
+            given = {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+            inside = ".".join(package.parent.relative_to(ROOT).parts)
+            for module, names in (given.get("submod_attrs") or {}).items():
+                found |= dict.fromkeys(names, f"{inside}.{module}")
+            found |= {name: f"{inside}.{name}" for name in given.get("submodules") or ()}
+    return found
+
+
+def _within(package: str, names: Iterable[str]) -> set[str]:
+    """Return the modules that names taken from a package, or from a module, come from."""
+    path, found = _file(package), {package}
+    exports = _exports(path) if path and path.name == "__init__.py" else {}
+    for name in exports if "*" in names else names:
+        found.add(f"{package}.{name}" if _file(f"{package}.{name}") else exports.get(name, package))
+    return found
+
+
+@cache
+def _imported(code: str, package: str) -> tuple[str, ...]:
+    """Return the modules of ours that code inside of a package imports itself, by full name."""
+    tree, found, whole = ast.parse(code), set(), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            inside = package.split(".")[: len(package.split(".")) + 1 - node.level]
+            source = ".".join([*(inside if node.level else ()), *filter(None, [node.module])])
+            if source.split(".")[0] in CODE:
+                found |= _within(source, {alias.name for alias in node.names})
+                whole |= {a.asname or a.name: f"{source}.{a.name}" for a in node.names}
         elif isinstance(node, ast.Import):
-            wanted |= {a.name.split(".")[1] for a in node.names if a.name.startswith("helpers.")}
-    return tuple(sorted(wanted))
+            ours = [alias for alias in node.names if alias.name.split(".")[0] in CODE]
+            found |= {alias.name for alias in ours}
+            whole |= {alias.asname or alias.name: alias.name for alias in ours}
+    # Of a package that is imported as a whole, what is taken by attribute counts.
+    for alias, module in whole.items():
+        path = _file(module)
+        if path and path.name == "__init__.py":
+            nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
+            found |= _within(module, {n.attr for n in nodes if ast.unparse(n.value) == alias})
+    parents = {m.rsplit(".", i)[0] for m in found for i in range(1, m.count(".") + 1)}
+    return tuple(sorted(found | parents))
 
 
-def _modules(code: str, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
-    """Return the helper modules that a piece of code imports, directly or through another."""
-    for path in (ROOT / "helpers" / f"{name}.py" for name in _imported(code)):
-        if path.is_file() and path not in seen:
-            seen = _modules(path.read_text(), seen | {path})
+def _modules(code: str, package: str = "", seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """Return the files of ours that a piece of code imports, directly or through another."""
+    for module in _imported(code, package):
+        path = _file(module)
+        if path and path not in seen:
+            inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            seen = _modules(path.read_text(), inside, seen | {path})
     return seen
+
+
+@cache
+def _texts(code: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the texts in code, and those with gaps as patterns: `f"map_{name}.csv"`, map_*.csv."""
+    nodes = list(ast.walk(ast.parse(code)))
+    texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    gaps = [[v.value if isinstance(v, ast.Constant) else "*" for v in n.values]
+            for n in nodes if isinstance(n, ast.JoinedStr)]  # fmt: skip
+    return tuple(sorted(texts)), tuple(
+        sorted({"".join(parts) for parts in gaps if parts[0] != "*"})
+    )
+
+
+def code_of(task: Task) -> list[str]:
+    """Return the code of a page, and of every module of ours that it hangs on."""
+    return [_plain(_code(task.name)), *(path.read_text() for path in task.modules)]
+
+
+def stored_files(codes: Iterable[str]) -> list[Path]:
+    """Return the stored files that pieces of code read: those that a text in them names.
+
+    A text names a table by its name, its stem, the stem up to an underscore, or a pattern that
+    begins with something fixed; and all weights by the name of their folder.
+    """
+    found = [_texts(code) for code in codes]
+    texts, patterns = ({t for each in found for t in each[i]} for i in (0, 1))
+    tables = []
+    for path in data.PUBLISHED.glob("*"):
+        parts = path.stem.split("_")
+        names = {path.name, path.stem, *("_".join(parts[:i]) for i in range(2, len(parts)))}
+        if names & texts or any(fnmatch.fnmatchcase(path.name, p) for p in patterns):
+            tables.append(path)
+    return sorted([*tables, *(WEIGHTS.glob("*") if WEIGHTS.name in texts else ())])
 
 
 def _prefixes(code: str) -> list[str]:
@@ -228,11 +312,7 @@ def digest(task: Task, at_hand: dict[str, bool]) -> str:
     kept = ("tags", "mystnb")
     cells = [(c.cell_type, c.source, *(c.metadata.get(k) for k in kept)) for c in nb.cells]
     entries = [c for c in claims.load().values() if c["notebook"] == task.name]
-    folders = [data.PUBLISHED]
-    # Stored weights matter to those pages alone that can read them.
-    if GLASS_BOX in task.modules:
-        folders.append(ROOT / "data" / "glass_box")
-    stored = sorted(p for folder in folders for p in folder.rglob("*") if p.is_file())
+    stored = stored_files(code_of(task))
     rows = {p: data.registry().loc[data.keys(p), "sha256"].tolist() for p in task.prefixes}
     parts = {
         "cells": cells,

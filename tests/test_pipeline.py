@@ -219,35 +219,95 @@ def test_the_digest_follows_cells_parameters_helpers_and_data(write_notebook):
 
 
 @pytest.mark.parametrize(
-    ("changed", "of_all"),
+    ("changed", "stale"),
     [
-        ("requirements.txt", True),
-        ("requirements-models.txt", True),
-        ("data/published/glass_box.csv", True),
-        ("data/glass_box/tokenizer.json", False),
-        ("data/glass_box/gpt-16x2-even-0-step0512.safetensors", False),
-        ("data/claims.yml", None),
+        ("requirements.txt", {"plain", "box", "table"}),
+        ("requirements-models.txt", {"plain", "box", "table"}),
+        ("helpers/checks.py", {"plain", "box", "table"}),
+        ("helpers/glass_box_table.py", {"box"}),
+        ("data/published/glass_box.csv", {"box"}),
+        ("data/published/map_merges_models.csv", {"table"}),
+        ("data/published/real_model.csv", set()),
+        ("data/glass_box/tokenizer.json", {"box"}),
+        ("data/glass_box/gpt-16x2-even-0-step0512.safetensors", {"box"}),
+        ("data/claims.yml", set()),
     ],
 )
-def test_the_digest_follows_locks_and_stored_weights(changed, of_all, write_notebook, monkeypatch):
-    pages = {"a/plain": "from helpers import stats", "a/box": "from helpers import glass_box_table"}
+def test_a_change_makes_just_the_pages_stale_that_read_it(
+    changed, stale, write_notebook, monkeypatch
+):
+    pages = {
+        "plain": "from helpers import checks, stats",
+        "box": "from helpers import glass_box_table",
+        "table": "from helpers import checks, data\n"
+        "for kind in ['', '_models']: print(data.PUBLISHED / f'map_merges{kind}.csv')",
+    }
     for name, code in pages.items():
-        write_notebook(name, code)
-    tasks = {name: planning.plan(names=[name])[0] for name in pages}
+        write_notebook(f"a/{name}", code)
+    tasks = {name: planning.plan(names=[f"a/{name}"])[0] for name in pages}
     before = {name: planning.digest(task, {}) for name, task in tasks.items()}
     known = planning._file_digest
     monkeypatch.setattr(
         planning, "_file_digest", lambda p: "new" if p == planning.ROOT / changed else known(p)
     )
-    moved = {name for name, task in tasks.items() if planning.digest(task, {}) != before[name]}
-    assert moved == {True: set(pages), False: {"a/box"}, None: set()}[of_all]
+    assert {name for name in tasks if planning.digest(tasks[name], {}) != before[name]} == stale
 
 
 def test_the_modules_behind_a_notebook_are_found_through_one_another():
     code = "from helpers import smi_release\nimport helpers.figures"
     names = {path.name for path in planning._modules(code)}
-    shared = {"checks.py", "keeping.py"}
+    shared = {"__init__.py", "checks.py", "keeping.py"}
     assert names == {"smi_release.py", "smi.py", "data.py", "figures.py"} | shared
+
+
+TREE = {
+    "helpers/__init__.py": "",
+    "helpers/low.py": "",
+    "helpers/wing/__init__.py": "import lazy_loader as lazy\n"
+    "__getattr__, __dir__, __all__ = lazy.attach(\n"
+    "    __name__, submodules=['whole'], submod_attrs={'one': ['fit'], 'two': ['draw', 'score']})",
+    "helpers/wing/one.py": "from .. import low",
+    "helpers/wing/two.py": "from .three import x",
+    "helpers/wing/three.py": "def f():\n    from helpers.wing import fit",
+    "helpers/wing/whole.py": "",
+    "experiments/__init__.py": "",
+    "experiments/wing/__init__.py": "from experiments.wing.run import main",
+    "experiments/wing/run.py": "import helpers.low",
+}
+ONE = {"wing/__init__", "wing/one", "low"}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from helpers import low", {"low"}),
+        ("import helpers.low as x", {"low"}),
+        ("from helpers.wing import fit", ONE),
+        ("from helpers.wing.one import anything", ONE),
+        ("from helpers.wing import one", ONE),
+        ("from helpers.wing import score", ONE | {"wing/two", "wing/three"}),
+        ("from helpers import wing\nwing.fit()", ONE),
+        ("import helpers.wing\nhelpers.wing.draw()", ONE | {"wing/two", "wing/three"}),
+        ("import helpers.wing as w\nw.whole.x", {"wing/__init__", "wing/whole"}),
+        ("from helpers.wing import *", ONE | {"wing/two", "wing/three", "wing/whole"}),
+        ("import numpy, json\nfrom other import helpers", set()),
+    ],
+)
+def test_modules_are_found_through_packages_and_lazy_exports(code, found, tmp_path, monkeypatch):
+    for name, text in TREE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(planning, "ROOT", tmp_path)
+    expected = {f"helpers/{name}.py" for name in found} | (
+        {"helpers/__init__.py"} if found else set()
+    )
+    assert {str(p.relative_to(tmp_path)) for p in planning._modules(code)} == expected
+    run = planning._modules("from experiments.wing import main")
+    both = {"experiments/__init__.py", "experiments/wing/__init__.py", "experiments/wing/run.py"}
+    assert {str(p.relative_to(tmp_path)) for p in run} == both | {
+        "helpers/__init__.py",
+        "helpers/low.py",
+    }
 
 
 @pytest.mark.parametrize("parameters", ["n = 1", "n: int = 2 * 3"])

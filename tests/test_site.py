@@ -2,13 +2,15 @@
 
 import json
 import re
+import sys
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from helpers import claims, environment, pages, planning
+from helpers import claims, data, environment, pages, planning
 from helpers.data import ROOT
 
 # A page is opened on a phone, then made wide, then dark.
@@ -246,6 +248,24 @@ def test_with_the_registry_at_hand_every_claim_is_tested(smoke, smoke_as_is):
                 assert claim["needs"] == "hub" or claim["published"] is None, claim["id"]
         entered = {r["id"] for r in run["claims"]}
         assert entered == {c["id"] for c in claims.load().values() if c["notebook"] == name}
+
+
+@pytest.mark.parametrize("build", ["smoke", "smoke-as-is"])
+def test_what_a_page_imports_and_opens_is_what_it_is_said_to_hang_on(build, smoke_as_is):
+    seen = sorted((ROOT / "build" / build / "ledger").rglob("*.seen"))
+    # Kernels are listened to where they can be forked.
+    assert bool(seen) == (sys.platform == "linux")
+    tasks = {task.name: task for task in planning.plan("smoke")}
+    folders = (data.PUBLISHED, planning.WEIGHTS)
+    for file in seen:
+        name = f"{file.parent.name}/{file.stem}"
+        lines = set(file.read_text().splitlines())
+        imported = {line[7:] for line in lines if line.startswith("import helpers")}
+        modules = {planning._file(module) for module in imported} - {None}
+        assert modules and modules <= set(tasks[name].modules), name
+        opened = {Path(line[5:]) for line in lines if line.startswith("open ")}
+        known = planning.stored_files(planning.code_of(tasks[name]))
+        assert {path for path in opened if path.parent in folders} <= set(known), name
 
 
 def test_the_generated_pages_are_made_of_the_records(smoke):

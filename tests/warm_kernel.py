@@ -99,6 +99,8 @@ def keep(connection: socket.socket) -> None:
         os.environ.update(asked["environment"])
         os.chdir(asked["folder"])
         sys.argv = ["ipykernel_launcher", *asked["words"]]
+        if "BOOK_LEDGER" in os.environ:
+            listen(Path(os.environ["BOOK_LEDGER"]).with_suffix(".seen"))
         from ipykernel import kernelapp
 
         kernelapp.launch_new_instance()
@@ -112,6 +114,18 @@ def keep(connection: socket.socket) -> None:
             os._exit(0)
         if select.select([connection], [], [], 0.1)[0] and not connection.recv(1):
             os.kill(kernel, signal.SIGKILL)
+
+
+def listen(place: Path) -> None:
+    """Write every module that is imported, and every file that is opened, as a line of a file."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+    def hear(event: str, words: tuple) -> None:
+        if event in ("import", "open") and isinstance(words[0], str | os.PathLike):
+            os.write(file, f"{event} {os.fspath(words[0])}\n".encode())
+
+    sys.addaudithook(hear)
 
 
 def kernel(place: str, *words: str) -> int:
