@@ -399,6 +399,7 @@ def load(found: Look) -> Loaded:
         tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
         kind, note = "encoder", f"no output over words could be read ({_short(error)})"
     body = model.base_model
+    _check_tokens(tokenizer, body)
     _check_states(body)
     _ready(tokenizer)
     saved = (model.config.architectures or [""])[0]
@@ -418,6 +419,19 @@ def _ready(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or "a"
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, body: PreTrainedModel) -> None:
+    """Refuse the tokenizer of another model: more tokens than the model has vectors for.
+
+    Tokens added later do not count: files in GGUF gain some that no text has.
+    """
+    rows = getattr(body.get_input_embeddings(), "num_embeddings", None)
+    if rows is not None and tokenizer.vocab_size > rows:
+        raise Refusal(
+            f"its tokenizer has {tokenizer.vocab_size:,} tokens, the model vectors for {rows:,}",
+            "save the tokenizer that the model was trained with into its folder",
+        )
 
 
 def _check_states(body: PreTrainedModel) -> None:

@@ -57,18 +57,12 @@ def layer_embeddings(
         raise ValueError(f"texts[{empty}] ({texts[empty]!r}) has no tokens; leave it out")
     out = np.empty((len(wanted), len(texts), model.config.hidden_size), dtype=np.float32)
     device = next(model.parameters()).device
-    order = np.argsort(lengths, kind="stable")
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for first in range(0, len(order), batch_size):
-                rows = order[first : first + batch_size]
-                tokens = torch.zeros((len(rows), lengths[rows].max()), dtype=torch.long)
-                for line, i in zip(tokens, rows, strict=True):
-                    line[: lengths[i]] = torch.tensor(ids[i])
-                count = torch.tensor(lengths[rows])[:, None]
-                mask = (torch.arange(tokens.shape[1]) < count).long()
+            for rows in reading.batches(lengths, rows=batch_size, model=model):
+                tokens, mask = reading.padded([ids[i] for i in rows], tokenizer)
                 found = body(
                     input_ids=tokens.to(device),
                     attention_mask=mask.to(device),
@@ -81,7 +75,9 @@ def layer_embeddings(
                         f"model, of the type {model.config.model_type}, shortens a text between "
                         "its layers, which have no vector for each token; pass another"
                     )
-                weight = mask if pooling == "mean" else torch.eye(tokens.shape[1])[count[:, 0] - 1]
+                weight = (
+                    mask if pooling == "mean" else torch.eye(tokens.shape[1])[lengths[rows] - 1]
+                )
                 weight = (weight / weight.sum(dim=1, keepdim=True)).to(device)
                 for line, layer in zip(out, wanted, strict=True):
                     _check_shape(states[layer], layer, (*tokens.shape, out.shape[2]))

@@ -48,7 +48,8 @@ def score_texts(
     model.eval()
     try:
         with torch.inference_mode():
-            for some in likelihood.batches([len(rows[i]) for i, _ in work], batch_tokens):
+            lengths = [len(rows[i]) for i, _ in work]
+            for some in reading.batches(lengths, tokens=batch_tokens, model=model):
                 chosen = [work[k] for k in some]
                 ids, seen, asked = _hidden(chosen, rows, special, every, tokenizer)
                 logits = model(input_ids=ids.to(device), attention_mask=seen.to(device)).logits
@@ -104,13 +105,11 @@ def fill_log_probability(
     places = [np.flatnonzero(row == tokenizer.mask_token_id) for row in rows]
     if bad := [p for p, at in zip(prompts, places, strict=True) if len(at) != 1]:
         raise ValueError(f"prompts has {bad[0]!r}; put {tokenizer.mask_token} in it once")
-    order = np.argsort([len(row) for row in rows], kind="stable")
     out, was_training = np.empty(len(rows)), model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for first in range(0, len(order), batch):
-                chosen = order[first : first + batch]
+            for chosen in reading.batches(list(map(len, rows)), rows=batch, model=model):
                 ids, seen = reading.padded([rows[i] for i in chosen], tokenizer)
                 at = torch.tensor([int(places[i][0]) for i in chosen])
                 logits = model(

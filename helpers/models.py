@@ -366,13 +366,11 @@ def token_vectors(
     ]
     starts = np.concatenate([[0], np.cumsum([1 if pooling else len(p) for p in drawn])])
     vectors = None
-    order = np.argsort(lengths, kind="stable")
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for first in range(0, len(order), batch_size):
-                chosen = order[first : first + batch_size]
+            for chosen in reading.batches(lengths, rows=batch_size, model=model):
                 tokens, mask = reading.padded([ids[i] for i in chosen], tokenizer)
                 found = model(
                     input_ids=tokens.to(device),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +32,35 @@ def room(
     # A tokenizer that knows of no limit says 10**30, and XLNet's configuration -1.
     known = [int(limit) for limit in limits if limit and 0 < limit < 10**9]
     return min(known) if known else None
+
+
+# Encoders that mix the places of a text without looking at the mask (a Fourier transform, a
+# convolution, landmarks or hashes of all places): the vectors would hang on the padding behind.
+READ_PADDING = ("convbert", "fnet", "mobilebert", "nystromformer", "yoso")
+
+
+def batches(
+    lengths: Sequence[int],
+    *,
+    rows: int | None = None,
+    tokens: int | None = None,
+    model: PreTrainedModel | None = None,
+) -> Iterator[np.ndarray]:
+    """Give the numbers of texts by length, in batches of at most so many rows and tokens.
+
+    Tokens are counted with the padding. A `model` that reads padding gets texts of one length at a
+    time, which need none.
+    """
+    lengths = np.asarray(lengths)
+    order = np.argsort(lengths, kind="stable")
+    apart = model is not None and model.config.model_type in READ_PADDING
+    first = 0
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[end]] if end < len(order) else 0
+        many = end - first == rows or (tokens is not None and longest * (end - first + 1) > tokens)
+        if end == len(order) or many or (apart and longest != lengths[order[first]]):
+            yield order[first:end]
+            first = end
 
 
 def padded(
