@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 POOLINGS = ("mean", "last")
 # Part of every key: raise it when the same options would give other numbers.
-VERSION = 1
+VERSION = 2
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
 
 

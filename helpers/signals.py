@@ -33,7 +33,7 @@ from helpers import (
 )
 
 # Part of every key: raise it when the same settings would give other numbers.
-VERSION = 2
+VERSION = 3
 SIGNALS = {
     "categories": "do its vectors know my categories? (ALP)",
     "latent space": "is its latent space healthy? (patchiness, spread)",
