@@ -297,8 +297,10 @@ def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     found += np.einsum("ij,ij->i", a, a)[:, None]
     found += np.einsum("ij,ij->i", b, b)
     np.maximum(found, 0, out=found)
-    left = ties.equal_rows(a)
-    found = found[left][:, left if a is b else ties.equal_rows(b)]
+    rows = ties.equal_rows(a)
+    columns = rows if a is b else ties.equal_rows(b)
+    if len(np.unique(rows)) < len(rows) or len(np.unique(columns)) < len(columns):
+        found = found[rows][:, columns]
     for i, j in np.argwhere(found <= ties.ROUNDING * found.max(initial=0)):
         if np.array_equal(a[i], b[j]):
             found[i, j] = 0
