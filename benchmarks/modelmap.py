@@ -63,7 +63,7 @@ def main() -> None:
     names = [f"model {i}" for i in range(k)]
     made = modelmap.fit_map(L, names)
     steps = {
-        "fit: clip, centre, look for duplicates": lambda: modelmap.fit_map(L, names),
+        "fit: clip, centre": lambda: modelmap.fit_map(L, names),
         "distances": made.distances,
         "principal coordinates": lambda: modelmap.principal_coordinates(made),
         "clusters": lambda: modelmap.cluster(made),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +116,24 @@ class ModelMap:
         columns = {"point": names.repeat(k), "nearest": names[order].ravel()}
         return pd.DataFrame({**columns, "distance": found.ravel()})
 
+    def duplicates(self, below: float = 1e-6) -> pd.DataFrame:
+        """Return the pairs of models so near that they have the same weights, as a rule.
+
+        Columns `model`, `other` and `distance` (squared, nats a text): pairs whose distance is at
+        most `below` of the median pair, or what rounding leaves. Raises `ValueError` for `below`
+        that is no number from 0.
+        """
+        checks.non_negative(below, "below")
+        distances = self.distances()
+        first, second = np.triu_indices(len(distances), 1)
+        pairs = distances[first, second]
+        # Where most models are the same, the median pair itself is 0, or what rounding leaves.
+        rounding = 16 * np.finfo(float).eps * (self.coordinates**2).mean(axis=1).max()
+        close = np.flatnonzero(pairs <= max(below * np.median(pairs), rounding))
+        names = np.array(self.names, dtype=object)
+        columns = {"model": names[first[close]], "other": names[second[close]]}
+        return pd.DataFrame({**columns, "distance": pairs[close]})
+
     def place(self, log_likelihoods: ArrayLike | pd.Series | pd.DataFrame) -> Placement:
         """Place new models, in nats on the same texts, without moving any other.
 
@@ -209,19 +226,16 @@ def fit_map(
     *,
     texts: Sequence[str] | None = None,
     n_bytes: ArrayLike | None = None,
-    duplicate_below: float = 1e-6,
 ) -> ModelMap:
     """Make a map of K models from their log-likelihoods of N texts, shape (K, N), nats.
 
     `L` is an array with `names`, or a frame with models as rows and texts as columns. Values below
     the quantile `clip` of all entries are raised to it. `texts` are keys, the column names or
-    numbers by default; `n_bytes` their lengths in UTF-8. A warning names pairs of models whose
-    squared distance is at most `duplicate_below` of the median pair: the same weights, as a rule.
-    With 0 none are looked for.
+    numbers by default; `n_bytes` their lengths in UTF-8.
 
     Raises `ValueError` for fewer than 2 models or texts, missing or infinite values (model and text
-    are named), names or texts that repeat, wrong lengths, `clip` outside 0 to 0.5, and
-    `duplicate_below` below 0. Source: arXiv 2502.16173, released code.
+    are named), names or texts that repeat, wrong lengths, and `clip` outside 0 to 0.5. Source:
+    arXiv 2502.16173, released code.
     """
     if isinstance(L, pd.DataFrame):
         names = list(L.index) if names is None else names
@@ -247,16 +261,12 @@ def fit_map(
         )
     if not isinstance(clip, int | float | np.number) or not 0 <= clip < 0.5:
         raise ValueError(f"clip is {clip}; give the share of entries to cut, from 0 to below 0.5")
-    checks.non_negative(duplicate_below, "duplicate_below")
     threshold = float(np.quantile(values, clip)) if clip else float("-inf")
     np.maximum(values, threshold, out=values)
     lengths = None if n_bytes is None else np.asarray(n_bytes, float)
     if lengths is not None and (lengths.shape != values.shape[1:] or not (lengths > 0).all()):
         raise ValueError(f"n_bytes must hold {values.shape[1]} positive numbers, one a text")
-    made = _made(values, named, keyed, threshold, lengths)
-    if duplicate_below > 0:
-        _warn_of_duplicates(made, duplicate_below)
-    return made
+    return _made(values, named, keyed, threshold, lengths)
 
 
 def _made(
@@ -268,23 +278,6 @@ def _made(
 ) -> ModelMap:
     text_means = values.mean(axis=0) - values.mean()
     return ModelMap(names, texts, values, threshold, text_means, n_bytes)
-
-
-def _warn_of_duplicates(made: ModelMap, below: float) -> None:
-    distances = made.distances()
-    first, second = np.triu_indices(len(distances), 1)
-    pairs = distances[first, second]
-    # Where most models are the same, the median pair itself is 0, or what rounding leaves.
-    rounding = 16 * np.finfo(float).eps * (made.coordinates**2).mean(axis=1).max()
-    close = np.flatnonzero(pairs <= max(below * np.median(pairs), rounding))
-    if len(close):
-        told = [f"{made.names[first[i]]} and {made.names[second[i]]}" for i in close[:5]]
-        more = f" and {len(close) - 5} more pairs" if len(close) > 5 else ""
-        warnings.warn(
-            f"nearly identical models: {'; '.join(told)}{more}; were the same weights scored "
-            "twice?",
-            stacklevel=3,
-        )
 
 
 def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -179,7 +179,7 @@ def rivals(
     counts as much as another. One row a guess and a column a score. Raises as `predict` does.
     """
     level = np.broadcast_to(made.mean_log_likelihood.to_numpy()[:, None], (len(made.names), 2))
-    alone = fit_map(level, made.names, 0, duplicate_below=0)
+    alone = fit_map(level, made.names, 0)
     apart = pd.DataFrame(made.distances(), made.names, made.names)
     known = scores.notna().all(axis=1)
     other = [apart.loc[m, (groups != group) & known].idxmin() for m, group in groups.items()]
@@ -255,7 +255,7 @@ def close_up(
     if len(names) < 3:
         raise ValueError(f"names has length {len(names)}; pass 3 or more")
     rows = [made.names.index(name) for name in names]
-    part = fit_map(made.log_likelihoods[rows], names, 0, texts=made.texts, duplicate_below=0)
+    part = fit_map(made.log_likelihoods[rows], names, 0, texts=made.texts)
     picture = principal_coordinates(part, 2)
     clipped = np.maximum(_one_model(made, log_likelihoods), made.threshold)
     return picture.positions, part.place(clipped).coordinates[0] @ picture.axes.T

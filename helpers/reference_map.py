@@ -175,7 +175,7 @@ def save(gathered: Gathered, folder: Path = data.PUBLISHED) -> modelmap.ModelMap
     lengths = text_sets.load_texts(128)["n_bytes"][gathered.log_likelihoods.columns]
     # Two decimals are far below what one text tells, and halve the file.
     values = gathered.log_likelihoods.round(2)
-    made = modelmap.fit_map(values, n_bytes=np.asarray(lengths), duplicate_below=0)
+    made = modelmap.fit_map(values, n_bytes=np.asarray(lengths))
     made.save(folder / MAP)
     data.write_atomically(folder / TABLE, gathered.models.round(4).to_csv())
     return made

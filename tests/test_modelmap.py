@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -116,15 +115,13 @@ def test_a_new_model_has_the_distances_that_a_map_with_it_would_give(L):
 def test_the_same_weights_are_reported_even_where_most_models_have_them(seed):
     L = np.random.default_rng(seed).normal(-700, 150, size=(9, 997))
     L[1:6] = L[0]
-    with pytest.warns(UserWarning, match="nearly identical models: 0 and 1; .* and 10 more pairs"):
-        modelmap.fit_map(L, range(9))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        modelmap.fit_map(L, range(9), duplicate_below=0)
-        modelmap.fit_map(L[5:], range(4))
+    found = modelmap.fit_map(L, range(9)).duplicates()
+    same = [str(i) for i in range(6)]
+    assert set(zip(found.model, found.other, strict=True)) == set(itertools.combinations(same, 2))
+    assert modelmap.fit_map(L[5:], range(4)).duplicates().empty
     for bad in (-1, float("nan"), "a"):
-        with pytest.raises(ValueError, match="duplicate_below is"):
-            modelmap.fit_map(L, range(9), duplicate_below=bad)
+        with pytest.raises(ValueError, match="below is"):
+            modelmap.fit_map(L, range(9)).duplicates(bad)
 
 
 def test_texts_are_matched_by_their_keys(L):
@@ -204,10 +201,11 @@ def test_missing_values_are_refused_with_model_and_text(L):
         modelmap.fit_map(L[:1], NAMES[:1])
 
 
-def test_models_scored_twice_are_named_in_a_warning(L):
+def test_models_scored_twice_are_named(L):
     L[9] = L[2] + 3.0
-    with pytest.warns(UserWarning, match="model 2 and model 9; were"):
-        modelmap.fit_map(L, NAMES, clip=0)
+    found = modelmap.fit_map(L, NAMES, clip=0).duplicates()
+    assert found[["model", "other"]].to_numpy().tolist() == [["model 2", "model 9"]]
+    assert found.distance[0] == pytest.approx(0, abs=1e-9)
 
 
 def test_units_want_the_lengths_of_texts(L):

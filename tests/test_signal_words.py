@@ -132,7 +132,7 @@ def test_a_copy_is_a_copy_and_another_is_not(measured, known, tmp_path):
     same = pairs.kinship.str.startswith("the same weights")
     assert same.tolist() == [True, False, False]
     one, two = (np.array(raws[k]["log_likelihood"]) for k in ("causal", "other"))
-    made = modelmap.fit_map(np.stack([one, two]), ["a", "b"], 0, duplicate_below=0)
+    made = modelmap.fit_map(np.stack([one, two]), ["a", "b"], 0)
     assert pairs.loc[("causal", "other"), "distance"] == pytest.approx(made.distances()[0, 1])
 
 

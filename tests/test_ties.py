@@ -45,7 +45,7 @@ def test_equal_models_have_no_distance_and_the_same_neighbours():
     rng = np.random.default_rng(0)
     L = rng.normal(-700, 150, (23, 997))
     L[[4, 11, 20]] = L[2]
-    made = modelmap.fit_map(L, range(23), clip=0, duplicate_below=0)
+    made = modelmap.fit_map(L, range(23), clip=0)
     apart = made.distances()
     twins = [2, 4, 11, 20]
     assert (apart[np.ix_(twins, twins)] == 0).all()
@@ -60,7 +60,7 @@ def test_of_twins_at_one_distance_the_first_is_the_nearest():
     L = rng.normal(-700, 150, (4, 997))
     L[3] = L[1]
     L[2] = L[1] + rng.normal(0, 1e-3, 997)
-    apart = modelmap.fit_map(L, range(4), clip=0, duplicate_below=0).distances()
+    apart = modelmap.fit_map(L, range(4), clip=0).distances()
     # The twins 1 and 3, of two families, are as near to 2, a relative of 1; 0 has none.
     families = np.array(["c", "a", "a", "b"])
     assert modelmap_release.same_family_rate(apart, families) == pytest.approx(1 / 2)
