@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,20 +219,19 @@ def run(
 ) -> list[dict[str, Any]]:
     """Run the stale notebooks, `jobs` at a time, and return one record a task, in order.
 
-    doit schedules; a failure does not stop the others. A fresh task's record has `skipped`.
+    A failure does not stop the others. A fresh task's record has `skipped`. The cores are shared
+    out among the notebooks that run at once: one alone has them all.
     """
-    from doit.cmd_base import ModuleTaskLoader
-    from doit.doit_cmd import DoitMain
-
     at_hand = prefetch(tasks)
     marks = {task.name: digest(task, at_hand) for task in tasks}
+    stale = [task for task in tasks if force or not is_fresh(task, marks[task.name])]
     done: dict[str, dict[str, Any]] = {}
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(stale))))
     with pages.progress([task.name for task in tasks]) as show:
 
-        def action(task: Task) -> bool:
+        def action(task: Task) -> None:
             if _stopping.is_set():
-                return False
+                return
             show(task.name, 0, 1, "running")
             try:
                 record = execute(
@@ -245,26 +245,11 @@ def run(
                 }  # fmt: skip
             done[task.name] = record
             show(task.name, None, None, record["status"])
-            return record["status"] == "ok"
 
-        def task_notebook() -> Any:
-            for task in tasks:
-                yield {
-                    "name": task.name,
-                    "actions": [(action, [task])],
-                    "uptodate": [not force and is_fresh(task, marks[task.name])],
-                    "io": {"capture": False},
-                }
-
-        config = {
-            "dep_file": str(tasks[0].build / "doit.json"), "backend": "json",
-            "num_process": jobs, "par_type": "thread", "continue": True,
-            "reporter": "zero", "verbosity": 2,
-        }  # fmt: skip
-        tasks[0].build.mkdir(parents=True, exist_ok=True)
-        with _interruptible():
-            loader = ModuleTaskLoader({"task_notebook": task_notebook, "DOIT_CONFIG": config})
-            DoitMain(loader).run(["run"])
+        with _interruptible(), ThreadPoolExecutor(jobs) as pool:
+            futures = [pool.submit(action, task) for task in stale]
+            for future in futures:
+                future.result()
         for task in tasks:
             if task.name not in done:
                 done[task.name] = {**(read_record(task) or {}), "skipped": True}

@@ -442,7 +442,7 @@ def test_the_runner_makes_damaged_pages_anew(write_notebook, build):
     write_notebook("a/one", "print(n)")
     assert run(build) == 0
     sound = (build / "executed" / "a" / "one.ipynb").read_text()
-    for what in ("executed/a/one.ipynb", "records/a/one.json", "doit.json"):
+    for what in ("executed/a/one.ipynb", "records/a/one.json"):
         path = build / what
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
