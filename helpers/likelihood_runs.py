@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import checks, closed_book, data, embeddings, keeping, likelihood
+from helpers import checks, closed_book, data, embeddings, escaping, keeping, likelihood
 from helpers import models as loader
 from helpers.models import FAILURES
 
@@ -196,7 +196,7 @@ def _score_model(
     except keeping.CannotWrite:  # as no other model could be kept, either
         raise
     except FAILURES as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = escaping.printable(" ".join(str(error).split())) or type(error).__name__
         return None, row | {"status": "failed", "error": reason}
     table = pd.concat(parts, ignore_index=True)
     table["first_token_log_likelihood"] = table.first_token_log_likelihood.astype(float)

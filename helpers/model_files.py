@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from helpers.escaping import printable
+
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 # The configuration, the tokenizer and the lists of weight files.
@@ -21,15 +23,16 @@ class Refusal(ValueError):
     """A model that is not read here, with the reason and the cure."""
 
     def __init__(self, reason: str, cure: str) -> None:
-        super().__init__(f"{reason}; {cure}")
-        self.reason, self.cure = reason, cure
+        # Both may hold what somebody else's files say.
+        self.reason, self.cure = printable(reason), printable(cure)
+        super().__init__(f"{self.reason}; {self.cure}")
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its name where it has none."""
     if "custom code" in str(error):
         return "it wants code of its author to be run, which never happens here"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def read_inputs(
 
 def sentence(error: Exception) -> str:
     """Return what an error says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return escaping.printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def read_entities(path: str = "", n_per_label: int = 60, seed: int = 0) -> pd.DataFrame:
