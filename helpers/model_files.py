@@ -35,6 +35,11 @@ def first_line(error: BaseException) -> str:
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
+def sentence(error: BaseException) -> str:
+    """Return what an error says, on one line, or its name where it says nothing."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the configuration in a folder; empty where there is none or it is no mapping."""
     try:

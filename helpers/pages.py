@@ -71,9 +71,7 @@ def cover(pictures: Sequence[Picture]) -> str:
 def box(record: Mapping[str, Any]) -> NotebookNode:
     """Return the *Reproduce this page* cell, written from the record of the run."""
     facts, name = record["facts"], record["notebook"].split("/")[-1]
-    shown = "\n".join(
-        f"- {escaping.code(f'{k} = {v!r}')}" for k, v in record["parameters"].items()
-    )
+    shown = "\n".join(f"- {escaping.code(f'{k} = {v!r}')}" for k, v in record["parameters"].items())
     threads = f"{record['threads']} thread" + ("s" if record["threads"] > 1 else "")
     lines = [
         "::::{admonition} Reproduce this page",
