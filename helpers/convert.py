@@ -91,6 +91,7 @@ def _kinds(folder: Path) -> tuple[PretrainedConfig, list[Any]]:
     from transformers.models.auto import modeling_auto as auto
 
     told = model_files.read_config(folder)
+    model_files.check_config(told)
     model_type = told.get("model_type") or _type_of_weights(folder)
     if model_type not in auto.CONFIG_MAPPING_NAMES:
         cure = "add its model_type to config.json, such as bert, where its makers say it"

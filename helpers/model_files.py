@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,21 @@ SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
 AGAIN = "download or save it again"
+# What reading a damaged file may raise.
+DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
+# What a configuration may count: of layers, blocks and experts no model has as many.
+_PARTS = re.compile(r"(layers?|blocks|groups|experts|depths?|block_count|expert_count)$")
+_MOST = 2048
+_BUILT_IN = (None, "eager", "sdpa", "batched_mm", "grouped_mm")
 
 
 class Refusal(ValueError):
@@ -32,6 +48,8 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its name where it has none."""
     if "custom code" in str(error):
         return "it wants code of its author to be run, which never happens here"
+    if "ignore_mismatched_sizes" in str(error):
+        return "its weights have other shapes than its config.json says"
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
@@ -47,6 +65,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration with more parts than can be built, or a program to be fetched.
+
+    Called before anything is made of it, for a number in it costs nothing and each layer does.
+    """
+    for key, value in config.items():
+        if isinstance(value, Mapping) and not key.endswith("_implementation"):
+            check_config(value)
+        elif isinstance(value, int | float) and _PARTS.search(key) and value > _MOST:
+            reason = f"its configuration asks for {value:,} parts ({key}), which nothing could hold"
+            raise Refusal(reason, AGAIN)
+        elif key.endswith("_implementation") and value not in _BUILT_IN:
+            reason = f"its configuration names a program to run ({key} is {value!r}), and none is"
+            raise Refusal(reason, f"take {key} out of its config.json")
 
 
 def weights_in(

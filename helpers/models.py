@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, convert, data, factbook, hub, model_files, onnx_bert, reading
+from helpers import checks, convert, data, factbook, gguf_head, hub, model_files, onnx_bert, reading
 from helpers.model_files import Refusal, first_line
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def source(
     name = at_revision(name_or_path, revision)
     local = local_source(name)
     place = local or hub.folder(name, allow_bin=allow_bin)
+    model_files.check_config(model_files.read_config(place))
     if not allow_bin or place.is_file() or not (place / "config.json").is_file():
         return place
     names = [file.name for file in place.iterdir()]
@@ -283,6 +284,7 @@ def read_gguf(
         "gguf_file": file.name, "local_files_only": True, "trust_remote_code": False
     }  # fmt: skip
     try:
+        gguf_head.read(file)
         # The reader's own progress bar takes no option.
         with patch.object(reader, "tqdm", lambda items, **_: items):
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
