@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
-import yaml
 
 from helpers import claims, data, keeping, pages, provenance
 from helpers.data import ROOT, write_atomically
-from helpers.planning import PlanError, Task, book_source, digest, from_here, plan
+from helpers.planning import PlanError, Task, book_source, digest, from_here, plan, read_yaml
 
 if TYPE_CHECKING:
     import psutil
@@ -226,7 +225,8 @@ def run(
     at_hand = prefetch(tasks)
     marks = {task.name: digest(task, at_hand) for task in tasks}
     done: dict[str, dict[str, Any]] = {}
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    stale = sum(force or not is_fresh(task, marks[task.name]) for task in tasks)
+    threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, stale)))
     with pages.progress([task.name for task in tasks]) as show:
 
         def action(task: Task) -> bool:
@@ -391,7 +391,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = _arguments(words)
     build = arguments.build.resolve()
     try:
-        extra = {name: from_here(yaml.safe_load(value)) for name, value in arguments.p}
+        extra = {name: from_here(read_yaml(value, f"-p {name}")) for name, value in arguments.p}
         every = plan(arguments.profile, (), None, build)
         tasks = plan(arguments.profile, arguments.notebook, extra, build)
     except (PlanError, data.DataError, ValueError) as error:
