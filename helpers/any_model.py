@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from helpers import closed_book, decoders, gguf_head, hub, model_files, models
+from helpers import adapters, closed_book, decoders, gguf_head, hub, model_files, models
 from helpers.model_files import AGAIN, DAMAGE, Refusal
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ def _on_hub(name: str, allow_bin: bool) -> Look:
     """Look at a hub name: its small files, and the sizes of the others in the hub's index."""
     name = hub.pinned(name)
     place = hub.small_files(name)
+    if adapters.is_alone(place):
+        return _folder(name, models.source(name, allow_bin=allow_bin), "hub")
     if model_files.complete(place):
         return _folder(name, place, "hub")
     if hub.is_closed(None):
@@ -194,9 +196,6 @@ def _config(path: Path, files: list[str]) -> dict[str, Any]:
     if "config.json" not in files:
         inner = next((f.parent.name for f in sorted(path.glob("*/config.json"))), None)
         ggufs = [file for file in files if file.endswith(".gguf")]
-        if "adapter_config.json" in files:
-            cure = "merge it into its base model (peft: merge_and_unload) and save the result"
-            raise Refusal("the folder holds an adapter only, not the model under it", cure)
         if ggufs:
             raise Refusal("the folder holds a GGUF file", f"pass the file: {path / ggufs[0]}")
         if inner:

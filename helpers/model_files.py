@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 from helpers.escaping import printable
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+WHOLE = (SAFE, SAFE_INDEX, BIN, BIN_INDEX)
 # The configuration, the tokenizer and the lists of weight files.
 SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -98,6 +101,8 @@ def weights_in(
             return _indexed(folder / index)
         if whole in names:
             return [whole]
+    if ADAPTER in names:
+        return [ADAPTER]
     top = [name for name in names if "/" not in name]
     if pickles := [name for name in top if name.endswith(PICKLES)]:
         named = BIN if BIN in pickles or BIN_INDEX in names else pickles[0]
@@ -131,6 +136,13 @@ def _indexed(index: Path) -> list[str]:
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise Refusal(f"{index.name} is damaged ({first_line(error)})", AGAIN) from error
     return files
+
+
+def copy_small(folder: Path, out: Path) -> None:
+    """Copy the tokenizer, and what cuts images, as they are, where `out` has no such file."""
+    for file in {file for kind in SMALL for file in folder.glob(kind)}:
+        if not (out / file.name).exists() and not file.name.endswith(".index.json"):
+            shutil.copy(file, out / file.name)
 
 
 def absent_weights(report: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from helpers import (
     data,
     embeddings,
     keeping,
+    model_files,
     models,
     real_facts,
     smi,
@@ -343,8 +344,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         given.model = models.pinned(models.at_revision(given.model, given.revision))
         _write(given)
-    except ValueError as error:
-        print(f"nothing written: {error}", file=sys.stderr)
+    except models.FAILURES as error:  # other people's files raise what they like
+        print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)
         return 2
     return 0
 
