@@ -12,12 +12,12 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from helpers import closed_book, decoders, hub, model_files, models
-from helpers.model_files import AGAIN, Refusal
+from helpers import adapters, closed_book, decoders, gguf_head, hub, model_files, models
+from helpers.model_files import AGAIN, DAMAGE, Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,17 +33,6 @@ COLUMNS += ("what it can tell, or why it is refused",)
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
 _CURE = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
-# What reading a damaged file may raise.
-_DAMAGE = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    MemoryError,
-    struct.error,
-)
 
 
 class Look(NamedTuple):
@@ -92,7 +81,7 @@ def look(name: str | Path, *, allow_bin: bool = False) -> Look:
         return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
     except (OSError, ValueError) as error:
         return Look(text, "refused", reason=models.first_line(error), cure=_CURE)
-    except _DAMAGE as error:  # nothing that other people's files hold may stop the others
+    except DAMAGE as error:  # nothing that other people's files hold may stop the others
         reason = f"its files are damaged ({type(error).__name__}: {models.first_line(error)})"
         return Look(text, "refused", reason=reason, cure=AGAIN)
 
@@ -139,6 +128,8 @@ def _on_hub(name: str, allow_bin: bool) -> Look:
     """Look at a hub name: its small files, and the sizes of the others in the hub's index."""
     name = hub.pinned(name)
     place = hub.small_files(name)
+    if adapters.is_alone(place):
+        return _folder(name, models.source(name, allow_bin=allow_bin), "hub")
     if model_files.complete(place):
         return _folder(name, place, "hub")
     if hub.is_closed(None):
@@ -164,7 +155,7 @@ def _file(name: str, path: Path, form: str) -> Look:
     if suffix != ".gguf":
         cure = "pass the folder that holds it, with config.json and the tokenizer"
         raise Refusal(f"{path.name} is a single file of the kind {suffix or 'unknown'}", cure)
-    architecture, parameters, parts = _gguf(path)
+    architecture, parameters, parts = gguf_head.read(path)
     if parts > 1:
         cure = "join them by `gguf-split --merge` and pass the whole"
         raise Refusal(f"{path.name} is one of {parts} parts of a model", cure)
@@ -179,73 +170,6 @@ def _file(name: str, path: Path, form: str) -> Look:
         )
     model_files.check_memory(parameters)
     return Look(name, "causal", form, architecture, parameters)
-
-
-def _gguf(path: Path) -> tuple[str, int, int]:
-    """Return the architecture, the number of weights and of parts of a GGUF file, from its head."""
-    cure = "download or convert it again, and compare its check sum"
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise Refusal(f"{path.name} is empty, cut or no GGUF file", cure)
-        try:
-            (version,) = _unpack(file, "<I")
-            if version not in (2, 3):
-                raise ValueError(f"its version is {version}, not 2 or 3")
-            n_tensors, n_fields = _unpack(file, "<QQ")
-            fields = {}
-            for _ in range(n_fields):
-                key = _string(file)
-                fields[key] = _gguf_value(file, *_unpack(file, "<I"))
-            total, last = 0, 0
-            for _ in range(n_tensors):
-                _string(file)
-                (n_dims,) = _unpack(file, "<I")
-                if n_dims > _MOST:
-                    raise ValueError(f"a tensor has {n_dims} dimensions")
-                total += math.prod(_unpack(file, f"<{n_dims}Q"))
-                _, offset = _unpack(file, "<IQ")
-                last = max(last, offset)
-            if file.tell() + last >= path.stat().st_size:
-                raise ValueError("it is cut short")
-            parts = int(fields.get("split.count") or 1)
-        except _DAMAGE as error:
-            reason = f"{path.name} is damaged ({models.first_line(error)})"
-            raise Refusal(reason, cure) from error
-    return str(fields.get("general.architecture")), total, parts
-
-
-# The codes of numbers in the head of a GGUF file; 8 is a string and 9 an array.
-_MOST = 8  # dimensions of a tensor, and arrays in one another; the format's own tools take 4
-_NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
-
-
-def _unpack(file: BinaryIO, form: str) -> tuple:
-    return struct.unpack(form, file.read(struct.calcsize(form)))
-
-
-def _string(file: BinaryIO) -> str:
-    (length,) = _unpack(file, "<Q")
-    text = file.read(min(length, 1 << 24))
-    if len(text) < length:
-        raise ValueError("it ends in the middle of a text")
-    return text.decode(errors="replace")
-
-
-def _gguf_value(file: BinaryIO, code: int, depth: int = 0) -> Any:
-    """Read one value of the head; of an array, which nothing here needs, the length."""
-    if code == 8:
-        return _string(file)
-    if code != 9:
-        return _unpack(file, "<" + _NUMBERS[code])[0]
-    if depth > _MOST:
-        raise ValueError("its arrays lie too deep in one another")
-    inner, length = _unpack(file, "<IQ")
-    if inner in _NUMBERS:
-        file.seek(length * struct.calcsize(_NUMBERS[inner]), 1)
-    else:
-        for _ in range(length):
-            _gguf_value(file, inner, depth + 1)
-    return length
 
 
 def _folder(name: str, path: Path, form: str) -> Look:
@@ -272,9 +196,6 @@ def _config(path: Path, files: list[str]) -> dict[str, Any]:
     if "config.json" not in files:
         inner = next((f.parent.name for f in sorted(path.glob("*/config.json"))), None)
         ggufs = [file for file in files if file.endswith(".gguf")]
-        if "adapter_config.json" in files:
-            cure = "merge it into its base model (peft: merge_and_unload) and save the result"
-            raise Refusal("the folder holds an adapter only, not the model under it", cure)
         if ggufs:
             raise Refusal("the folder holds a GGUF file", f"pass the file: {path / ggufs[0]}")
         if inner:
@@ -284,8 +205,10 @@ def _config(path: Path, files: list[str]) -> dict[str, Any]:
         raise Refusal("the folder has no config.json", _CURE)
     try:
         config = json.loads((path / "config.json").read_text())
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise Refusal(f"config.json is damaged ({models.first_line(error)})", AGAIN) from error
+    if isinstance(config, dict):
+        model_files.check_config(config)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         if model_files.BIN in files:
             # Old models lack it, and converting them finds it out.
@@ -368,7 +291,7 @@ def _count(path: Path) -> int:
         if 8 + length + end > path.stat().st_size:
             raise ValueError("it is cut short")
         return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = f"{path.name} is damaged ({models.first_line(error)})"
         raise Refusal(reason, AGAIN) from error
 

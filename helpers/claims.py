@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from pandas.io.formats.style import Styler
 
-from helpers import keeping
+from helpers import escaping, keeping
 from helpers.data import ROOT
 
 CLAIMS = ROOT / "data" / "claims.yml"
@@ -215,7 +215,7 @@ def _of(notebook: str) -> list[dict[str, Any]]:
 def _style(frame: pd.DataFrame) -> Styler:
     text = {"text-align": "left", "white-space": "normal", "vertical-align": "top"}
     heads = [{"selector": "th", "props": [("text-align", "left")]}]
-    return frame.style.hide(axis="index").set_properties(**text).set_table_styles(heads)
+    return escaping.styled(frame).hide(axis="index").set_properties(**text).set_table_styles(heads)
 
 
 def show(notebook: str) -> Styler:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import data, hub, model_files
+from helpers import data, hub, keeping, model_files
 from helpers.model_files import Refusal
 
 if TYPE_CHECKING:
@@ -46,21 +43,12 @@ def convert(folder: str | Path, out: str | Path) -> Path:
     except Exception as error:  # damaged files raise what they like
         reason = f"its weights could not be read ({model_files.first_line(error)})"
         raise Refusal(reason, model_files.AGAIN) from error
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with keeping.whole_folder(out) as part:
         state = model.state_dict()
         # An absent pooler was drawn at random: it is no weight of this model.
         kept = {key: state[key] for key in state if key not in absent} if absent else None
         model.save_pretrained(part, state_dict=kept)
-        # The tokenizer as it is, and what cuts images.
-        for file in {file for kind in model_files.SMALL for file in folder.glob(kind)}:
-            if not (part / file.name).exists() and not file.name.endswith(".index.json"):
-                shutil.copy(file, part / file.name)
-        part.chmod(0o755)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        model_files.copy_small(folder, part)
     return out
 
 
@@ -78,10 +66,14 @@ def _model(folder: Path) -> tuple[PreTrainedModel, set[str]]:
     raise Refusal(reason, model_files.AGAIN)
 
 
+def key_name(what: str, key: str) -> str:
+    """Return the name of a folder in the cache for what is determined by a key."""
+    return hashlib.sha256(json.dumps([what, 1, key]).encode()).hexdigest()[:32]
+
+
 def converted(folder: Path, key: str) -> Path:
     """Return the converted copy of a folder, made in the cache unless it is there under its key."""
-    name = hashlib.sha256(json.dumps(["converted", 1, key]).encode()).hexdigest()[:32]
-    place = data.cache_folder() / "converted" / name
+    place = data.cache_folder() / "converted" / key_name("converted", key)
     return place if place.is_dir() else convert(folder, place)
 
 
@@ -91,6 +83,7 @@ def _kinds(folder: Path) -> tuple[PretrainedConfig, list[Any]]:
     from transformers.models.auto import modeling_auto as auto
 
     told = model_files.read_config(folder)
+    model_files.check_config(told)
     model_type = told.get("model_type") or _type_of_weights(folder)
     if model_type not in auto.CONFIG_MAPPING_NAMES:
         cure = "add its model_type to config.json, such as bert, where its makers say it"

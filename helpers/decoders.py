@@ -139,7 +139,11 @@ def _ways(model: PreTrainedModel) -> tuple[int | None, bool, bool]:
     try:
         with torch.inference_mode():
             plain = Decoder(model)
-            truth = [plain.read(row[None], use_cache=False)[0][0] for row in rows]
+            try:
+                truth = [plain.read(row[None], use_cache=False)[0][0] for row in rows]
+            except models.FAILURES as error:
+                said = f"{type(error).__name__}: {models.first_line(error)}"
+                raise ValueError(f"model fails on a short text ({said}); take another") from error
             _check(truth)
 
             def agrees(way: Callable[..., list[Tensor]], decoder: Decoder) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import checks, data, keeping, models, reading
+from helpers import adapters, checks, data, keeping, models, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -204,6 +204,8 @@ def identity(name_or_path: str | Path) -> str:
         return models.pinned(name_or_path)
     if source.is_file():
         return data.sha256(source)
+    if adapters.is_alone(source):
+        source = models.source(source)
     files = sorted({file for pattern in _FILES for file in source.glob(pattern)})
     sums = [(file.name, data.sha256(file)) for file in files]
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()

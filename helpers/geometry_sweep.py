@@ -25,6 +25,7 @@ from helpers import (
     injection,
     keeping,
     likelihood,
+    model_files,
     models,
     probing,
     run_parts,
@@ -296,8 +297,8 @@ def main(words: Sequence[str] | None = None) -> int:
         for size, rows in settings.items():
             noise_rows(encoder, rows[given.part], size=size, **run)
         tables = [noise_rows(encoder, rows, size=size, **run) for size, rows in settings.items()]
-    except ValueError as error:
-        print(f"nothing written: {error}", file=sys.stderr)
+    except models.FAILURES as error:  # other people's files raise what they like
+        print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)
         return 2
     data.write_atomically(given.table, pd.concat(tables).round(6).to_csv(index=False))
     return 0

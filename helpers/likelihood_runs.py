@@ -15,6 +15,7 @@ import pandas as pd
 
 from helpers import checks, closed_book, data, embeddings, keeping, likelihood
 from helpers import models as loader
+from helpers.model_files import sentence
 from helpers.models import FAILURES
 
 # Part of every key: raise it when the same settings would give other numbers.
@@ -196,8 +197,7 @@ def _score_model(
     except keeping.CannotWrite:  # as no other model could be kept, either
         raise
     except FAILURES as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return None, row | {"status": "failed", "error": reason}
+        return None, row | {"status": "failed", "error": sentence(error)}
     table = pd.concat(parts, ignore_index=True)
     table["first_token_log_likelihood"] = table.first_token_log_likelihood.astype(float)
     row |= {"n_texts": len(table), "n_truncated": int(table.truncated.sum())}

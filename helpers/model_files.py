@@ -4,32 +4,61 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from helpers.escaping import printable
+
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+WHOLE = (SAFE, SAFE_INDEX, BIN, BIN_INDEX)
 # The configuration, the tokenizer and the lists of weight files.
 SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
 AGAIN = "download or save it again"
+# What reading a damaged file may raise.
+DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
+# What a configuration may count: of layers, blocks and experts no model has as many.
+_PARTS = re.compile(r"(layers?|blocks|groups|experts|depths?|block_count|expert_count)$")
+_MOST = 2048
+_BUILT_IN = (None, "eager", "sdpa", "batched_mm", "grouped_mm")
 
 
 class Refusal(ValueError):
     """A model that is not read here, with the reason and the cure."""
 
     def __init__(self, reason: str, cure: str) -> None:
-        super().__init__(f"{reason}; {cure}")
-        self.reason, self.cure = reason, cure
+        # Both may hold what somebody else's files say.
+        self.reason, self.cure = printable(reason), printable(cure)
+        super().__init__(f"{self.reason}; {self.cure}")
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its name where it has none."""
     if "custom code" in str(error):
         return "it wants code of its author to be run, which never happens here"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "ignore_mismatched_sizes" in str(error):
+        return "its weights have other shapes than its config.json says"
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def sentence(error: BaseException) -> str:
+    """Return what an error says, on one line, or its name where it says nothing."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -39,6 +68,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration with more parts than can be built, or a program to be fetched.
+
+    Called before anything is made of it, for a number in it costs nothing and each layer does.
+    """
+    for key, value in config.items():
+        if isinstance(value, Mapping) and not key.endswith("_implementation"):
+            check_config(value)
+        elif isinstance(value, int | float) and _PARTS.search(key) and value > _MOST:
+            reason = f"its configuration asks for {value:,} parts ({key}), which nothing could hold"
+            raise Refusal(reason, AGAIN)
+        elif key.endswith("_implementation") and value not in _BUILT_IN:
+            reason = f"its configuration names a program to run ({key} is {value!r}), and none is"
+            raise Refusal(reason, f"take {key} out of its config.json")
 
 
 def weights_in(
@@ -56,6 +101,8 @@ def weights_in(
             return _indexed(folder / index)
         if whole in names:
             return [whole]
+    if ADAPTER in names:
+        return [ADAPTER]
     top = [name for name in names if "/" not in name]
     if pickles := [name for name in top if name.endswith(PICKLES)]:
         named = BIN if BIN in pickles or BIN_INDEX in names else pickles[0]
@@ -89,6 +136,13 @@ def _indexed(index: Path) -> list[str]:
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise Refusal(f"{index.name} is damaged ({first_line(error)})", AGAIN) from error
     return files
+
+
+def copy_small(folder: Path, out: Path) -> None:
+    """Copy the tokenizer, and what cuts images, as they are, where `out` has no such file."""
+    for file in {file for kind in SMALL for file in folder.glob(kind)}:
+        if not (out / file.name).exists() and not file.name.endswith(".index.json"):
+            shutil.copy(file, out / file.name)
 
 
 def absent_weights(report: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, convert, data, factbook, hub, model_files, onnx_bert, reading
+from helpers import (
+    adapters,
+    checks,
+    convert,
+    data,
+    factbook,
+    gguf_head,
+    hub,
+    model_files,
+    onnx_bert,
+    reading,
+)
 from helpers.model_files import Refusal, first_line
 
 if TYPE_CHECKING:
@@ -97,12 +108,16 @@ def source(
 
     A name on the hub may end in `@revision`, a branch, tag or commit, or `revision` says it; "main"
     otherwise. With `allow_bin` a model without safetensors, but with `pytorch_model.bin`, is
-    converted into the cache, once, by a loader that runs no program: see `convert.convert`. Raises
+    converted into the cache, once, by a loader that runs no program: see `convert.convert`. An
+    adapter alone is added to its base model, there too: see `adapters.merge`. Raises
     `ValueError` with the reason and the cure.
     """
     name = at_revision(name_or_path, revision)
     local = local_source(name)
     place = local or hub.folder(name, allow_bin=allow_bin)
+    model_files.check_config(model_files.read_config(place))
+    if adapters.is_alone(place):
+        return adapters.merged(place, allow_bin=allow_bin)
     if not allow_bin or place.is_file() or not (place / "config.json").is_file():
         return place
     names = [file.name for file in place.iterdir()]
@@ -283,6 +298,7 @@ def read_gguf(
         "gguf_file": file.name, "local_files_only": True, "trust_remote_code": False
     }  # fmt: skip
     try:
+        gguf_head.read(file)
         # The reader's own progress bar takes no option.
         with patch.object(reader, "tqdm", lambda items, **_: items):
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import nbformat
 from nbformat import NotebookNode
 
-from helpers import claims
+from helpers import claims, escaping
 from helpers.data import ROOT
 
 # The pictures of the start page: pages, and the name of one figure of each.
@@ -71,7 +71,7 @@ def cover(pictures: Sequence[Picture]) -> str:
 def box(record: Mapping[str, Any]) -> NotebookNode:
     """Return the *Reproduce this page* cell, written from the record of the run."""
     facts, name = record["facts"], record["notebook"].split("/")[-1]
-    shown = "\n".join(f"- `{k} = {v!r}`" for k, v in record["parameters"].items())
+    shown = "\n".join(f"- {escaping.code(f'{k} = {v!r}')}" for k, v in record["parameters"].items())
     threads = f"{record['threads']} thread" + ("s" if record["threads"] > 1 else "")
     lines = [
         "::::{admonition} Reproduce this page",
@@ -143,14 +143,14 @@ def _table(
         if (ROOT / "notebooks" / f"{row['notebook']}.ipynb").is_file():
             page = f"{{ref}}`{label(row['notebook'])}`"
         if row["status"] == claims.NOT_TESTED:
-            status += f" ({row['note']})"
+            status += f" ({escaping.markdown(row['note'])})"
         else:
             key = tuple(str(row[k]) for k in ("profile", "commit", "seed", "hardware", "versions"))
             mark = runs.setdefault(key, f"R{len(runs) + 1}")
             page += f", run {mark}" + (" (stored)" if row.get("stored") else "")
-        ours = claims.number(row["ours"])
+        ours = escaping.markdown(claims.number(row["ours"]))
         if row.get("released") is not None:
-            ours += f"; released code {claims.number(row['released'])}"
+            ours += f"; released code {escaping.markdown(claims.number(row['released']))}"
         source = row["where"] if claims.is_check(row) else f"{row['where']}; {row['source']}"
         cells = [status, f"{row['statement']} *({source})*", claims.published_text(row)]
         out.append("| " + " | ".join(_cell(c) for c in [*cells, ours, page]) + " |")

@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
-import yaml
 
 from helpers import claims, data, keeping, pages, provenance
 from helpers.data import ROOT, write_atomically
-from helpers.planning import PlanError, Task, book_source, digest, from_here, plan
+from helpers.planning import PlanError, Task, book_source, digest, from_here, plan, read_yaml
 
 if TYPE_CHECKING:
     import psutil
@@ -376,7 +375,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = _arguments(words)
     build = arguments.build.resolve()
     try:
-        extra = {name: from_here(yaml.safe_load(value)) for name, value in arguments.p}
+        extra = {name: from_here(read_yaml(value, f"-p {name}")) for name, value in arguments.p}
         every = plan(arguments.profile, (), None, build)
         tasks = plan(arguments.profile, arguments.notebook, extra, build)
     except (PlanError, data.DataError, ValueError) as error:

@@ -20,6 +20,7 @@ import yaml
 
 from helpers import claims, data
 from helpers.data import ROOT
+from helpers.model_files import sentence
 
 LOCKS = (ROOT / "requirements.txt", ROOT / "requirements-models.txt")
 # The stored weights of small models.
@@ -116,14 +117,39 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
         names = ["laptop", *sorted(p.stem for p in PROFILES.glob("*.yml"))]
         raise PlanError(f"no profile {profile!r}; there are {names}, or give the path of a file")
     try:
-        table = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise PlanError(f"{path.name} is not YAML: {error}") from error
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path.name} cannot be read ({sentence(error)})") from error
+    table = read_yaml(text, path.name) or {}
     if not isinstance(table, dict) or not all(isinstance(v, dict) for v in table.values()):
         raise PlanError(f"{path.name} must map notebooks to parameters, as `part/name: {{n: 3}}`")
     if unknown := set(table) - set(discover()):
-        raise PlanError(f"{path.name} names notebooks that are not there: {sorted(unknown)}")
+        names = sorted(map(str, unknown))
+        raise PlanError(f"{path.name} names notebooks that are not there: {names}")
     return table
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """Return what a text of YAML says: plain values, as JSON has them too.
+
+    Raises `PlanError` in one line, which begins with `where`, for anything else: tags, which name
+    programs, aliases, which can make a short text large, dates, and what is no YAML.
+    """
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise PlanError(f"{where} has aliases (*name); write the values out")
+        value = yaml.safe_load(text)
+        json.dumps(value, allow_nan=False)
+    except PlanError:
+        raise
+    except yaml.YAMLError as error:
+        raise PlanError(f"{where} is not YAML that is read here: {sentence(error)}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PlanError(
+            f"{where} has values that are no text, number, list or mapping ({sentence(error)}); "
+            "put them in quotes"
+        ) from error
+    return value
 
 
 def _check(name: str, overrides: dict[str, Any], where: str) -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from helpers import escaping
 from helpers.data import ROOT
 
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "statsmodels", "torch", "faiss-cpu")
@@ -97,4 +98,4 @@ def table(seed: int | None = None, data: list[str] | None = None) -> Styler:
             state = "not at hand: worked from data/published"
         rows[f"data {prefix}"] = state
     frame = pd.DataFrame({"value": rows}).rename_axis("item")
-    return frame.style.set_properties(**{"text-align": "left", "white-space": "normal"})
+    return escaping.styled(frame).set_properties(**{"text-align": "left", "white-space": "normal"})

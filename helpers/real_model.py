@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from helpers import (
     data,
     embeddings,
     keeping,
+    model_files,
     models,
     real_facts,
     smi,
@@ -167,6 +168,20 @@ def by_fact(answers: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     means["calibrated"] = means.log_probability - means.neutral
     means = means.rename(columns={"log_probability": "log P"})
     return facts.join(means, on=["relation", "subject"], how="inner")
+
+
+def first_to_study(known: Mapping[str, pd.DataFrame]) -> str:
+    """Return the first model whose sampled answers, leaks apart, are neither all right nor wrong.
+
+    `known` has what `by_fact` gives. Raises `ValueError` where there is none.
+    """
+    for name, facts in known.items():
+        if facts.sampled[~facts.leak].nunique() > 1:
+            return name
+    raise ValueError(
+        "the sampled answers of every model are all wrong, or all right, so no count can go with "
+        "them; ask more facts (n_facts), draw more answers (n_samples), or take a larger model"
+    )
 
 
 def form_spread(answers: pd.DataFrame, column: str = "sampled") -> tuple[float, pd.DataFrame]:
@@ -329,8 +344,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         given.model = models.pinned(models.at_revision(given.model, given.revision))
         _write(given)
-    except ValueError as error:
-        print(f"nothing written: {error}", file=sys.stderr)
+    except models.FAILURES as error:  # other people's files raise what they like
+        print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

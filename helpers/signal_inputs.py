@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import data, entities, likelihood_runs, models, real_facts, scale
+from helpers.model_files import sentence
 
 FACTBOOK = "factbook"
 FACTS = ["relation", "subject", "object", "prompt", "choices"]
@@ -86,11 +87,6 @@ def read_inputs(
             missing["my texts"] = sentence(error)
     own = frozenset(name for name, value in given.items() if value not in ("", FACTBOOK))
     return Inputs(known, asked, lines, own, missing)
-
-
-def sentence(error: Exception) -> str:
-    """Return what an error says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def read_entities(path: str = "", n_per_label: int = 60, seed: int = 0) -> pd.DataFrame:

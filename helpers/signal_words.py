@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers import placing, signal_inputs, signal_places, signals
+from helpers import escaping, placing, signal_inputs, signal_places, signals
 
 
 def statuses(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pd.DataFrame:
@@ -54,15 +54,15 @@ def paragraph(
 
     `table` is that of `tidy`, and `spelling` what spelling alone scores on the same entities.
     """
-    about = found["model"]
+    about, name = found["model"], escaping.markdown(name)
     if about["status"] != "computed":
-        return f"**{name}** was not read: {about['why']}."
+        return f"**{name}** was not read: {escaping.markdown(about['why'])}."
     said = [
         f"**{name}** is read as {_article(about['kind'])} model: {about['layers']} layers, "
         f"{about['width']} wide, {about['parameters']:,} weights."
     ]
     if about["note"]:
-        said.append(f"Mind that {about['note']}.")
+        said.append(f"Mind that {escaping.markdown(about['note'])}.")
     rows = table.set_index("key")
     if "skill" in rows.index:
         said.append(_categories(rows.loc["skill"], found["categories"], spelling))

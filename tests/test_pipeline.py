@@ -32,6 +32,8 @@ def test_one_failure_does_not_stop_the_rest(write_notebook, build, capsys):
     write_notebook("a/good", "print(n)")
     assert run(build) == 1
     assert record(build, "a/good")["status"] == "ok"
+    # Two at a time share the cores.
+    assert record(build, "a/good")["threads"] == max(1, (os.cpu_count() or 1) // 2)
     failure = record(build, "a/bad")["failure"]
     assert failure["cell"] == 3 and failure["line"] == "y = 1 / 0  # the culprit"
     assert "ZeroDivisionError" in failure["error"]
@@ -71,10 +73,12 @@ def test_only_what_has_changed_runs_again(write_notebook, build, monkeypatch):
 
 
 def test_parameters_reach_the_kernel_and_the_record(write_notebook, build):
-    write_notebook("a/one", "print('n is', n)")
+    write_notebook("a/one", "import os; print('n is', n, os.environ['OMP_NUM_THREADS'])")
     assert run(build, "a/one", "-p", "n", "41") == 0
+    # A single one has all cores.
+    cores = os.cpu_count() or 1
     nb = nbformat.read(build / "executed" / "a" / "one.ipynb", as_version=4)
-    assert nb.cells[-1].outputs[0].text == "n is 41\n"
+    assert nb.cells[-1].outputs[0].text == f"n is 41 {cores}\n"
     kept = record(build, "a/one")
     assert kept["parameters"] == {"n": 41} and kept["peak_mib"] > 30 and kept["seconds"] > 0
     assert kept["command"].startswith("papermill notebooks/a/one.ipynb book/notebooks/a/one.ipynb")
@@ -173,6 +177,13 @@ def test_two_runs_at_once_are_refused(write_notebook, build, capsys):
         (["--profile", "list"], "must map notebooks to parameters"),
         (["--profile", "broken"], "is not YAML"),
         (["--profile", "typo"], "has no parameter 'nn'"),
+        (["--profile", "code"], "code.yml is not YAML.*tag.*os.system"),
+        (["--profile", "bytes"], "bytes.yml cannot be read"),
+        (["a/one", "-p", "n", "[1,"], "-p n is not YAML"),
+        (["a/one", "-p", "n", "!!python/object/apply:os.system [ls]"], "-p n is not YAML"),
+        (["a/one", "-p", "n", "[&a [1], *a]"], "-p n has aliases.*write the values out"),
+        (["a/one", "-p", "n", "2020-01-01"], "-p n has values that are no text.*in quotes"),
+        (["a/one", "-p", "n", "[" * 500 + "]" * 500], "-p n has values"),
     ],
 )
 def test_a_bad_request_is_refused_before_anything_runs(
@@ -184,12 +195,14 @@ def test_a_bad_request_is_refused_before_anything_runs(
         "list": "[1, 2]",
         "broken": "a/one: {n: [",
         "typo": "a/one: {nn: 1}",
+        "code": "a/one: {n: !!python/object/apply:os.system ['touch ran']}",
+        "bytes": "a/one: {n: \xff}",
     }
     for name, text in profiles.items():
-        (planning.PROFILES / f"{name}.yml").write_text(text)
+        (planning.PROFILES / f"{name}.yml").write_text(text, encoding="latin-1")
     assert run(build, *words) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("Nothing was run:")
+    assert shown.startswith("Nothing was run:") and shown.count("\n") == 1
     assert __import__("re").search(message, shown), shown
     assert not build.exists()
 
