@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import data, entities, likelihood_runs, models, real_facts, scale
+from helpers import checks, data, entities, likelihood_runs, models, real_facts, scale
 
 FACTBOOK = "factbook"
-FACTS = ["relation", "subject", "object", "prompt", "choices"]
+FACTS = ["relation", "subject", "object", "prompt", "choices", "block", "hint"]
 # Rows that a label must have.
 LEAST = 10
 
@@ -121,9 +121,7 @@ def read_facts(
 ) -> pd.DataFrame:
     """Return facts as `relation`, `subject`, `object`, `prompt`; the Factbook's for no path.
 
-    `choices` has the object and others of its relation in the whole file, the object first.
-
-    Raises `ValueError` for a file without `subject` and `object`, or from which no question can be
+    `choices` has the object first and then others, as `add_choices` gives them. Raises `ValueError` for a file without `subject` and `object`, or from which no question can be
     made, and where no relation has two different objects.
     """
     table = real_facts.facts() if not path else _csv(path, "facts")
@@ -148,7 +146,32 @@ def read_facts(
     if not len(table):
         raise ValueError(f"facts {path!r} has no relation with two different objects; add rows")
     drawn = real_facts.draw_facts(table, n_facts, seed=seed)
-    return drawn.assign(choices=real_facts.choices(table, drawn, n_choices, seed))
+    return add_choices(table, drawn, n_choices, seed)
+
+
+def add_choices(
+    table: pd.DataFrame, drawn: pd.DataFrame, most: int = 12, seed: int = 0
+) -> pd.DataFrame:
+    """Return facts with `block`, `choices` and `hint`: who is asked about the same answers.
+
+    A block has facts of one relation with at most `most` different objects. All are asked about the
+    same answers, their own objects first among them, then, up to `most`, others of the relation in
+    `table`; so it can be seen what a model answers whoever is asked about. `hint` says that names
+    of subject and object share a word's first four letters, or one holds the other.
+    """
+    checks.counts(most=(most, 2))
+    drawn = drawn.assign(block="", hint=real_facts.hints(drawn["subject"], drawn["object"]))
+    answers: dict[str, list[str]] = {}
+    for relation, part in drawn.groupby("relation", sort=False):
+        objects = list(dict.fromkeys(part["object"]))
+        others = sorted(set(table["object"][table["relation"] == relation]) - set(objects))
+        fill = np.random.default_rng(seed).permutation(others)
+        for k, names in enumerate(np.array_split(objects, -(-len(objects) // most))):
+            block = f"{relation}/{k}"
+            drawn.loc[part.index[part["object"].isin(names)], "block"] = block
+            answers[block] = [*map(str, names), *map(str, fill[: most - len(names)])]
+    rows = zip(drawn["object"], drawn["block"], strict=True)
+    return drawn.assign(choices=[[o, *(a for a in answers[b] if a != o)] for o, b in rows])
 
 
 def _csv(path: str, argument: str) -> pd.DataFrame:

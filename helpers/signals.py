@@ -301,6 +301,8 @@ def facts(loaded: any_model.Loaded, *, table: pd.DataFrame, seed: int = 0) -> di
     else:
         rows, scores = _fill(loaded, prompts, asked)
     own = scores[scores.answer == 0].log_probability.to_numpy()
+    known = scores.set_index(["prompt", "answer"]).log_probability.to_dict()
+    every = [[known.get((i, j)) for j in range(len(asked[row]))] for i, row in enumerate(rows)]
     beaten = closed_book.share_beaten(scores)
     sizes = scores.groupby("prompt").size()
     return {
@@ -308,6 +310,7 @@ def facts(loaded: any_model.Loaded, *, table: pd.DataFrame, seed: int = 0) -> di
         "log_probability": own.tolist(),
         "first": (beaten.to_numpy() == 1).astype(float).tolist(),
         "chance": (1 / sizes).tolist(),
+        "answers": every,
     }
 
 
@@ -327,14 +330,14 @@ def _fill(
         ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
         return len(ids) == 1 and ids[0] != tokenizer.unk_token_id
 
-    kept = {i: [a for a in row if short(a)] for i, row in enumerate(asked)}
-    rows = [i for i, row in kept.items() if len(row) > 1 and row[0] == asked[i][0]]
+    kept = {i: [j for j, a in enumerate(row) if short(a)] for i, row in enumerate(asked)}
+    rows = [i for i, places in kept.items() if len(places) > 1 and places[0] == 0]
     if len(rows) < 3:
         raise ValueError(
             f"{len(rows)} of {len(asked)} facts have an object of one token beside others, and a "
             "masked model fills one place; ask about shorter names"
         )
-    pairs = [(n, j, i, a) for n, i in enumerate(rows) for j, a in enumerate(kept[i])]
+    pairs = [(n, j, i, asked[i][j]) for n, i in enumerate(rows) for j in kept[i]]
     texts = [f"{prompts[i]} {tokenizer.mask_token}." for _, _, i, _ in pairs]
     values = masked_likelihood.fill_log_probability(
         loaded.model, tokenizer, texts, [a for *_, a in pairs]
