@@ -10,6 +10,7 @@ import pandas as pd
 from helpers import checks, data, entities, likelihood_runs, models, real_facts, scale
 
 FACTBOOK = "factbook"
+ENTITIES = ["text", "label", "group"]
 FACTS = ["relation", "subject", "object", "prompt", "choices", "block", "hint"]
 # Rows that a label must have.
 LEAST = 10
@@ -18,10 +19,10 @@ LEAST = 10
 class Inputs(NamedTuple):
     """What the models are asked about, and why some of it is missing.
 
-    `entities` has `text` and `label`; `facts` has `relation`, `subject`, `object`, `prompt`,
-    `choices`, and the columns of `smi.COUNTS` where a corpus was counted; `texts` are the reader's
-    own. `own` has the names of the inputs that the reader gave, `missing` says by signal why it
-    cannot be had.
+    `entities` has `text`, `label` and `group`, which names what stands or falls together; `facts`
+    has the columns `FACTS`, and those of `smi.COUNTS` where a corpus was counted; `texts` are the
+    reader's own. `own` has the names of the inputs that the reader gave, `missing` says by signal
+    why it cannot be had.
     """
 
     entities: pd.DataFrame
@@ -46,7 +47,7 @@ def read_inputs(
     """Read the reader's files, or the defaults of this book where a name is empty; never raises.
 
     `entities_file` is a CSV with the columns `text` and `label`, or whose first two columns are
-    these; of each label `n_per_label` rows are drawn, and labels with fewer than 10 are left out.
+    these, and perhaps `group`, such as the country of a town; of each label `n_per_label` rows are
     `facts_file` is a CSV with `subject` and `object`, and with `prompt`, which ends where the
     answer begins, or `relation`, one of `real_facts.TEMPLATES`; `n_facts` are drawn, each with up
     to `n_choices` - 1 other objects of its relation as wrong answers. `corpus` is a path, glob or
@@ -94,18 +95,20 @@ def sentence(error: Exception) -> str:
 
 
 def read_entities(path: str = "", n_per_label: int = 60, seed: int = 0) -> pd.DataFrame:
-    """Return entities as `text` and `label`, or provinces by region of the world for no path.
+    """Return entities as `text`, `label`, `group`; provinces by region and country for no path.
 
     Raises `ValueError` for a file without two columns, or with fewer than two labels of 10 rows.
     """
     if not path:
         table = entities.factbook_entities(n_per_label, seed)
-        return table.rename(columns={"region": "label"})[["text", "label"]]
+        return table.rename(columns={"region": "label", "country": "group"})[ENTITIES]
     table = _csv(path, "entities")
     names = ["text", "label"] if {"text", "label"} <= set(table) else list(table.columns[:2])
     if len(names) < 2:
         raise ValueError(f"entities {path!r} has one column; write `text` and `label`")
-    table = table[names].set_axis(["text", "label"], axis=1).dropna().drop_duplicates("text")
+    group = table["group"] if "group" in table else table[names[0]]
+    table = table[names].set_axis(["text", "label"], axis=1).assign(group=group)
+    table = table.dropna().drop_duplicates("text")
     table = table.iloc[np.random.default_rng(seed).permutation(len(table))]
     table = table[table.groupby("label").cumcount() < n_per_label]
     table = table[table.groupby("label")["text"].transform("size") >= LEAST]
@@ -121,8 +124,9 @@ def read_facts(
 ) -> pd.DataFrame:
     """Return facts as `relation`, `subject`, `object`, `prompt`; the Factbook's for no path.
 
-    `choices` has the object first and then others, as `add_choices` gives them. Raises `ValueError` for a file without `subject` and `object`, or from which no question can be
-    made, and where no relation has two different objects.
+    `choices`, `block` and `hint` are those of `add_choices`. Raises `ValueError` for a file without
+    `subject` and `object`, or from which no question can be made, and where no relation has two
+    different objects.
     """
     table = real_facts.facts() if not path else _csv(path, "facts")
     if absent := [c for c in ("subject", "object") if c not in table]:

@@ -33,7 +33,7 @@ from helpers import (
 )
 
 # Part of every key: raise it when the same settings would give other numbers.
-VERSION = 2
+VERSION = 3
 SIGNALS = {
     "categories": "do its vectors know my categories? (ALP)",
     "latent space": "is its latent space healthy? (patchiness, spread)",
@@ -211,9 +211,10 @@ def categories(
 ) -> dict[str, Any]:
     """Return the calibrated ALP of a model's last layer, by entity, and under shuffled labels.
 
-    `skill` (N,) is each entity's log posterior less the log share of its label, nats; `null` has
-    the mean skills of shuffled labels; `middle` the skill of the middle layer. Vectors are means
-    over tokens. Source: `posterior.average_log_posterior`.
+    `skill` (N,) is each entity's log posterior less the log share of its label, nats; `spelling`
+    that of a control on the same entities; `null` has the mean skills of shuffled labels; `middle`
+    the skill of the middle layer. Vectors are means over tokens. Source:
+    `posterior.average_log_posterior`.
     """
     texts, label = list(table["text"]), table["label"]
     last = int(loaded.body.config.num_hidden_layers)
@@ -222,7 +223,9 @@ def categories(
     )
     middle = categories_of(half, label, n_shuffles=0, seed=seed)["skill"]
     found = categories_of(end, label, n_shuffles=n_shuffles, seed=seed)
-    return found | {"middle": float(np.mean(middle)), "layer": last}
+    control = entities.spelling_control(texts, seed=seed)
+    spelling = categories_of(control, label, n_shuffles=0, seed=seed)["skill"]
+    return found | {"middle": float(np.mean(middle)), "layer": last, "spelling": spelling}
 
 
 def categories_of(
@@ -286,9 +289,10 @@ def facts(loaded: any_model.Loaded, *, table: pd.DataFrame, seed: int = 0) -> di
     """Return how a model answers each fact: `rows`, `log_probability` (nats), `first`, `chance`.
 
     `rows` are the places of the facts asked; `first` says whether the true object beats all other
-    `choices`. A masked model fills the place of one mask, so facts
-    whose object is more than one token are left out, and other objects too. Raises `ValueError`
-    for a model without probabilities. Source: `closed_book`, `masked_likelihood`.
+    `choices`; `answers` has log P of each of the choices, None where not asked. A masked model
+    fills the place of one mask, so facts whose object is more than one token are left out, and
+    other objects too. Raises `ValueError` for a model without probabilities. Source:
+    `closed_book`, `masked_likelihood`.
     """
     _check_kind(loaded.kind, "facts")
     asked = [real_facts.answers(row) for row in table["choices"]]
@@ -389,8 +393,13 @@ def _scored(
             "likelihood of a beginning cannot be compared with that of a whole text"
         )
     table = table[~cut]
+    n_words = int(loaded.model.config.get_text_config().vocab_size)
     return {
         "log_likelihood": table["log_likelihood"].tolist(),
+        # What all tokens equally likely would give, or all bytes where that is more.
+        "guess": np.maximum(
+            -table["n_tokens"] * np.log(n_words), -table["n_bytes"] * np.log(256)
+        ).tolist(),
         "n_bytes": table["n_bytes"].tolist(),
         "left_out": int(cut.sum()),
         "pseudo": loaded.kind == "masked",
