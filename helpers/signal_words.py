@@ -88,7 +88,7 @@ def _interval(row: pd.Series, form: str = ".2f") -> str:
 
 def _test(row: pd.Series) -> str:
     """Return the reason why nothing is decided, or the p-value."""
-    return row.why or f"p = {row.p_adjusted:.2g} after correction for all tests of this page"
+    return row.why or f"corrected p = {row.p_adjusted:.2g}"
 
 
 def _categories(rows: pd.DataFrame, raw: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ def _categories(rows: pd.DataFrame, raw: Mapping[str, Any]) -> str:
         "below": f" That is less than spelling alone gives {size}: knowledge is not shown.",
         "undecided": f" Whether that is more than spelling alone gives is undecided {size}.",
     }[more.verdict]
-    return told + (" The score warns: " + "; ".join(raw["warnings"]) + "." * bool(raw["warnings"]))
+    return told + (f" The score warns: {'; '.join(raw['warnings'])}." if raw["warnings"] else "")
 
 
 def _space(rows: pd.DataFrame, width: int) -> str:
@@ -141,8 +141,8 @@ def _counts(rows: pd.DataFrame, whose: str) -> str:
             words.append(f"{' and '.join(names)} {verb} with what the subject adds to log P")
     if words:
         return f"Of the counts of {whose} {'; '.join(words)} of its own answer {told}."
-    why = f": {shown['why'].iloc[0]}" if shown["why"].iloc[0] else ""
-    return f"Whether counts of {whose} go with what it answers is undecided{why} {told}."
+    why = f": {shown['why'].iloc[0]}" if shown["why"].iloc[0] else f" {told}"
+    return f"Whether counts of {whose} go with what it answers is undecided{why}."
 
 
 def _texts(
@@ -160,12 +160,15 @@ def _texts(
             " pseudo-bits, beside masked models only," if bits.name == "pseudo_bits" else " bits"
         )
         alone = f"the {bits.expected:.2f} of a guess that takes all tokens for equally likely"
-        word = f"less than {alone}" if predicts else f"not shown to be less than {alone}"
+        word = {"below": "less than", "above": "more than"}.get(
+            bits.verdict, "not shown to be below"
+        )
         where = ""
         if predicts and bits.place:
             n_grams = (known.models["kind"] == "n-gram").sum()
             where = f"; {bits.place} reference models, of which {n_grams} are n-gram models"
-        told = f"Held-out text costs it {bits.value:.2f}{pseudo} a byte {_interval(bits)}, {word}"
+        told = f"Held-out text costs it {bits.value:.2f}{pseudo} a byte {_interval(bits)}, "
+        told += f"{word} {alone}"
         said.append(f"{told} ({_test(bits)}){where}.")
     for key in keys[2:]:
         if key in rows.index:

@@ -144,7 +144,8 @@ def test_every_model_gets_its_paragraph(measured, tables, inputs, known):
     assert told["none"].startswith("**none** was not read") and "correct the name" in told["none"]
     assert "an encoder model" in told["encoder"] and "Not computed: facts" in told["encoder"]
     assert "pseudo" in told["masked"] and "map" in told["masked"]
-    assert "not shown to be less" in told["causal"] and "Not computed" not in told["causal"]
+    assert "more than the" in told["causal"] and "says nothing of what" in told["causal"]
+    assert "Whether" in told["masked"] and "Not computed" not in told["causal"]
     assert told["gguf"] == told["causal"].replace("**causal**", "**gguf**")
 
 
