@@ -22,8 +22,9 @@ COUNTS = {"N(s,o)": "log2 N(s,o)", "P(o|s)": "P(o|s)", "SMI": "MI"}
 class Answers(NamedTuple):
     """Facts that were asked, and log P of every answer of their block after every question.
 
-    `facts` has a row a fact; `blocks` has for each block the places of its n rows in `facts`, the
-    column of each row's own object, and the matrix (n, answers) in nats.
+    `facts` has a row a fact, and `row`, its place in the table that was asked; `blocks` has for
+    each block the places of its n rows in `facts`, the column of each row's own object, and the
+    matrix (n, answers) in nats.
     """
 
     facts: pd.DataFrame
@@ -35,7 +36,7 @@ def answers(raw: Mapping[str, Any], facts: pd.DataFrame) -> Answers:
 
     `facts` is the table that was asked, with the columns of `signal_inputs.FACTS`, `block`, `hint`.
     """
-    asked = facts.iloc[raw["rows"]].reset_index(drop=True)
+    asked = facts.iloc[raw["rows"]].assign(row=raw["rows"]).reset_index(drop=True)
     rows = [
         {name: value for name, value in zip(names, values, strict=True) if value is not None}
         for names, values in zip(asked["choices"], raw["answers"], strict=True)
@@ -72,6 +73,19 @@ def _centred(matrix: np.ndarray) -> np.ndarray:
 def right(found: Answers) -> np.ndarray:
     """Return whether each fact's own object is the likeliest answer of its block, bool (n,)."""
     return _shuffled(found, np.zeros(0), 0, _first)[0] > 0
+
+
+def beyond(found: Answers) -> pd.Series:
+    """Return `right` less how often other questions of the block get the same answer first.
+
+    One value a fact, from -1 to 1, indexed by its row in the table that was asked; 0 in the mean
+    for a model that answers the same whoever is asked about.
+    """
+    values = np.zeros(len(found.facts))
+    for places, own, matrix in found.blocks:
+        first = _first(matrix)[:, own]
+        values[places] = first.diagonal() - first.mean(axis=0)
+    return pd.Series(values, found.facts["row"])
 
 
 def _first(matrix: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from helpers.smi_audit import draw_weights
 
 # Use: what is compared, and whether more is better.
 USES = {
-    "facts": ("right answer first (share)", 1),
+    "facts": ("right answers beyond its preferences (share)", 1),
     "categories": ("ALP above chance (nats)", 1),
     "texts": ("bits per byte", -1),
 }
@@ -100,7 +100,7 @@ def _items(
 def _right(
     raws: Mapping[str, Any], facts: pd.DataFrame, n_resamples: int, seed: int
 ) -> Items | None:
-    """Return right answers to the facts that all models were asked about the same answers."""
+    """Return what models gain on the facts that all were asked about the same answers."""
     asked = [
         {row: tuple(a is not None for a in a_row) for row, a_row in
          zip(raw["rows"], raw["answers"], strict=True)}
@@ -112,10 +112,10 @@ def _right(
         return None
     values = []
     for raw in raws.values():
-        first = dict(zip(raw["rows"], raw["first"], strict=True))
-        values.append([first[r] for r in shared])
+        values.append(fact_tests.beyond(fact_tests.answers(raw, facts)))
     weights = fact_tests.two_way(facts.iloc[shared], n_resamples, seed)
-    return Items(list(raws), np.array(values), np.ones(len(shared)), weights)
+    values = np.array([scores[shared] for scores in values])
+    return Items(list(raws), values, np.ones(len(shared)), weights)
 
 
 def _ranked(items: Items, sign: int, confidence: float) -> pd.DataFrame:

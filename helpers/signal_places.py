@@ -58,13 +58,15 @@ LEAST_GROUPS = 10
 class References(NamedTuple):
     """Reference models: `values` has `signal`, `measure`, `model`, `value`; `made` is the map.
 
-    `entities` is the digest of the table on which the values of "categories" were measured.
+    `entities` is the digest of the table on which the values of "categories" were measured; `own`
+    has values of the reader's own references, which were asked the same.
     """
 
     values: pd.DataFrame
     made: modelmap.ModelMap
     models: pd.DataFrame
     entities: str
+    own: pd.DataFrame = pd.DataFrame(columns=["signal", "measure", "model", "value"])
 
 
 def references() -> References:
@@ -231,29 +233,37 @@ def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 def _place(
     row: Any, found: Mapping[str, Any], inputs: signal_inputs.Inputs, known: References
 ) -> tuple[str, str]:
-    others = known.values.query("signal == @row.signal and measure == @row.key")
-    why = ""
+    """Return the place of a row among the book's references and the reader's, and their number."""
     if row.signal == "map":
         near = nearest(found["map"], known.made)
         return f"nearest: {near}", f"{len(known.made.names)} models"
+    worse, parts = MEASURES[row.key][2] == "worse", []
+    why = _no_place(row, found, inputs)
     if row.signal == "categories" and digest(inputs.entities) != known.entities:
         why = "controls only: no reference model was given these entities"
-    elif row.signal == "latent space" and found[row.signal]["n_sentences"] != 500:
-        why = "not placed: the references read 500 sentences"
-    elif row.signal == "my texts":
-        why = "no reference model has read your texts"
-    elif row.signal in ("facts", "corpus"):
-        why = "no reference model was asked these facts"
-    elif not len(others):
-        why = "no reference is measured so"
-    if why:
-        return "", why
-    # A packaged model is a reference itself, under whatever name, and is not compared with itself.
-    same = np.isclose(others.value, row.value, rtol=1e-4, atol=0)
-    others = others[~(same | others.model.isin(ITSELF.get(row.model, [])))]
-    worse = MEASURES[row.key][2] == "worse"
-    told = place(row.value, row.low, row.high, others.value, worse=worse)
-    return told, f"{len(others)} reference models"
+    for values, whose in ((known.values, "reference models"), (known.own, "of yours")):
+        others = values.query("signal == @row.signal and measure == @row.key")
+        if why and values is known.values or not len(others):
+            continue
+        # A model is not compared with itself, under whatever name.
+        same = np.isclose(others.value, row.value, rtol=1e-4, atol=0)
+        others = others[~(same | others.model.isin(ITSELF.get(row.model, [])))]
+        told = place(row.value, row.low, row.high, others.value, worse=worse)
+        parts.append((told, f"{len(others)} {whose}"))
+    if parts:
+        return "; ".join(told for told, _ in parts), ", ".join(among for _, among in parts)
+    return "", why or "no reference is measured so"
+
+
+def _no_place(row: Any, found: Mapping[str, Any], inputs: signal_inputs.Inputs) -> str:
+    """Return why the book's references cannot stand beside a row, "" where they can."""
+    if row.signal == "latent space" and found[row.signal]["n_sentences"] != 500:
+        return "not placed: the references read 500 sentences"
+    return {
+        "my texts": "no reference model has read your texts",
+        "facts": "no reference model was asked these facts",
+        "corpus": "no reference model was asked these facts",
+    }.get(row.signal, "")
 
 
 def _grouped(
