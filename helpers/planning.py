@@ -45,6 +45,8 @@ class Task:
     build: Path
     # The book's own runs read nothing but what was fetched before; others may ask the model hub.
     online: bool = False
+    # With parameters of the reader's own, whose results are no results of the book.
+    own: bool = False
 
     @property
     def source(self) -> Path:
@@ -183,6 +185,7 @@ def plan(
                 prefixes=tuple(_prefixes(code)),
                 build=build,
                 online=bool(extra) or Path(profile).stem not in ("laptop", "smoke"),
+                own=bool(extra),
             )
         )
     return tasks

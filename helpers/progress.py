@@ -78,4 +78,4 @@ def shown(
             bar.close()
 
 
-_BAR = "{percentage:3.0f} % |{bar}| {elapsed}, {remaining} left; {postfix}"
+_BAR = "{percentage:3.0f} % |{bar}| {elapsed}, {remaining} left{postfix}"

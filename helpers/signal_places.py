@@ -222,6 +222,18 @@ def decided(table: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
     return table[[*COLUMNS, *TESTS, "key"]]
 
 
+def favourable(table: pd.DataFrame) -> pd.Series:
+    """Return which rows of a decided table say something for a model, or what it answers, bool.
+
+    That a score is worse than what is expected of a model that knows nothing says nothing for it;
+    that counts run against its answers would say that it answers something.
+    """
+    worse = table["key"].map(lambda key: MEASURES[key][2] == "worse")
+    good = np.where(worse, "below", "above")
+    counted = (table["signal"] == "corpus") & table["verdict"].isin(("above", "below"))
+    return (table["verdict"] == good) | counted
+
+
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of several tables of `tidy` as one, `decided` together."""
     some = [table for table in tables if len(table)]

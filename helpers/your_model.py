@@ -100,7 +100,7 @@ def estimate(
             # The width of a model goes about with the root of its weights.
             fits = (part.options.get("n_shuffles", -2) + 2) * len(inputs.entities)
             fitting = fits * (0.07**2 * n_weights) * 1e9 * _FITTING / speed * 1e2
-            rows.setdefault(title, {})[name] = tokens * per_token + fitting + 0.1
+            rows.setdefault(title, {})[name] = tokens * per_token + fitting + 0.4
     return pd.DataFrame(rows).T.reindex(columns=["model", *signals.SIGNALS]).fillna(0.0)
 
 
@@ -143,12 +143,14 @@ def measure(
     only: Sequence[str] = (),
     log: Path | None = None,
     n_resamples: int = 1000,
+    settings: Mapping[str, Any] | None = None,
     **sizes: Any,
 ) -> Run:
     """Measure all models, with an estimate before and progress meanwhile, on standard output.
 
     `looks` maps titles to what `any_model.look` found; `only` and `sizes` are those of
-    `signals.measure`. `log`, a file, gets every step.
+    `signals.measure`. `log`, a file, gets every step. `settings` says more of how the inputs were
+    made, for the run's files.
     """
     for name in only:
         checks.choice(name, tuple(signals.SIGNALS), "signals")
@@ -167,9 +169,9 @@ def measure(
             found[title] = signals.measure(look, inputs, only=only, progress=told, **sizes)
     options = {"n_resamples": n_resamples, "seed": sizes.get("seed", 0)}
     tables = [signal_places.tidy(t, raw, inputs, known, **options) for t, raw in found.items()]
-    settings = {k: v for k, v in sizes.items() if k != "folder"} | {"signals": list(only)}
-    settings["n_resamples"] = n_resamples
-    return Run(dict(looks), found, signal_places.joined(tables), settings)
+    asked = {**(settings or {}), **sizes, "signals": list(only), "n_resamples": n_resamples}
+    asked.pop("folder", None)
+    return Run(dict(looks), found, signal_places.joined(tables), asked)
 
 
 def _estimate_words(costs: pd.DataFrame, total: float) -> str:
@@ -248,7 +250,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def out_folder(out: str, looks: Mapping[str, any_model.Look], settings: Mapping[str, Any]) -> Path:
+def out_folder(out: str, names: Sequence[str], settings: Mapping[str, Any]) -> Path:
     """Return the folder of a run, `results/your_model-DIGEST` where `out` is empty.
 
     The digest is that of the models' names and the settings: a run again writes to the same place.
@@ -256,10 +258,10 @@ def out_folder(out: str, looks: Mapping[str, any_model.Look], settings: Mapping[
     of the book itself.
     """
     here = Path(os.environ.get("BOOK_CALLER") or Path.cwd())
-    asked = json.dumps([[look.name for look in looks.values()], settings], default=str)
+    asked = json.dumps([list(names), settings], default=str)
     name = f"your_model-{hashlib.sha256(asked.encode()).hexdigest()[:10]}"
     folder = (here / Path(out).expanduser() if out else here / "results" / name).resolve()
-    if any(folder.is_relative_to(data.ROOT / part) for part in _KEPT_OUT):
+    if out and any(folder.is_relative_to(data.ROOT / part) for part in _KEPT_OUT):
         raise ValueError(f"out is {str(folder)!r}, a folder of the book; choose one outside it")
     return folder
 
@@ -382,13 +384,14 @@ def _run(given: argparse.Namespace, names: list[str]) -> tuple[Run, signal_input
     inputs = signal_inputs.read_inputs(**files, **asked, seed=given.seed)
     titles = any_model.short_names(names)
     looks = {t: any_model.look(n, allow_bin=given.allow_bin) for n, t in titles.items()}
-    settings = {**asked, **sizes, "signals": given.signals, "seed": given.seed, **files}
-    folder = out_folder(given.out, looks, settings)
+    settings = {"limit": given.limit, **asked, **files, "references": given.references}
+    folder = out_folder(given.out, names, {**settings, **sizes, "seed": given.seed})
     known = own_references(
         signal_places.references(), given.references, inputs, sizes["n_sentences"]
     )
     print(signal_words.summary(inputs))
     options = {"known": known, "only": given.signals, "log": folder / "progress.log"}
+    options |= {"settings": settings}
     return measure(looks, inputs, **options, seed=given.seed, **sizes), inputs, folder
 
 
