@@ -169,11 +169,12 @@ def plan(
     tasks = []
     for name in dict.fromkeys(chosen):
         _check(name, extra or {}, "-p")
-        own = table.get(name, {})
+        settings = table.get(name, {})
         if profile.endswith((".yml", ".yaml")):
-            own = {key: from_here(value) for key, value in own.items()}
-        overrides = {**own, **(extra or {})}
+            settings = {key: from_here(value) for key, value in settings.items()}
+        overrides = {**settings, **(extra or {})}
         defaults = {key: value for key, (_, value) in parameters_of(name).items()}
+        changed = {**defaults, **overrides} != {**defaults, **settings}
         code = "\n".join(c for c in _code(name) if not c.startswith(("%", "!")))
         tasks.append(
             Task(
@@ -185,7 +186,7 @@ def plan(
                 prefixes=tuple(_prefixes(code)),
                 build=build,
                 online=bool(extra) or Path(profile).stem not in ("laptop", "smoke"),
-                own=bool(extra),
+                own=changed or profile.endswith((".yml", ".yaml")),
             )
         )
     return tasks

@@ -59,7 +59,8 @@ def shown(
         done = min(total, done + amount)
         spent = time.perf_counter() - start
         share = done / total if total else 1.0
-        left = f"about {duration(spent / share * (1 - share))} left" if share < 1 else "done"
+        all_done = share > 1 - 1e-9
+        left = "done" if all_done else f"left: {duration(spent / share * (1 - share))}"
         line = f"{time.strftime('%H:%M:%S')}  {share:4.0%}  {what}; {left}"
         if log:
             with log.open("a", encoding="utf-8") as file:
@@ -67,7 +68,7 @@ def shown(
         if bar is not None:
             bar.set_postfix_str(what, refresh=False)
             bar.update(done - bar.n)
-        elif share >= 1 or spent - last >= every:
+        elif all_done or spent - last >= every:
             last = spent
             print(line, file=stream, flush=True)
 

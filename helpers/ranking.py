@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from helpers import checks, fact_tests, held_out, signal_inputs
 from helpers.smi_audit import draw_weights
@@ -22,12 +23,13 @@ COLUMNS += ["parameters", "verdict"]
 
 
 class Items(NamedTuple):
-    """What models of a group share: numbers (models, n), a denominator (n,), and resamples."""
+    """What models share: numbers (models, n), a denominator (n,), resamples, units drawn whole."""
 
     names: list[str]
     values: np.ndarray
     sizes: np.ndarray
     weights: np.ndarray
+    n_units: int
 
 
 def rank(
@@ -44,11 +46,12 @@ def rank(
     `found` maps a model to what `signals.measure` returned. All models get the same resamples of
     subjects and objects, groups of entities, or texts. `first` is the share of resamples in which
     a model is the best, ties shared; `behind`, `behind_low`, `behind_high` are by how much it is
-    worse than the best one, in the unit of the values, the interval corrected for the number of
-    such comparisons (Bonferroni). `verdict` is "first" where the best one's lead over every other
-    excludes 0, "undecided" for all that could be the first, and "behind" for the rest. Models of
-    different kinds are ranked apart, but for categories. `parameters` is the rival: their number
-    costs nothing. Models that were not measured are absent; so are kinds with one model only.
+    worse than the best one, in the unit of the values. That interval is Student's with the spread
+    of the resamples, corrected for all pairs of models (Bonferroni), as the same data chose the
+    best one. `verdict` is "first" where the best one's lead over every other excludes 0,
+    "undecided" for all that could be the first, and "behind" for the rest. Models of different
+    kinds are ranked apart, but for categories. `parameters` is the rival: their number costs
+    nothing. Models that were not measured are absent; so are kinds with one model only.
     """
     checks.choice(use, tuple(USES), "rank_for")
     kinds: dict[str, dict[str, Any]] = {}
@@ -81,7 +84,8 @@ def _items(
         weights = draw_weights(
             values.shape[1], n_resamples, groups=inputs.entities["group"], seed=seed
         )
-        return Items(list(raws), values, np.ones(values.shape[1]), weights)
+        n_units = inputs.entities["group"].nunique()
+        return Items(list(raws), values, np.ones(values.shape[1]), weights, n_units)
     # Texts that one of the models could not read whole are left out for all of them.
     n = len(inputs.texts) or len(held_out.load().texts)
     read = [raw["read"] for raw in raws.values()]
@@ -94,7 +98,7 @@ def _items(
         rows.append(-np.array(raw["log_likelihood"])[at] / np.log(2))
         sizes = np.array(raw["n_bytes"], float)[at]
     weights = draw_weights(len(shared), n_resamples, seed=seed)
-    return Items(list(raws), np.array(rows), sizes, weights)
+    return Items(list(raws), np.array(rows), sizes, weights, len(shared))
 
 
 def _right(
@@ -115,7 +119,8 @@ def _right(
         values.append(fact_tests.beyond(fact_tests.answers(raw, facts)))
     weights = fact_tests.two_way(facts.iloc[shared], n_resamples, seed)
     values = np.array([scores[shared] for scores in values])
-    return Items(list(raws), values, np.ones(len(shared)), weights)
+    n_units = min(facts[name].iloc[shared].nunique() for name in ("subject", "object"))
+    return Items(list(raws), values, np.ones(len(shared)), weights, n_units)
 
 
 def _ranked(items: Items, sign: int, confidence: float) -> pd.DataFrame:
@@ -125,15 +130,15 @@ def _ranked(items: Items, sign: int, confidence: float) -> pd.DataFrame:
     best, tail = order[0], (1 - confidence) / 2
     top = sign * sample >= (sign * sample).max(axis=1, keepdims=True) - 1e-12
     first = (top / top.sum(axis=1, keepdims=True)).mean(axis=0)
-    rows = []
+    n_pairs, rows = len(order) * (len(order) - 1) / 2, []
+    reach = stats.t.ppf(1 - tail / n_pairs, items.n_units - 1)
     for i in order:
-        gap = sign * (sample[:, best] - sample[:, i])
-        ends = np.quantile(gap, [tail / (len(order) - 1), 1 - tail / (len(order) - 1)])
+        behind = sign * (whole[best] - whole[i])
+        half = reach * (sample[:, best] - sample[:, i]).std()
         low, high = np.quantile(sample[:, i], [tail, 1 - tail])
-        row = {"value": whole[i], "low": low, "high": high, "first": first[i]}
-        row |= {"behind": sign * (whole[best] - whole[i])}
-        row |= {"behind_low": ends[0], "behind_high": ends[1]}
-        rows.append(row | {"verdict": "behind" if ends[0] > 0 else "undecided"})
+        row = {"value": whole[i], "low": low, "high": high, "first": first[i], "behind": behind}
+        row |= {"behind_low": behind - half, "behind_high": behind + half}
+        rows.append(row | {"verdict": "behind" if behind > half else "undecided"})
     table = pd.DataFrame(rows, index=pd.Index([items.names[i] for i in order], name="model"))
     if (table["verdict"].iloc[1:] == "behind").all():
         table.iloc[0, table.columns.get_loc("verdict")] = "first"

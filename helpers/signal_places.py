@@ -285,7 +285,7 @@ def _grouped(
 
     Rows of a group may depend on each other. p is NaN for fewer than `LEAST_GROUPS`.
     """
-    from statsmodels.api import OLS
+    from statsmodels.regression.linear_model import OLS
 
     codes = pd.factorize(groups)[0]
     n = int(codes.max()) + 1

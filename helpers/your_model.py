@@ -57,13 +57,13 @@ class Run(NamedTuple):
 def limited(limit: int, **sizes: int) -> dict[str, int]:
     """Return sizes of a run with at most `limit` items each, all of them for 0.
 
-    No size goes below what its signal needs: 10 entities of a label, 20 sentences, and 8 texts,
+    No size goes below what its signal needs: 10 entities of a label, 40 sentences, and 8 texts,
     whose number is a multiple of 8. Raises `ValueError` for a negative limit.
     """
     checks.counts(limit=(limit, 0))
     if not limit:
         return sizes
-    least = {"n_per_label": signal_inputs.LEAST, "n_sentences": 20, "n_texts": 8, "most_texts": 3}
+    least = {"n_per_label": signal_inputs.LEAST, "n_sentences": 40, "n_texts": 8, "most_texts": 3}
     cut = {name: min(n, max(limit, least.get(name, 1))) for name, n in sizes.items()}
     if "n_texts" in cut:
         cut["n_texts"] = min(sizes["n_texts"], -(-cut["n_texts"] // 8) * 8)
@@ -179,8 +179,8 @@ def _estimate_words(costs: pd.DataFrame, total: float) -> str:
         return "everything is kept from before; nothing is measured again"
     longest = costs.stack().idxmax()
     return (
-        f"about {progress.duration(total)} of work, by weights, texts and the speed of this "
-        f"machine (right within a factor of 3); longest: {longest[1]} of {longest[0]}"
+        f"estimated time: {progress.duration(total)}, by weights, texts and the speed of this "
+        f"machine, right within a factor of 3; longest: {longest[1]} of {longest[0]}"
     )
 
 
