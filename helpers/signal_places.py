@@ -15,6 +15,7 @@ from helpers import (
     fact_tests,
     held_out,
     improvement,
+    likelihood,
     modelmap,
     models,
     placing,
@@ -178,13 +179,16 @@ def tidy(
             asked = held_out.load()
             bits = "pseudo_bits" if raw["pseudo"] else "bits_per_byte"
             n = len(asked.texts)
-            add(signal, bits, *_bits(raw, n, **options), "texts", **_beside_guess(raw, n))
+            nats, sizes = (raw[column][:n] for column in ("log_likelihood", "n_bytes"))
+            ends = likelihood.bits_per_byte(nats, sizes, **options)
+            add(signal, bits, *ends, "texts", **_beside_guess(raw, n))
             if not raw["pseudo"]:
                 right = _right(np.array(raw["log_likelihood"][n:]), asked.items)
                 add(signal, "accuracy", *stats.bootstrap_mean(right, **options)[:3], "items")
         elif signal == "my texts":
             bits = "own_pseudo_bits" if raw["pseudo"] else "own_bits"
-            add(signal, bits, *_bits(raw, len(raw["n_bytes"]), **options), "texts")
+            ends = likelihood.bits_per_byte(raw["log_likelihood"], raw["n_bytes"], **options)
+            add(signal, bits, *ends, "texts")
     columns = [c for c in COLUMNS if c not in ("place", "among")]
     table = pd.DataFrame(rows, columns=[*columns, "key", "expected", "p", "why"])
     places = [_place(row, found, inputs, known) for row in table.itertuples()]
@@ -311,18 +315,6 @@ def _t_quantile(degrees: int, confidence: float) -> float:
     return float(t.ppf(0.5 + confidence / 2, degrees))
 
 
-def _bits(
-    raw: Mapping[str, Any], n: int, *, n_resamples: int, confidence: float, seed: int
-) -> tuple[float, float, float]:
-    """Return bits per byte of the first n texts, and the ends of an interval over texts."""
-    nats, n_bytes = (np.array(raw[c][:n], float) for c in ("log_likelihood", "n_bytes"))
-    bits = -nats / np.log(2)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
-    sample = (drawn @ bits) / (drawn @ n_bytes)
-    low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return float(bits.sum() / n_bytes.sum()), float(low), float(high)
-
-
 def _right(values: np.ndarray, items: pd.DataFrame) -> list[float]:
     table = items.assign(value=values).pivot(index="item", columns="candidate", values="value")
     return (table[0] > table.drop(columns=0).max(axis=1)).astype(float).tolist()
@@ -363,6 +355,7 @@ def between(
             alone = replace(part, names=(other,), log_likelihoods=values[None])
             near = placing.neighbours(alone, raws[one]["log_likelihood"], k=1, **options).iloc[0]
             row = {"model": one, "other": other, "distance": near.distance, "low": near.low}
-            row |= {"high": near.high, "kinship": placing.kinship(near.distance, yards)}
+            row |= {"high": near.high}
+            row |= {"kinship": placing.kinship_between(near.low, near.high, yards)}
             rows.append(row)
     return pd.DataFrame(rows, columns=["model", "other", "distance", "low", "high", "kinship"])

@@ -186,8 +186,7 @@ def _nearest(
 ) -> str:
     near = signal_places.neighbours(raw, known.made, **options).iloc[0]
     yards = placing.yardsticks(signal_places.part_of(known.made, raw["keys"]), known.models)
-    ends = dict.fromkeys(placing.kinship(d, yards) for d in (near.low, near.high))
-    kin = " or ".join(ends) if len(ends) == 1 else f"undecided: {', or '.join(ends)}"
+    kin = placing.kinship_between(near.low, near.high, yards)
     return (
         f"On the map its nearest model is {near.name}, in {near.nearest:.0%} of the draws of "
         f"texts, at {near.distance:,.0f} nats² a text {_interval(near, ',.0f')}: {kin}."

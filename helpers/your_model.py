@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import os
 import sys
 import time
@@ -37,12 +36,12 @@ from helpers import (
 )
 
 SCHEMA = 1
-PACKAGES = (*provenance.PACKAGES, "transformers", "tokenizers", "gguf")
 # Folders of the book, into which no reader's run writes.
 _KEPT_OUT = ("book", "build", "data", "helpers", "notebooks", "tests", "benchmarks")
-# Tokens read per second and weight, and fits per second and squared width, as shares of the speed
-# of a product of matrices: two packaged models on a server of 2024.
-_READING, _FITTING = 0.25, 2.2e-9
+# Seconds of loading for each weight, most of them for GGUF files.
+_LOADING = 1e-7
+# Operations of a fit of ALP, for each entity, shuffling and squared width.
+_FITTING = 2.2e2
 
 
 class Run(NamedTuple):
@@ -82,7 +81,7 @@ def estimate(
     From the number of weights, the texts to read, and a short product of matrices on this machine.
     It may be wrong by a factor of 3. Models that are refused have no row.
     """
-    speed, rows = _speed(), {}
+    rows: dict[str, dict[str, float]] = {}
     for title, found in looks.items():
         if found.kind not in any_model.KINDS:
             continue
@@ -91,7 +90,6 @@ def estimate(
         except models.FAILURES:
             continue
         n_weights = found.parameters or 22_000_000
-        per_token = 2 * n_weights / (speed * _READING)
         for name, part in parts.items():
             asked = name == "model" or not only or name in only
             if not asked or part.why or keeping.stored(part.place) is not None:
@@ -99,21 +97,11 @@ def estimate(
             tokens = _tokens(name, part.options, found.kind)
             # The width of a model goes about with the root of its weights.
             fits = (part.options.get("n_shuffles", -2) + 2) * len(inputs.entities)
-            fitting = fits * (0.07**2 * n_weights) * 1e9 * _FITTING / speed * 1e2
-            rows.setdefault(title, {})[name] = tokens * per_token + fitting + 0.4
+            seconds = progress.reading(n_weights, tokens) + 0.4
+            seconds += fits * 0.005 * n_weights * _FITTING / progress.speed()
+            seconds += (name == "model") * n_weights * _LOADING
+            rows.setdefault(title, {})[name] = seconds
     return pd.DataFrame(rows).T.reindex(columns=["model", *signals.SIGNALS]).fillna(0.0)
-
-
-def _speed() -> float:
-    """Return floating point operations per second in a product of matrices, the best of three."""
-    import torch
-
-    x, best = torch.ones(512, 512), math.inf
-    for _ in range(3):
-        start = time.perf_counter()
-        x @ x
-        best = min(best, time.perf_counter() - start)
-    return 2 * 512**3 / best
 
 
 def _tokens(name: str, options: Mapping[str, Any], kind: str) -> float:
@@ -195,7 +183,7 @@ def digests(inputs: signal_inputs.Inputs) -> dict[str, str]:
 def report(run: Run, inputs: signal_inputs.Inputs, ranks: pd.DataFrame | None = None) -> dict:
     """Return a run as what JSON can hold: models with their digests and measures, inputs, versions.
 
-    Numbers that are not finite become null. `schema` rises when a field changes its meaning.
+    `schema` rises when a field changes its meaning.
     """
     rows = run.table.rename(columns={"why": "reason"}).to_dict("records")
     made = []
@@ -230,24 +218,14 @@ def report(run: Run, inputs: signal_inputs.Inputs, ranks: pd.DataFrame | None = 
         "schema": SCHEMA,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "book": provenance.commit(),
-        "versions": provenance.versions(PACKAGES),
+        "versions": provenance.versions(provenance.MODELS),
         "hardware": provenance.hardware(),
         "settings": run.settings,
         "inputs": {"own": sorted(inputs.own), "missing": inputs.missing, **digests(inputs)},
         "models": made,
         "ranking": [] if ranks is None else ranks.reset_index().to_dict("records"),
     }
-    return _plain(whole)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return whole
 
 
 def out_folder(out: str, names: Sequence[str], settings: Mapping[str, Any]) -> Path:
@@ -273,13 +251,13 @@ def write(
 
     Each is written whole or not at all; raises `keeping.CannotWrite`.
     """
-    text = json.dumps(report(run, inputs, ranks), indent=1, ensure_ascii=False, allow_nan=False)
-    files = {"results.json": text + "\n", "results.csv": run.table.to_csv(index=False)}
+    keeping.write_json(folder / "results.json", report(run, inputs, ranks))
+    files = {"results.csv": run.table.to_csv(index=False)}
     if ranks is not None and len(ranks):
         files["ranking.csv"] = ranks.to_csv()
     for name, content in files.items():
         keeping.write_text(folder / name, content)
-    return [folder / name for name in files]
+    return [folder / name for name in ("results.json", *files)]
 
 
 def own_references(
