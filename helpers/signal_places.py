@@ -67,7 +67,7 @@ class References(NamedTuple):
     made: modelmap.ModelMap
     models: pd.DataFrame
     entities: str
-    own: pd.DataFrame = pd.DataFrame(columns=["signal", "measure", "model", "value"])
+    own: pd.DataFrame = pd.DataFrame(columns=["signal", "measure", "model", "value", "kind"])
 
 
 def references() -> References:
@@ -254,16 +254,20 @@ def _place(
         near = nearest(found["map"], known.made)
         return f"nearest: {near}", f"{len(known.made.names)} models"
     worse, parts = MEASURES[row.key][2] == "worse", []
-    why = _no_place(row, found, inputs)
-    if row.signal == "categories" and digest(inputs.entities) != known.entities:
-        why = "controls only: no reference model was given these entities"
+    why = _no_place(row, found, inputs, known)
     for values, whose in ((known.values, "reference models"), (known.own, "of yours")):
         others = values.query("signal == @row.signal and measure == @row.key")
         if why and values is known.values or not len(others):
             continue
-        # A model is not compared with itself, under whatever name.
-        same = np.isclose(others.value, row.value, rtol=1e-4, atol=0)
-        others = others[~(same | others.model.isin(ITSELF.get(row.model, [])))]
+        if values is known.own:
+            alike = row.signal not in ("facts", "corpus") or others.kind == found["model"]["kind"]
+            others = others[alike & (others.model != row.model)]
+        else:
+            # A packaged model is a reference itself, under whatever name.
+            same = np.isclose(others.value, row.value, rtol=1e-4, atol=0)
+            others = others[~(same | others.model.isin(ITSELF.get(row.model, [])))]
+        if not len(others):
+            continue
         told = place(row.value, row.low, row.high, others.value, worse=worse)
         parts.append((told, f"{len(others)} {whose}"))
     if parts:
@@ -271,8 +275,12 @@ def _place(
     return "", why or "no reference is measured so"
 
 
-def _no_place(row: Any, found: Mapping[str, Any], inputs: signal_inputs.Inputs) -> str:
+def _no_place(
+    row: Any, found: Mapping[str, Any], inputs: signal_inputs.Inputs, known: References
+) -> str:
     """Return why the book's references cannot stand beside a row, "" where they can."""
+    if row.signal == "categories" and digest(inputs.entities) != known.entities:
+        return "controls only: no reference model was given these entities"
     if row.signal == "latent space" and found[row.signal]["n_sentences"] != 500:
         return "not placed: the references read 500 sentences"
     return {

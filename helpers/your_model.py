@@ -174,7 +174,8 @@ def _estimate_words(costs: pd.DataFrame, total: float) -> str:
 
 def digests(inputs: signal_inputs.Inputs) -> dict[str, str]:
     """Return a digest of each kind of input, by which two runs can be seen to ask the same."""
-    tables = {"entities": inputs.entities, "facts": inputs.facts}
+    tables = {"entities": inputs.entities, "corpus": inputs.facts}
+    tables["facts"] = inputs.facts.reindex(columns=signal_inputs.FACTS)
     texts = {name: table.to_csv(index=False) for name, table in tables.items()}
     texts["texts"] = json.dumps(inputs.texts)
     return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
@@ -269,8 +270,9 @@ def own_references(
     """Return references with the models of earlier runs beside the book's.
 
     `paths` are files `results.json`, or folders with one. Values join only where the same was
-    asked: entities, facts and texts of the same digest, as many sentences. Raises `ValueError` for
-    a file that is not there or was not written by `write`.
+    asked: entities, facts, counts and texts of the same digest, as many sentences; answers to facts
+    stand beside those of the same kind of model only. Raises `ValueError` for a file that is not
+    there or was not written by `write`.
     """
     rows, here = [], digests(inputs)
     for path in paths:
@@ -285,13 +287,13 @@ def own_references(
                 "categories": same["entities"],
                 "latent space": whole["settings"]["n_sentences"] == n_sentences,
                 "facts": same["facts"],
-                "corpus": same["facts"],
+                "corpus": same["corpus"],
                 "my texts": same["texts"],
                 "prediction": True,
             }
             rows += [
                 {"signal": m["signal"], "measure": m["key"], "model": one["model"]}
-                | {"value": float(m["value"]), "digest": one["digest"]}
+                | {"value": float(m["value"]), "kind": one["kind"]}
                 for one in whole["models"]
                 for m in one["measures"]
                 if alike.get(m["signal"]) and m["value"] is not None
@@ -301,7 +303,7 @@ def own_references(
                 f"references {str(file)!r} could not be read ({models.first_line(error)}); pass "
                 "results.json of an earlier run, or its folder"
             ) from error
-    columns = ["signal", "measure", "model", "value", "digest"]
+    columns = ["signal", "measure", "model", "value", "kind"]
     return known._replace(own=pd.DataFrame(rows, columns=columns))
 
 

@@ -213,14 +213,11 @@ def test_own_references_stand_beside_ours_where_the_same_was_asked(run, inputs, 
     your_model.write(tmp_path, run, inputs)
     known = your_model.own_references(signal_places.references(), [str(tmp_path)], inputs, 40)
     assert {"facts", "categories", "my texts", "latent space"} <= set(known.own.signal)
-    rows = signal_places.tidy("new", run.found["another"], inputs, known, **FEW).set_index("key")
-    # "another" itself is there too, and so are its equals, which are no rivals.
-    others = known.own[(known.own.measure == "own_bits") & (known.own.model != "another")]
-    assert rows.loc["own_bits"].among == f"{len(others)} of yours"
-    assert (
-        "of yours" in rows.loc["bits_per_byte"].among
-        and "reference models" in rows.loc["bits_per_byte"].among
-    )
+    rows = signal_places.tidy("another", run.found["another"], inputs, known, **FEW)
+    among = rows.set_index("key").among
+    # Itself is no rival, and a masked model answers other questions.
+    assert among["own_bits"] == among["first"] == "3 of yours"
+    assert "reference models, 3 of yours" in among["bits_per_byte"]
     other = inputs._replace(texts=["Another text."])
     known = your_model.own_references(signal_places.references(), [str(tmp_path)], other, 30)
     assert not {"my texts", "latent space"} & set(known.own.signal)
