@@ -263,12 +263,14 @@ def ledger(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return one row a claim: the tested row of these runs, else the stored one, else untested.
 
     `runs` are run records, each with `claims` (rows of `record`), `notebook`, `profile` and
-    `facts` (of `provenance.facts`). Every row tells the run it comes from.
+    `facts` (of `provenance.facts`). Every row tells the run it comes from. A run with parameters of
+    the reader's `own` says nothing of the claims.
     """
     fresh = {
         row["id"]: {**row, "profile": run["profile"], **run["facts"], "stored": False}
         for run in runs
         for row in run["claims"]
+        if not run.get("own")
     }
     rows = []
     for name, claim in load().items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from helpers import checks, decoders, reading
 
@@ -100,6 +101,27 @@ def check_finite(values: np.ndarray, argument: str) -> None:
             f"model gives {argument}[{bad}] a log-likelihood of {values[bad]}; its weights are "
             "damaged or overflow: download it again, or take another"
         )
+
+
+def bits_per_byte(
+    log_likelihoods: ArrayLike,
+    n_bytes: ArrayLike,
+    *,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return the bits per byte of texts, and the ends of an interval over texts.
+
+    `log_likelihoods` (nats) and `n_bytes` have shape (n,). The interval is that of percentiles,
+    whole texts drawn with replacement. Source: Efron and Tibshirani (1993), chapter 13.
+    """
+    bits = -checks.numbers(log_likelihoods, "log_likelihoods") / np.log(2)
+    sizes, n = checks.numbers(n_bytes, "n_bytes"), len(bits)
+    drawn = checks.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
+    sample = (drawn @ bits) / (drawn @ sizes)
+    low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(bits.sum() / sizes.sum()), float(low), float(high)
 
 
 def perplexity(scores: pd.DataFrame) -> float:

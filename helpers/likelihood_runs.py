@@ -6,14 +6,24 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers import checks, closed_book, data, embeddings, keeping, likelihood
+from helpers import (
+    checks,
+    closed_book,
+    data,
+    embeddings,
+    keeping,
+    likelihood,
+    progress,
+    provenance,
+)
 from helpers import models as loader
 from helpers.model_files import sentence
 from helpers.models import FAILURES
@@ -28,8 +38,9 @@ class Scored(NamedTuple):
     """What was scored: one row a model and text, and one row a model on how it went.
 
     `scores` has `model`, `text` (its number) and the columns of `likelihood.score_texts`; `report`
-    has `model`, `status` ("scored" or "failed"), `error`, `bos`, `n_texts`, `n_truncated`,
-    `seconds` (of this run; 0 where all was kept from before).
+    has `model`, `digest` (of its files, or the hub's commit), `status` ("scored" or "failed"),
+    `error`, `bos`, `n_texts`, `n_truncated`, `dtype`, `device` and `seconds` (of this run; "" and 0
+    where all was kept from before).
     """
 
     scores: pd.DataFrame
@@ -169,11 +180,12 @@ def _score_model(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[pd.DataFrame | None, dict[str, Any]]:
     start = time.perf_counter()
-    row: dict[str, Any] = {"model": name, "status": "scored", "error": "", "bos": None}
-    row |= {"n_texts": 0, "n_truncated": 0, "seconds": 0.0}
+    row: dict[str, Any] = {"model": name, "digest": "", "status": "scored", "error": ""}
+    row |= {"bos": None, "n_texts": 0, "n_truncated": 0, "dtype": settings.get("dtype", "float32")}
+    row |= {"device": "", "seconds": 0.0}
     try:
         name_now = loader.pinned(how["place"])
-        identity = embeddings.identity(name_now)
+        identity = row["digest"] = embeddings.identity(name_now)
         loaded, parts = None, []
         for first in range(0, len(texts), piece):
             some = texts[first : first + piece]
@@ -183,6 +195,7 @@ def _score_model(
             if found is None:
                 loaded = loaded or _loaded(name_now, settings, how)
                 tokenizer, model = loaded
+                row["device"] = str(model.device)
                 options = {key: settings[key] for key in ("bos", "max_tokens")}
                 options["batch_tokens"] = how["batch_tokens"]
                 table = likelihood.score_texts(model, tokenizer, some, **options)
@@ -254,11 +267,17 @@ def read_texts(path: str | Path) -> list[str]:
 
 
 def write(
-    scored: Scored, texts: Sequence[str], folder: str | Path, keys: Sequence[str] | None = None
+    scored: Scored,
+    texts: Sequence[str],
+    folder: str | Path,
+    keys: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `scores.csv`, `report.csv`, `matrix.csv`, `texts.jsonl`, each whole or not at all.
+    """Write `scores.csv`, `report.csv`, `matrix.csv`, `texts.jsonl` and `results.json`.
 
-    `keys` name the texts, in the columns of the matrix too; their numbers do otherwise.
+    Each is written whole or not at all. `keys` name the texts, in the columns of the matrix too;
+    their numbers do otherwise. `results.json` has the report with each model's bits per byte and
+    their 95 % interval over texts, the versions, a digest of the texts, and `settings`.
     """
     folder, names = Path(folder), range(len(texts)) if keys is None else keys
     rows = ({"key": key, "text": text} for key, text in zip(names, texts, strict=True))
@@ -267,6 +286,34 @@ def write(
     matrix = scored.matrix().rename(columns=dict(enumerate(names)))
     data.write_atomically(folder / "matrix.csv", matrix.to_csv())
     data.write_atomically(folder / "report.csv", scored.report.to_csv(index=False))
+    made, parts = scored.report.to_dict("records"), dict(list(scored.scores.groupby("model")))
+    for row in made:
+        if row["model"] in parts:
+            part = parts[row["model"]]
+            ends = likelihood.bits_per_byte(part.log_likelihood, part.n_bytes)
+            row |= dict(zip(("value", "low", "high"), ends, strict=True))
+            row |= {"measure": "bits per byte", "unit": "bits", "by": "texts"}
+    whole = {"schema": 1, "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    whole |= {"book": provenance.commit(), "versions": provenance.versions(provenance.MODELS)}
+    whole |= {"settings": settings or {}, "n_texts": len(texts), "models": made}
+    whole["texts"] = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+    keeping.write_json(folder / "results.json", whole)
+
+
+def _estimate(models: Sequence[str], texts: Sequence[str]) -> str:
+    """Return in words how long models of this machine take on its processor, from their sizes."""
+    from helpers import any_model
+
+    sizes: list[int | None] = []
+    for name in models:
+        # A path to nothing is for the report.
+        with suppress(ValueError):
+            here = loader.local_source(name) is not None
+            sizes.append(any_model.look(name).parameters if here else None)
+    known, tokens = [n for n in sizes if n], sum(len(text.encode()) for text in texts) / 4
+    seconds = sum(progress.reading(n, tokens) for n in known)
+    told = f"estimated time without a GPU: {progress.duration(seconds)}, within a factor of 3"
+    return told + (f"; of {len(known)} of {len(models)} models" if len(known) < len(models) else "")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -278,8 +325,6 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     import argparse
 
-    from tqdm import tqdm
-
     parser = argparse.ArgumentParser(prog="python -m helpers.likelihood", description=main.__doc__)
     parser.add_argument(
         "--models", required=True, nargs="+", help="folders, GGUF files, packages or hub names"
@@ -288,6 +333,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "--texts", help="a text a line: .txt, .jsonl, .parquet, ...; left out: the default set"
     )
     parser.add_argument("--n-texts", type=int, default=128, help="how many of the default set")
+    parser.add_argument("--limit", type=int, help="score no more than so many texts")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
     parser.add_argument("--max-tokens", type=int, help="read no more of a text")
@@ -297,13 +343,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-tokens", type=int, help="tokens read at a time")
     loader.add_arguments(parser)
     given = parser.parse_args(words)
-    bars: dict[str, tqdm] = {}
-
-    def progress(name: str, done: int, total: int) -> None:
-        bar = bars.setdefault(name, tqdm(total=total, desc=name[-30:], unit="text"))
-        bar.update(done - bar.n)
-
     try:
+        if given.limit is not None:
+            checks.counts(limit=(given.limit, 1))
         keys = None
         if given.texts:
             texts = read_texts(given.texts)
@@ -312,29 +354,36 @@ def main(words: Sequence[str] | None = None) -> int:
 
             default = text_sets.load_texts(given.n_texts)
             texts, keys = list(default["text"]), list(default.index)
-        scored = score_models(
-            [loader.at_revision(name, given.revision) for name in given.models],
-            texts,
-            Path(given.out) / "pieces",
-            bos=given.bos,
-            max_tokens=given.max_tokens,
-            scheduler=given.scheduler,
-            progress=progress,
-            allow_bin=given.allow_bin,
-            device=given.device,
-            dtype=given.dtype,
-            batch_tokens=given.batch_tokens,
-        )
-        write(scored, texts, given.out, keys)
+        texts, keys = texts[: given.limit], keys and keys[: given.limit]
+        total, log = len(texts) * len(given.models), Path(given.out) / "progress.log"
+        done: dict[str, int] = {}
+        print(_estimate(given.models, texts), file=sys.stderr)
+        with progress.shown(total, "text", log=log) as step:
+
+            def told(name: str, n: int, of: int) -> None:
+                step(f"{name}: {n:,} of {of:,} texts", n - done.get(name, 0))
+                done[name] = n
+
+            scored = score_models(
+                [loader.at_revision(name, given.revision) for name in given.models],
+                texts,
+                Path(given.out) / "pieces",
+                bos=given.bos,
+                max_tokens=given.max_tokens,
+                scheduler=given.scheduler,
+                progress=told,
+                allow_bin=given.allow_bin,
+                device=given.device,
+                dtype=given.dtype,
+                batch_tokens=given.batch_tokens,
+            )
+        write(scored, texts, given.out, keys, vars(given))
     except (ValueError, OSError) as error:
         print(f"nothing written: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run again, and the texts scored so far are kept", file=sys.stderr)
         return 130
-    finally:
-        for bar in bars.values():
-            bar.close()
     failed = scored.report[scored.report.status == "failed"]
     for row in failed.itertuples():
         print(f"{row.model}: {row.error}", file=sys.stderr)

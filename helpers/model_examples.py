@@ -64,6 +64,22 @@ def write(kind: str, folder: str | Path, *, seed: int = 0, tied: bool = True) ->
     return folder
 
 
+def diverged(folder: str | Path, *, kind: str = "causal", factor: float = 1000.0) -> Path:
+    """Write a tiny model whose matrices are `factor` times too large, and return its folder.
+
+    Its output is finite and says nothing: with 0 all tokens are equally likely, as after a collapse
+    of training. `kind` is one of a folder, see `write`.
+    """
+    from safetensors.torch import load_file, save_file
+
+    path = write(kind, folder)
+    file = path / "model.safetensors"
+    weights = load_file(file)
+    large = {k: w * factor if w.ndim > 1 else w for k, w in weights.items()}
+    save_file(large, file, metadata={"format": "pt"})
+    return path
+
+
 def write_refused(folder: str | Path) -> dict[str, str]:
     """Write folders and files that are refused, and return what is wrong -> what to pass.
 

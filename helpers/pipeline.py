@@ -126,6 +126,8 @@ def execute(
         **os.environ,
         **{name: str(threads) for name in numbers},
         "BOOK_LEDGER": str(book_ledger),
+        # Files of a reader's own run go to where it was called, those of the book's to its build.
+        "BOOK_CALLER": str(Path.cwd() if task.own else task.build),
         "BOOK_OFFLINE": os.environ.get("BOOK_OFFLINE", "") if task.online else "1",
         "BOOK_SCRIPTS": "shared",
         "PYTHONHASHSEED": "0",
@@ -158,6 +160,7 @@ def execute(
     record = {
         "notebook": task.name,
         "profile": task.profile,
+        "own": task.own,
         "digest": mark,
         "status": "ok" if process.returncode == 0 else "failed",
         "command": shlex.join(command(task)),

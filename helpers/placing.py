@@ -128,6 +128,12 @@ def kinship(distance: float, yards: Mapping[str, float]) -> str:
     )
 
 
+def kinship_between(low: float, high: float, yards: Mapping[str, float]) -> str:
+    """Return `kinship` of a distance that lies between two, undecided where they differ in it."""
+    ends = dict.fromkeys(kinship(distance, yards) for distance in (low, high))
+    return next(iter(ends)) if len(ends) == 1 else f"undecided: {'; or '.join(ends)}"
+
+
 def predict(
     made: ModelMap,
     scores: pd.DataFrame,

@@ -49,6 +49,8 @@ class Task:
     build: Path
     # The book's own runs read nothing but what was fetched before; others may ask the model hub.
     online: bool = False
+    # With parameters of the reader's own, whose results are no results of the book.
+    own: bool = False
 
     @property
     def source(self) -> Path:
@@ -201,11 +203,12 @@ def plan(
     tasks = []
     for name in dict.fromkeys(chosen):
         _check(name, extra or {}, "-p")
-        own = table.get(name, {})
+        settings = table.get(name, {})
         if profile.endswith((".yml", ".yaml")):
-            own = {key: from_here(value) for key, value in own.items()}
-        overrides = {**own, **(extra or {})}
+            settings = {key: from_here(value) for key, value in settings.items()}
+        overrides = {**settings, **(extra or {})}
         defaults = {key: value for key, (_, value) in parameters_of(name).items()}
+        changed = {**defaults, **overrides} != {**defaults, **settings}
         code = _plain(_code(name))
         tasks.append(
             Task(
@@ -217,6 +220,7 @@ def plan(
                 prefixes=tuple(_prefixes(code)),
                 build=build,
                 online=bool(extra) or Path(profile).stem not in ("laptop", "smoke"),
+                own=changed or profile.endswith((".yml", ".yaml")),
             )
         )
     return tasks

@@ -15,6 +15,8 @@ from helpers import escaping
 from helpers.data import ROOT
 
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "statsmodels", "torch", "faiss-cpu")
+# What a result on a reader's model depends on, too.
+MODELS = (*PACKAGES, "transformers", "tokenizers", "gguf")
 
 
 @lru_cache

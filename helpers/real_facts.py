@@ -229,8 +229,17 @@ def facts() -> pd.DataFrame:
     table = table.drop_duplicates(["relation", "subject"]).reset_index(drop=True)
     within = smi.object_in_subject(table.subject, table.object)
     within |= smi.object_in_subject(table.object, table.subject)
-    hint = [bool(_stems(s) & _stems(o)) for s, o in zip(table.subject, table.object, strict=True)]
-    return table.assign(leak=within, hint=hint)
+    return table.assign(leak=within, hint=_share_stems(table.subject, table.object))
+
+
+def hints(subjects: Sequence[str], objects: Sequence[str]) -> np.ndarray:
+    """Return whether the names of each pair tell of each other, bool (n,): `leak` or `hint`."""
+    within = smi.object_in_subject(subjects, objects) | smi.object_in_subject(objects, subjects)
+    return within | np.array(_share_stems(subjects, objects), bool)
+
+
+def _share_stems(subjects: Sequence[str], objects: Sequence[str]) -> list[bool]:
+    return [bool(_stems(s) & _stems(o)) for s, o in zip(subjects, objects, strict=True)]
 
 
 def _stems(name: str) -> set[str]:

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import data, entities, likelihood_runs, models, real_facts, scale
+from helpers import checks, data, entities, likelihood_runs, models, real_facts, scale
 from helpers.model_files import sentence
 
 FACTBOOK = "factbook"
-FACTS = ["relation", "subject", "object", "prompt", "choices"]
+ENTITIES = ["text", "label", "group"]
+FACTS = ["relation", "subject", "object", "prompt", "choices", "block", "hint"]
 # Rows that a label must have.
 LEAST = 10
 
@@ -19,10 +20,10 @@ LEAST = 10
 class Inputs(NamedTuple):
     """What the models are asked about, and why some of it is missing.
 
-    `entities` has `text` and `label`; `facts` has `relation`, `subject`, `object`, `prompt`,
-    `choices`, and the columns of `smi.COUNTS` where a corpus was counted; `texts` are the reader's
-    own. `own` has the names of the inputs that the reader gave, `missing` says by signal why it
-    cannot be had.
+    `entities` has `text`, `label` and `group`, which names what stands or falls together; `facts`
+    has the columns `FACTS`, and those of `smi.COUNTS` where a corpus was counted; `texts` are the
+    reader's own. `own` has the names of the inputs that the reader gave, `missing` says by signal
+    why it cannot be had.
     """
 
     entities: pd.DataFrame
@@ -47,13 +48,14 @@ def read_inputs(
     """Read the reader's files, or the defaults of this book where a name is empty; never raises.
 
     `entities_file` is a CSV with the columns `text` and `label`, or whose first two columns are
-    these; of each label `n_per_label` rows are drawn, and labels with fewer than 10 are left out.
-    `facts_file` is a CSV with `subject` and `object`, and with `prompt`, which ends where the
-    answer begins, or `relation`, one of `real_facts.TEMPLATES`; `n_facts` are drawn, each with up
-    to `n_choices` - 1 other objects of its relation as wrong answers. `corpus` is a path, glob or
-    folder of `corpora.read_documents`, or "factbook", a stand-in. `texts_file` has a text a line,
-    or JSON lines; the first `most_texts` are taken. A file that cannot be read leaves its signals
-    out, with the reason in `missing`.
+    these, and perhaps `group`, such as the country of a town; of each label `n_per_label` rows are
+    drawn, and labels with fewer than 10 are left out. `facts_file` is a CSV with `subject` and
+    `object`, and with `prompt`, which ends where the answer begins, or `relation`, one of
+    `real_facts.TEMPLATES`; `n_facts` are drawn, each with up to `n_choices` - 1 other objects of
+    its relation as wrong answers. `corpus` is a path, glob or folder of `corpora.read_documents`,
+    or "factbook", a stand-in. `texts_file` has a text a line, or JSON lines; the first
+    `most_texts` are taken. A file that cannot be read leaves its signals out, with the reason in
+    `missing`.
     """
     missing: dict[str, str] = {}
     given = {"entities": entities_file, "facts": facts_file, "corpus": corpus, "texts": texts_file}
@@ -90,18 +92,20 @@ def read_inputs(
 
 
 def read_entities(path: str = "", n_per_label: int = 60, seed: int = 0) -> pd.DataFrame:
-    """Return entities as `text` and `label`, or provinces by region of the world for no path.
+    """Return entities as `text`, `label`, `group`; provinces by region and country for no path.
 
     Raises `ValueError` for a file without two columns, or with fewer than two labels of 10 rows.
     """
     if not path:
         table = entities.factbook_entities(n_per_label, seed)
-        return table.rename(columns={"region": "label"})[["text", "label"]]
+        return table.rename(columns={"region": "label", "country": "group"})[ENTITIES]
     table = _csv(path, "entities")
     names = ["text", "label"] if {"text", "label"} <= set(table) else list(table.columns[:2])
     if len(names) < 2:
         raise ValueError(f"entities {path!r} has one column; write `text` and `label`")
-    table = table[names].set_axis(["text", "label"], axis=1).dropna().drop_duplicates("text")
+    group = table["group"] if "group" in table else table[names[0]]
+    table = table[names].set_axis(["text", "label"], axis=1).assign(group=group)
+    table = table.dropna().drop_duplicates("text")
     table = table.iloc[np.random.default_rng(seed).permutation(len(table))]
     table = table[table.groupby("label").cumcount() < n_per_label]
     table = table[table.groupby("label")["text"].transform("size") >= LEAST]
@@ -117,10 +121,9 @@ def read_facts(
 ) -> pd.DataFrame:
     """Return facts as `relation`, `subject`, `object`, `prompt`; the Factbook's for no path.
 
-    `choices` has the object and others of its relation in the whole file, the object first.
-
-    Raises `ValueError` for a file without `subject` and `object`, or from which no question can be
-    made, and where no relation has two different objects.
+    `choices`, `block` and `hint` are those of `add_choices`. Raises `ValueError` for a file without
+    `subject` and `object`, or from which no question can be made, and where no relation has two
+    different objects.
     """
     table = real_facts.facts() if not path else _csv(path, "facts")
     if absent := [c for c in ("subject", "object") if c not in table]:
@@ -144,7 +147,32 @@ def read_facts(
     if not len(table):
         raise ValueError(f"facts {path!r} has no relation with two different objects; add rows")
     drawn = real_facts.draw_facts(table, n_facts, seed=seed)
-    return drawn.assign(choices=real_facts.choices(table, drawn, n_choices, seed))
+    return add_choices(table, drawn, n_choices, seed)
+
+
+def add_choices(
+    table: pd.DataFrame, drawn: pd.DataFrame, most: int = 12, seed: int = 0
+) -> pd.DataFrame:
+    """Return facts with `block`, `choices` and `hint`: who is asked about the same answers.
+
+    A block has facts of one relation with at most `most` different objects. All are asked about the
+    same answers, their own objects first among them, then, up to `most`, others of the relation in
+    `table`; so it can be seen what a model answers whoever is asked about. `hint` says that names
+    of subject and object share a word's first four letters, or one holds the other.
+    """
+    checks.counts(most=(most, 2))
+    drawn = drawn.assign(block="", hint=real_facts.hints(drawn["subject"], drawn["object"]))
+    answers: dict[str, list[str]] = {}
+    for relation, part in drawn.groupby("relation", sort=False):
+        objects = list(dict.fromkeys(part["object"]))
+        others = sorted(set(table["object"][table["relation"] == relation]) - set(objects))
+        fill = np.random.default_rng(seed).permutation(others)
+        for k, names in enumerate(np.array_split(objects, -(-len(objects) // most))):
+            block = f"{relation}/{k}"
+            drawn.loc[part.index[part["object"].isin(names)], "block"] = block
+            answers[block] = [*map(str, names), *map(str, fill[: most - len(names)])]
+    rows = zip(drawn["object"], drawn["block"], strict=True)
+    return drawn.assign(choices=[[o, *(a for a in answers[b] if a != o)] for o, b in rows])
 
 
 def _csv(path: str, argument: str) -> pd.DataFrame:

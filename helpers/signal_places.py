@@ -12,11 +12,13 @@ import pandas as pd
 
 from helpers import (
     data,
+    fact_tests,
     held_out,
+    improvement,
+    likelihood,
     modelmap,
     models,
     placing,
-    real_model,
     reference_map,
     signal_inputs,
     signals,
@@ -27,13 +29,14 @@ REFERENCES = data.PUBLISHED / "your_model_references.csv"
 # How each measure is called, its unit, and what more of it means.
 MEASURES = {
     "skill": ("ALP above chance", "nats", "better"),
+    "above_spelling": ("ALP above spelling", "nats", "better"),
     "lloyd_index": ("patchiness (Lloyd)", "", ""),
     "rankme": ("RankMe", "dimensions", ""),
     "mean_cosine": ("mean cosine", "", ""),
     "error": ("reconstruction error", "share", ""),
     "between_share": ("between-sentence share", "share", ""),
     "first": ("right answer first", "share", "better"),
-    "log_probability": ("log P of the right answer", "nats", "better"),
+    "gain": ("log P that the subject adds", "nats", "better"),
     "N(s,o)": ("answers with N(s,o)", "Spearman's rho", "better"),
     "P(o|s)": ("answers with P(o|s)", "Spearman's rho", "better"),
     "SMI": ("answers with SMI", "Spearman's rho", "better"),
@@ -47,18 +50,24 @@ MEASURES = {
 # What the packaged models are called among the references.
 ITSELF = {models.MINILM: ["MiniLM, 6 layers"], models.SMOLLM: ["SmolLM2", "smollm2"]}
 COLUMNS = ["model", "signal", "measure", "value", "low", "high", "unit", "place", "among", "by"]
+TESTS = ["expected", "p", "p_adjusted", "verdict", "why"]
+_SUBJECTS = "subjects and objects"
+# Fewer groups of entities than this carry no test.
+LEAST_GROUPS = 10
 
 
 class References(NamedTuple):
     """Reference models: `values` has `signal`, `measure`, `model`, `value`; `made` is the map.
 
-    `entities` is the digest of the table on which the values of "categories" were measured.
+    `entities` is the digest of the table on which the values of "categories" were measured; `own`
+    has values of the reader's own references, which were asked the same.
     """
 
     values: pd.DataFrame
     made: modelmap.ModelMap
     models: pd.DataFrame
     entities: str
+    own: pd.DataFrame = pd.DataFrame(columns=["signal", "measure", "model", "value", "kind"])
 
 
 def references() -> References:
@@ -118,24 +127,33 @@ def tidy(
 
     `found` is what `signals.measure` returned. `low` and `high` are the ends of the interval, over
     what `by` names; `place` is empty and `among` says why where no reference was measured alike.
+    Where a statement could be made, `expected` is what a model gives that knows nothing and `p` its
+    two-sided p-value, before `decided`; it is NaN, and `why` says why, where data are too few.
     """
     options = {"n_resamples": n_resamples, "confidence": confidence, "seed": seed}
     rows: list[dict[str, Any]] = []
 
-    def add(signal: str, measure: str, value: float, low: float, high: float, by: str) -> None:
+    def add(
+        signal: str, measure: str, value: float, low: float, high: float, by: str, **test: Any
+    ) -> None:
         label, unit, _ = MEASURES[measure]
         row = {"model": name, "signal": signal, "measure": label, "value": value, "low": low}
-        rows.append(row | {"high": high, "unit": unit, "key": measure, "by": by})
-
-    def mean(signal: str, measure: str, values: Sequence[float], by: str) -> None:
-        if len(values) >= 3:
-            add(signal, measure, *stats.bootstrap_mean(values, **options)[:3], by)
+        row |= {"high": high, "unit": unit, "key": measure, "by": by}
+        rows.append(row | {"expected": np.nan, "p": np.nan, "why": ""} | test)
 
     for signal, raw in found.items():
         if raw["status"] != "computed":
             continue
         if signal == "categories":
-            mean(signal, "skill", raw["skill"], "entities")
+            for measure, values in (
+                ("skill", np.array(raw["skill"])),
+                ("above_spelling", np.subtract(raw["skill"], raw["spelling"])),
+            ):
+                *ends, p, n = _grouped(values, inputs.entities["group"], confidence)
+                by = f"{n} groups of entities" if n < len(values) else "entities"
+                few = f"{n} groups of entities; a test needs {LEAST_GROUPS}"
+                test = {"expected": 0.0, "p": p, "why": few if n < LEAST_GROUPS else ""}
+                add(signal, measure, *ends, by, **(test if measure == "above_spelling" else {}))
         elif signal == "latent space":
             t = _t_quantile(raw["n_groups"] - 1, confidence)
             for measure, part in raw["measures"].items():
@@ -143,11 +161,17 @@ def tidy(
                 ends = part["value"] - reach, part["value"] + reach
                 add(signal, measure, part["value"], *ends, "sentences left out")
         elif signal == "facts":
-            mean(signal, "first", raw["first"], "facts")
-            mean(signal, "log_probability", raw["log_probability"], "facts")
+            table = fact_tests.knowledge(fact_tests.answers(raw, inputs.facts), **options)
+            for row in table.itertuples():
+                test = {"expected": row.expected, "p": row.p, "why": row.why}
+                test = test if row.Index == "first" else {}
+                add(signal, row.Index, row.value, row.low, row.high, _SUBJECTS, **test)
         elif signal == "corpus":
-            for row in follow(raw, inputs.facts, n_resamples=n_resamples, seed=seed).itertuples():
-                add(signal, row.signal, row.rho, row.low, row.high, "subjects")
+            for row in fact_tests.follow(
+                fact_tests.answers(raw, inputs.facts), **options
+            ).itertuples():
+                test = {"expected": 0.0, "p": row.p, "why": row.why}
+                add(signal, row.Index, row.value, row.low, row.high, _SUBJECTS, **test)
         elif signal == "map":
             near = neighbours(raw, known.made, **options).iloc[0]
             add(signal, "distance", near.distance, near.low, near.high, "texts")
@@ -155,55 +179,142 @@ def tidy(
             asked = held_out.load()
             bits = "pseudo_bits" if raw["pseudo"] else "bits_per_byte"
             n = len(asked.texts)
-            add(signal, bits, *_bits(raw, n, **options), "texts")
+            nats, sizes = (raw[column][:n] for column in ("log_likelihood", "n_bytes"))
+            ends = likelihood.bits_per_byte(nats, sizes, **options)
+            add(signal, bits, *ends, "texts", **_beside_guess(raw, n))
             if not raw["pseudo"]:
                 right = _right(np.array(raw["log_likelihood"][n:]), asked.items)
-                mean(signal, "accuracy", right, "items")
+                add(signal, "accuracy", *stats.bootstrap_mean(right, **options)[:3], "items")
         elif signal == "my texts":
             bits = "own_pseudo_bits" if raw["pseudo"] else "own_bits"
-            add(signal, bits, *_bits(raw, len(raw["n_bytes"]), **options), "texts")
-    table = pd.DataFrame(
-        rows, columns=[*[c for c in COLUMNS if c not in ("place", "among")], "key"]
-    )
+            ends = likelihood.bits_per_byte(raw["log_likelihood"], raw["n_bytes"], **options)
+            add(signal, bits, *ends, "texts")
+    columns = [c for c in COLUMNS if c not in ("place", "among")]
+    table = pd.DataFrame(rows, columns=[*columns, "key", "expected", "p", "why"])
     places = [_place(row, found, inputs, known) for row in table.itertuples()]
     table["place"], table["among"] = zip(*places, strict=True) if places else ([], [])
-    return table[[*COLUMNS, "key"]]
+    return decided(table)
+
+
+def decided(table: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
+    """Return a table of `tidy`, or several joined, with what its tests carry together.
+
+    `p_adjusted` is Holm's over all rows with a p-value. `verdict` is "above" or "below" what is
+    expected of a model that knows nothing where `p_adjusted` is below `level` and the interval
+    does not hold it, "undecided" for other rows with an expectation, and "" for the rest, which
+    state nothing. Counts are tested only for models whose answers are right more often than
+    expected, as others answer nothing that could be told. Source: Holm (1979).
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    table = table.assign(p_adjusted=np.nan, verdict="")
+    shown = (table["key"] == "first") & (table["p"] < level) & (table["value"] > table["expected"])
+    knows = table["model"].isin(table["model"][shown])
+    gated = (table["signal"] == "corpus") & ~knows & table["p"].notna()
+    table.loc[gated, "p"] = np.nan
+    table.loc[gated, "why"] = "it is not shown to answer any fact better than by its preferences"
+    tested = table["p"].notna()
+    if tested.any():
+        table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p"], level, "holm")[1]
+    sure = tested & (table["p_adjusted"] < level)
+    table.loc[table["expected"].notna(), "verdict"] = "undecided"
+    table.loc[sure & (table["low"] > table["expected"]), "verdict"] = "above"
+    table.loc[sure & (table["high"] < table["expected"]), "verdict"] = "below"
+    right = table["model"][(table["key"] == "first") & (table["verdict"] == "above")]
+    unclear = (table["signal"] == "corpus") & ~table["model"].isin(right)
+    table.loc[unclear, "verdict"] = "undecided"
+    return table[[*COLUMNS, *TESTS, "key"]]
+
+
+def favourable(table: pd.DataFrame) -> pd.Series:
+    """Return which rows of a decided table say something for a model, or what it answers, bool.
+
+    That a score is worse than what is expected of a model that knows nothing says nothing for it;
+    that counts run against its answers would say that it answers something.
+    """
+    worse = table["key"].map(lambda key: MEASURES[key][2] == "worse")
+    good = np.where(worse, "below", "above")
+    counted = (table["signal"] == "corpus") & table["verdict"].isin(("above", "below"))
+    return (table["verdict"] == good) | counted
 
 
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of several tables of `tidy` as one, with its columns where there is none."""
+    """Return the rows of several tables of `tidy` as one, `decided` together."""
     some = [table for table in tables if len(table)]
     if not some:
-        return pd.DataFrame(columns=[*COLUMNS, "key"])
-    return pd.concat(some, ignore_index=True)
+        return pd.DataFrame(columns=[*COLUMNS, *TESTS, "key"])
+    return decided(pd.concat(some, ignore_index=True))
 
 
 def _place(
     row: Any, found: Mapping[str, Any], inputs: signal_inputs.Inputs, known: References
 ) -> tuple[str, str]:
-    others = known.values.query("signal == @row.signal and measure == @row.key")
-    why = ""
+    """Return the place of a row among the book's references and the reader's, and their number."""
     if row.signal == "map":
         near = nearest(found["map"], known.made)
         return f"nearest: {near}", f"{len(known.made.names)} models"
+    worse, parts = MEASURES[row.key][2] == "worse", []
+    why = _no_place(row, found, inputs, known)
+    for values, whose in ((known.values, "reference models"), (known.own, "of yours")):
+        others = values.query("signal == @row.signal and measure == @row.key")
+        if why and values is known.values or not len(others):
+            continue
+        if values is known.own:
+            alike = row.signal not in ("facts", "corpus") or others.kind == found["model"]["kind"]
+            others = others[alike & (others.model != row.model)]
+        else:
+            # A packaged model is a reference itself, under whatever name.
+            same = np.isclose(others.value, row.value, rtol=1e-4, atol=0)
+            others = others[~(same | others.model.isin(ITSELF.get(row.model, [])))]
+        if not len(others):
+            continue
+        told = place(row.value, row.low, row.high, others.value, worse=worse)
+        parts.append((told, f"{len(others)} {whose}"))
+    if parts:
+        return "; ".join(told for told, _ in parts), ", ".join(among for _, among in parts)
+    return "", why or "no reference is measured so"
+
+
+def _no_place(
+    row: Any, found: Mapping[str, Any], inputs: signal_inputs.Inputs, known: References
+) -> str:
+    """Return why the book's references cannot stand beside a row, "" where they can."""
     if row.signal == "categories" and digest(inputs.entities) != known.entities:
-        why = "controls only: no reference model was given these entities"
-    elif row.signal == "latent space" and found[row.signal]["n_sentences"] != 500:
-        why = "not placed: the references read 500 sentences"
-    elif row.signal == "my texts":
-        why = "no reference model has read your texts"
-    elif row.signal in ("facts", "corpus"):
-        why = "no reference model was asked these facts"
-    elif not len(others):
-        why = "no reference is measured so"
-    if why:
-        return "", why
-    # A packaged model is a reference itself, under whatever name, and is not compared with itself.
-    same = np.isclose(others.value, row.value, rtol=1e-4, atol=0)
-    others = others[~(same | others.model.isin(ITSELF.get(row.model, [])))]
-    worse = MEASURES[row.key][2] == "worse"
-    told = place(row.value, row.low, row.high, others.value, worse=worse)
-    return told, f"{len(others)} reference models"
+        return "controls only: no reference model was given these entities"
+    if row.signal == "latent space" and found[row.signal]["n_sentences"] != 500:
+        return "not placed: the references read 500 sentences"
+    return {
+        "my texts": "no reference model has read your texts",
+        "facts": "no reference model was asked these facts",
+        "corpus": "no reference model was asked these facts",
+    }.get(row.signal, "")
+
+
+def _grouped(
+    values: np.ndarray, groups: pd.Series, confidence: float
+) -> tuple[float, float, float, float, int]:
+    """Return a mean, the ends of its interval, its p-value against 0, and the number of groups.
+
+    Rows of a group may depend on each other. p is NaN for fewer than `LEAST_GROUPS`.
+    """
+    from statsmodels.regression.linear_model import OLS
+
+    codes = pd.factorize(groups)[0]
+    n = int(codes.max()) + 1
+    if n < 3 or not np.ptp(values):
+        return float(values.mean()), float(values.min()), float(values.max()), np.nan, n
+    fit = OLS(values, np.ones(len(values))).fit(
+        cov_type="cluster", cov_kwds={"groups": codes}, use_t=True
+    )
+    (low, high), p = fit.conf_int(1 - confidence)[0], fit.pvalues[0]
+    return float(fit.params[0]), low, high, float(p) if n >= LEAST_GROUPS else np.nan, n
+
+
+def _beside_guess(raw: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """Return the bits per byte of equally likely tokens, and p of no difference over texts."""
+    nats, guess, n_bytes = (np.array(raw[c][:n]) for c in ("log_likelihood", "guess", "n_bytes"))
+    p = improvement.paired_test(guess / n_bytes, nats / n_bytes).p_value
+    return {"expected": float(-guess.sum() / np.log(2) / n_bytes.sum()), "p": float(p), "why": ""}
 
 
 def _t_quantile(degrees: int, confidence: float) -> float:
@@ -212,43 +323,9 @@ def _t_quantile(degrees: int, confidence: float) -> float:
     return float(t.ppf(0.5 + confidence / 2, degrees))
 
 
-def _bits(
-    raw: Mapping[str, Any], n: int, *, n_resamples: int, confidence: float, seed: int
-) -> tuple[float, float, float]:
-    """Return bits per byte of the first n texts, and the ends of an interval over texts."""
-    nats, n_bytes = (np.array(raw[c][:n], float) for c in ("log_likelihood", "n_bytes"))
-    bits = -nats / np.log(2)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
-    sample = (drawn @ bits) / (drawn @ n_bytes)
-    low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return float(bits.sum() / n_bytes.sum()), float(low), float(high)
-
-
 def _right(values: np.ndarray, items: pd.DataFrame) -> list[float]:
     table = items.assign(value=values).pivot(index="item", columns="candidate", values="value")
     return (table[0] > table.drop(columns=0).max(axis=1)).astype(float).tolist()
-
-
-def follow(
-    raw: Mapping[str, Any], facts: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Return how the log P of answers follows what a corpus says of the facts, by rank.
-
-    One row a count: `signal` ("N(s,o)", "P(o|s)", "SMI"), `rho` within relations, `low`, `high`.
-    SMI raises mutual information to a power of the model's size, which leaves the order of facts as
-    it is: for one model it is the rank of MI. A count that does not vary is left out. Source:
-    `real_model.links`.
-    """
-    asked = facts.iloc[raw["rows"]]
-    columns = {"N(s,o)": "log2 N(s,o)", "P(o|s)": "P(o|s)", "SMI": "MI"}
-    table = asked[["relation", "subject"]].assign(answer=raw["log_probability"])
-    for name, column in columns.items():
-        table[name] = asked[column].to_numpy()
-    varied = real_model.ranks(table[list(columns)], table["relation"]).abs().sum() > 0
-    names = [name for name in columns if varied[name]]
-    if len(table) < 5 or not names:
-        return pd.DataFrame(columns=["signal", "rho", "low", "high"])
-    return real_model.links(table, names, ["answer"], n_resamples=n_resamples, seed=seed)
 
 
 def part_of(made: modelmap.ModelMap, keys: Sequence[str]) -> modelmap.ModelMap:
@@ -286,6 +363,7 @@ def between(
             alone = replace(part, names=(other,), log_likelihoods=values[None])
             near = placing.neighbours(alone, raws[one]["log_likelihood"], k=1, **options).iloc[0]
             row = {"model": one, "other": other, "distance": near.distance, "low": near.low}
-            row |= {"high": near.high, "kinship": placing.kinship(near.distance, yards)}
+            row |= {"high": near.high}
+            row |= {"kinship": placing.kinship_between(near.low, near.high, yards)}
             rows.append(row)
     return pd.DataFrame(rows, columns=["model", "other", "distance", "low", "high", "kinship"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from helpers import escaping, placing, signal_inputs, signal_places, signals
@@ -45,14 +44,13 @@ def paragraph(
     table: pd.DataFrame,
     inputs: signal_inputs.Inputs,
     known: signal_places.References,
-    spelling: float,
     *,
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> str:
     """Return what was measured of a model in plain words, a sentence or two a signal.
 
-    `table` is that of `tidy`, and `spelling` what spelling alone scores on the same entities.
+    `table` has the model's rows of `signal_places.joined`; no sentence says more than its verdicts.
     """
     about, name = found["model"], escaping.markdown(name)
     if about["status"] != "computed":
@@ -65,44 +63,15 @@ def paragraph(
         said.append(f"Mind that {escaping.markdown(about['note'])}.")
     rows = table.set_index("key")
     if "skill" in rows.index:
-        said.append(_categories(rows.loc["skill"], found["categories"], spelling))
+        said.append(_categories(rows, found["categories"]))
     if "rankme" in rows.index:
         said.append(_space(rows, about["width"]))
     if "first" in rows.index:
-        said.append(_facts(rows.loc["first"], found["facts"]))
-    if "corpus" in found and found["corpus"]["status"] == "computed":
+        said.append(_facts(rows.loc["first"]))
+    if found["corpus"]["status"] == "computed":
         whose = "your corpus" if "corpus" in inputs.own else "the Factbook, a stand-in,"
         said.append(_counts(rows, whose))
-    if found["map"]["status"] == "computed":
-        options = {"n_resamples": n_resamples, "seed": seed}
-        near = signal_places.neighbours(found["map"], known.made, **options).iloc[0]
-        yards = placing.yardsticks(
-            signal_places.part_of(known.made, found["map"]["keys"]), known.models
-        )
-        kin = placing.kinship(near.distance, yards)
-        said.append(
-            f"On the map its nearest model is {near.name}, in {near.nearest:.0%} of the draws of "
-            f"texts, at {near.distance:,.0f} nats² a text [{near.low:,.0f}, {near.high:,.0f}]: "
-            f"{kin}."
-        )
-    for key, words in (
-        ("bits_per_byte", "It needs {:.2f} bits for a byte of held-out text"),
-        ("pseudo_bits", "Its pseudo-likelihood is {:.2f} bits a byte, beside masked models only"),
-        ("own_bits", "Of your texts a byte costs it {:.2f} bits"),
-        ("own_pseudo_bits", "Of your texts a byte costs it {:.2f} pseudo-bits"),
-    ):
-        if key in rows.index:
-            row = rows.loc[key]
-            where = ""
-            if row.place:
-                n_grams = (known.models["kind"] == "n-gram").sum()
-                where = f", {row.place} reference models, of which {n_grams} are n-gram models"
-            said.append(words.format(row.value) + f" [{row.low:.2f}, {row.high:.2f}]{where}.")
-    if "bits_per_byte" in rows.index and rows.loc["bits_per_byte"].value > 8:
-        said.append(
-            "A guess that takes all bytes for equally likely needs 8: this model predicts nothing "
-            "of such text, and its place on the map says no more than that."
-        )
+    said += _texts(rows, found, known, {"n_resamples": n_resamples, "seed": seed})
     left = [s for s in signals.SIGNALS if found[s]["status"] != "computed"]
     if left:
         said.append(f"Not computed: {', '.join(left)}.")
@@ -113,21 +82,30 @@ def _article(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
-def _categories(row: pd.Series, raw: Mapping[str, Any], spelling: float) -> str:
-    told = f"Its vectors tell the labels apart by {row.value:.2f} nats above chance "
-    told += f"[{row.low:.2f}, {row.high:.2f}]"
-    if max(raw["null"]) >= row.value or row.low <= 0:
-        return told + ", no more than shuffled labels may reach: it knows nothing of these labels."
-    where = f"more than the {spelling:.2f} that spelling alone gives"
-    if row.low <= spelling:
-        reach = "less than" if row.high < spelling else "within reach of"
-        where = f"{reach} the {spelling:.2f} that spelling alone gives, so knowledge is not shown"
-    among = f"; {row.place} reference models" if row.place else ""
-    warned = " The score warns: " + "; ".join(raw["warnings"]) + "." if raw["warnings"] else ""
-    return (
-        f"{told}, {where}{among}; of {len(raw['null'])} shufflings of the labels none reached as "
-        f"much (p = {raw['p_value']:.2f})." + warned
+def _interval(row: pd.Series, form: str = ".2f") -> str:
+    return f"[{row.low:{form}}, {row.high:{form}}]"
+
+
+def _test(row: pd.Series) -> str:
+    """Return the reason why nothing is decided, or the p-value."""
+    return row.why or f"corrected p = {row.p_adjusted:.2g}"
+
+
+def _categories(rows: pd.DataFrame, raw: Mapping[str, Any]) -> str:
+    row, more = rows.loc["skill"], rows.loc["above_spelling"]
+    told = (
+        f"Its vectors tell the labels apart by {row.value:.2f} nats above chance {_interval(row)}"
     )
+    reached = sum(score >= row.value for score in raw["null"])
+    told += f"; {reached} of {len(raw['null'])} shufflings of the labels reached as much"
+    told += f"; {row.place} reference models." if row.place else "."
+    size = f"({more.value:+.2f} {_interval(more)}; {_test(more)})"
+    told += {
+        "above": f" That is more than spelling alone gives {size}.",
+        "below": f" That is less than spelling alone gives {size}: knowledge is not shown.",
+        "undecided": f" Whether that is more than spelling alone gives is undecided {size}.",
+    }[more.verdict]
+    return told + (f" The score warns: {'; '.join(raw['warnings'])}." if raw["warnings"] else "")
 
 
 def _space(rows: pd.DataFrame, width: int) -> str:
@@ -136,37 +114,82 @@ def _space(rows: pd.DataFrame, width: int) -> str:
         row = rows.loc[key]
         at = f", {row.place} reference models" if row.place else ""
         unit = f" of {width} dimensions" if key == "rankme" else ""
-        told.append(f"{row.measure} {row.value:.3g}{unit} [{row.low:.3g}, {row.high:.3g}]{at}")
-    return f"Its latent space: {'; '.join(told)}."
+        told.append(f"{row.measure} {row.value:.3g}{unit} {_interval(row, '.3g')}{at}")
+    return f"Its latent space: {'; '.join(told)}. Neither has a good end."
 
 
-def _facts(row: pd.Series, raw: Mapping[str, Any]) -> str:
-    chance = float(np.mean(raw["chance"]))
-    where = "which is within reach of"
-    if row.low > chance:
-        where = "above"
-    elif row.high < chance:
-        where = "below"
-    return (
-        f"Of {len(raw['first'])} facts it puts the right answer first in {row.value:.0%} "
-        f"[{row.low:.0%}, {row.high:.0%}], {where} the {chance:.0%} of chance."
-    )
+def _facts(row: pd.Series) -> str:
+    told = f"It puts the right answer first in {row.value:.0%} {_interval(row, '.0%')} of the facts"
+    alone = f"the {row.expected:.0%} that its preferences among answers give whoever is asked about"
+    return {
+        "above": f"{told}, more than {alone} ({_test(row)}).",
+        "below": f"{told}, less than {alone} ({_test(row)}).",
+        "undecided": f"{told}; whether that is more than {alone} is undecided ({_test(row)}).",
+    }[row.verdict]
 
 
 def _counts(rows: pd.DataFrame, whose: str) -> str:
-    shown = rows.reindex([k for k in ("N(s,o)", "P(o|s)", "SMI") if k in rows.index])
+    shown = rows[rows["signal"] == "corpus"]
     if not len(shown):
-        return f"No count of {whose} can tell which are known: they vary too little."
-    parts = [f"{r.Index} {r.value:+.2f} [{r.low:+.3f}, {r.high:+.3f}]" for r in shown.itertuples()]
-    told, sure = ", ".join(parts), list(shown.index[shown["low"] > 0])
-    if not sure:
-        return (
-            f"No count of {whose} surely tells which facts it answers (rank correlation): {told}."
+        return f"Whether counts of {whose} tell what it knows is undecided: they vary too little."
+    parts = [f"{r.Index} {r.value:+.2f} {_interval(r, '+.2f')}" for r in shown.itertuples()]
+    told = f"(rank correlation: {', '.join(parts)})"
+    words = []
+    for verdict, verb in (("above", "rise"), ("below", "fall")):
+        if names := list(shown.index[shown["verdict"] == verdict]):
+            verb = f"{verb}s" if len(names) == 1 else verb
+            words.append(f"{' and '.join(names)} {verb} with what the subject adds to log P")
+    if words:
+        return f"Of the counts of {whose} {'; '.join(words)} of its own answer {told}."
+    why = f": {shown['why'].iloc[0]}" if shown["why"].iloc[0] else f" {told}"
+    return f"Whether counts of {whose} go with what it answers is undecided{why}."
+
+
+def _texts(
+    rows: pd.DataFrame,
+    found: Mapping[str, Mapping[str, Any]],
+    known: signal_places.References,
+    options: dict[str, int],
+) -> list[str]:
+    """Return the sentences on likelihoods, and on the place on the map of a model that predicts."""
+    said, keys = [], ("bits_per_byte", "pseudo_bits", "own_bits", "own_pseudo_bits")
+    bits = next((rows.loc[key] for key in keys[:2] if key in rows.index), None)
+    predicts = bits is not None and bits.verdict == "below"
+    if bits is not None:
+        pseudo = (
+            " pseudo-bits, beside masked models only," if bits.name == "pseudo_bits" else " bits"
         )
-    verb = "goes" if len(sure) == 1 else "go"
+        alone = f"the {bits.expected:.2f} of a guess that takes all tokens for equally likely"
+        word = {"below": "less than", "above": "more than"}.get(
+            bits.verdict, "not shown to be below"
+        )
+        where = ""
+        if predicts and bits.place:
+            n_grams = (known.models["kind"] == "n-gram").sum()
+            where = f"; {bits.place} reference models, of which {n_grams} are n-gram models"
+        told = f"Held-out text costs it {bits.value:.2f}{pseudo} a byte {_interval(bits)}, "
+        told += f"{word} {alone}"
+        said.append(f"{told} ({_test(bits)}){where}.")
+    for key in keys[2:]:
+        if key in rows.index:
+            row, pseudo = rows.loc[key], "pseudo-" if key == "own_pseudo_bits" else ""
+            said.append(f"Your texts cost it {row.value:.2f} {pseudo}bits a byte {_interval(row)}.")
+    if found["map"]["status"] == "computed" and predicts:
+        said.append(_nearest(found["map"], known, options))
+    elif found["map"]["status"] == "computed":
+        said.append("So its place on the map says nothing of what it learnt.")
+    return said
+
+
+def _nearest(
+    raw: Mapping[str, Any], known: signal_places.References, options: dict[str, int]
+) -> str:
+    near = signal_places.neighbours(raw, known.made, **options).iloc[0]
+    yards = placing.yardsticks(signal_places.part_of(known.made, raw["keys"]), known.models)
+    kin = placing.kinship_between(near.low, near.high, yards)
     return (
-        f"Of the counts of {whose} {' and '.join(sure)} surely {verb} with what it answers "
-        f"(rank correlation): {told}."
+        f"On the map its nearest model is {near.name}, in {near.nearest:.0%} of the draws of "
+        f"texts, at {near.distance:,.0f} nats² a text {_interval(near, ',.0f')}: {kin}."
     )
 
 

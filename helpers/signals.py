@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ from helpers import (
 )
 
 # Part of every key: raise it when the same settings would give other numbers.
-VERSION = 3
+VERSION = 5
 SIGNALS = {
     "categories": "do its vectors know my categories? (ALP)",
     "latent space": "is its latent space healthy? (patchiness, spread)",
@@ -81,7 +81,16 @@ class Reader:
         return self._loaded
 
 
-def measure(
+class Part(NamedTuple):
+    """How one signal of a model is measured and where it is kept, or `why` it cannot be."""
+
+    function: Callable[..., dict[str, Any]]
+    options: dict[str, Any]
+    place: Path
+    why: str = ""
+
+
+def plan(
     found: any_model.Look,
     inputs: signal_inputs.Inputs,
     *,
@@ -91,63 +100,84 @@ def measure(
     n_texts: int = 64,
     seed: int = 0,
     folder: Path | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Measure what the inputs allow of one model, and return signal -> raw numbers.
+) -> dict[str, Part]:
+    """Return what `measure` does for a model, by signal, without "corpus", which takes no reading.
 
-    No model makes it raise; `keeping.CannotWrite` comes where a result cannot be kept.
-
-    Each value has `status`, "computed" or "cannot", with `why`, and `seconds` on the CPU without
-    loading; "facts" and the rest hold what the functions below return. Under "model" stand
-    `kind`, `parameters` and `note`. Raw numbers are kept in `folder`, by default `your_model` in
-    the cache, under a key of the model's files and all settings, so that a second run reads them.
-    A model that cannot be loaded has the reason under every signal.
+    Raises `ValueError`, or what a damaged model does, where nothing can be measured.
     """
     folder = folder or data.cache_folder() / "your_model"
-    reader = Reader(found)
-    if found.kind not in any_model.KINDS:
-        why = f"{found.reason}; {found.cure}"
-        return {name: {"status": "refused", "why": why} for name in ("model", *SIGNALS)}
-    asked = inputs.facts
-    try:
-        # Read before the clock runs: finding these texts is no part of a signal's price.
-        read = text_sets.load_texts(n_texts)
-        sentences = models.world_factbook_sentences(n_sentences)
-        asked_texts = held_out.load()
-    except ValueError as error:
-        return {
-            name: {"status": "cannot", "why": signal_inputs.sentence(error)}
-            for name in ("model", *SIGNALS)
-        }
+    facts_asked = inputs.facts[signal_inputs.FACTS] if len(inputs.facts) else inputs.facts
+    # Read before a clock runs: finding these texts is no part of a signal's price.
+    read, sentences = text_sets.load_texts(n_texts), models.world_factbook_sentences(n_sentences)
     work: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
         "model": (about, {}),
         "categories": (categories, {"table": inputs.entities, "n_shuffles": n_shuffles}),
         "latent space": (latent_space, {"sentences": sentences, "n_groups": n_groups}),
-        "facts": (facts, {"table": asked[signal_inputs.FACTS] if len(asked) else asked}),
+        "facts": (facts, {"table": facts_asked}),
         "map": (map_texts, {"table": read}),
-        "prediction": (prediction, {"asked": asked_texts}),
+        "prediction": (prediction, {"asked": held_out.load()}),
         "my texts": (own_texts, {"texts": inputs.texts}),
     }
-    try:
-        identity = embeddings.identity(found.name)
-    except models.FAILURES as error:
-        return {
-            name: {"status": "refused", "why": signal_inputs.sentence(error)}
-            for name in ("model", *SIGNALS)
-        }
-    results: dict[str, dict[str, Any]] = {}
+    identity, parts = embeddings.identity(found.name), {}
     for name, (function, options) in work.items():
-        kind = results.get("model", {}).get("kind", found.kind)
-        if why := CANNOT[kind].get(name) or inputs.missing.get(name):
-            results[name] = {"status": "cannot", "why": why}
-            continue
         options = {**options, "seed": seed}
         plain = {k: _plain(v) for k, v in options.items()}
         key = json.dumps([VERSION, BITS, TOKENS, SPREAD, identity, name, plain])
         place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-        results[name] = _kept(place, reader, function, options)
+        why = CANNOT[found.kind].get(name) or inputs.missing.get(name, "")
+        parts[name] = Part(function, options, place, why)
+    return parts
+
+
+def measure(
+    found: any_model.Look,
+    inputs: signal_inputs.Inputs,
+    *,
+    only: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda signal: None,
+    **sizes: Any,
+) -> dict[str, dict[str, Any]]:
+    """Measure what the inputs allow of one model, and return signal -> raw numbers.
+
+    No model makes it raise; `keeping.CannotWrite` comes where a result cannot be kept, and
+    `ValueError` for an unknown name in `only`, the signals wanted, all by default. `sizes` are the
+    options of `plan`; `progress` gets each signal that is done.
+
+    Each value has `status`, "computed", "cannot" or "not asked", with `why`, and `seconds` on the
+    CPU without loading; "facts" and the rest hold what the functions below return. Under "model"
+    stand `kind`, `parameters` and `note`. Raw numbers are kept in `folder`, by default `your_model`
+    in the cache, under a key of the model's files and all settings, so that a second run reads
+    them. A model that cannot be loaded has the reason under every signal.
+    """
+    for name in only:
+        checks.choice(name, tuple(SIGNALS), "signals")
+    reader = Reader(found)
+    status, why = "refused", f"{found.reason}; {found.cure}"
+    if found.kind in any_model.KINDS:
+        try:
+            parts, why = plan(found, inputs, **sizes), ""
+        except models.FAILURES as error:
+            # Texts that are not there are no fault of the model.
+            status = "cannot" if type(error) is ValueError else "refused"
+            why = signal_inputs.sentence(error)
+    if why:
+        return {name: {"status": status, "why": why} for name in ("model", *SIGNALS)}
+    wanted = {"model", *(only or SIGNALS)} | ({"facts"} if "corpus" in only else set())
+    results: dict[str, dict[str, Any]] = {}
+    for name, part in parts.items():
+        kind = results.get("model", {}).get("kind", found.kind)
+        if name not in wanted:
+            results[name] = {"status": "not asked", "why": "it is not among `signals`"}
+        elif why := CANNOT[kind].get(name) or part.why:
+            results[name] = {"status": "cannot", "why": why}
+        else:
+            results[name] = _kept(part.place, reader, part.function, part.options)
+            progress(name)
         if name == "model" and results[name]["status"] != "computed":
             return {n: {**results[name], "status": "refused"} for n in ("model", *SIGNALS)}
     results["corpus"] = _corpus(results["facts"], inputs)
+    if only and "corpus" not in only:
+        results["corpus"] = {"status": "not asked", "why": "it is not among `signals`"}
     return results
 
 
@@ -203,6 +233,8 @@ def about(loaded: any_model.Loaded, *, seed: int = 0) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
         "layers": int(loaded.body.config.num_hidden_layers),
         "width": int(loaded.body.config.hidden_size),
+        "dtype": str(loaded.body.dtype).removeprefix("torch."),
+        "device": str(loaded.body.device),
     }
 
 
@@ -211,9 +243,10 @@ def categories(
 ) -> dict[str, Any]:
     """Return the calibrated ALP of a model's last layer, by entity, and under shuffled labels.
 
-    `skill` (N,) is each entity's log posterior less the log share of its label, nats; `null` has
-    the mean skills of shuffled labels; `middle` the skill of the middle layer. Vectors are means
-    over tokens. Source: `posterior.average_log_posterior`.
+    `skill` (N,) is each entity's log posterior less the log share of its label, nats; `spelling`
+    that of a control on the same entities; `null` has the mean skills of shuffled labels; `middle`
+    the skill of the middle layer. Vectors are means over tokens. Source:
+    `posterior.average_log_posterior`.
     """
     texts, label = list(table["text"]), table["label"]
     last = int(loaded.body.config.num_hidden_layers)
@@ -222,7 +255,9 @@ def categories(
     )
     middle = categories_of(half, label, n_shuffles=0, seed=seed)["skill"]
     found = categories_of(end, label, n_shuffles=n_shuffles, seed=seed)
-    return found | {"middle": float(np.mean(middle)), "layer": last}
+    control = entities.spelling_control(texts, seed=seed)
+    spelling = categories_of(control, label, n_shuffles=0, seed=seed)["skill"]
+    return found | {"middle": float(np.mean(middle)), "layer": last, "spelling": spelling}
 
 
 def categories_of(
@@ -286,9 +321,10 @@ def facts(loaded: any_model.Loaded, *, table: pd.DataFrame, seed: int = 0) -> di
     """Return how a model answers each fact: `rows`, `log_probability` (nats), `first`, `chance`.
 
     `rows` are the places of the facts asked; `first` says whether the true object beats all other
-    `choices`. A masked model fills the place of one mask, so facts
-    whose object is more than one token are left out, and other objects too. Raises `ValueError`
-    for a model without probabilities. Source: `closed_book`, `masked_likelihood`.
+    `choices`; `answers` has log P of each of the choices, None where not asked. A masked model
+    fills the place of one mask, so facts whose object is more than one token are left out, and
+    other objects too. Raises `ValueError` for a model without probabilities. Source:
+    `closed_book`, `masked_likelihood`.
     """
     _check_kind(loaded.kind, "facts")
     asked = [real_facts.answers(row) for row in table["choices"]]
@@ -301,6 +337,8 @@ def facts(loaded: any_model.Loaded, *, table: pd.DataFrame, seed: int = 0) -> di
     else:
         rows, scores = _fill(loaded, prompts, asked)
     own = scores[scores.answer == 0].log_probability.to_numpy()
+    known = scores.set_index(["prompt", "answer"]).log_probability.to_dict()
+    every = [[known.get((i, j)) for j in range(len(asked[row]))] for i, row in enumerate(rows)]
     beaten = closed_book.share_beaten(scores)
     sizes = scores.groupby("prompt").size()
     return {
@@ -308,6 +346,7 @@ def facts(loaded: any_model.Loaded, *, table: pd.DataFrame, seed: int = 0) -> di
         "log_probability": own.tolist(),
         "first": (beaten.to_numpy() == 1).astype(float).tolist(),
         "chance": (1 / sizes).tolist(),
+        "answers": every,
     }
 
 
@@ -327,14 +366,14 @@ def _fill(
         ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
         return len(ids) == 1 and ids[0] != tokenizer.unk_token_id
 
-    kept = {i: [a for a in row if short(a)] for i, row in enumerate(asked)}
-    rows = [i for i, row in kept.items() if len(row) > 1 and row[0] == asked[i][0]]
+    kept = {i: [j for j, a in enumerate(row) if short(a)] for i, row in enumerate(asked)}
+    rows = [i for i, places in kept.items() if len(places) > 1 and places[0] == 0]
     if len(rows) < 3:
         raise ValueError(
             f"{len(rows)} of {len(asked)} facts have an object of one token beside others, and a "
             "masked model fills one place; ask about shorter names"
         )
-    pairs = [(n, j, i, a) for n, i in enumerate(rows) for j, a in enumerate(kept[i])]
+    pairs = [(n, j, i, asked[i][j]) for n, i in enumerate(rows) for j in kept[i]]
     texts = [f"{prompts[i]} {tokenizer.mask_token}." for _, _, i, _ in pairs]
     values = masked_likelihood.fill_log_probability(
         loaded.model, tokenizer, texts, [a for *_, a in pairs]
@@ -385,10 +424,17 @@ def _scored(
             f"{int(cut.sum())} of {len(cut)} texts are longer than what it reads at once, and the "
             "likelihood of a beginning cannot be compared with that of a whole text"
         )
+    kept = np.flatnonzero(~cut)
     table = table[~cut]
+    n_words = int(loaded.model.config.get_text_config().vocab_size)
+    # A causal model is not asked for the first token.
+    n_scored = table["n_tokens"] - (loaded.kind == "causal")
     return {
         "log_likelihood": table["log_likelihood"].tolist(),
+        # What all tokens equally likely would give, or all bytes where that is more.
+        "guess": np.maximum(-n_scored * np.log(n_words), -table["n_bytes"] * np.log(256)).tolist(),
         "n_bytes": table["n_bytes"].tolist(),
+        "read": kept.tolist(),
         "left_out": int(cut.sum()),
         "pseudo": loaded.kind == "masked",
     }

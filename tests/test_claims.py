@@ -99,6 +99,11 @@ def test_fresh_rows_come_before_stored_ones_and_tell_their_run(monkeypatch, tmp_
     claims.store([run])
     smoke = {row["id"]: row for row in json.loads(path.read_text())["claims"]}
     assert "smi-v5-r2-above-0.7" not in smoke and smoke["smi-v5-table"]["commit"] == "old"
+    # A reader's own run says nothing of the claims.
+    own = {row["id"]: row for row in claims.ledger([run | {"own": True}])}
+    assert own["smi-v5-r2-above-0.7"]["status"] == claims.NOT_TESTED
+    claims.store([run | {"profile": "laptop", "own": True}])
+    assert "smi-v5-r2-above-0.7" not in path.read_text()
     claims.store([run | {"profile": "laptop"}])
     kept = {row["id"]: row for row in json.loads(path.read_text())["claims"]}
     assert kept["smi-v5-table"]["commit"] == "old"

@@ -191,6 +191,16 @@ def test_the_command_writes_a_matrix_and_tells_which_models_failed(folders, tmp_
     assert len(pd.read_csv(out / "scores.csv")) == 2 * len(TEXTS)
     kept = [json.loads(line) for line in (out / "texts.jsonl").read_text().splitlines()]
     assert [row["text"] for row in kept] == list(TEXTS)
+    whole = json.loads((out / "results.json").read_text(), parse_constant=pytest.fail)
+    one, n_bytes = whole["models"][0], sum(len(text.encode()) for text in TEXTS)
+    assert one["value"] == pytest.approx(-matrix.iloc[0].sum() / np.log(2) / n_bytes)
+    assert one["low"] <= one["value"] <= one["high"] and len(one["digest"]) == 64
+    assert (one["dtype"], one["device"]) == ("float32", "cpu") and "torch" in whole["versions"]
+    assert "100%" in (out / "progress.log").read_text().splitlines()[-1]
+    told = capsys.readouterr().err
+    assert "estimated time without a GPU: " in told and "\r" not in told
+    assert likelihood_runs.main([*words[:-1], str(tmp_path / "few"), "--limit", "2"]) == 0
+    assert pd.read_csv(tmp_path / "few" / "matrix.csv", index_col="model").shape == (2, 2)
     words[2] = str(tmp_path / "none.gguf")
     assert likelihood_runs.main(words) == 3
     assert "none.gguf" in capsys.readouterr().err

@@ -72,6 +72,22 @@ def test_only_what_has_changed_runs_again(write_notebook, build, monkeypatch):
     assert run(build, "a/one", "--force") == 0 and executed == ["a/one"]
 
 
+def test_a_run_with_the_readers_parameters_is_marked_and_knows_its_caller(
+    write_notebook, build, tmp_path, monkeypatch
+):
+    write_notebook("a/one", "import os; print(os.environ['BOOK_CALLER'])")
+    monkeypatch.chdir(tmp_path)
+    assert run(build, "a/one", "-p", "n", "3") == 0
+    said = nbformat.read(build / "executed" / "a" / "one.ipynb", as_version=4).cells[-1].outputs
+    assert record(build, "a/one")["own"] and said[0].text.strip() == str(tmp_path)
+    (tmp_path / "mine.yml").write_text("a/one: {n: 2}\n")
+    owned = {
+        profile: [planning.plan(profile, ["a/one"], extra)[0].own for extra in ({}, {"n": 1})]
+        for profile in ("laptop", str(tmp_path / "mine.yml"))
+    }
+    assert list(owned.values()) == [[False, False], [True, True]]
+
+
 def test_parameters_reach_the_kernel_and_the_record(write_notebook, build):
     write_notebook("a/one", "import os; print('n is', n, os.environ['OMP_NUM_THREADS'])")
     assert run(build, "a/one", "-p", "n", "41") == 0

@@ -82,6 +82,8 @@ def test_kinship_grows_with_distance():
     assert told[2] == "as near as a fine-tune" and told[4] == "a stranger"
     assert len(set(told)) == 4 and "(5)" in told[3] and "(50)" in told[3]
     assert placing.kinship(0.0, {}) == "a stranger"
+    assert placing.kinship_between(2, 4, yards) == told[2]
+    assert placing.kinship_between(0.5, 4, yards) == f"undecided: {told[0]}; or {told[2]}"
     with pytest.raises(ValueError, match="distance is nan"):
         placing.kinship(float("nan"), yards)
 

@@ -23,7 +23,8 @@ def test_own_entities_are_drawn_evenly(tmp_path):
     path = write(tmp_path, "e.csv", "name,kind\n" + "\n".join(rows))
     table = signal_inputs.read_entities(path, n_per_label=20)
     assert table.groupby("label").size().to_dict() == {"big": 20, "small": 15}
-    assert list(table) == ["text", "label"] and table.text.is_unique
+    assert list(table) == ["text", "label", "group"] and table.text.is_unique
+    assert table.group.equals(table.text)
 
 
 BAD_ENTITIES = {

@@ -136,30 +136,16 @@ def test_a_copy_is_a_copy_and_another_is_not(measured, known, tmp_path):
     assert pairs.loc[("causal", "other"), "distance"] == pytest.approx(made.distances()[0, 1])
 
 
-def test_counts_that_say_what_is_answered_are_seen(inputs):
-    facts = inputs.facts.assign(relation="all")
-    facts["log2 N(s,o)"] = np.arange(len(facts), dtype=float)
-    facts["P(o|s)"] = -np.arange(len(facts), dtype=float)
-    raw = {"rows": list(range(len(facts))), "log_probability": list(range(len(facts)))}
-    found = signal_places.follow(raw, facts, n_resamples=50).set_index("signal")
-    assert found.rho["N(s,o)"] == pytest.approx(1) and found.rho["P(o|s)"] == pytest.approx(-1)
-
-
-def test_counts_that_do_not_vary_are_left_out(inputs):
-    flat = inputs.facts.assign(**{"log2 N(s,o)": 0.0, "P(o|s)": 0.5, "MI": 0.0})
-    raw = {"rows": list(range(len(flat))), "log_probability": list(range(len(flat)))}
-    assert signal_places.follow(raw, flat).empty
-
-
 def test_every_model_gets_its_paragraph(measured, tables, inputs, known):
     told = {
-        kind: signal_words.paragraph(kind, found, tables[kind], inputs, known, 0.5, **FEW)
+        kind: signal_words.paragraph(kind, found, tables[kind], inputs, known, **FEW)
         for kind, found in measured.items()
     }
     assert told["none"].startswith("**none** was not read") and "correct the name" in told["none"]
     assert "an encoder model" in told["encoder"] and "Not computed: facts" in told["encoder"]
     assert "pseudo" in told["masked"] and "map" in told["masked"]
-    assert "predicts nothing" in told["causal"] and "Not computed" not in told["causal"]
+    assert "more than the" in told["causal"] and "says nothing of what" in told["causal"]
+    assert "Whether" in told["masked"] and "Not computed" not in told["causal"]
     assert told["gguf"] == told["causal"].replace("**causal**", "**gguf**")
 
 

@@ -304,5 +304,5 @@ def test_controls_know_spelling_and_nothing():
 
 def test_a_model_reads_the_texts_of_the_saved_map():
     made, _ = reference_map.load()
-    default = inspect.signature(signals.measure).parameters["n_texts"].default
+    default = inspect.signature(signals.plan).parameters["n_texts"].default
     assert list(text_sets.load_texts(default).index) == list(made.texts)
