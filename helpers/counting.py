@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from helpers.corpora import CorpusError, Report, read_documents
-from helpers.scanning import PAD, Automaton, Sieve
+from helpers.scanning import scanner
 
 # A worker process imports this module: pandas stays out of it, so that workers stay small.
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ class NameIndex:
     """The distinct names of pairs, made ready for the search, and the pairs that each is in.
 
     `pairs` and `rule` are those of `count_documents`, which says what is raised. Names are found by
-    a `scanning.Sieve`, or by a `scanning.Automaton` when no prefix stands before them. An index can
-    be pickled.
+    a `scanning.scanner`. An index can be pickled.
     """
 
     def __init__(self, pairs: Sequence[tuple[str, str]], rule: Rule = PUBLISHED) -> None:
@@ -113,7 +112,6 @@ class NameIndex:
             self._rows.append((subject, obj, both))
         self.n_names, self.n_both = len(names), len(distinct)
         before = _encoded(written(rule.prefix))
-        scanner = Sieve if before else Automaton
         self._scanner = scanner([before + _encoded(name) for name in names])
         self._linked = _Links(distinct, len(names))
 
@@ -130,8 +128,8 @@ class NameIndex:
         for batch in _batches(self._texts(documents)):
             present = self._present(batch)
             n_documents += len(batch)
-            names += np.bincount(present % self.n_names, minlength=self.n_names)
-            both += np.bincount(self._linked.of(present), minlength=self.n_both)
+            np.add.at(names, present % self.n_names, 1)
+            np.add.at(both, self._linked.of(present), 1)
         return Tally(n_documents, names.tolist(), both.tolist())
 
     def _texts(self, documents: Iterable[str | bytes]) -> Iterator[bytes]:
@@ -148,13 +146,14 @@ class NameIndex:
         """Return, in order and once each, document * n_names + name for the names of documents."""
         ends = np.cumsum([len(text) + 1 for text in batch])
         # No name holds this byte, so that none reaches from one document into the next.
-        text = b"\xff".join([*batch, PAD])
-        pattern, begin, end = self._scanner.matches(text)
+        text = b"\xff".join([*batch, b""])
+        pattern, end = self._scanner.matches(text)
         if self.rule.right_boundary:
             free = ~_words_at(text, end)
-            pattern, begin = pattern[free], begin[free]
-        present = np.searchsorted(ends, begin, side="right") * self.n_names + pattern
-        present.sort()
+            pattern, end = pattern[free], end[free]
+        present = np.searchsorted(ends, end, side="right") * self.n_names + pattern
+        # Documents are in order already, of which the stable sort makes use.
+        present.sort(kind="stable")
         return present[np.append(True, present[1:] != present[:-1])[: len(present)]]
 
     def table(self, tally: Tally) -> pd.DataFrame:
