@@ -29,7 +29,7 @@ class Rule(NamedTuple):
 
 
 PUBLISHED = Rule()
-BATCH = 1 << 20
+BATCH = 1 << 21
 ASCII = bytes(range(128))
 
 
@@ -125,26 +125,32 @@ class NameIndex:
         """Count documents, many of them in one search, and work in proportion to their names."""
         names, both = (np.zeros(n, dtype=np.int64) for n in (self.n_names, self.n_both))
         n_documents = 0
-        for batch in _batches(self._texts(documents)):
+        for batch in self._batches(documents):
             present = self._present(batch)
             n_documents += len(batch)
             np.add.at(names, present % self.n_names, 1)
             np.add.at(both, self._linked.of(present), 1)
         return Tally(n_documents, names.tolist(), both.tolist())
 
-    def _texts(self, documents: Iterable[str | bytes]) -> Iterator[bytes]:
-        folded = not self.rule.case_sensitive
+    def _batches(self, documents: Iterable[str | bytes]) -> Iterator[list[bytes]]:
+        """Yield the documents as they are searched, some at a time."""
+        batch, size, folded = [], 0, not self.rule.case_sensitive
         for number, document in enumerate(documents, 1):
             if folded:
-                yield _folded(document, number)
-            elif isinstance(document, bytes):
-                yield document
-            else:
-                yield _encoded(document, number)
+                document = _folded(document, number)
+            elif not isinstance(document, bytes):
+                document = _encoded(document, number)
+            batch.append(document)
+            size += len(document)
+            if size > BATCH:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
     def _present(self, batch: list[bytes]) -> np.ndarray:
         """Return, in order and once each, document * n_names + name for the names of documents."""
-        ends = np.cumsum([len(text) + 1 for text in batch])
+        ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)) + 1)
         # No name holds this byte, so that none reaches from one document into the next.
         text = b"\xff".join([*batch, b""])
         pattern, end = self._scanner.matches(text)
@@ -185,25 +191,16 @@ class _Links:
 
     def of(self, present: np.ndarray) -> np.ndarray:
         """Return the pairs of which both names are present, one for each document they are in."""
-        document, name = np.divmod(present, self._n_names)
+        name = present % self._n_names
+        subject = np.flatnonzero(self._many[name])
+        name, document = name[subject], present[subject] - name[subject]
         n = self._many[name]
-        at = np.arange(n.sum()) + (self._first[name] - n.cumsum() + n).repeat(n)
-        wanted = document.repeat(n) * self._n_names + self._objects[at]
+        before = n.cumsum() - n
+        at = np.arange(n.sum()) + (self._first[name] - before).repeat(n)
+        wanted = document.repeat(n) + self._objects[at]
         place = np.searchsorted(present, wanted)
         here = np.append(present, -1)[place] == wanted
         return self._pairs[at[here]]
-
-
-def _batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    batch, size = [], 0
-    for text in texts:
-        batch.append(text)
-        size += len(text) + 1
-        if size > BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _checked(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

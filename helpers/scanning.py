@@ -127,7 +127,8 @@ def _by_pieces(
     for at in range(0, len(text) or 1, PIECE):
         first = max(at - longest + 1, 0)
         pattern, end = search(view[first : at + PIECE])
-        end = end.astype(np.int64) + first
-        new = end > at
-        parts.append((pattern[new], end[new]) if at else (pattern, end))
-    return Matches(*map(np.concatenate, zip(*parts, strict=True)))
+        if at:
+            end = end.astype(np.int64) + first
+            pattern, end = pattern[end > at], end[end > at]
+        parts.append((pattern, end))
+    return Matches(*(map(np.concatenate, zip(*parts, strict=True)) if at else parts[0]))
