@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from helpers.corpora import CorpusError, Report, read_documents
-from helpers.scanning import PAD, Automaton, Sieve
+from helpers.scanning import scanner
 
 # A worker process imports this module: pandas stays out of it, so that workers stay small.
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Rule(NamedTuple):
 
 
 PUBLISHED = Rule()
-BATCH = 1 << 20
+BATCH = 1 << 21
 ASCII = bytes(range(128))
 
 
@@ -95,8 +95,7 @@ class NameIndex:
     """The distinct names of pairs, made ready for the search, and the pairs that each is in.
 
     `pairs` and `rule` are those of `count_documents`, which says what is raised. Names are found by
-    a `scanning.Sieve`, or by a `scanning.Automaton` when no prefix stands before them. An index can
-    be pickled.
+    a `scanning.scanner`. An index can be pickled.
     """
 
     def __init__(self, pairs: Sequence[tuple[str, str]], rule: Rule = PUBLISHED) -> None:
@@ -113,7 +112,6 @@ class NameIndex:
             self._rows.append((subject, obj, both))
         self.n_names, self.n_both = len(names), len(distinct)
         before = _encoded(written(rule.prefix))
-        scanner = Sieve if before else Automaton
         self._scanner = scanner([before + _encoded(name) for name in names])
         self._linked = _Links(distinct, len(names))
 
@@ -127,34 +125,41 @@ class NameIndex:
         """Count documents, many of them in one search, and work in proportion to their names."""
         names, both = (np.zeros(n, dtype=np.int64) for n in (self.n_names, self.n_both))
         n_documents = 0
-        for batch in _batches(self._texts(documents)):
+        for batch in self._batches(documents):
             present = self._present(batch)
             n_documents += len(batch)
-            names += np.bincount(present % self.n_names, minlength=self.n_names)
-            both += np.bincount(self._linked.of(present), minlength=self.n_both)
+            np.add.at(names, present % self.n_names, 1)
+            np.add.at(both, self._linked.of(present), 1)
         return Tally(n_documents, names.tolist(), both.tolist())
 
-    def _texts(self, documents: Iterable[str | bytes]) -> Iterator[bytes]:
-        folded = not self.rule.case_sensitive
+    def _batches(self, documents: Iterable[str | bytes]) -> Iterator[list[bytes]]:
+        """Yield the documents as they are searched, some at a time."""
+        batch, size, folded = [], 0, not self.rule.case_sensitive
         for number, document in enumerate(documents, 1):
             if folded:
-                yield _folded(document, number)
-            elif isinstance(document, bytes):
-                yield document
-            else:
-                yield _encoded(document, number)
+                document = _folded(document, number)
+            elif not isinstance(document, bytes):
+                document = _encoded(document, number)
+            batch.append(document)
+            size += len(document)
+            if size > BATCH:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
     def _present(self, batch: list[bytes]) -> np.ndarray:
         """Return, in order and once each, document * n_names + name for the names of documents."""
-        ends = np.cumsum([len(text) + 1 for text in batch])
+        ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)) + 1)
         # No name holds this byte, so that none reaches from one document into the next.
-        text = b"\xff".join([*batch, PAD])
-        pattern, begin, end = self._scanner.matches(text)
+        text = b"\xff".join([*batch, b""])
+        pattern, end = self._scanner.matches(text)
         if self.rule.right_boundary:
             free = ~_words_at(text, end)
-            pattern, begin = pattern[free], begin[free]
-        present = np.searchsorted(ends, begin, side="right") * self.n_names + pattern
-        present.sort()
+            pattern, end = pattern[free], end[free]
+        present = np.searchsorted(ends, end, side="right") * self.n_names + pattern
+        # Documents are in order already, of which the stable sort makes use.
+        present.sort(kind="stable")
         return present[np.append(True, present[1:] != present[:-1])[: len(present)]]
 
     def table(self, tally: Tally) -> pd.DataFrame:
@@ -186,25 +191,16 @@ class _Links:
 
     def of(self, present: np.ndarray) -> np.ndarray:
         """Return the pairs of which both names are present, one for each document they are in."""
-        document, name = np.divmod(present, self._n_names)
+        name = present % self._n_names
+        subject = np.flatnonzero(self._many[name])
+        name, document = name[subject], present[subject] - name[subject]
         n = self._many[name]
-        at = np.arange(n.sum()) + (self._first[name] - n.cumsum() + n).repeat(n)
-        wanted = document.repeat(n) * self._n_names + self._objects[at]
+        before = n.cumsum() - n
+        at = np.arange(n.sum()) + (self._first[name] - before).repeat(n)
+        wanted = document.repeat(n) + self._objects[at]
         place = np.searchsorted(present, wanted)
         here = np.append(present, -1)[place] == wanted
         return self._pairs[at[here]]
-
-
-def _batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    batch, size = [], 0
-    for text in texts:
-        batch.append(text)
-        size += len(text) + 1
-        if size > BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _checked(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
