@@ -303,9 +303,8 @@ def read_pairs(
         line = data.count(b"\n", 0, error.start) + 1
         raise bad(f"no UTF-8 ({error.reason}); save the file as UTF-8", line) from error
     separators = "\t," if str(path).lower().endswith(".tsv") else ",\t"
-    headers = {
-        one: next(csv.reader(text.splitlines()[:1], delimiter=one), []) for one in separators
-    }
+    top = [text.split("\n", 1)[0].split("\r", 1)[0]]
+    headers = {one: next(csv.reader(top, delimiter=one), []) for one in separators}
     fit = [one for one in separators if set(columns) <= set(headers[one])]
     separator = [*fit, *separators][0]
     if absent := [name for name in columns if name not in headers[separator]]:
@@ -446,6 +445,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Worker processes import the module under its own name; they shall not run it under this one.
-    __spec__ = None
+    # By these a worker process would find this module and run it once more, with a warning.
+    __spec__ = __file__ = None
     sys.exit(main())
