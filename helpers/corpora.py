@@ -7,24 +7,29 @@ import glob
 import io
 import json
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import zstandard
 
+from helpers.packed import BUFFER, PACKED, boundary, cuts, open_file
+
 # A worker process imports this module, so what only some corpora need is imported where it is used.
-PACKED = (".gz", ".zst", ".zstd")
 LINES = (".jsonl", ".ndjson", ".json")
 TABLES = (".parquet", ".arrow")
 TEXTS = (".txt", ".text")
-PIECE = 1 << 15
-BUFFER = 1 << 18
-ROWS = 64
+MAX_DOCUMENT = 1 << 28
+RANGE_SIZE = 1 << 28
+# What an object of Python takes in memory, of those that JSON is read into.
+OBJECT = 80
 
 
 class CorpusError(ValueError):
@@ -39,18 +44,41 @@ class Problem(NamedTuple):
     place: str
     detail: str
 
+    def behind(self, n: int) -> Problem:
+        """Return the same problem in a file where `n` more lines or rows stand before it."""
+        place = re.sub(r"\d+", lambda number: str(int(number[0]) + n), self.place)
+        return self._replace(place=place)
+
+
+class Left(NamedTuple):
+    """In place of the last of `n` documents that are left out before they are read: why."""
+
+    kind: str
+    detail: str
+    n: int = 1
+
+
+class Range(NamedTuple):
+    """The documents of a file that begin in some of its bytes; no `stop` is the end of it."""
+
+    file: str
+    start: int = 0
+    stop: int | None = None
+
 
 @dataclass
 class Report:
     """Documents that could not be read: how many by kind, and the first few of each kind.
 
-    `strict` makes the first of them an error, `CorpusError`.
+    `strict` makes the first of them an error, `CorpusError`. `lines` is the number of lines that
+    were read of a range, by which the places in the range that follows are told.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     first: list[Problem] = field(default_factory=list)
     strict: bool = False
     most: int = 5
+    lines: int = field(default=0, compare=False)
 
     def add(self, problem: Problem, n: int = 1) -> None:
         """Record a problem that `n` documents have."""
@@ -85,50 +113,55 @@ def read_documents(
     *,
     column: str = "text",
     unit: str = "line",
+    max_document: int = MAX_DOCUMENT,
     strict: bool = False,
     report: Report | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Iterator[bytes]:
-    """Yield the documents of files one by one, each as bytes in UTF-8, in constant memory.
+    """Yield the documents of files one by one, each as bytes in UTF-8, in bounded memory.
 
     `source` is what `list_files` takes. JSON lines (`.jsonl`, `.ndjson`, `.json`) and plain text
     (`.txt`) may be packed (`.gz`, `.zst`, of one frame or many); tables are Parquet (`.parquet`)
     and the Arrow streams of a Hugging Face dataset on disk (`.arrow`). The text is the field or
-    column `column`. A document of a text file is a `unit`, "line" or "file"; only a whole file is
-    held in memory. Blank lines are no documents. An escaped lone surrogate of JSON keeps its three
-    bytes.
+    column `column`. A document of a text file is a `unit`, "line" or "file". Blank lines are no
+    documents. An escaped lone surrogate of JSON keeps its three bytes.
 
     A document that cannot be read is left out and added to `report` with its file and line or row:
     "broken JSON", "no text" (field, column or value is absent), "not a string", "bad bytes" (no
-    UTF-8), and "damaged file" for the rest of a file that is cut or corrupt; an archive may notice
-    late, so that the documents just before are garbled. `strict` raises `CorpusError` instead.
-    Without a report the same is said by a warning at the end. `advance` gets the number of bytes,
-    as on disk, after every read. Raises `ValueError` for an unknown kind of file and
-    `FileNotFoundError` when there is none.
+    UTF-8), "too large", and "damaged file" for the rest of a file that is cut or corrupt; an
+    archive may notice late, so that the documents just before are garbled. Too large is a line, a
+    file or a value in a table of more than `max_document` bytes; JSON that would take more than
+    twice that as objects; the rows of a Parquet row group with a page, unpacked, of more than
+    twice, and of an Arrow batch of more than four times that; and the rest of a `.zst` file whose
+    window is more than four times that and 128 MiB. Memory stays below eight times `max_document`.
+    `strict` raises `CorpusError` instead. Without a report the same is said by a warning at the
+    end. `advance` gets the number of bytes, as on disk, after every read. Raises `ValueError` for
+    an unknown kind of file and `FileNotFoundError` when there is none.
     """
+    check_reading(unit, max_document)
+    files, reading = list_files(source), (column, unit, max_document)
+
+    def documents() -> Iterator[bytes]:
+        found = Report(strict=strict)
+        for file in files:
+            try:
+                yield from read_range(Range(file), *reading, found, advance)
+            finally:
+                if report is not None:
+                    report.merge(found)
+                    found = Report(strict=strict)
+        if found.counts:
+            warnings.warn(str(found), stacklevel=2)
+
+    return documents()
+
+
+def check_reading(unit: str, max_document: int) -> None:
+    """Raise `ValueError` for a `unit` or `max_document` that `read_documents` does not take."""
     if unit not in ("line", "file"):
         raise ValueError(f"unit is {unit!r}; choose one of line, file")
-    return _read_files(list_files(source), column, unit, strict, report, advance)
-
-
-def _read_files(
-    files: list[str],
-    column: str,
-    unit: str,
-    strict: bool,
-    report: Report | None,
-    advance: Callable[[int], None] | None,
-) -> Iterator[bytes]:
-    found = Report(strict=strict)
-    for file in files:
-        try:
-            yield from _read_file(file, column, unit, found, advance)
-        finally:
-            if report is not None:
-                report.merge(found)
-                found = Report(strict=strict)
-    if found.counts:
-        warnings.warn(str(found), stacklevel=2)
+    if not isinstance(max_document, int) or max_document < 1:
+        raise ValueError(f"max_document is {max_document!r}; give a number of bytes, at least 1")
 
 
 def list_files(source: str | Path | Iterable[str | Path]) -> list[str]:
@@ -232,30 +265,77 @@ def _kind(file: str) -> str:
     return kind
 
 
-def _read_file(
-    file: str, column: str, unit: str, report: Report, advance: Callable[[int], None] | None
-) -> Iterator[bytes]:
+def split(file: str, range_size: int, unit: str) -> list[Range]:
+    """Return the ranges of a file: of about `range_size` bytes or less where it can be cut.
+
+    Cut are files on this machine: lines of JSON and of text, zstd archives of several frames, and
+    Parquet by row groups.
+    """
     kind = _kind(file)
-    items, parse, word = {
-        **dict.fromkeys(LINES, (_lines, _of_json, "line")),
-        **dict.fromkeys(TEXTS, (_lines if unit == "line" else _whole, _of_text, unit)),
-        **dict.fromkeys(TABLES, (_rows, _of_row, "row")),
+    whole = kind == ".arrow" or (kind in TEXTS and unit == "file")
+    starts = [0] if whole else cuts(file, range_size)
+    return [Range(file, *ends) for ends in zip(starts, [*starts[1:], None], strict=True)]
+
+
+def read_range(
+    one: Range,
+    column: str,
+    unit: str,
+    max_document: int,
+    report: Report,
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[bytes]:
+    """Yield the documents of one range, as `read_documents` does of whole files.
+
+    The ranges of a file hold each of its documents once. The report counts lines from the first
+    that begins in the range, of which it tells the number; rows, and what `strict` raises, are
+    counted from the beginning of the file.
+    """
+    kind = _kind(one.file)
+    word, parse = {
+        **dict.fromkeys(LINES, ("line", _of_json)),
+        **dict.fromkeys(TEXTS, (unit, _of_text)),
+        **dict.fromkeys(TABLES, ("row", _of_row)),
     }[kind]
     number = 0
+
+    def add(kind: str, detail: str, n: int = 1, after: str = "") -> None:
+        numbers = f" {number}" if n == 1 else f"s {number - n + 1} to {number}"
+        problem = Problem(kind, one.file, f"{after}{word}{numbers}", detail)
+        report.add(problem.behind(lines_before(one)) if report.strict else problem, n)
+
     try:
-        with _open(file, advance) as stream:
-            for number, item in items(stream, kind, column):
-                try:
-                    document = parse(item, column)
-                except _Unreadable as reason:
-                    report.add(Problem(reason.kind, file, f"{word} {number}", reason.detail))
-                else:
-                    yield document
+        for number, item in _items(one, column, unit, max_document, report, advance):  # noqa: B007
+            try:
+                document = parse(item, column, max_document)
+            except _Unreadable as left:
+                add(*left.args)
+            else:
+                yield document
     except Exception as error:
         if not _is_damage(error, kind):
             raise
         detail = " ".join(str(error).split()) or type(error).__name__
-        report.add(Problem("damaged file", file, f"after {word} {number}", detail))
+        if "too much memory" in detail:
+            detail = f"its window is more than 4 times max_document, {max_document:,} bytes"
+            add("too large", detail, after="after ")
+        else:
+            add("damaged file", detail, after="after ")
+
+
+def lines_before(one: Range) -> int:
+    """Return the number of lines of a file that belong to the ranges before this one."""
+    if not one.start or _kind(one.file) in TABLES:
+        return 0
+    n, place = 1, 0
+    with open_file(one.file, 0, one.start) as stream, suppress(EOFError, zstandard.ZstdError):
+        while piece := stream.read(BUFFER):
+            end = boundary(stream, 0, one.start)
+            n += piece.count(b"\n", 0, None if end is None else max(end - place, 0))
+            place += len(piece)
+            if end is not None and place >= end:
+                break
+    return n
 
 
 def _is_damage(error: Exception, kind: str) -> bool:
@@ -271,133 +351,98 @@ def _is_damage(error: Exception, kind: str) -> bool:
     return isinstance(error, EOFError | zlib.error | zstandard.ZstdError)
 
 
-def _open(file: str, advance: Callable[[int], None] | None) -> BinaryIO:
-    """Open a file for reading, unpacked, in a buffer of its own."""
-    if "://" in file:
-        import fsspec
-
-        raw = fsspec.open(file, "rb").open()
-    else:
-        raw = open(file, "rb", buffering=0)
-    raw = _Watched(raw, advance) if advance else raw
-    if file.lower().endswith(PACKED):
-        if not raw.read(1):
-            raw.close()
-            raise EOFError("the archive is empty")
-        raw.seek(0)
-        raw = _Unpacked(raw, _gzip if file.lower().endswith(".gz") else _zstandard)
-    return io.BufferedReader(raw, BUFFER)
-
-
-class _Watched(io.RawIOBase):
-    """A file that tells how many bytes are read from it."""
-
-    def __init__(self, raw: BinaryIO, advance: Callable[[int], None]) -> None:
-        self._raw, self._advance = raw, advance
-        self.seekable, self.seek, self.tell = raw.seekable, raw.seek, raw.tell
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        n = self._raw.readinto(buffer)
-        self._advance(n)
-        return n
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-def _gzip() -> Any:
-    return zlib.decompressobj(zlib.MAX_WBITS | 16)
-
-
-def _zstandard() -> Any:
-    # Long windows are common in corpora; the memory is taken only where a frame asks for it.
-    return zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
-
-
-class _Unpacked(io.RawIOBase):
-    """The unpacked bytes of every frame of an archive; a frame that is cut is an `EOFError`.
-
-    What was unpacked before a fault is given out first, which the libraries' readers do not do.
-    """
-
-    def __init__(self, raw: BinaryIO, unpacker: Callable[[], Any]) -> None:
-        self._raw, self._rest, self._out = raw, b"", memoryview(b"")
-        self._unpacker, self._frame = unpacker, None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._out:
-            data = self._rest or self._raw.read(PIECE)
-            if not data:
-                if self._frame is not None:
-                    raise EOFError("the file ends before the archive does")
-                return 0
-            frame = self._frame or self._unpacker()
-            self._out = memoryview(frame.decompress(data))
-            self._rest = frame.unused_data
-            self._frame = None if frame.eof else frame
-        n = min(len(buffer), len(self._out))
-        buffer[:n], self._out = self._out[:n], self._out[n:]
-        return n
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
 class _Unreadable(Exception):
-    def __init__(self, kind: str, detail: str) -> None:
-        self.kind, self.detail = kind, detail
+    """A document is left out; the arguments are those of `Left`."""
 
 
-def _lines(stream: BinaryIO, kind: str, column: str) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(stream, 1):
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        if line and not line.isspace():
-            yield number, line
+Items = Iterator[tuple[int, bytes | Left]]
 
 
-def _whole(stream: BinaryIO, kind: str, column: str) -> Iterator[tuple[int, bytes]]:
-    yield 1, stream.read().removeprefix(codecs.BOM_UTF8)
+def _items(
+    one: Range,
+    column: str,
+    unit: str,
+    largest: int,
+    report: Report,
+    advance: Callable[[int], None] | None,
+) -> Items:
+    """Yield the lines, rows or the whole of a range, each with its number."""
+    file, start, stop = one
+    kind = _kind(file)
+    if kind not in TABLES:
+        with open_file(file, start, stop, window=4 * largest, advance=advance) as stream:
+            if kind in TEXTS and unit == "file":
+                yield 1, _whole(stream, largest)
+            else:
+                yield from _lines(stream, one, largest, report)
+        return
+    from helpers import tables
+
+    with open_file(file, advance=advance) as stream:
+        if kind == ".arrow":
+            yield from tables.arrow_rows(stream, column, largest)
+            return
+        size = os.path.getsize(file) if start or stop else 1
+        part = start / size, float("inf") if stop is None else stop / size
+        with open_file(file, buffer=1 << 12) as headers:
+            yield from tables.parquet_rows(stream, headers, column, largest, part)
 
 
-def _rows(stream: BinaryIO, kind: str, column: str) -> Iterator[tuple[int, Any]]:
-    import pyarrow as pa
-
-    if kind == ".parquet":
-        from pyarrow.parquet import ParquetFile
-
-        # Page by page, for a row group may be larger than memory.
-        file = ParquetFile(stream, buffer_size=BUFFER, pre_buffer=False)
-        schema = file.schema_arrow
-        columns = [column] if column in schema.names else []
-        batches = file.iter_batches(ROWS, columns=columns, use_threads=False)
-    else:
-        batches = pa.ipc.open_stream(stream)
-        schema = batches.schema
-    as_bytes = {
-        pa.string(): pa.binary(),
-        pa.large_string(): pa.large_binary(),
-        pa.string_view(): pa.binary_view(),
-    }
-    here = column in schema.names
-    number = 0
-    for batch in batches:
-        values = batch.column(column) if here else pa.nulls(batch.num_rows)
-        # Bytes, for bytes that are no UTF-8 would stop the whole batch.
-        for value in values.view(as_bytes.get(values.type, values.type)).to_pylist():
+def _lines(stream: io.BufferedReader, one: Range, largest: int, report: Report) -> Items:
+    """Yield the lines that begin after the start of a range and not after its end."""
+    number, place, line = 0, 0, b""
+    _, start, stop = one
+    end = boundary(stream, start, stop)
+    try:
+        if start:  # in the middle of a line, which may go on for more than this range
+            while not line.endswith(b"\n") and (line := stream.readline(BUFFER)):
+                place += len(line)
+                end = boundary(stream, start, stop)
+                if end is not None and place > end:
+                    return
+        while (end is None or place <= end) and (line := stream.readline(largest + 1)):
             number += 1
-            yield number, value
+            if len(line) > largest and not line.endswith(b"\n"):
+                size = len(line)
+                while not line.endswith(b"\n") and (line := stream.readline(BUFFER)):
+                    size += len(line)
+                place += size
+                yield number, too_large(size, largest, of="the line")
+            else:
+                place += len(line)
+                if number == 1 and not start:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                if line and not line.isspace():
+                    yield number, line
+            if stop is not None:
+                end = boundary(stream, start, stop)
+    finally:
+        report.lines += number
 
 
-def _of_json(line: bytes, column: str) -> bytes:
+def _whole(stream: io.BufferedReader, largest: int) -> bytes | Left:
+    text = stream.read(largest + 1)
+    if len(text) <= largest:
+        return text.removeprefix(codecs.BOM_UTF8)
+    size = len(text)
+    del text
+    size += sum(map(len, iter(partial(stream.read, BUFFER), b"")))
+    return too_large(size, largest, of="the file")
+
+
+def too_large(size: int, largest: int, times: int = 1, of: str = "it") -> Left:
+    """Return what is said of what has `size` bytes, more than `times` times `largest`."""
+    limit = "max_document" if times == 1 else f"{times} times max_document"
+    return Left("too large", f"{of} has {size:,} bytes; {limit} is {times * largest:,}")
+
+
+def _of_json(line: bytes | Left, column: str, largest: int) -> bytes:
+    if type(line) is Left:
+        raise _Unreadable(*line)
+    if len(line) * OBJECT > 2 * largest:
+        size = OBJECT * sum(map(line.count, (b",", b":", b"[", b"{")))
+        if size > 2 * largest:
+            raise _Unreadable(*too_large(size, largest, 2, "the line, as objects,"))
     try:
         record = orjson.loads(line)
     except ValueError:
@@ -422,18 +467,16 @@ def _lenient(line: bytes) -> Any:
         raise _Unreadable("broken JSON", str(error)) from None
 
 
-def _of_text(text: bytes, column: str) -> bytes:
+def _of_text(text: bytes | Left, column: str, largest: int) -> bytes:
+    if type(text) is Left:
+        raise _Unreadable(*text)
     return _utf8(text.removesuffix(b"\n").removesuffix(b"\r"))
 
 
-def _of_row(value: Any, column: str) -> bytes:
-    if isinstance(value, bytes):
-        return _utf8(value)
-    if value is None:
-        raise _Unreadable("no text", f"no column {column!r}, or no value in it")
-    if isinstance(value, str):
-        return value.encode()
-    raise _Unreadable("not a string", f"{column!r} is of type {type(value).__name__}")
+def _of_row(value: bytes | Left, column: str, largest: int) -> bytes:
+    if type(value) is Left:
+        raise _Unreadable(*value)
+    return _utf8(value)
 
 
 def _utf8(text: bytes) -> bytes:

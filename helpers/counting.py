@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import inspect
+import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from helpers.corpora import CorpusError, Report, read_documents
+from helpers.corpora import MAX_DOCUMENT, RANGE_SIZE, CorpusError, Report, read_documents
 from helpers.scanning import scanner
 
 # A worker process imports this module: pandas stays out of it, so that workers stay small.
@@ -272,26 +276,68 @@ def _words_at(text: bytes, places: np.ndarray) -> np.ndarray:
     return words
 
 
-def read_pairs(path: str) -> list[tuple[str, str]]:
-    """Return the columns `subject` and `object` of a CSV file in UTF-8, every cell as it stands.
+def read_pairs(
+    path: str | Path, columns: Sequence[str] = ("subject", "object")
+) -> list[tuple[str, str]]:
+    """Return two columns of a CSV or TSV file in UTF-8, every cell as it stands.
 
-    Raises `ValueError` when a column is absent and, in `count_documents`, for an empty name.
+    Fields are separated by tabs when the name ends in `.tsv`, or when only then the header has both
+    columns. Raises `ValueError` for an absent column, an empty name, a row with more fields than
+    the header and text that is no such table, with the line as an editor counts it.
     """
-    import pandas as pd
 
-    # "NA", "None" and the like are names, not missing values.
+    def bad(reason: object, line: int | None = None) -> ValueError:
+        place = f"pairs {path}" if line is None else f"pairs {path}, line {line}"
+        return ValueError(f"{place}: {reason}")
+
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:  # a damaged table is a ValueError
-        raise ValueError(f"pairs {path} cannot be read ({error}); pass a CSV in UTF-8") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError(f"pairs {path} has rows with more fields than its header; quote commas")
-    if absent := [name for name in ("subject", "object") if name not in table]:
-        raise ValueError(
-            f"{path} has no column {' and no column '.join(absent)}, only {', '.join(table)}; "
-            "name its columns subject and object"
+        data = Path(path).read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise bad(f"{error.strerror or error}; pass a CSV or TSV file") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise bad(f"no UTF-8 ({error.reason}); save the file as UTF-8", line) from error
+    separators = "\t," if str(path).lower().endswith(".tsv") else ",\t"
+    top = [text.split("\n", 1)[0].split("\r", 1)[0]]
+    headers = {one: next(csv.reader(top, delimiter=one), []) for one in separators}
+    fit = [one for one in separators if set(columns) <= set(headers[one])]
+    separator = [*fit, *separators][0]
+    if absent := [name for name in columns if name not in headers[separator]]:
+        raise bad(
+            f"no column {' and no column '.join(absent)}, only {', '.join(headers[separator])}; "
+            "give its columns of subjects and objects (--columns)"
         )
-    return list(zip(table["subject"], table["object"], strict=True))
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    pairs, line = [], 1
+    try:
+        header = next(rows)
+        places = [header.index(name) for name in columns]
+        line = rows.line_num + 1
+        for row in rows:
+            if len(row) > len(header):
+                reason = f"{len(row)} fields, but the header has {len(header)}"
+                raise bad(f"{reason}; put quotes around a field that holds the separator", line)
+            if row:
+                subject, obj = (row[place] if place < len(row) else "" for place in places)
+                if not subject or not obj:
+                    raise bad("a name is empty; fill it in or drop the row", line)
+                pairs.append((subject, obj))
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise bad(f"{error}; write a quote within quotes twice", line) from error
+    return pairs
+
+
+MB = 1 << 20
+OUTPUT = """\
+columns of the output, one row per pair, in the order of the pairs:
+  subject, object    the names, as they stand in the pairs
+  n_documents        documents that were counted, the same number in every row
+  n_subject          documents that hold the subject
+  n_object           documents that hold the object
+  n_both             documents that hold both
+"""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -304,18 +350,43 @@ def main(words: Sequence[str] | None = None) -> int:
 
     from helpers import scale
 
-    parser = argparse.ArgumentParser(prog="python -m helpers.counting", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.counting",
+        description=inspect.getdoc(main),
+        epilog=OUTPUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--corpus", required=True, nargs="+", help="files, globs, folders or URLs")
-    parser.add_argument("--pairs", required=True, help="CSV file with columns subject, object")
+    parser.add_argument("--pairs", required=True, help="CSV or TSV file with a header")
+    parser.add_argument(
+        "--columns",
+        default="subject,object",
+        metavar="SUBJECT,OBJECT",
+        help="its columns of subjects and objects; default %(default)s",
+    )
     parser.add_argument("--out", required=True, help="Parquet or CSV file to write")
     parser.add_argument("--column", default="text", help="field or column that holds the text")
     parser.add_argument(
         "--unit", default="line", choices=("line", "file"), help="what a document is in .txt files"
     )
+    parser.add_argument(
+        "--max-document",
+        type=int,
+        default=MAX_DOCUMENT // MB,
+        metavar="MB",
+        help="leave larger documents out; a process may take eight times that; default %(default)s",
+    )
+    parser.add_argument(
+        "--range-size",
+        type=int,
+        default=RANGE_SIZE // MB,
+        metavar="MB",
+        help="count larger files range by range; default %(default)s (MB of 2^20 bytes)",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--workers", type=int, default=1, help="processes on this machine")
     where.add_argument("--scheduler", help="address of a Dask scheduler")
-    parser.add_argument("--resume", action="store_true", help="keep the files counted before")
+    parser.add_argument("--resume", action="store_true", help="keep what was counted before")
     parser.add_argument("--strict", action="store_true", help="stop at the first bad document")
     parser.add_argument("--prefix", default=" ", help="what stands before a name; default a space")
     parser.add_argument("--right-boundary", action="store_true", help="no word character after it")
@@ -332,15 +403,20 @@ def main(words: Sequence[str] | None = None) -> int:
 
     try:
         scale.check_output(given.out)
+        columns = given.columns.split(",")
+        if len(columns) != 2 or not all(columns):
+            raise ValueError(f"--columns is {given.columns!r}; give two, as subject,object")
         counts = scale.count_corpus(
             given.corpus,
-            read_pairs(given.pairs),
+            read_pairs(given.pairs, columns),
             f"{given.out}.shards",
             prefix=given.prefix,
             right_boundary=given.right_boundary,
             case_sensitive=not given.ignore_case,
             column=given.column,
             unit=given.unit,
+            max_document=given.max_document * MB,
+            range_size=given.range_size * MB,
             strict=given.strict,
             workers=given.workers,
             scheduler=given.scheduler,
@@ -354,7 +430,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         bar.close()
-        print("stopped; with --resume the files counted so far are kept", file=sys.stderr)
+        print("stopped; with --resume what was counted so far is kept", file=sys.stderr)
         return 130
     bar.close()
     print(f"{counts.n_documents:,} documents, {len(counts.table):,} pairs: {given.out}")
@@ -365,4 +441,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # By these a worker process would find this module and run it once more, with a warning.
+    __spec__ = __file__ = None
     sys.exit(main())

@@ -16,19 +16,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from helpers import keeping
-from helpers.corpora import Problem, Report, list_files, read_documents
+from helpers.corpora import (
+    MAX_DOCUMENT,
+    RANGE_SIZE,
+    Problem,
+    Range,
+    Report,
+    check_reading,
+    lines_before,
+    list_files,
+    read_range,
+    split,
+)
 from helpers.counting import Counts, NameIndex, Rule, Tally
 
 # Part of every key: raise it when the same files and settings would give other counts.
-VERSION = 1
+VERSION = 2
 
 
 class Shard(NamedTuple):
-    """A file with its size in bytes and the mark by which a change of it is seen."""
+    """A range of a file, with the size of the file in bytes and the mark of its last change."""
 
-    file: str
-    size: int
+    range: Range
+    file_size: int
     mark: str
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of the range."""
+        _, start, stop = self.range
+        return (self.file_size if stop is None else stop) - start
 
 
 def count_corpus(
@@ -41,28 +58,33 @@ def count_corpus(
     case_sensitive: bool = True,
     column: str = "text",
     unit: str = "line",
+    max_document: int = MAX_DOCUMENT,
+    range_size: int = RANGE_SIZE,
     strict: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
     resume: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Counts:
-    """Return `counting.count_documents` of a corpus, counted file by file, so that it can resume.
+    """Return `counting.count_documents` of a corpus, counted range by range, so that it can resume.
 
-    `files`, `column`, `unit` and `strict` are those of `corpora.read_documents`. The counts of each
-    file are kept in `out_folder`, under a name made of the pairs, the rule, the way of reading and
-    the file's path, size and time of change, and only once they are whole. A run that was
-    stopped at any moment and is started again counts the files that are missing, and no file
-    twice; a file that has changed is counted anew. `resume=False` counts all anew.
+    `files`, `column`, `unit`, `max_document` and `strict` are those of `corpora.read_documents`. A
+    file on this machine of more than `range_size` bytes is counted in ranges, where `corpora.split`
+    can cut it. The counts of each range are kept in `out_folder`, under a name made of the pairs,
+    the rule, the way of reading, the range and the file's path, size and time of change, and only
+    once they are whole. A run that was stopped at any moment and is started again counts the ranges
+    that are missing, and none twice; a file that has changed is counted anew, as is one for
+    which `range_size` gives other ranges. `resume=False` counts all anew.
 
-    `workers` processes count a file each. `scheduler`, the address of a Dask scheduler, has the
+    `workers` processes count a range each. `scheduler`, the address of a Dask scheduler, has the
     workers of that cluster do it, which must see the files under the same paths; when one dies, its
-    files go to others. The counts are the same in every way. `progress` gets the bytes counted so
-    far and those of all files, as on disk: first of the files kept before, then as files are read
-    (on a cluster, as files are done).
+    ranges go to others. The counts are the same in every way, and lines are told as those of the
+    file; only of a damaged archive the ranges after the damage are counted too, and their lines
+    told too low. `progress` gets the bytes counted so far and those of all files, as on disk: first
+    of the ranges kept before, then as files are read (on a cluster, as ranges are done).
 
     Raises what `list_files`, `read_documents` and `NameIndex` raise, also for problems that a kept
-    file has when `strict`; `RuntimeError` when a process dies or a file changes while it is
+    range has when `strict`; `RuntimeError` when a process dies or a file changes while it is
     counted. What was finished before stays. Source: the rule of arXiv:2502.04066, released code.
     """
     if not isinstance(workers, int) or workers < 1:
@@ -71,13 +93,21 @@ def count_corpus(
         raise ValueError(f"out_folder is {out_folder!r}; pass the folder to keep counts in")
     if scheduler is not None and not str(scheduler).rpartition(":")[2].isdigit():
         raise ValueError(f"scheduler is {scheduler!r}; give its address, such as tcp://host:8786")
+    if not isinstance(range_size, int) or range_size < 1:
+        raise ValueError(f"range_size is {range_size!r}; give a number of bytes, at least 1")
+    check_reading(unit, max_document)
     index = NameIndex(pairs, Rule(prefix, right_boundary, case_sensitive))
-    reading = {"column": column, "unit": unit}
-    shards = [identify(file) for file in list_files(files)]
+    reading = {"column": column, "unit": unit, "max_document": max_document}
+    shards = [
+        Shard(one, *identity)
+        for file in list_files(files)
+        for identity in [identify(file)]
+        for one in split(file, range_size, unit)
+    ]
     settings = [VERSION, index.pairs, index.rule, reading]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     places = {shard: Path(out_folder) / f"{_key(digest, shard)}.json" for shard in shards}
-    total, missing = _Total(index, strict), []
+    total, missing = _Total(index, shards, strict), []
     done, every = 0, sum(shard.size for shard in shards)
 
     def advance(n: int) -> None:
@@ -91,10 +121,10 @@ def count_corpus(
         if result is None:
             missing.append(shard)
         else:
-            total.add(result)
+            total.add(shard, result)
             done += shard.size
     advance(0)
-    # The largest first, so that the last file does not keep one process busy alone.
+    # The largest first, so that the last of them does not keep one process busy alone.
     missing.sort(key=lambda shard: shard.size, reverse=True)
     task = {"reading": reading, "strict": strict}
     if scheduler is not None:
@@ -105,22 +135,23 @@ def count_corpus(
         results = _in_processes(missing, index, task, advance, min(workers, len(missing)))
     with closing(results):
         for shard, result in results:
-            if identify(shard.file) != shard:
-                raise RuntimeError(f"{shard.file} changed while it was counted; run again")
+            file = shard.range.file
+            if identify(file) != shard[1:]:
+                raise RuntimeError(f"{file} changed while it was counted; run again")
             _store(places[shard], result)
-            total.add(result)
+            total.add(shard, result)
     return total.counts()
 
 
-def identify(file: str) -> Shard:
-    """Return the identity of a file: its size, and its time of change or what a server tells."""
+def identify(file: str) -> tuple[int, str]:
+    """Return the size of a file, and its time of change or what a server tells of it."""
     if "://" not in file:
         status = os.stat(file)
-        return Shard(file, status.st_size, str(status.st_mtime_ns))
+        return status.st_size, str(status.st_mtime_ns)
     from fsspec.core import url_to_fs
 
     system, path = url_to_fs(file)
-    return Shard(file, int(system.info(path).get("size") or 0), str(system.ukey(path)))
+    return int(system.info(path).get("size") or 0), str(system.ukey(path))
 
 
 def count_shard(
@@ -130,11 +161,11 @@ def count_shard(
     strict: bool,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Return the counts and the problems of one file as plain lists and numbers.
+    """Return the counts and the problems of one range as plain lists and numbers.
 
-    `n_documents`, `names` and `both` are those of `counting.Tally`; `counts` and `first` are those
-    of `corpora.Report`. `advance` gets numbers of bytes that add up to the size of the file. Raises
-    what `read_documents` raises.
+    `n_documents`, `names` and `both` are those of `counting.Tally`; `counts`, `first` and `lines`
+    those of `corpora.Report`. `advance` gets numbers of bytes that add up to the size of the range.
+    Raises what `read_range` raises.
     """
     left = shard.size
 
@@ -144,35 +175,49 @@ def count_shard(
         left -= n
         advance(n)
 
-    report = Report()
-    watched = {"strict": strict, "report": report, "advance": some if advance else None}
-    tally = index.tally(read_documents([shard.file], **reading, **watched))
+    report = Report(strict=strict)
+    documents = read_range(shard.range, **reading, report=report, advance=some if advance else None)
+    tally = index.tally(documents)
     if advance:
         some(left)
-    problems = asdict(report)
-    return {**tally._asdict(), "counts": problems["counts"], "first": problems["first"]}
+    problems = {name: asdict(report)[name] for name in ("counts", "first", "lines")}
+    return {**tally._asdict(), **problems}
 
 
 class _Total:
-    """The sum of the results of files."""
+    """The sum of the results of shards."""
 
-    def __init__(self, index: NameIndex, strict: bool) -> None:
+    def __init__(self, index: NameIndex, shards: list[Shard], strict: bool) -> None:
         import numpy as np
 
-        self.index, self.report, self.n_documents = index, Report(strict=strict), 0
+        self.index, self.strict, self.n_documents = index, strict, 0
         self.names = np.zeros(index.n_names, dtype=np.int64)
         self.both = np.zeros(index.n_both, dtype=np.int64)
+        self.reports = dict.fromkeys(shards)
 
-    def add(self, result: dict[str, Any]) -> None:
+    def add(self, shard: Shard, result: dict[str, Any]) -> None:
         first = [Problem(*problem) for problem in result["first"]]
-        self.report.merge(Report(result["counts"], first))
+        report = Report(result["counts"], first, lines=result["lines"])
+        if self.strict and first:
+            Report(strict=True).add(first[0].behind(lines_before(shard.range)))
+        self.reports[shard] = report
         self.n_documents += result["n_documents"]
         self.names += result["names"]
         self.both += result["both"]
 
+    def report(self) -> Report:
+        """Merge the reports in the order of the files, with lines counted from the first."""
+        merged, before = Report(), 0
+        for shard, report in self.reports.items():
+            before = before if shard.range.start else 0
+            report.first = [problem.behind(before) for problem in report.first]
+            merged.merge(report)
+            before += report.lines
+        return merged
+
     def counts(self) -> Counts:
         tally = Tally(self.n_documents, self.names, self.both)
-        return Counts(self.n_documents, self.index.table(tally), self.report)
+        return Counts(self.n_documents, self.index.table(tally), self.report())
 
 
 def _key(digest: str, shard: Shard) -> str:
@@ -184,7 +229,7 @@ def _store(place: Path, result: dict[str, Any]) -> None:
 
 
 def _stored(place: Path, index: NameIndex) -> dict[str, Any] | None:
-    """Read the result of a file, or None when there is none or it is damaged."""
+    """Read the result of a shard, or None when there is none or it is damaged."""
     result = keeping.stored(place)
     fits = result and len(result["names"]) == index.n_names and len(result["both"]) == index.n_both
     return result if fits else None
@@ -217,7 +262,7 @@ def _in_processes(
     except BrokenProcessPool:
         raise RuntimeError(
             "a worker process died, killed or out of memory; run again with fewer workers, and "
-            "the files counted so far are kept"
+            "what was counted so far is kept"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -272,8 +317,8 @@ def _on_cluster(
                 result = future.result()
             except KilledWorker:
                 raise RuntimeError(
-                    f"several workers died while they counted {shard.file}, killed or out of "
-                    "memory; run again, and the files counted so far are kept"
+                    f"several workers died while they counted {shard.range.file}, killed or out of "
+                    "memory; run again, and what was counted so far is kept"
                 ) from None
             yield shard, result
             future.release()

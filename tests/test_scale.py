@@ -18,7 +18,7 @@ from distributed import LocalCluster
 from helpers import corpora, counting, data, scale
 
 PAIRS = [("car", "Paris"), ("Paris", "car"), ("India", "Ho"), ("South Africa", "Africa")]
-EMPTY = '{"n_documents": 1, "names": [], "both": [], "counts": {}, "first": []}'
+EMPTY = '{"n_documents": 1, "names": [], "both": [], "counts": {}, "first": [], "lines": 0}'
 WORDS = "a car carts Paris India Indiana Ho House South Africa Zürich and of".split()
 
 
@@ -53,7 +53,7 @@ def counted_files(monkeypatch):
     shard = scale.count_shard
 
     def count_shard(one, *rest, **options):
-        names.append(one.file)
+        names.append(one.range.file)
         return shard(one, *rest, **options)
 
     monkeypatch.setattr(scale, "count_shard", count_shard)
@@ -132,7 +132,7 @@ def test_a_file_that_changes_while_it_is_counted_is_an_error(corpus, tmp_path, m
 
     def slow(one, *rest, **options):
         result = shard(one, *rest, **options)
-        os.utime(one.file, ns=(0, 0))
+        os.utime(one.range.file, ns=(0, 0))
         return result
 
     monkeypatch.setattr(scale, "count_shard", slow)

@@ -1,0 +1,101 @@
+"""What unfolds to more than a limit is left out, with its place, before it is in memory."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import zstandard
+from pyarrow import parquet
+
+from helpers import corpora, data, tables
+
+MB = 1 << 20
+GOOD = b'{"text": "good"}\n'
+ALL = f"rows 1 to {64}"
+
+
+def large_json(pack):
+    """Pack a line of 150 MB with a good one before and after it, frame by frame."""
+    frame = pack(b"x" * MB)
+    return pack(GOOD + b'{"text": "') + frame * 150 + pack(b'"}\n' + GOOD)
+
+
+def table_file(path, *groups, **options):
+    schema = pa.schema([("text", pa.string())])
+    with parquet.ParquetWriter(path, schema, **options) as writer:
+        for group in groups:
+            writer.write_table(pa.table({"text": group}, schema))
+
+
+def arrow_file(path, *batches, compression="zstd"):
+    schema = pa.schema([("text", pa.string()), ("other", pa.dictionary(pa.int8(), pa.string()))])
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(path, schema, options=options) as stream:
+        for texts in batches:
+            other = pa.array(["b"] * len(texts)).dictionary_encode().cast(schema.field(1).type)
+            stream.write_table(pa.table([texts, other], schema))
+
+
+def write_bombs(folder):
+    """Write small files of what is much, and return what each is to give with a limit of 1 MB."""
+    (folder / "a.jsonl.gz").write_bytes(large_json(gzip.compress))
+    (folder / "b.jsonl.zst").write_bytes(large_json(zstandard.compress))
+    (folder / "c.txt.gz").write_bytes(gzip.compress(b"x" * MB) * 150)
+    objects = b'{"text": "a", "other": [' + b"[]," * (MB // 4) + b"[]]}\n"
+    (folder / "d.jsonl").write_bytes(GOOD + objects + GOOD)
+    small, large = "a" * MB, "b" * (MB + MB // 2)
+    plain = {"use_dictionary": False, "compression": "zstd"}
+    # A page may hold more than a document; a dictionary repeats one.
+    table_file(folder / "e.parquet", ["good", large, "good"], ["good"], **plain)
+    table_file(folder / "f.parquet", ["good", "c" * 150 * MB], ["good"], **plain)
+    table_file(folder / "g.parquet", [small] * 300, compression="zstd")
+    arrow_file(folder / "h.arrow", ["good"], ["d" * 150 * MB, "e"], ["good"])
+    arrow_file(folder / "i.arrow", ["good", large, "good"], compression=None)
+    return {
+        "a.jsonl.gz": (2, {"line 2": 1}),
+        "b.jsonl.zst": (2, {"line 2": 1}),
+        "c.txt.gz": (0, {"file 1": 1}),
+        "d.jsonl": (2, {"line 2": 1}),
+        "e.parquet": (3, {"row 2": 1}),
+        "f.parquet": (1, {"rows 1 to 2": 2}),
+        "g.parquet": (300, {}),
+        "h.arrow": (2, {"rows 2 to 3": 2}),
+        "i.arrow": (2, {"row 2": 1}),
+    }
+
+
+READER = """
+import json, resource, sys
+import pyarrow.parquet
+from helpers import corpora, tables
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+read = {}
+for file in sys.argv[1:]:
+    report, unit = corpora.Report(), "file" if ".txt" in file else "line"
+    limit = {"unit": unit, "max_document": 1 << 20, "report": report}
+    n = sum(1 for _ in corpora.read_documents(file, **limit))
+    places = {problem.place: report.counts[problem.kind] for problem in report.first}
+    assert set(report.counts) <= {"too large"}, report
+    read[file] = n, places, peak() - before
+print(json.dumps(read))
+"""
+
+
+def test_bombs_are_left_out_in_bounded_memory(tmp_path):
+    wanted = write_bombs(tmp_path)
+    files = [str(tmp_path / name) for name in wanted]
+    assert sum((tmp_path / name).stat().st_size for name in wanted) < 6 * MB
+    words = [sys.executable, "-c", READER, *files]
+    run = subprocess.run(words, capture_output=True, text=True, cwd=data.ROOT)
+    assert run.returncode == 0, run.stderr
+    for file, (n, places, kilobytes) in json.loads(run.stdout).items():
+        name = file.rpartition("/")[2]
+        assert (n, places) == wanted[name], name
+        # Eight times the limit, what one piece of an archive unfolds to, and the pool of Arrow.
+        assert kilobytes < 120_000, name
