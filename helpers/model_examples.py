@@ -91,7 +91,7 @@ def write_refused(folder: str | Path) -> dict[str, str]:
         "a name that the hub does not have": Path("nobody-has/this-model-0"),
         "an empty folder": _some(folder / "empty", {}),
         "a damaged configuration": _some(folder / "damaged", {"config.json": "{"}),
-        "an adapter only": _some(folder / "adapter", {"adapter_config.json": "{}"}),
+        "an adapter of no model": _some(folder / "adapter", {"adapter_config.json": "{}"}),
         "program code of its own": _some(
             folder / "code",
             {"config.json": {"model_type": "mine", "auto_map": {"AutoModel": "mine.Mine"}}},

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -122,8 +123,11 @@ def execute(
     part.parent.mkdir(parents=True, exist_ok=True)
     book_ledger.unlink(missing_ok=True)
     numbers = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    # What a notebook leaves behind in temporary folders goes with it, however it ends.
+    scratch = tempfile.TemporaryDirectory(prefix="page-", ignore_cleanup_errors=True)
     env = {
         **os.environ,
+        "TMPDIR": scratch.name,
         **{name: str(threads) for name in numbers},
         "BOOK_LEDGER": str(book_ledger),
         # Files of a reader's own run go to where it was called, those of the book's to its build.
@@ -155,6 +159,7 @@ def execute(
         timer.cancel()
         _running.discard(process)
         process.stderr.close()
+        scratch.cleanup()
     process.returncode = os.waitstatus_to_exitcode(code)
     unit = 1 if sys.platform == "darwin" else 1024
     record = {

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from helpers import any_model, likelihood, model_examples, models
+from helpers import any_model, convert, gguf_head, likelihood, model_examples, models
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_gguf_file_keeps_an_output_layer_of_its_own(tmp_path):
 
 
 def test_the_head_of_a_gguf_file_is_read_as_its_own_library_does(made):
-    architecture, parameters, parts = any_model._gguf(made["gguf"])
+    architecture, parameters, parts = gguf_head.read(made["gguf"])
     reader = gguf.GGUFReader(made["gguf"])
     assert architecture == reader.fields["general.architecture"].contents()
     assert parameters == sum(int(t.n_elements) for t in reader.tensors) and parts == 1
@@ -101,7 +101,7 @@ def test_the_trap_would_have_been_seen(tmp_path):
     assert (tmp_path / "opened").exists()
 
 
-def gguf_head(tensors=b"", *, n_tensors=0, fields=b"", n_fields=0):
+def head_of(tensors=b"", *, n_tensors=0, fields=b"", n_fields=0):
     return b"GGUF" + struct.pack("<IQQ", 3, n_tensors, n_fields) + fields + tensors
 
 
@@ -110,11 +110,11 @@ def text(value):
 
 
 HOSTILE_GGUF = {
-    "many dimensions": gguf_head(text(b"w") + struct.pack("<I", 2**32 - 1), n_tensors=1),
-    "nested arrays": gguf_head(
+    "many dimensions": head_of(text(b"w") + struct.pack("<I", 2**32 - 1), n_tensors=1),
+    "nested arrays": head_of(
         fields=text(b"k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 5000, n_fields=1
     ),
-    "endless parts": gguf_head(
+    "endless parts": head_of(
         fields=text(b"split.count") + struct.pack("<If", 6, float("inf")), n_fields=1
     ),
 }
@@ -161,12 +161,51 @@ def test_hostile_folders_are_refused(wrong, made, tmp_path):
     assert found.cure == "download or save it again"
 
 
+CONFIGS = {
+    "num_hidden_layers": (10_000_000, "asks for 10,000,000 parts"),
+    "text_config": ({"num_local_experts": 3000}, "asks for 3,000 parts"),
+    "_attn_implementation": ("kernels-community/flash-attn", "names a program to run"),
+    "attn_implementation": ({"": "someone/kernel"}, "names a program to run"),
+    "experts_implementation": ("someone/kernel:1", "names a program to run"),
+}
+
+
+@pytest.mark.parametrize("key", CONFIGS)
+def test_a_configuration_is_refused_before_anything_is_built(key, made, tmp_path):
+    value, reason = CONFIGS[key]
+    folder = copy(made, "masked", tmp_path, **{key: value})
+    found = any_model.look(folder)
+    assert found.kind == "refused" and reason in found.reason and found.cure
+    for kind in ("AutoModel", "AutoModelForMaskedLM"):
+        with pytest.raises(ValueError, match=reason):
+            models.read_pretrained(kind, folder, "")
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=reason):
+        convert.convert(folder, tmp_path / "new")
+
+
+def test_a_gguf_file_of_too_many_layers_is_refused(made, tmp_path):
+    file, key = tmp_path / "deep.gguf", b"llama.block_count"
+    head, _, rest = made["gguf"].read_bytes().partition(key)
+    file.write_bytes(head + key + rest[:4] + struct.pack("<I", 10_000_000) + rest[8:])
+    assert "asks for 10,000,000 parts" in any_model.look(file).reason
+    with pytest.raises(ValueError, match="asks for 10,000,000 parts"):
+        models.load_model(file)
+
+
+def test_weights_of_other_shapes_are_told(made, tmp_path):
+    folder = copy(made, "masked", tmp_path, vocab_size=10**12)
+    with pytest.raises(ValueError, match="other shapes than its config.json says"):
+        models.load_encoder(folder)
+
+
 REASONS = {
     "program code of its own": "trust_remote_code",
     "pickled weights": "pickle can run any program",
     "an encoder and a decoder": "decoder in one",
     "a model of images": "no language model",
-    "an adapter only": "adapter only",
+    "an adapter of no model": "does not say what it is added to",
     "no tokenizer": "no tokenizer",
     "an empty folder": "empty",
 }

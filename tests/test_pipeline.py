@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import nbformat
@@ -137,12 +138,15 @@ def test_the_books_own_runs_are_closed_and_others_may_ask_the_hub(
     assert run(build, "a/one", "-p", "n", "3") == 0 and said() == "1"
 
 
-def test_a_notebook_that_hangs_is_ended(write_notebook, build):
-    write_notebook("a/slow", "import time; time.sleep(600)")
+def test_a_notebook_that_hangs_is_ended(write_notebook, build, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(build.parent / "temporary"))
+    (build.parent / "temporary").mkdir()
+    write_notebook("a/slow", "import tempfile, time; tempfile.mkdtemp(); time.sleep(600)")
     began = time.time()
     assert run(build, "--timeout", "6") == 1
     assert time.time() - began < 120
     assert "time limit" in record(build, "a/slow")["failure"]["error"]
+    assert not list((build.parent / "temporary").iterdir())
 
 
 def test_a_killed_run_goes_on_where_it_was(write_notebook, build, tmp_path):
@@ -153,7 +157,8 @@ def test_a_killed_run_goes_on_where_it_was(write_notebook, build, tmp_path):
         f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
         f"sys.exit(pipeline.main(['--build', {str(build)!r}, '--jobs', '1']))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    there = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, env=there)
     for _ in range(600):
         if (build / "records" / "a" / "first.json").is_file():
             break

@@ -199,6 +199,29 @@ def test_the_table_is_made_in_pieces_that_are_kept(model, tmp_path):
     assert len(one) == 20 and len(list((tmp_path / "p").iterdir())) == 4
 
 
+def test_a_model_that_fails_later_is_told_too(model, tmp_path, capsys):
+    config = transformers.GPT2Config(
+        vocab_size=len(model[0]), n_embd=16, n_layer=1, n_head=2, n_positions=2
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "short")
+    model[0].save_pretrained(tmp_path / "short")
+    words = ["--model", str(tmp_path / "short"), "--facts", "2", "--out", str(tmp_path / "a.csv")]
+    assert real_model.main([*words, "--pieces", str(tmp_path / "p")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("nothing written: ") and said.count("\n") == 1
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_the_first_model_that_answers_something_is_studied():
+    def table(*sampled):
+        return pd.DataFrame({"sampled": sampled, "leak": [False, False, True]})
+
+    known = {"none": table(0, 0, 1), "all": table(1, 1, 0), "some": table(0, 1, 1)}
+    assert real_model.first_to_study(known | {"more": table(1, 0, 0)}) == "some"
+    with pytest.raises(ValueError, match="all wrong, or all right.*; ask more facts"):
+        real_model.first_to_study({name: known[name] for name in ("none", "all")})
+
+
 @pytest.mark.parametrize("change", ["facts", "size", "model", "damage"])
 def test_pieces_of_another_run_or_damaged_ones_are_made_anew(model, tmp_path, change):
     def made(name, folder=model[2], facts=4, size=3):
