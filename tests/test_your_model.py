@@ -76,6 +76,16 @@ def test_nothing_is_claimed_of_models_that_learnt_nothing(run, inputs):
         assert not [words for words in (*claimed, "surely", "], less than the") if words in told]
 
 
+def test_the_page_shows_all_rows(run):
+    table = signal_words.shown(run.table).reset_index()
+    assert len(table) == len(run.table) > 50
+    row = run.table[run.table.key == "first"].iloc[0]
+    told = table[(table.model == row.model) & (table.measure == row.measure)].iloc[0]
+    assert told.value.startswith(f"{row.value:.3g} [") and told.value.endswith("share")
+    assert told.verdict.startswith("undecided (") and "expected, p" in told.verdict
+    assert signal_words.shown(run.table[:0]).empty
+
+
 def test_verdicts_need_a_corrected_p_and_an_interval():
     rows = pd.DataFrame(
         {"model": list("aabc"), "signal": ["facts", "corpus", "categories", "facts"]}
