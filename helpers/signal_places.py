@@ -151,8 +151,8 @@ def tidy(
             ):
                 *ends, p, n = _grouped(values, inputs.entities["group"], confidence)
                 by = f"{n} groups of entities" if n < len(values) else "entities"
-                few = f"{n} groups of entities; a test needs {LEAST_GROUPS}"
-                test = {"expected": 0.0, "p": p, "why": few if n < LEAST_GROUPS else ""}
+                few = f"{n} groups of entities; a test needs {LEAST_GROUPS} that differ"
+                test = {"expected": 0.0, "p": p, "why": few if np.isnan(p) else ""}
                 add(signal, measure, *ends, by, **(test if measure == "above_spelling" else {}))
         elif signal == "latent space":
             t = _t_quantile(raw["n_groups"] - 1, confidence)

@@ -29,6 +29,27 @@ def reasons(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pd.DataFram
     return grouped.reset_index()[["model", "signal", "status", "why"]]
 
 
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Return all rows of `signal_places.joined` as a page has room for them, in words.
+
+    One row a model and measure: `value` with its interval and unit, `over` what, `verdict` with
+    what is expected of a model that knows nothing and the corrected p, and `place`.
+    """
+    rows = []
+    for row in table.itertuples():
+        verdict = row.verdict
+        if verdict:
+            p = "" if pd.isna(row.p_adjusted) else f", p {row.p_adjusted:.2g}"
+            verdict += f" ({row.expected:.3g} expected{p})"
+        place = f"{row.place} ({row.among})" if row.place else row.among
+        form = ",.0f" if abs(row.value) >= 1000 else ".3g"
+        value = f"{row.value:{form}} {_interval(row, form)} {row.unit}".strip()
+        names = {"model": row.model, "measure": row.measure, "value": value}
+        rows.append(names | {"over": row.by, "verdict": verdict, "place": place})
+    columns = ["model", "measure", "value", "over", "verdict", "place"]
+    return pd.DataFrame(rows, columns=columns).set_index(["model", "measure"])
+
+
 def costs(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pd.DataFrame:
     """Return the CPU seconds that each computed signal of each model took, loading apart."""
     rows = {

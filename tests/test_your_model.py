@@ -72,10 +72,18 @@ def test_nothing_is_claimed_of_models_that_learnt_nothing(run, inputs):
     for title, raw in run.found.items():
         rows = run.table[run.table.model == title]
         told = signal_words.paragraph(title, raw, rows, inputs, known, **FEW)
-        assert "surely" not in told and "nearest" not in told and "n-gram" not in told
-        assert "more than the" not in told.replace("is more than the", "").replace(
-            f"{rows.set_index('key').high.get('bits_per_byte', 0):.2f}], more than the", ""
-        )
+        claimed = ("That is more than", "facts, more", "of its own answer", "nearest", "n-gram")
+        assert not [words for words in (*claimed, "surely", "], less than the") if words in told]
+
+
+def test_the_page_shows_all_rows(run):
+    table = signal_words.shown(run.table).reset_index()
+    assert len(table) == len(run.table) > 50
+    row = run.table[run.table.key == "first"].iloc[0]
+    told = table[(table.model == row.model) & (table.measure == row.measure)].iloc[0]
+    assert told.value.startswith(f"{row.value:.3g} [") and told.value.endswith("share")
+    assert told.verdict.startswith("undecided (") and "expected, p" in told.verdict
+    assert signal_words.shown(run.table[:0]).empty
 
 
 def test_verdicts_need_a_corrected_p_and_an_interval():
