@@ -131,9 +131,10 @@ def read_documents(
     UTF-8), "too large", and "damaged file" for the rest of a file that is cut or corrupt; an
     archive may notice late, so that the documents just before are garbled. Too large is a line, a
     file or a value in a table of more than `max_document` bytes; JSON that would take more than
-    twice that as objects; the rows of a Parquet row group with a page, unpacked, of more than
-    twice, and of an Arrow batch of more than four times that; and the rest of a `.zst` file whose
-    window is more than four times that and 128 MiB. Memory stays below eight times `max_document`.
+    twice that as objects, or half of it where only Python's parser reads it; the rows of a Parquet
+    row group with a dictionary of more than that or a page, unpacked, of more than twice, and of an
+    Arrow batch of more than four times that; and the rest of a `.zst` file whose window is more
+    than four times that and 128 MiB. Memory stays below eight times `max_document` and 300 MB.
     `strict` raises `CorpusError` instead. Without a report the same is said by a warning at the
     end. `advance` gets the number of bytes, as on disk, after every read. Raises `ValueError` for
     an unknown kind of file and `FileNotFoundError` when there is none.
@@ -446,6 +447,9 @@ def _of_json(line: bytes | Left, column: str, largest: int) -> bytes:
     try:
         record = orjson.loads(line)
     except ValueError:
+        if len(line) > max(largest // 2, 1 << 20):
+            left = too_large(len(line), largest // 2, of="a line that Python has to parse")
+            raise _Unreadable(left.kind, left.detail.replace("max", "half of max")) from None
         record = _lenient(line)
     if not isinstance(record, dict):
         raise _Unreadable("no text", f"the line is no object with a field {column!r}")

@@ -32,8 +32,9 @@ def parquet_rows(
 
     `headers` is the file once more, to look at the sizes of pages before one is unpacked. A row
     group is read when its number, as a share of all, is in the interval `part`, without its end. A
-    value of more than `largest` bytes is a `Left`, as are the rows of a group with a page of more
-    than twice that; its number is that of its last row. Raises what Arrow raises.
+    value of more than `largest` bytes is a `Left`, as are the rows of a group with a dictionary of
+    more than that or a page of more than twice that; its number is that of its last row. Raises
+    what Arrow raises.
     """
     # Page by page, for a row group may be larger than memory.
     table = ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
@@ -46,13 +47,20 @@ def parquet_rows(
         number, last = last, last + group.num_rows
         if not part[0] <= i / table.num_row_groups < part[1] or not group.num_rows:
             continue
-        page = 0 if why else max(_largest_page(headers, group.column(leaf)) for leaf in leaves)
-        if why or page > 2 * largest:
-            left = why or too_large(page, largest, 2, "a page of these rows")
+        chunks = [] if why else [group.column(leaf) for leaf in leaves]
+        words, page = map(
+            max, zip((0, 0), *(_largest_pages(headers, one) for one in chunks), strict=True)
+        )
+        left = why
+        if words > largest:
+            left = too_large(words, largest, of="the dictionary of these rows")
+        elif page > 2 * largest:
+            left = too_large(page, largest, 2, "a page of these rows")
+        if left:
             yield last, left._replace(n=group.num_rows)
             continue
         # No value is larger than the page that it, or the dictionary that it is from, is in.
-        rows = max(1, min(ROWS, largest // max(page, 1)))
+        rows = max(1, min(ROWS, largest // max(words, page, 1)))
         for batch in table.iter_batches(rows, [i], [column], use_threads=False):
             for value in _values(batch.column(0), largest):
                 number += 1
@@ -118,21 +126,22 @@ def _values(array: pa.Array, largest: int) -> Iterator[bytes | Left]:
         yield Left("no text", "the row has no value") if value is None else value
 
 
-def _largest_page(file: BinaryIO, chunk: ColumnChunkMetaData) -> int:
-    """Return the number of bytes of the largest page of a column chunk, unpacked."""
+def _largest_pages(file: BinaryIO, chunk: ColumnChunkMetaData) -> tuple[int, int]:
+    """Return the bytes, unpacked, of the largest dictionary and other page of a column chunk."""
     place = chunk.data_page_offset
     if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < place:
         place = chunk.dictionary_page_offset
-    end, largest = place + chunk.total_compressed_size, 0
+    end, largest = place + chunk.total_compressed_size, [0, 0]
     while place < end:
-        unpacked, packed, n_header = _page(file, place)
-        largest = max(largest, unpacked)
-        place += n_header + packed
-    return largest
+        fields, n_header = _page(file, place)
+        other = fields.get(1) != 2
+        largest[other] = max(largest[other], fields[2])
+        place += n_header + fields[3]
+    return largest[0], largest[1]
 
 
-def _page(file: BinaryIO, place: int) -> tuple[int, int, int]:
-    """Return the sizes of a page unpacked and packed, which come first, and that of its header."""
+def _page(file: BinaryIO, place: int) -> tuple[dict[int, int], int]:
+    """Return the header of a page (1: its kind, 2: its bytes unpacked, 3: packed) and its size."""
     n = 1 << 10
     while True:
         file.seek(place)
@@ -144,10 +153,9 @@ def _page(file: BinaryIO, place: int) -> tuple[int, int, int]:
             if len(head) < n or n > 1 << 24:
                 raise pa.ArrowInvalid(f"no header of a page at byte {place}") from None
             n *= 8
-    unpacked, packed = fields.get(2, -1), fields.get(3, -1)
-    if min(unpacked, packed) < 0:
+    if min(fields.get(2, -1), fields.get(3, -1)) < 0:
         raise pa.ArrowInvalid(f"the header of the page at byte {place} tells no size")
-    return unpacked, packed, n_header
+    return fields, n_header
 
 
 def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:

@@ -201,6 +201,34 @@ def test_pairs_are_read_from_a_file_as_they_stand(tmp_path):
     file.write_text("subj,object\na,b\n")
     with pytest.raises(ValueError, match="no column subject, only subj, object"):
         counting.read_pairs(file)
+    assert counting.read_pairs(file, ("object", "subj")) == [("b", "a")]
+
+
+@pytest.mark.parametrize("name", ["facts.tsv", "facts.csv", "facts.TSV"])
+def test_pairs_separated_by_tabs_or_by_commas_whatever_the_name(name, tmp_path):
+    (tmp_path / name).write_text('\ufeffobject\tsubject\na, b\t"c ""d"""\r\n\n e\tf "g"\n')
+    assert counting.read_pairs(tmp_path / name) == [('c "d"', "a, b"), ('f "g"', " e")]
+    (tmp_path / name).write_text("subject,object\na\tb,c\n")
+    assert counting.read_pairs(tmp_path / name) == [("a\tb", "c")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (b'a,b\n"two\nlines",b\n\n,c\n', "line 6: a name is empty"),
+        (b"a,b\r\nc\r\n", "line 3: a name is empty"),
+        (b"a,b\na,b,c\n", "line 3: 3 fields, but the header has 2; put quotes"),
+        (b"a,b\na,\xff\n", "line 3: no UTF-8"),
+        (b'a,b\n"a" b,c\n', "line 3: .* write a quote within quotes twice"),
+        (b'a,b\n"a,c\nd,e\n', "line 3: "),
+    ],
+)
+def test_what_is_wrong_with_pairs_is_told_with_the_line_that_an_editor_shows(
+    rows, message, tmp_path
+):
+    (tmp_path / "facts.csv").write_bytes(b"subject,object\n" + rows)
+    with pytest.raises(ValueError, match=f"facts.csv, {message}"):
+        counting.read_pairs(tmp_path / "facts.csv")
 
 
 DOCUMENTS = ["one", "zwölf 😀", "two\u2028lines\r\nor\nthree", "", "x" * 70_000]

@@ -109,7 +109,7 @@ def test_only_what_can_be_read_in_the_middle_is_cut(tmp_path):
     n = {path.name: len(corpora.split(str(path), 60, "line")) for path in tmp_path.iterdir()}
     assert n.pop("c.parquet") > 5
     assert n == {"c.jsonl": 5, "c.txt": 5, "c.json.gz": 1, "c.arrow": 1, "c.txt.zst": 1}
-    assert corpora.split(str(tmp_path / "c.txt"), 60, "file") == [(str(tmp_path / "c.txt"), 0, None)]
+    assert len(corpora.split(str(tmp_path / "c.txt"), 60, "file")) == 1
     assert len(corpora.split(str(tmp_path / "c.jsonl"), 60, "file")) == 5
 
 

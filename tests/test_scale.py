@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
 import pytest
 import zstandard
 from distributed import LocalCluster
+from pyarrow import parquet
 
 from helpers import corpora, counting, data, scale
 
@@ -150,6 +152,96 @@ def test_strict_stops_also_at_a_problem_that_was_kept(corpus, tmp_path, counted_
     with pytest.raises(corpora.CorpusError, match="line 81: broken JSON"):
         scale.count_corpus(bad, PAIRS, tmp_path / "out", strict=True)
     assert counted_files == [bad, bad]
+
+
+@pytest.fixture
+def large_files(tmp_path):
+    """One corpus in files of four kinds, each to be cut into ranges, with a bad line or row."""
+    rng = np.random.default_rng(0)
+    texts = [" " + " ".join(rng.choice(WORDS, rng.integers(1, 40))) for _ in range(400)]
+    lines = [json.dumps({"text": text}).encode() + b"\n" for text in texts]
+    lines[300] = b"{}\n"
+    texts[300] = None
+    whole = b"".join(lines)
+    frames = (whole[i : i + 3001] for i in range(0, len(whole), 3001))
+    (tmp_path / "a.jsonl").write_bytes(whole)
+    (tmp_path / "b.jsonl.zst").write_bytes(b"".join(map(zstandard.compress, frames)))
+    table = pa.table({"text": texts})
+    parquet.write_table(table, tmp_path / "c.parquet", row_group_size=21)
+    texts[300] = "\udcff"
+    lines = "\n".join(texts).encode("utf-8", "surrogateescape")
+    (tmp_path / "d.txt").write_bytes(lines)
+    del texts[300]
+    files = {tmp_path / name: texts for name in ("a.jsonl", "b.jsonl.zst", "c.parquet", "d.txt")}
+    return {str(file): texts for file, texts in files.items()}
+
+
+def test_a_file_in_ranges_counts_and_reports_as_the_whole(large_files, tmp_path, counted_files):
+    for file, texts in large_files.items():
+        whole = scale.count_corpus(file, PAIRS, tmp_path / "whole")
+        same(whole, expected({file: texts}))
+        assert whole.report.first[0].place.endswith(" 301")
+        counted_files.clear()
+        size = os.path.getsize(file) // 5
+        steps = []
+        run = {"range_size": size, "progress": lambda *done, steps=steps: steps.append(done)}
+        parts = scale.count_corpus(file, PAIRS, tmp_path / "out", **run)
+        assert len(counted_files) >= 4
+        same(parts, whole)
+        assert parts.report == whole.report
+        assert steps[-1] == (os.path.getsize(file), os.path.getsize(file))
+        kept = len(counted_files)
+        scale.count_corpus(file, PAIRS, tmp_path / "out", range_size=size)
+        assert len(counted_files) == kept
+        with pytest.raises(corpora.CorpusError, match=f"{file}, (line|row) 301: "):
+            scale.count_corpus(file, PAIRS, tmp_path / "out", range_size=size, strict=True)
+        # Another size cuts elsewhere, and nothing of the first is taken for its ranges.
+        same(scale.count_corpus(file, PAIRS, tmp_path / "out", range_size=size * 2), whole)
+        assert len(counted_files) > kept + 1
+
+
+def test_documents_over_a_limit_are_told_with_their_place(tmp_path):
+    lines = [f" car Paris {'x' * (i // 10)}\n" for i in range(200)]
+    (tmp_path / "c.txt").write_text("".join(lines))
+    run = {"max_document": 25, "range_size": 500, "workers": 2}
+    counts = scale.count_corpus(tmp_path / "c.txt", PAIRS[:1], tmp_path / "out", **run)
+    assert counts.n_documents == counts.table.loc[0, "n_both"] == 150
+    assert counts.report.counts == {"too large": 50}
+    assert [p.place for p in counts.report.first] == [f"line {i}" for i in range(151, 156)]
+    again = scale.count_corpus(tmp_path / "c.txt", PAIRS[:1], tmp_path / "out", range_size=500)
+    assert again.n_documents == 200
+    with pytest.raises(ValueError, match="max_document is 0"):
+        scale.count_corpus(tmp_path / "c.txt", PAIRS, tmp_path / "out", max_document=0)
+    with pytest.raises(ValueError, match="range_size is 2.5"):
+        scale.count_corpus(tmp_path / "c.txt", PAIRS, tmp_path / "out", range_size=2.5)
+
+
+KILLED = """
+import os, sys
+from helpers import scale
+
+file, out = sys.argv[1:]
+
+def progress(done, total):
+    if len(os.listdir(out)) == 3:
+        os.kill(os.getpid(), 9)
+
+os.mkdir(out)
+scale.count_corpus(file, [("car", "Paris")], out, range_size=4000, progress=progress)
+"""
+
+
+def test_a_killed_run_resumes_inside_of_a_file(large_files, tmp_path, counted_files):
+    file, out = list(large_files)[0], tmp_path / "out"
+    words = [sys.executable, "-c", KILLED, file, str(out)]
+    assert subprocess.run(words, cwd=data.ROOT, capture_output=True).returncode == -9
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("*.json")}
+    assert len(kept) == 3
+    counts = scale.count_corpus(file, PAIRS[:1], out, range_size=4000)
+    same(counts, counting.count_documents(large_files[file], PAIRS[:1]))
+    n = len(corpora.split(file, 4000, "line"))
+    assert n > 8 and len(counted_files) == n - 3 and len(list(out.glob("*.json"))) == n
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_several_processes(corpus, tmp_path):
@@ -315,7 +407,7 @@ def test_the_command_line_killed_and_resumed(corpus, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert f"{wanted.n_documents:,} documents, 4 pairs" in said
     assert "left out: 1 x broken JSON" in problems and "line 81" in problems
-    assert "100%" in problems
+    assert "100%" in problems and "Warning" not in problems
 
 
 def test_the_command_line_tells_what_went_wrong(corpus, tmp_path, capsys, monkeypatch):
@@ -327,6 +419,8 @@ def test_the_command_line_tells_what_went_wrong(corpus, tmp_path, capsys, monkey
     facts = tmp_path / "facts.csv"
     words = ["--pairs", str(facts), "--out", str(tmp_path / "counts.parquet"), "--corpus"]
     for given, message in {
+        (f"{tmp_path}/corpus/*", "--columns", "subject"): "--columns is 'subject'; give two",
+        (f"{tmp_path}/corpus/*", "--max-document", "0"): "max_document is 0",
         (f"{tmp_path}/corpus/*", "--strict"): "line 81: broken JSON",
         (f"{tmp_path}/corpus/*.txt",): "no file",
         (f"{tmp_path}/corpus/*", "--out", "counts.json"): "end its name in .parquet or .csv",
@@ -336,10 +430,19 @@ def test_the_command_line_tells_what_went_wrong(corpus, tmp_path, capsys, monkey
     facts.write_text("subj,obj\na,b\n")
     assert counting.main([*words, f"{tmp_path}/corpus/*"]) == 2
     assert "no column subject and no column object, only subj, obj" in capsys.readouterr().err
+    assert counting.main([*words, list(corpus)[0], "--columns", "obj,subj"]) == 0
+    assert read_table(tmp_path).iloc[0, :2].tolist() == ["b", "a"]
+    (tmp_path / "counts.parquet").unlink()
     assert not (tmp_path / "counts.parquet").exists()
     facts.write_text("subject,object\ncar,Paris\n")
     csv = str(tmp_path / "counts.csv")
     assert counting.main([*words, *corpus, "--out", csv]) == 3
     table = pd.read_csv(csv)
-    assert list(table) == ["subject", "object", "n_documents", "n_subject", "n_object", "n_both"]
+    columns = ["subject", "object", "n_documents", "n_subject", "n_object", "n_both"]
+    assert list(table) == columns
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        counting.main(["--help"])
+    told = capsys.readouterr().out.partition("columns of the output")[2]
+    assert all(f"{column} " in told or f"{column}," in told for column in columns)
     assert table.loc[0, "n_both"] == expected(corpus).table.loc[0, "n_both"]
