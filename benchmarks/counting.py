@@ -283,7 +283,13 @@ def most_memory(run: Callable[[], object]) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print the rates in memory, from files and of two processes, and the memory of a worker."""
-    options = parser(__doc__, quick="smaller sizes, half a minute").parse_args()
+    options = parser(__doc__, quick="smaller sizes, half a minute")
+    options.add_argument("--surface", action="store_true", help="only speed over names and rates")
+    options = options.parse_args()
+    if options.surface:
+        import _surface
+
+        return _surface.run(options.quick, options.repeats)
     from helpers import smi_release
 
     n, few, copies = (2_000, 10, 8) if options.quick else (8_000, 60, 32)
