@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import zstandard
 from datasets import Dataset, DatasetDict
+from fm_index import MultiFMIndex
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -70,6 +71,20 @@ def test_counts_are_those_of_a_substring_loop(data, rule):
     assert (counted(documents, pairs, **rule) == expected).all()
     encoded = [text.encode("utf-8", "surrogatepass") for text in documents]
     assert (counted(encoded, pairs, **rule) == expected).all()
+
+
+@pytest.mark.parametrize("prefix", [" ", ""])
+def test_counts_are_those_of_an_fm_index(prefix):
+    rng = np.random.default_rng(0)
+    letters = list("aab é中😀\0  ")
+    documents = ["".join(rng.choice(letters, n)) for n in rng.integers(1, 40, size=300)]
+    names = ["".join(rng.choice(letters, n)) for n in rng.integers(1, 4, size=40)]
+    pairs = list(zip(names[::2], names[1::2], strict=True))
+    index = MultiFMIndex(documents)
+    held = {name: set(index.count(prefix + name)) for name in names}
+    expected = [[len(held[s]), len(held[o]), len(held[s] & held[o])] for s, o in pairs]
+    assert counted(documents, pairs, prefix=prefix).tolist() == expected
+    assert sum(row[2] > 0 for row in expected) > 5
 
 
 @given(texts, texts)
