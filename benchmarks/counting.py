@@ -4,6 +4,9 @@ Run `python benchmarks/counting.py`; needs the released files of SMI and pyahoco
 made of sentences of the World Factbook that hold none of the names, with names put in so often as
 the authors found them in the Pile. Times are CPU seconds of one process, the least of several
 runs; two processes and the cost of starting them are timed by the clock.
+
+`--surface` measures the counter and four scanners over numbers of names and rates of matches; it
+needs daachorse as well.
 """
 
 from __future__ import annotations
@@ -283,7 +286,15 @@ def most_memory(run: Callable[[], object]) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print the rates in memory, from files and of two processes, and the memory of a worker."""
-    options = parser(__doc__, quick="smaller sizes, half a minute").parse_args()
+    options = parser(__doc__, quick="smaller sizes, half a minute")
+    options.add_argument("--surface", action="store_true", help="only speed over names and rates")
+    options = options.parse_args()
+    if options.surface:
+        import _surface
+
+        _surface.run(options.quick, options.repeats)
+        keep(options)
+        return
     from helpers import smi_release
 
     n, few, copies = (2_000, 10, 8) if options.quick else (8_000, 60, 32)

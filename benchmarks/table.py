@@ -29,7 +29,9 @@ HEAD = """# Benchmarks
 Our helpers against their peers, both in one run on one machine, as a ratio. Each script checks
 first that both give the same result. Ratios of CPU time hold on other machines better than times
 do, and not exactly. This page is made by `python benchmarks/table.py` from `ratios.jsonl`, which
-the scripts write with `--keep`; `make bench` runs them all.
+the scripts write with `--keep`; `make bench` runs them all. The speed of five scanners over
+numbers of names and rates of matches, `python benchmarks/counting.py --surface`, is stored in
+`data/published/counting_surface.csv`.
 
 """
 

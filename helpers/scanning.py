@@ -17,6 +17,8 @@ except ImportError:  # no wheel for this machine
 
 # Of a larger text the matches are found piece by piece, for as Python objects they take much room.
 PIECE = 1 << 24
+# With more names Hyperscan is no faster than the automaton, and takes seconds to compile them.
+MANY = 100_000
 
 
 class Matches(NamedTuple):
@@ -27,12 +29,13 @@ class Matches(NamedTuple):
 
 
 def scanner(patterns: Sequence[bytes]) -> Hyperscan | Automaton:
-    """Return a `Hyperscan` of the patterns, or an `Automaton` where it is absent or refuses them.
+    """Return a `Hyperscan` of the patterns, or an `Automaton` where it is absent or no help.
 
     `patterns` are distinct `bytes`, none of them empty. Both give the same matches, in another
-    order. Hyperscan refuses a pattern of more than some 4,000 bytes.
+    order. Hyperscan refuses a pattern of more than some 4,000 bytes, and gains nothing from `MANY`
+    patterns on.
     """
-    if hyperscan is None:
+    if hyperscan is None or len(patterns) >= MANY:
         return Automaton(patterns)
     try:
         return Hyperscan(patterns)

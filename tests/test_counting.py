@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import random
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 import zstandard
 from datasets import Dataset, DatasetDict
+from fm_index import MultiFMIndex
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -70,6 +72,19 @@ def test_counts_are_those_of_a_substring_loop(data, rule):
     assert (counted(documents, pairs, **rule) == expected).all()
     encoded = [text.encode("utf-8", "surrogatepass") for text in documents]
     assert (counted(encoded, pairs, **rule) == expected).all()
+
+
+@pytest.mark.parametrize("prefix", [" ", ""])
+def test_counts_are_those_of_an_fm_index(prefix):
+    draw = random.Random(0)
+    documents = ["".join(draw.choices("aab é中😀\0  ", k=draw.randint(1, 40))) for _ in range(300)]
+    names = ["".join(draw.choices("ab é中\0", k=draw.randint(1, 3))) for _ in range(40)]
+    pairs = list(zip(names[::2], names[1::2], strict=True))
+    index = MultiFMIndex(documents)
+    held = {name: set(index.count(prefix + name)) for name in names}
+    expected = [[len(held[s]), len(held[o]), len(held[s] & held[o])] for s, o in pairs]
+    assert counted(documents, pairs, prefix=prefix).tolist() == expected
+    assert sum(row[2] > 0 for row in expected) > 5
 
 
 @given(texts, texts)
