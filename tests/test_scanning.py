@@ -75,6 +75,13 @@ def test_names_that_hyperscan_refuses_are_found_all_the_same():
     assert counts.table.iloc[0, 2:].tolist() == [1, 2, 1]
 
 
+def test_very_many_names_go_to_the_automaton(monkeypatch):
+    monkeypatch.setattr(scanning, "MANY", 3)
+    for n, engine in ((2, scanning.Hyperscan), (3, scanning.Automaton)):
+        made = scanning.scanner([b"a", b"ab", b"b"][:n])
+        assert type(made) is engine and len(made.matches(b"ab").end) == n
+
+
 def test_what_was_compiled_is_pickled_and_compiled_again_where_it_is_not_taken():
     made = scanning.Hyperscan([b"a", b"ab"])
     load, (patterns, stored) = made.__reduce__()
