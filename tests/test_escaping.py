@@ -94,7 +94,7 @@ def notebook():
         out(any_model.table(looks))
         out(signal_words.reasons(raw))
     for name, part in raw.items():
-        out(signal_words.paragraph(name, part, None, None, None, 0.0))
+        out(signal_words.paragraph(name, part, None, None, None))
     frame = pd.DataFrame(
         {text: HOSTILE for text in HOSTILE[:2]}, pd.Index(HOSTILE, name=HOSTILE[0])
     )
