@@ -133,8 +133,8 @@ def read_documents(
     file or a value in a table of more than `max_document` bytes; JSON that would take more than
     twice that as objects, or half of it where only Python's parser reads it; the rows of a Parquet
     row group with a dictionary of more than that or a page, unpacked, of more than twice, and of an
-    Arrow batch of more than four times that; and the rest of a `.zst` file whose window is more
-    than four times that and 128 MiB. Memory stays below eight times `max_document` and 300 MB.
+    Arrow batch of more than twice that; and the rest of a `.zst` file whose window is more than
+    four times that and 128 MiB. Memory stays below eight times `max_document` and 300 MB.
     `strict` raises `CorpusError` instead. Without a report the same is said by a warning at the
     end. `advance` gets the number of bytes, as on disk, after every read. Raises `ValueError` for
     an unknown kind of file and `FileNotFoundError` when there is none.

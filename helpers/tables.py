@@ -33,15 +33,17 @@ def parquet_rows(
     `headers` is the file once more, to look at the sizes of pages before one is unpacked. A row
     group is read when its number, as a share of all, is in the interval `part`, without its end. A
     value of more than `largest` bytes is a `Left`, as are the rows of a group with a dictionary of
-    more than that or a page of more than twice that; its number is that of its last row. Raises
-    what Arrow raises.
+    more than that (half of that in a column of categories) or a page of more than twice that; its
+    number is that of its last row. Raises what Arrow raises.
     """
     # Page by page, for a row group may be larger than memory.
     table = ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
     why = _no_text(table.schema_arrow, column)
     paths = [table.schema.column(i).path for i in range(len(table.schema))]
     leaves = [i for i, path in enumerate(paths) if f"{path}.".startswith(f"{column}.")]
-    last = 0
+    last, most = 0, largest
+    if not why and pa.types.is_dictionary(table.schema_arrow.field(column).type):
+        most //= 2
     for i in range(table.num_row_groups):
         group = table.metadata.row_group(i)
         number, last = last, last + group.num_rows
@@ -52,8 +54,8 @@ def parquet_rows(
             max, zip((0, 0), *(_largest_pages(headers, one) for one in chunks), strict=True)
         )
         left = why
-        if words > largest:
-            left = too_large(words, largest, of="the dictionary of these rows")
+        if words > most:
+            left = too_large(words, most, of="the dictionary of these rows")
         elif page > 2 * largest:
             left = too_large(page, largest, 2, "a page of these rows")
         if left:
@@ -71,28 +73,31 @@ def arrow_rows(file: BinaryIO, column: str, largest: int) -> Rows:
     """Yield the number and the value, as bytes, of each row of a stream of Arrow batches.
 
     A value of more than `largest` bytes is a `Left`, as are the rows of a batch that takes more
-    than four times that; its number is that of its last row. Raises what Arrow raises.
+    than twice that, with its dictionaries; its number is that of its last row. Raises what Arrow
+    raises.
     """
-    head, why, number = b"", None, 0
+    head, why, number, words = b"", None, 0, 1
     for message in _messages(file, largest):
-        large = message.memory > 4 * largest
+        large = words + message.memory > 2 * largest
         if message.kind != RECORDS:
             if large:
-                why = too_large(message.memory, largest, 4, "the dictionary of these rows")
+                why = too_large(message.memory, largest, 2, "the dictionary of these rows")
                 continue
+            words += message.memory
             head += message.head + _read(file, message.n_body)
             if message.kind != DICTIONARY:
                 why = _no_text(pa.ipc.open_stream(head).schema, column)
         elif why or large:
             number += message.rows
-            left = why or too_large(message.memory, largest, 4, "the batch of these rows")
+            left = why or too_large(message.memory, largest, 2, "the batch of these rows")
             yield number, left._replace(n=message.rows)
         else:
             data = b"".join([head, message.head, _read(file, message.n_body)])
             batch = pa.ipc.open_stream(data).read_next_batch()
             values = batch.column(batch.schema.names.index(column))
-            for i in range(0, len(values), ROWS):
-                for value in _values(values.slice(i, ROWS), largest):
+            rows = max(1, min(ROWS, largest // words))
+            for i in range(0, len(values), rows):
+                for value in _values(values.slice(i, rows), largest):
                     number += 1
                     yield number, value
 
@@ -118,7 +123,8 @@ def _values(array: pa.Array, largest: int) -> Iterator[bytes | Left]:
     # Bytes, for bytes that are no UTF-8 would stop the whole batch.
     array = array.view(AS_BYTES.get(array.type, array.type))
     array.validate(full=True)
-    small = array.nbytes <= largest
+    # Views of many rows may be of the same bytes.
+    small = array.nbytes <= largest and not pa.types.is_binary_view(array.type)
     for value in array.to_pylist() if small else array:
         if not small:
             size = value.as_buffer().size if value.is_valid else 0

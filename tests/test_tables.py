@@ -52,6 +52,15 @@ def write_bombs(folder):
     table_file(folder / "g.parquet", [small] * 300, compression="zstd")
     arrow_file(folder / "h.arrow", ["good"], ["d" * 60 * MB, "e"], ["good"])
     arrow_file(folder / "i.arrow", ["good", large, "good"], compression=None)
+    once = pa.array(["f" * (MB - 200)])
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int16()), once)
+    valid, view, text = pa.array(["f" * (MB - 200)], pa.string_view()).buffers()
+    buffers = [valid, pa.py_buffer(view.to_pybytes()[:16] * 300), text]
+    views = pa.Array.from_buffers(pa.string_view(), 300, buffers)
+    for name, column in {"j.arrow": repeated, "k.arrow": views}.items():
+        table = pa.table({"text": column})
+        with pa.ipc.new_stream(folder / name, table.schema) as stream:
+            stream.write_table(table)
     return {
         "a.jsonl.gz": (2, {"line 2": 1}),
         "b.jsonl.zst": (2, {"line 2": 1}),
@@ -62,6 +71,8 @@ def write_bombs(folder):
         "g.parquet": (300, {}),
         "h.arrow": (2, {"rows 2 to 3": 2}),
         "i.arrow": (2, {"row 2": 1}),
+        "j.arrow": (300, {}),
+        "k.arrow": (300, {}),
     }
 
 
