@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
+
+from helpers import keeping
 
 # The share of the speed of products of matrices at which models read, from the packaged ones.
 READING = 0.4
@@ -62,7 +64,7 @@ def shown(
     `total` and `amount` are in any unit that takes about equally long, such as texts or estimated
     seconds. On a terminal `stream` (standard error by default) gets a bar; elsewhere it gets lines
     with what was done, the share and the time left, `every` seconds at most. `log`, a file, gets
-    every line.
+    every line; raises `keeping.CannotWrite` where it cannot be begun.
     """
     from tqdm import tqdm
 
@@ -72,8 +74,7 @@ def shown(
     if stream.isatty():
         bar = tqdm(total=total, unit=unit, file=stream, bar_format=_BAR)
     if log:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("", encoding="utf-8")
+        keeping.write_text(log, "")
 
     def step(what: str, amount: float) -> None:
         nonlocal done, last
@@ -84,7 +85,8 @@ def shown(
         left = "done" if all_done else f"left: {duration(spent / share * (1 - share))}"
         line = f"{time.strftime('%H:%M:%S')}  {share:4.0%}  {what}; {left}"
         if log:
-            with log.open("a", encoding="utf-8") as file:
+            # A disk that is full by now is met by what writes results.
+            with suppress(OSError), log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         if bar is not None:
             bar.set_postfix_str(what, refresh=False)
