@@ -161,7 +161,13 @@ class NameIndex:
         if self.rule.right_boundary:
             free = ~_words_at(text, end)
             pattern, end = pattern[free], end[free]
-        present = np.searchsorted(ends, end, side="right") * self.n_names + pattern
+        many = np.diff(np.searchsorted(end, ends), prepend=0)
+        present = np.arange(len(batch)).repeat(many) * self.n_names + pattern
+        # To mark every name of every document is the faster where a tenth of them are there.
+        if len(batch) * self.n_names < 80 * len(present):
+            marks = np.zeros(len(batch) * self.n_names, bool)
+            marks[present] = True
+            return np.flatnonzero(marks)
         # Documents are in order already, of which the stable sort makes use.
         present.sort(kind="stable")
         return present[np.append(True, present[1:] != present[:-1])[: len(present)]]

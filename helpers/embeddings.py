@@ -205,7 +205,8 @@ def identity(name_or_path: str | Path) -> str:
     if source.is_file():
         return data.sha256(source)
     if adapters.is_alone(source):
-        source = models.source(source)
+        with models.loading(name_or_path, "pass the whole model"):
+            source = models.source(source)
     files = sorted({file for pattern in _FILES for file in source.glob(pattern)})
     sums = [(file.name, data.sha256(file)) for file in files]
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()

@@ -22,7 +22,10 @@ MANY = 100_000
 
 
 class Matches(NamedTuple):
-    """Places of patterns in a text: number of the pattern, and the byte after its last one."""
+    """Places of patterns in a text, in the order of their ends.
+
+    `pattern` is the number of a pattern and `end` the byte after its last one.
+    """
 
     pattern: np.ndarray
     end: np.ndarray
@@ -31,9 +34,9 @@ class Matches(NamedTuple):
 def scanner(patterns: Sequence[bytes]) -> Hyperscan | Automaton:
     """Return a `Hyperscan` of the patterns, or an `Automaton` where it is absent or no help.
 
-    `patterns` are distinct `bytes`, none of them empty. Both give the same matches, in another
-    order. Hyperscan refuses a pattern of more than some 4,000 bytes, and gains nothing from `MANY`
-    patterns on.
+    `patterns` are distinct `bytes`, none of them empty. Both give the same matches, those of one
+    end in another order. Hyperscan refuses a pattern of more than some 4,000 bytes, and gains
+    nothing from `MANY` patterns on.
     """
     if hyperscan is None or len(patterns) >= MANY:
         return Automaton(patterns)
@@ -133,5 +136,9 @@ def _by_pieces(
         if at:
             end = end.astype(np.int64) + first
             pattern, end = pattern[end > at], end[end > at]
+        # Both find them in this order; Hyperscan does not promise it.
+        if (end[1:] < end[:-1]).any():
+            order = np.argsort(end, kind="stable")
+            pattern, end = pattern[order], end[order]
         parts.append((pattern, end))
     return Matches(*(map(np.concatenate, zip(*parts, strict=True)) if at else parts[0]))
