@@ -360,8 +360,10 @@ def test_two_runs_of_scores_in_one_folder_agree(folder, tmp_path):
     table = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert table.log_likelihood.to_numpy() == pytest.approx(alone.scores.log_likelihood, abs=1e-9)
     names = {Path(name).name for name in files(tmp_path / "out")}
-    assert {"scores.csv", "report.csv", "matrix.csv", "texts.jsonl"} < names
-    assert not [name for name in names if name.endswith(".part")] and len(names) == 6
+    assert {
+        *"scores.csv report.csv matrix.csv texts.jsonl results.json progress.log".split()
+    } < names
+    assert not [name for name in names if name.endswith(".part")] and len(names) == 8
 
 
 def test_many_writers_of_one_file_leave_one_whole_file(tmp_path):
