@@ -345,7 +345,7 @@ def _is_damage(error: Exception, kind: str) -> bool:
         import pyarrow as pa
 
         # Arrow reports corrupt pages as an OSError without a number of the system's.
-        broken = isinstance(error, pa.ArrowException) or (
+        broken = isinstance(error, pa.ArrowException | UnicodeDecodeError) or (
             isinstance(error, OSError) and error.errno is None
         )
         return broken and not isinstance(error, MemoryError)

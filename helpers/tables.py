@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
-from pyarrow.parquet import ColumnChunkMetaData, ParquetFile
+from pyarrow.parquet import ParquetFile
 
 from helpers.corpora import Left, too_large
 from helpers.packed import BUFFER
@@ -18,6 +18,8 @@ AS_BYTES = {
     pa.large_string(): pa.large_binary(),
     pa.string_view(): pa.binary_view(),
 }
+# A byte that no file has; to go there is an error of the system's.
+FAR = 1 << 40
 # Kinds of messages in an Arrow stream, as its format numbers them.
 DICTIONARY, RECORDS = 2, 3
 
@@ -38,28 +40,27 @@ def parquet_rows(
     """
     # Page by page, for a row group may be larger than memory.
     table = ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
-    why = _no_text(table.schema_arrow, column)
+    schema = table.schema_arrow
+    why = _no_text(schema, column)
     paths = [table.schema.column(i).path for i in range(len(table.schema))]
     leaves = [i for i, path in enumerate(paths) if f"{path}.".startswith(f"{column}.")]
     last, most = 0, largest
-    if not why and pa.types.is_dictionary(table.schema_arrow.field(column).type):
+    if not why and pa.types.is_dictionary(schema.field(schema.names.index(column)).type):
         most //= 2
-    for i in range(table.num_row_groups):
-        group = table.metadata.row_group(i)
-        number, last = last, last + group.num_rows
-        if not part[0] <= i / table.num_row_groups < part[1] or not group.num_rows:
+    groups = _row_groups(headers, table.metadata.serialized_size)
+    for i, (n_rows, chunks) in enumerate(groups):
+        number, last = last, last + n_rows
+        if not part[0] <= i / len(groups) < part[1] or not n_rows:
             continue
-        chunks = [] if why else [group.column(leaf) for leaf in leaves]
-        words, page = map(
-            max, zip((0, 0), *(_largest_pages(headers, one) for one in chunks), strict=True)
-        )
+        pages = [] if why else [_largest_pages(headers, *chunks[leaf]) for leaf in leaves]
+        words, page = map(max, zip((0, 0), *pages, strict=True))
         left = why
         if words > most:
             left = too_large(words, most, of="the dictionary of these rows")
         elif page > 2 * largest:
             left = too_large(page, largest, 2, "a page of these rows")
         if left:
-            yield last, left._replace(n=group.num_rows)
+            yield last, left._replace(n=n_rows)
             continue
         # No value is larger than the page that it, or the dictionary that it is from, is in.
         rows = max(1, min(ROWS, largest // max(words, page, 1)))
@@ -132,12 +133,30 @@ def _values(array: pa.Array, largest: int) -> Iterator[bytes | Left]:
         yield Left("no text", "the row has no value") if value is None else value
 
 
-def _largest_pages(file: BinaryIO, chunk: ColumnChunkMetaData) -> tuple[int, int]:
+def _row_groups(file: BinaryIO, n_footer: int) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Return the number of rows of each row group, and where its column chunks begin and end.
+
+    Arrow's own metadata end the whole process where some numbers in a damaged file do not fit.
+    """
+    file.seek(-8 - n_footer, 2)
+    try:
+        fields, _ = _struct(file.read(n_footer), 0)
+        groups = []
+        for group in fields[4]:
+            chunks = []
+            for chunk in group[1]:
+                begin, words, size = (chunk[3].get(i, 0) for i in (9, 11, 7))
+                begin = words if 0 < words < begin else begin
+                chunks.append((begin, begin + size))
+            groups.append((group[3], chunks))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise pa.ArrowInvalid(f"the footer is broken ({error!r})") from None
+    return groups
+
+
+def _largest_pages(file: BinaryIO, place: int, end: int) -> tuple[int, int]:
     """Return the bytes, unpacked, of the largest dictionary and other page of a column chunk."""
-    place = chunk.data_page_offset
-    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < place:
-        place = chunk.dictionary_page_offset
-    end, largest = place + chunk.total_compressed_size, [0, 0]
+    largest = [0, 0]
     while place < end:
         fields, n_header = _page(file, place)
         other = fields.get(1) != 2
@@ -149,6 +168,8 @@ def _largest_pages(file: BinaryIO, chunk: ColumnChunkMetaData) -> tuple[int, int
 def _page(file: BinaryIO, place: int) -> tuple[dict[int, int], int]:
     """Return the header of a page (1: its kind, 2: its bytes unpacked, 3: packed) and its size."""
     n = 1 << 10
+    if not 0 <= place < FAR:
+        raise pa.ArrowInvalid(f"a page at byte {place}")
     while True:
         file.seek(place)
         head = file.read(n)
@@ -156,10 +177,11 @@ def _page(file: BinaryIO, place: int) -> tuple[dict[int, int], int]:
             fields, n_header = _struct(head, 0)
             break
         except IndexError:
-            if len(head) < n or n > 1 << 24:
+            if len(head) < n or n > 1 << 20:
                 raise pa.ArrowInvalid(f"no header of a page at byte {place}") from None
             n *= 8
-    if min(fields.get(2, -1), fields.get(3, -1)) < 0:
+    sizes = [fields.get(i) for i in (2, 3)]
+    if not all(isinstance(size, int) and size >= 0 for size in sizes):
         raise pa.ArrowInvalid(f"the header of the page at byte {place} tells no size")
     return fields, n_header
 
@@ -167,7 +189,7 @@ def _page(file: BinaryIO, place: int) -> tuple[dict[int, int], int]:
 def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
     """Read a struct in Thrift's compact protocol: its fields by number, and where it ends.
 
-    Only whole numbers are kept. Raises `IndexError` when the bytes end first.
+    Raises `IndexError` when the bytes end first.
     """
 
     def varint() -> int:
@@ -181,26 +203,40 @@ def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
             if byte < 128:
                 return value
 
+    def value(kind: int) -> Any:
+        nonlocal at
+        if kind in (4, 5, 6):
+            number = varint()
+            return number >> 1 ^ -(number & 1)
+        if kind == 12:
+            fields, at = _struct(data, at, depth + 1)
+            return fields
+        if kind in (9, 10):
+            head = data[at]
+            at += 1
+            n = varint() if head >> 4 == 15 else head >> 4
+            if head & 15 in (9, 10):
+                raise pa.ArrowInvalid("a header has a list of lists")
+            return [value(3 if head & 15 in (1, 2) else head & 15) for _ in range(n)]
+        if kind not in (3, 7, 8):
+            raise pa.ArrowInvalid(f"a header has a field of type {kind}")
+        n = {3: 1, 7: 8}.get(kind) or varint()
+        at += n
+        if at > len(data):
+            raise IndexError
+        return data[at - n : at]
+
     fields, number = {}, 0
     if depth > 8:
-        raise pa.ArrowInvalid("the header of a page is nested too deeply")
+        raise pa.ArrowInvalid("a header is nested too deeply")
     while head := data[at]:
         at += 1
         if head >> 4:
             number += head >> 4
         else:
             number = varint()
-        kind = head & 15
-        if kind in (4, 5, 6):
-            value = varint()
-            fields[number] = value >> 1 ^ -(value & 1)
-        elif kind == 12:
-            _, at = _struct(data, at, depth + 1)
-        elif kind in (3, 7, 8):
-            n = {3: 1, 7: 8}.get(kind) or varint()
-            at += n
-        elif kind not in (1, 2):
-            raise pa.ArrowInvalid(f"the header of a page has a field of type {kind}")
+        if head & 15 not in (1, 2):
+            fields[number] = value(head & 15)
     return fields, at + 1
 
 
@@ -241,7 +277,7 @@ def _messages(file: BinaryIO, largest: int) -> Iterator[_Message]:
                             memory += max(0, *struct.unpack("<q", _read(file, 8)))
         except (struct.error, OverflowError) as error:
             raise pa.ArrowInvalid(f"the head of a message is broken ({error})") from None
-        if rows < 0 or not 0 <= n_body < 1 << 48:
+        if rows < 0 or not 0 <= n_body < FAR:
             raise pa.ArrowInvalid("the head of a message tells no size")
         file.seek(begin)
         yield _Message(kind, head + table, n_body, rows, memory)

@@ -5,11 +5,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import zstandard
 from pyarrow import parquet
 
-from helpers import data
+from helpers import corpora, data
 
 MB = 1 << 20
 GOOD = b'{"text": "good"}\n'
@@ -98,6 +99,24 @@ for file in sys.argv[1:]:
     read[file] = n, places, peak() - before
 print(json.dumps(read))
 """
+
+
+def test_damaged_tables_are_reported_whatever_byte_is_wrong(tmp_path):
+    rng = np.random.default_rng(1)
+    table_file(tmp_path / "a.parquet", ["good"] * 20 + ["x" * 300], ["b"] * 5)
+    arrow_file(tmp_path / "b.arrow", ["good"] * 5, ["x" * 200, "e"], ["good"])
+    for path in (tmp_path / "a.parquet", tmp_path / "b.arrow"):
+        whole = np.frombuffer(path.read_bytes(), np.uint8)
+        n_damaged = 0
+        for _ in range(100):
+            bytes_ = whole.copy()
+            bytes_[rng.integers(len(whole), size=2)] = rng.choice([0, 127, 128, 255], 2)
+            path.write_bytes(bytes_.tobytes())
+            report = corpora.Report()
+            n = sum(1 for _ in corpora.read_documents(path, max_document=MB, report=report))
+            assert n <= 26
+            n_damaged += report.counts.get("damaged file", 0)
+        assert 20 < n_damaged < 100
 
 
 def test_bombs_are_left_out_in_bounded_memory(tmp_path):
