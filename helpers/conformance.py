@@ -64,5 +64,5 @@ def compare(
         float(gaps.sum() / tokens.sum()),
         int(gaps.argmax()),
         squared,
-        squared / seed_distance,
+        float(squared / seed_distance),
     )
