@@ -59,6 +59,8 @@ def answer_log_probability(
     Prompts of one length go through the model together, and answers go on from their states, or
     are read anew with their prompts where the model's cache does not give its own logits
     (`decoders.prove`); nothing is padded, so `batch_tokens` changes the result by rounding only.
+    The first token has its probability from the prompt alone, the others from the prompt with the
+    answer, which counts where positions depend on the length of a text (longrope).
     Raises `ValueError` for no prompts, a prompt or an answer without tokens, an answer whose first
     letters melt into the prompt's last token, a temperature not above 0, or a model that is not
     causal or whose output is not finite. Source: the chain rule.

@@ -7,7 +7,9 @@ logits of some of them at a time; no scale, cap or layer of its output is repeat
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
@@ -22,8 +24,15 @@ if TYPE_CHECKING:
 _PERMUTED = ("xlnet",)
 # What was found of a model: for which settings of it, and the ways that are its own.
 _PROVEN: WeakKeyDictionary[PreTrainedModel, tuple] = WeakKeyDictionary()
-# Tokens of the two rows that a model is tried on, and how many they begin with in common.
-_LENGTH, _COMMON = 7, 4
+# Tokens of the longest row that a model is tried on, where no window wants a longer one.
+_LENGTH = 7
+# What configurations call the number of tokens after which a model may read in another way, by its
+# attention or its positions (longrope). Windows of more than `_TRIED` tokens cost too much to be
+# tried, and of sparse keys a trial tells nothing: which of equal keys are taken is chance.
+_WINDOW = re.compile("window|chunk|block_size|original_max|local_attention|index_topk|budget")
+_NO_WINDOW = re.compile("layers|pattern|interval")
+_SPARSE = re.compile("index_topk|budget")
+_TRIED = 128
 
 
 class Decoder(NamedTuple):
@@ -31,13 +40,15 @@ class Decoder(NamedTuple):
 
     `body` is the part whose last states the model makes logits of, or None where these can be had
     from the whole model only; rows of several lengths may be `padded` on the right; a text may go
-    on from the `cached` states of its beginning.
+    on from the `cached` states of its beginning. Rows of more tokens than `limit` are read alone
+    and whole all the same.
     """
 
     model: PreTrainedModel
     body: nn.Module | None = None
     padded: bool = False
     cached: bool = False
+    limit: float = math.inf
 
     def read(
         self, ids: Tensor, mask: Tensor | None = None, cache: Any = None, **options: Any
@@ -57,12 +68,12 @@ class Decoder(NamedTuple):
         """Return the states of rows of one length, (rows, T), read without a cache."""
         import torch
 
-        rows = [ids] if self.padded else ids.split(1)
+        rows = [ids] if self.padded and ids.shape[1] <= self.limit else ids.split(1)
         return torch.cat([self.read(row, use_cache=False)[0] for row in rows])
 
     def begin(self, ids: Tensor) -> tuple[Tensor, Any]:
         """Return the states of rows of one length, and their cache where there is one."""
-        if self.cached:
+        if self.cached and ids.shape[1] <= self.limit:
             return self.read(ids, use_cache=True)
         return self.whole(ids), None
 
@@ -76,7 +87,7 @@ class Decoder(NamedTuple):
         """
         import torch
 
-        if cache is None:
+        if cache is None or ids.shape[1] > self.limit:
             return self.whole(ids), None
         if rows is not None:
             cache = copy.deepcopy(cache)
@@ -113,11 +124,12 @@ class _Found:
 def prove(model: PreTrainedModel) -> Decoder:
     """Return a causal model with the ways of reading it that agree with its own logits.
 
-    Two short rows of tokens go through the model alone, and then in each way; one that fails, or
-    differs by more than the square root of its dtype's precision, is not used. This is done once
-    for a model, its configuration, dtype and device. `model` has its output, or is a body as
-    `with_output` takes it. Raises `ValueError` as that does, and for a model whose logits are not
-    finite or change with later tokens.
+    A few short rows of tokens go through the model alone, and then in each way; one that fails, or
+    differs by more than the square root of its dtype's precision, is not used. Where the
+    configuration has a window of up to 128 tokens, some of the rows are longer than it; the least
+    of the longer windows is the `limit`. This is done once for a model, its configuration, dtype
+    and device. `model` has its output, or is a body as `with_output` takes it. Raises `ValueError`
+    as that does, and for a model whose logits are not finite or change with later tokens.
     """
     whole = with_output(model)
     key = (str(whole.config.to_dict()), whole.dtype, whole.device)
@@ -126,7 +138,25 @@ def prove(model: PreTrainedModel) -> Decoder:
         found = _PROVEN[model] = key, *_ways(whole)
     _, number, padded, cached = found
     body = None if number is None else [*_bodies(whole), None][number]
-    return Decoder(whole, body, padded, cached)
+    return Decoder(whole, body, padded, cached, _windows(whole)[1])
+
+
+def _windows(model: PreTrainedModel) -> tuple[int, float]:
+    """Return the longest window that is to be tried, 0 for none, and the shortest that is not."""
+    tried, limit = 0, math.inf
+    parts = [model.config.to_dict()]
+    for part in parts:
+        parts += [value for value in part.values() if isinstance(value, dict)]
+        for name, n in part.items():
+            if type(n) is not int or n < 1:
+                continue
+            if not _WINDOW.search(name) or _NO_WINDOW.search(name):
+                continue
+            if n > _TRIED or _SPARSE.search(name):
+                limit = min(limit, n)
+            else:
+                tried = max(tried, n)
+    return tried, limit
 
 
 def _ways(model: PreTrainedModel) -> tuple[int | None, bool, bool]:
@@ -146,9 +176,9 @@ def _ways(model: PreTrainedModel) -> tuple[int | None, bool, bool]:
                 raise ValueError(f"model fails on a short text ({said}); take another") from error
             _check(truth)
 
-            def agrees(way: Callable[..., list[Tensor]], decoder: Decoder) -> bool:
+            def agrees(way: Callable[..., Iterator[Tensor]], decoder: Decoder, **at: int) -> bool:
                 try:
-                    return all(map(_close, way(decoder, *rows), truth))
+                    return all(map(_close, way(decoder, *rows, **at), truth))
                 except models.FAILURES:  # as a way that is not there
                     return False
 
@@ -156,7 +186,11 @@ def _ways(model: PreTrainedModel) -> tuple[int | None, bool, bool]:
             serves = (k for k, b in enumerate(parts) if agrees(_padded, Decoder(model, b, True)))
             number = next(serves, None)
             body, padded = None if number is None else parts[number], number is not None
-            return number, padded, agrees(_cached, Decoder(model, body, padded, cached=True))
+            # From well before a window, across its end, and from behind it.
+            n, decoder = len(rows[0]), Decoder(model, body, padded, cached=True)
+            places = sorted({3, n - 7, n - 4} & set(range(1, n - 3)))
+            cached = all(agrees(_cached, decoder, at=at) for at in places) and bool(places)
+            return number, padded, cached
     finally:
         model.train(was_training)
 
@@ -192,21 +226,31 @@ def _bodies(model: PreTrainedModel) -> list[nn.Module]:
     return [part for part in dict.fromkeys(found) if part not in (None, model)]
 
 
-def _tokens(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    """Return two rows of tokens, 7 and 5 where there is room, of which the first 4 are the same."""
+def _tokens(model: PreTrainedModel) -> list[Tensor]:
+    """Return rows of tokens, of n and n - 2 with n - 3 in common, and one that is no window long.
+
+    The last is the beginning of the first, and left out where it is as long as the second.
+    """
     import torch
 
     words = int(model.config.get_text_config().vocab_size)
-    length = min(_LENGTH, reading.room(model) or _LENGTH)
+    window, limit = _windows(model)
+    length = int(min(max(_LENGTH, window + 5), limit, reading.room(model) or math.inf))
     # From the middle of the vocabulary, for its first numbers often have a meaning of their own.
     row = (words // 2 + 3 * torch.arange(length)) % words
     other = row[: max(1, length - 2)].clone()
-    other[_COMMON:] = (other[_COMMON:] + 1) % words
-    return row.to(model.device), other.to(model.device)
+    other[_common(row) :] = (other[_common(row) :] + 1) % words
+    rows = [row, other, row[: _LENGTH - 2]]
+    return [row.to(model.device) for row in rows[: 3 if length > _LENGTH else 2]]
+
+
+def _common(row: Tensor) -> int:
+    """Return how many tokens the first row, which is given, and the second begin with."""
+    return max(1, len(row) - 3)
 
 
 def _check(truth: Sequence[Tensor]) -> None:
-    """Refuse logits of two rows that are not finite, or differ where the rows do not."""
+    """Refuse logits of rows that are not finite, or differ where the rows do not."""
     import torch
 
     if not all(torch.isfinite(row).all() for row in truth):
@@ -214,7 +258,8 @@ def _check(truth: Sequence[Tensor]) -> None:
             "model gives logits that are not finite (NaN or infinite); its weights are damaged or "
             "overflow: download it again, or take another"
         )
-    if not _close(*(row[:_COMMON] for row in truth)):
+    common = _common(truth[0])
+    if not _close(*(row[:common] for row in truth[:2])):
         raise ValueError(
             "model's output changes with later words, with their number or from run to run, so it "
             "gives no probabilities; pass a causal language model"
@@ -233,36 +278,36 @@ def _close(found: Tensor, truth: Tensor) -> bool:
     return bool((found - truth).abs().max() <= precision * most)
 
 
-def _padded(decoder: Decoder, row: Tensor, other: Tensor) -> list[Tensor]:
-    """Return logits of both rows, read at once, the second filled up to the first."""
+def _padded(decoder: Decoder, *rows: Tensor) -> Iterator[Tensor]:
+    """Give logits of all rows, read at once, each filled up to the first."""
     import torch
 
-    ids, mask = row.repeat(2, 1), torch.ones((2, len(row)), dtype=torch.long, device=row.device)
-    ids[1, : len(other)], ids[1, len(other) :], mask[1, len(other) :] = other, 0, 0
+    ids = torch.zeros((len(rows), len(rows[0])), dtype=torch.long, device=rows[0].device)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row)] = row, 1
     states, _ = decoder.read(ids, mask, use_cache=False)
-    # In two pieces, for an output that looks at its neighbours would be another.
-    pieces = [decoder.logits(states[0, :2]), decoder.logits(states[0, 2:])]
-    return [torch.cat(pieces), decoder.logits(states[1, : len(other)])]
+    for found, row in zip(states, rows, strict=True):
+        # In two pieces, for an output that looks at its neighbours would be another.
+        yield torch.cat([decoder.logits(found[:2]), decoder.logits(found[2 : len(row)])])
 
 
-def _cached(decoder: Decoder, row: Tensor, other: Tensor) -> list[Tensor]:
-    """Return logits of both rows, which go on from the cache of their beginnings."""
+def _cached(decoder: Decoder, row: Tensor, other: Tensor, *_: Tensor, at: int) -> Iterator[Tensor]:
+    """Give logits of the first two rows, which go on from the cache of their first `at` tokens."""
     import torch
 
-    begin, ids = _COMMON - 1, row.repeat(2, 1)
+    ids = row.repeat(2, 1)
     ids[1, : len(other)] = other
-    first, cache = decoder.begin(ids[:, :begin])
-    # Two tokens, then one at a time. The second row goes on last: where the first has left its
-    # tokens in the cache that both began with, it shows.
-    found = []
+    first, cache = decoder.begin(ids[:, :at])
+    # Two tokens, one, all but one, and one. The second row goes on last: where the first has left
+    # its tokens in the cache that both began with, it shows.
     for order, n in (([0, 1], len(row)), ([1], len(other))):
-        states, going = decoder.go_on(ids[order, : begin + 2], cache, order)
+        states, going = decoder.go_on(ids[order, : at + 2], cache, order)
         parts = [first[order], states]
-        for end in range(begin + 3, n + 1):
+        for end in sorted({at + 3, n - 1, n} & set(range(at + 3, n + 1))):
             states, going = decoder.go_on(ids[order, :end], going)
             parts.append(states)
-        found.append(decoder.logits(torch.cat(parts, dim=1)[0]))
-    return found
+        yield decoder.logits(torch.cat(parts, dim=1)[0])
 
 
 def with_output(model: PreTrainedModel) -> PreTrainedModel:

@@ -220,7 +220,8 @@ def _token_scores(
     """Return for each text the log-likelihoods of its tokens from the second on, in float64."""
     import torch
 
-    if len(rows) > 1 and not decoder.padded:
+    alone = not decoder.padded or max(map(len, rows)) > decoder.limit
+    if len(rows) > 1 and alone:
         return [_token_scores(decoder, [row], head_rows)[0] for row in rows]
     lengths = [len(row) for row in rows]
     ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
@@ -228,7 +229,7 @@ def _token_scores(
     for i, row in enumerate(rows):
         ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
     ids, mask = ids.to(decoder.model.device), mask.to(decoder.model.device)
-    states, _ = decoder.read(ids, mask if decoder.padded else None, use_cache=False)
+    states, _ = decoder.read(ids, None if alone else mask, use_cache=False)
     scored = mask[:, 1:].bool()
     scores = head_scores(decoder.logits, states[:, :-1][scored], ids[:, 1:][scored], head_rows)
     return np.split(scores, np.cumsum([n - 1 for n in lengths])[:-1])

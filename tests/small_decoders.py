@@ -1,6 +1,7 @@
 """Every causal architecture that transformers can build from a small configuration."""
 
 import dataclasses
+from typing import Any
 
 import tokenizers
 import torch
@@ -132,12 +133,22 @@ NOT_CAUSAL = ("cpmant", "prophetnet", "xlm", "xlnet")
 BUILT = tuple(name for name in ARCHITECTURES if name not in (*NOT_BUILT, *NOT_CAUSAL))
 
 
-def configuration(architecture: str) -> transformers.PretrainedConfig:
-    """Return a small configuration of an architecture."""
-    return _small(CONFIG_MAPPING[architecture], architecture)
+def configuration(architecture: str, **changes: Any) -> transformers.PretrainedConfig:
+    """Return a small configuration of an architecture, with changes of single settings."""
+    return _small(CONFIG_MAPPING[architecture], architecture, **changes)
 
 
-def _small(kind: type, architecture: str) -> transformers.PretrainedConfig:
+def longrope(window: int, **more: float) -> dict[str, Any]:
+    """Return changes by which a model takes other positions for rows of more than so many tokens.
+
+    For models with heads of 8 dimensions.
+    """
+    factors = {"short_factor": [1.0] * 4, "long_factor": [3.0, 4.0, 5.0, 6.0], "factor": 4.0}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, **factors, **more}
+    return {"rope_parameters": {**rope, "original_max_position_embeddings": window}}
+
+
+def _small(kind: type, architecture: str, **changes: Any) -> transformers.PretrainedConfig:
     names = {field.name for field in dataclasses.fields(kind)}
     given = {name: value for name, value in _COMMON.items() if name in names}
     for name, part in kind.sub_configs.items():
@@ -145,13 +156,14 @@ def _small(kind: type, architecture: str) -> transformers.PretrainedConfig:
             given[name] = _small(part, part.model_type).to_dict()
     if architecture in _TEXT:
         given["text_config"] = configuration(_TEXT[architecture]).to_dict()
-    return kind(**{**given, **_NEEDS.get(architecture, {})})
+    return kind(**{**given, **_NEEDS.get(architecture, {}), **changes})
 
 
-def build(architecture: str) -> transformers.PreTrainedModel:
+def build(architecture: str, **changes: Any) -> transformers.PreTrainedModel:
     """Return a small causal model of an architecture with random weights, the same each time."""
     torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(configuration(architecture)).eval()
+    config = configuration(architecture, **changes)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
 def tokenizer() -> transformers.PreTrainedTokenizerFast:

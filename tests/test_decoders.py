@@ -83,6 +83,51 @@ def test_answers_are_those_of_whole_passes(name):
     assert decoders.prove(model).cached == (name not in WITHOUT_CACHE)
 
 
+LONGROPE = small_decoders.longrope
+PHIMOE = {"short_mscale": 1.0, "long_mscale": 1.2}
+# Architecture, what is changed, its window in tokens, and whether rows may be padded, and go on
+# from a cache. Longer windows than 128 are not tried: rows that pass them are read alone.
+WINDOWS = [
+    ("mistral", {"sliding_window": 9}, 9, True, True),
+    ("gemma3_text", {"sliding_window": 9}, 9, True, True),
+    ("gpt_oss", {"sliding_window": 130}, 130, True, True),
+    ("moshi", {"sliding_window": 9}, 9, True, False),
+    ("llama4_text", {"attention_chunk_size": 9}, 9, True, True),
+    ("axk2", {"index_topk": 9}, 9, True, True),
+    ("deepseek_v32", {"index_topk": 9}, 9, True, True),
+    ("hy_v4", {"index_topk": 9}, 9, True, True),
+    ("llama", LONGROPE(9), 9, False, False),
+    ("phi3", {**LONGROPE(9), "original_max_position_embeddings": 9}, 9, False, False),
+    ("phimoe", LONGROPE(9, **PHIMOE), 9, False, False),
+    ("llama", LONGROPE(130), 130, True, True),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "window", "padded", "cached"), WINDOWS)
+def test_no_window_of_a_configuration_changes_a_score(name, changes, window, padded, cached):
+    model = small_decoders.build(name, max_position_embeddings=256, **changes)
+    words = np.random.default_rng(5).integers(5, 119, window + 30)
+    drawn = [f"w{i}" for i in words]
+    texts = [" ".join(drawn[:n]) for n in (window + 30, window + 14, 6)]
+    found = likelihood.score_texts(model, TOKENIZER, texts, batch_tokens=1024)
+    expected = [own_score(model, ids_of(text)) for text in texts]
+    assert found.log_likelihood.tolist() == pytest.approx(expected, **CLOSE)
+    # One answer passes the end of the window, and others begin behind it.
+    prompts = [" ".join(drawn[:n]) for n in (window - 2, window + 9)]
+    answers = [[" w7 w99 w23 w61"], [" w8 w9"]]
+    found = closed_book.answer_log_probability(model, TOKENIZER, prompts, answers)
+    expected = []
+    for prompt, (answer,) in zip(prompts, answers, strict=True):
+        ids, n = ids_of(prompt + answer), len(ids_of(prompt))
+        # The first token is read from the prompt alone, and with longrope its length counts.
+        scores = [logits(model, part).log_softmax(dim=1) for part in (ids[:n], ids[:-1])]
+        rest = [scores[1][at - 1, ids[at]] for at in range(n + 1, len(ids))]
+        expected.append(float(scores[0][-1, ids[n]] + sum(rest)))
+    assert found.log_probability.tolist() == pytest.approx(expected, **CLOSE)
+    ways = decoders.prove(model)
+    assert (ways.padded, ways.cached) == (padded, cached)
+
+
 @pytest.mark.parametrize("name", ["llama", "mamba", "recurrent_gemma"])
 def test_cold_samples_and_draws_follow_the_models_own_logits(name):
     model, ids = build(name), ids_of(PROMPTS[0])
