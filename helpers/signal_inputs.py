@@ -69,17 +69,17 @@ def read_inputs(
     except (ValueError, OSError) as error:
         missing["facts"] = missing["corpus"] = sentence(error)
     if not corpus:
-        missing.setdefault("corpus", "no corpus was given; name one by `-p corpus FILES`")
+        missing.setdefault("corpus", "no corpus was given; name files by `corpus`")
     elif corpus == FACTBOOK and facts_file:
         why = "no corpus was given, and the Factbook stands in for the book's own facts only; "
-        missing.setdefault("corpus", why + "name one by `-p corpus FILES`")
+        missing.setdefault("corpus", why + "name files by `corpus`")
     elif len(asked):
         try:
             asked = count_facts(asked, corpus)
         except (ValueError, OSError, RuntimeError) as error:
             missing["corpus"] = sentence(error)
     if not texts_file:
-        missing["my texts"] = "no texts were given; name a file by `-p texts FILE`"
+        missing["my texts"] = "no texts were given; name a file by `texts`"
     else:
         try:
             lines = likelihood_runs.read_texts(texts_file)[:most_texts]
