@@ -78,7 +78,7 @@ def merge(folder: Path, base: Path, out: Path) -> Path:
         if layer.weight.shape != (len(b), a.shape[1]):
             cure = f"correct the base model in {ADAPTER_CONFIG}"
             raise Refusal(f"it does not fit its base model, as in {name}", cure)
-        layer.weight.data += config["lora_alpha"] / config["r"] * b.float() @ a.float()
+        layer.weight.data += float(config["lora_alpha"]) / int(config["r"]) * b.float() @ a.float()
     with keeping.whole_folder(out) as part:
         model.save_pretrained(part)
         for source in (folder, base):
@@ -98,7 +98,7 @@ def _pairs(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str
         pairs.setdefault(key[len(begin) : -len(end)], {})[end] = value
     for layer, pair in pairs.items():
         a, b = (pair.get(end) for end in ends)
-        if a is None or b is None or not len(a) == b.shape[1] == config["r"]:
+        if a is None or b is None or not len(a) == b.shape[1] == int(config["r"]):
             raise Refusal(f"its matrices of {layer} have not the rank r of {ADAPTER_CONFIG}", AGAIN)
     if not pairs:
         raise Refusal(f"{ADAPTER} is empty", AGAIN)

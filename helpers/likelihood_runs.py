@@ -277,7 +277,8 @@ def write(
 
     Each is written whole or not at all. `keys` name the texts, in the columns of the matrix too;
     their numbers do otherwise. `results.json` has the report with each model's bits per byte and
-    their 95 % interval over texts, the versions, a digest of the texts, and `settings`.
+    their 95 % interval over the texts that it read whole, the versions, a digest of the texts, and
+    `settings`.
     """
     folder, names = Path(folder), range(len(texts)) if keys is None else keys
     rows = ({"key": key, "text": text} for key, text in zip(names, texts, strict=True))
@@ -288,8 +289,9 @@ def write(
     data.write_atomically(folder / "report.csv", scored.report.to_csv(index=False))
     made, parts = scored.report.to_dict("records"), dict(list(scored.scores.groupby("model")))
     for row in made:
-        if row["model"] in parts:
-            part = parts[row["model"]]
+        # The likelihood of a beginning cannot be set against the bytes of the whole text.
+        part = parts.get(row["model"], scored.scores[:0]).query("not truncated")
+        if len(part):
             ends = likelihood.bits_per_byte(part.log_likelihood, part.n_bytes)
             row |= dict(zip(("value", "low", "high"), ends, strict=True))
             row |= {"measure": "bits per byte", "unit": "bits", "by": "texts"}

@@ -33,7 +33,9 @@ DAMAGE = (
     struct.error,
 )
 # What a configuration may count: of layers, blocks and experts no model has as many.
-_PARTS = re.compile(r"(layers?|blocks|groups|experts|depths?|block_count|expert_count)$")
+_PARTS = re.compile(
+    "(layers?|blocks|groups|experts|depths?|block_count|expert_count|block_sizes|inner_group_num)$"
+)
 _MOST = 2048
 _BUILT_IN = (None, "eager", "sdpa", "batched_mm", "grouped_mm")
 
@@ -76,7 +78,10 @@ def check_config(config: Mapping[str, Any]) -> None:
     Called before anything is made of it, for a number in it costs nothing and each layer does.
     """
     for key, value in config.items():
-        if isinstance(value, Mapping) and not key.endswith("_implementation"):
+        if isinstance(value, list):
+            for each in value:
+                check_config({key: each})
+        elif isinstance(value, Mapping) and not key.endswith("_implementation"):
             check_config(value)
         elif isinstance(value, int | float) and _PARTS.search(key) and value > _MOST:
             reason = f"its configuration asks for {value:,} parts ({key}), which nothing could hold"

@@ -189,7 +189,8 @@ def status_page(records: Sequence[Mapping[str, Any]]) -> str:
     for r in records:
         tested = sum(row["status"] != claims.NOT_TESTED for row in r["claims"])
         state = [f"`{p}` " + ("at hand" if ok else "missing") for p, ok in r["data"].items()]
-        cells = [f"{{ref}}`{label(r['notebook'])}`", r["profile"], r["started"], r["seconds"]]
+        profile = "own parameters" if r.get("own") else r["profile"]
+        cells = [f"{{ref}}`{label(r['notebook'])}`", profile, r["started"], r["seconds"]]
         cells += [r["cpu_seconds"], r["peak_mib"], f"{tested} of {len(r['claims'])}"]
         cells.append(", ".join(state) or "none needed")
         out.append("| " + " | ".join(str(c) for c in cells) + " |")

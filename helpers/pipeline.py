@@ -299,7 +299,7 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
         if record is None or record["status"] != "ok" or not task.executed.is_file():
             continue
         nb = nbformat.read(task.executed, as_version=4)
-        if task.name in pages.COVER:
+        if task.name in pages.COVER and not record.get("own"):
             pictures[task.name] = pages.picture(task.name, nb, pages.COVER[task.name])
         nb.cells.insert(1, pages.box(record))
         nb.metadata["before_fine_tuning"] = {"digest": record["digest"]}

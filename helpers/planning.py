@@ -169,7 +169,8 @@ def from_here(value: Any) -> Any:
     """Return a parameter with the paths in it made absolute: notebooks run in another folder.
 
     A text is a path where a file or folder of this name, or of this glob, is below the present
-    folder, and it does not look like a plain word: it has a slash, a suffix or a config.json.
+    folder, and it does not look like a plain word: it has a slash or a suffix, or holds a model or
+    results.
     """
     if Path.cwd() == ROOT:
         return value
@@ -178,7 +179,8 @@ def from_here(value: Any) -> Any:
     if not isinstance(value, str) or not value.strip():
         return value
     path = Path(value).expanduser()
-    named = "/" in value or os.sep in value or path.suffix or (path / "config.json").is_file()
+    inside = any((path / name).is_file() for name in ("config.json", "results.json"))
+    named = "/" in value or os.sep in value or path.suffix or inside
     there = path.exists() or ("*" in value and bool(glob.glob(str(path), recursive=True)))
     return str(path.absolute()) if named and there else value
 

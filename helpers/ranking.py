@@ -20,6 +20,8 @@ USES = {
 }
 COLUMNS = ["kind", "value", "low", "high", "behind", "behind_low", "behind_high", "first"]
 COLUMNS += ["parameters", "verdict"]
+# With fewer groups of entities, or texts, nothing is ranked: bootstraps of so few are too narrow.
+LEAST_UNITS = 10
 
 
 class Items(NamedTuple):
@@ -80,17 +82,19 @@ def _items(
     if use == "facts":
         return _right(raws, inputs.facts, n_resamples, seed)
     if use == "categories":
+        n_units = inputs.entities["group"].nunique()
+        if n_units < LEAST_UNITS:
+            return None
         values = np.array([raw["skill"] for raw in raws.values()])
         weights = draw_weights(
             values.shape[1], n_resamples, groups=inputs.entities["group"], seed=seed
         )
-        n_units = inputs.entities["group"].nunique()
         return Items(list(raws), values, np.ones(values.shape[1]), weights, n_units)
     # Texts that one of the models could not read whole are left out for all of them.
     n = len(inputs.texts) or len(held_out.load().texts)
     read = [raw["read"] for raw in raws.values()]
     shared = sorted(set.intersection(*map(set, read)) & set(range(n)))
-    if len(shared) < 3:
+    if len(shared) < LEAST_UNITS:
         return None
     rows, sizes = [], np.zeros(0)
     for raw, numbers in zip(raws.values(), read, strict=True):
@@ -148,7 +152,9 @@ def _ranked(items: Items, sign: int, confidence: float) -> pd.DataFrame:
 def in_words(table: pd.DataFrame, use: str) -> str:
     """Return a ranking in a sentence or two for each kind of model."""
     if not len(table):
-        return f"rank_for {use!r}: fewer than two models could be compared on the same data"
+        return (
+            f"rank_for {use!r}: fewer than two models could be compared on enough of the same data"
+        )
     told = []
     for kind, part in table.groupby("kind", sort=False):
         names = list(part.index[part["verdict"].isin(("first", "undecided"))])

@@ -132,8 +132,9 @@ def read_facts(
         )
     if "relation" not in table:
         table["relation"] = "fact"
+    table = table.dropna(subset=["relation", "subject", "object"])
     if "prompt" not in table:
-        if unknown := sorted(set(table["relation"].dropna()) - set(real_facts.TEMPLATES)):
+        if unknown := sorted(set(table["relation"]) - set(real_facts.TEMPLATES)):
             raise ValueError(
                 f"facts {path!r} has no column `prompt`, and no question is known for "
                 f"{unknown[0]!r}; add `prompt`, such as 'The capital of France is', or `relation`, "

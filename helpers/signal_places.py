@@ -188,7 +188,8 @@ def tidy(
         elif signal == "my texts":
             bits = "own_pseudo_bits" if raw["pseudo"] else "own_bits"
             ends = likelihood.bits_per_byte(raw["log_likelihood"], raw["n_bytes"], **options)
-            add(signal, bits, *ends, "texts")
+            few = f"{len(raw['read'])} of {len(inputs.texts)} texts" if raw["left_out"] else "texts"
+            add(signal, bits, *ends, few)
     columns = [c for c in COLUMNS if c not in ("place", "among")]
     table = pd.DataFrame(rows, columns=[*columns, "key", "expected", "p", "why"])
     places = [_place(row, found, inputs, known) for row in table.itertuples()]
@@ -255,17 +256,24 @@ def _place(
         return f"nearest: {near}", f"{len(known.made.names)} models"
     worse, parts = MEASURES[row.key][2] == "worse", []
     why = _no_place(row, found, inputs, known)
+
+    def close(others: pd.DataFrame) -> np.ndarray:
+        return np.isclose(others.value, row.value, rtol=1e-4, atol=0)
+
     for values, whose in ((known.values, "reference models"), (known.own, "of yours")):
         others = values.query("signal == @row.signal and measure == @row.key")
         if why and values is known.values or not len(others):
             continue
         if values is known.own:
-            alike = row.signal not in ("facts", "corpus") or others.kind == found["model"]["kind"]
-            others = others[alike & (others.model != row.model)]
+            if row.signal in ("facts", "corpus"):
+                others = others[others.kind == found["model"]["kind"]]
+            if found[row.signal].get("left_out"):  # the others read other texts
+                others = others[:0]
+            # Another model may have the same name, as checkpoints have.
+            others = others[~(close(others) & (others.model == row.model))]
         else:
             # A packaged model is a reference itself, under whatever name.
-            same = np.isclose(others.value, row.value, rtol=1e-4, atol=0)
-            others = others[~(same | others.model.isin(ITSELF.get(row.model, [])))]
+            others = others[~(close(others) | others.model.isin(ITSELF.get(row.model, [])))]
         if not len(others):
             continue
         told = place(row.value, row.low, row.high, others.value, worse=worse)

@@ -119,21 +119,25 @@ def _categories(rows: pd.DataFrame, raw: Mapping[str, Any]) -> str:
     )
     reached = sum(score >= row.value for score in raw["null"])
     told += f"; {reached} of {len(raw['null'])} shufflings of the labels reached as much"
-    told += f"; {row.place} reference models." if row.place else "."
+    told += f"; {row.place} ({row.among})." if row.place else "."
     size = f"({more.value:+.2f} {_interval(more)}; {_test(more)})"
     told += {
         "above": f" That is more than spelling alone gives {size}.",
         "below": f" That is less than spelling alone gives {size}: knowledge is not shown.",
         "undecided": f" Whether that is more than spelling alone gives is undecided {size}.",
     }[more.verdict]
-    return told + (f" The score warns: {'; '.join(raw['warnings'])}." if raw["warnings"] else "")
+    return told + (
+        f" The score warns: {escaping.markdown('; '.join(raw['warnings']))}."
+        if raw["warnings"]
+        else ""
+    )
 
 
 def _space(rows: pd.DataFrame, width: int) -> str:
     told = []
     for key in ("lloyd_index", "rankme"):
         row = rows.loc[key]
-        at = f", {row.place} reference models" if row.place else ""
+        at = f", {row.place} ({row.among})" if row.place else ""
         unit = f" of {width} dimensions" if key == "rankme" else ""
         told.append(f"{row.measure} {row.value:.3g}{unit} {_interval(row, '.3g')}{at}")
     return f"Its latent space: {'; '.join(told)}. Neither has a good end."
@@ -187,7 +191,7 @@ def _texts(
         where = ""
         if predicts and bits.place:
             n_grams = (known.models["kind"] == "n-gram").sum()
-            where = f"; {bits.place} reference models, of which {n_grams} are n-gram models"
+            where = f"; {bits.place} ({bits.among}; {n_grams} of the book's are n-gram models)"
         told = f"Held-out text costs it {bits.value:.2f}{pseudo} a byte {_interval(bits)}, "
         told += f"{word} {alone}"
         said.append(f"{told} ({_test(bits)}){where}.")
@@ -197,7 +201,7 @@ def _texts(
             said.append(f"Your texts cost it {row.value:.2f} {pseudo}bits a byte {_interval(row)}.")
     if found["map"]["status"] == "computed" and predicts:
         said.append(_nearest(found["map"], known, options))
-    elif found["map"]["status"] == "computed":
+    elif bits is not None and found["map"]["status"] == "computed":
         said.append("So its place on the map says nothing of what it learnt.")
     return said
 

@@ -163,6 +163,8 @@ def measure(
 
 
 def _estimate_words(costs: pd.DataFrame, total: float) -> str:
+    if costs.empty:
+        return "no model can be read"
     if not total:
         return "everything is kept from before; nothing is measured again"
     longest = costs.stack().idxmax()
@@ -189,14 +191,14 @@ def report(run: Run, inputs: signal_inputs.Inputs, ranks: pd.DataFrame | None = 
     rows = run.table.rename(columns={"why": "reason"}).to_dict("records")
     made = []
     for title, look in run.looks.items():
-        raw, (name, _, revision) = run.found[title], look.name.partition("@")
+        raw, hub_name = run.found[title], look.name if look.form == "hub" else ""
         about = raw["model"]
         read = about["status"] == "computed"
         made.append(
             {
                 "model": title,
-                "source": name,
-                "revision": revision,
+                "source": hub_name.partition("@")[0] or look.name,
+                "revision": hub_name.partition("@")[2],
                 "digest": embeddings.identity(look.name) if read else "",
                 "kind": about.get("kind", look.kind),
                 "form": look.form,
@@ -256,6 +258,8 @@ def write(
     files = {"results.csv": run.table.to_csv(index=False)}
     if ranks is not None and len(ranks):
         files["ranking.csv"] = ranks.to_csv()
+    else:
+        (folder / "ranking.csv").unlink(missing_ok=True)
     for name, content in files.items():
         keeping.write_text(folder / name, content)
     return [folder / name for name in ("results.json", *files)]
@@ -365,7 +369,8 @@ def _run(given: argparse.Namespace, names: list[str]) -> tuple[Run, signal_input
     titles = any_model.short_names(names)
     looks = {t: any_model.look(n, allow_bin=given.allow_bin) for n, t in titles.items()}
     settings = {"limit": given.limit, **asked, **files, "references": given.references}
-    folder = out_folder(given.out, names, {**settings, **sizes, "seed": given.seed})
+    asked = {**settings, **sizes, "seed": given.seed, "signals": given.signals}
+    folder = out_folder(given.out, names, asked)
     known = own_references(
         signal_places.references(), given.references, inputs, sizes["n_sentences"]
     )

@@ -164,6 +164,8 @@ def test_hostile_folders_are_refused(wrong, made, tmp_path):
 CONFIGS = {
     "num_hidden_layers": (10_000_000, "asks for 10,000,000 parts"),
     "text_config": ({"num_local_experts": 3000}, "asks for 3,000 parts"),
+    "block_sizes": ([4, 10_000_000], "asks for 10,000,000 parts"),
+    "parts": ([{"n_layers": 3000}], "asks for 3,000 parts"),
     "_attn_implementation": ("kernels-community/flash-attn", "names a program to run"),
     "attn_implementation": ({"": "someone/kernel"}, "names a program to run"),
     "experts_implementation": ("someone/kernel:1", "names a program to run"),

@@ -201,6 +201,11 @@ def test_the_command_writes_a_matrix_and_tells_which_models_failed(folders, tmp_
     assert "estimated time without a GPU: " in told and "\r" not in told
     assert likelihood_runs.main([*words[:-1], str(tmp_path / "few"), "--limit", "2"]) == 0
     assert pd.read_csv(tmp_path / "few" / "matrix.csv", index_col="model").shape == (2, 2)
+    cut = [*words[:-1], str(tmp_path / "cut"), "--max-tokens", "3"]
+    assert likelihood_runs.main(cut) == 0
+    report = json.loads((tmp_path / "cut" / "results.json").read_text())["models"]
+    # Of a beginning no bits per byte are told, as if the whole text had cost no more.
+    assert all(row["n_truncated"] == len(TEXTS) and "value" not in row for row in report)
     words[2] = str(tmp_path / "none.gguf")
     assert likelihood_runs.main(words) == 3
     assert "none.gguf" in capsys.readouterr().err

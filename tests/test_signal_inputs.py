@@ -51,6 +51,9 @@ def test_own_facts_have_prompts_or_known_relations(tmp_path):
     text = "subject,object,relation\nFrance,Paris,capital\nSpain,Madrid,capital\n"
     table = signal_inputs.read_facts(write(tmp_path, "g.csv", text))
     assert "The capital of France is" in set(table.prompt)
+    gaps = f"{text},Rome,capital\nItaly,Rome,\n"
+    again = signal_inputs.read_facts(write(tmp_path, "h.csv", gaps))
+    assert again.equals(table)
 
 
 BAD_FACTS = {

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def inputs():
     found = signal_inputs.read_inputs(corpus="factbook", n_per_label=10, n_facts=40)
-    return found._replace(texts=["A river.", "Rain falls.", "The north."], missing={})
+    return found._replace(texts=["A river.", "Rain falls.", "The north."] * 4, missing={})
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +254,8 @@ def test_models_are_ranked_in_pairs(inputs):
         "c": raw_texts(texts + 0.01 * gap),
         "masked": raw_texts(texts + 9, "masked"),
     }
+    few = ranking.rank(found, asked._replace(texts=["t"] * 9), "texts", n_resamples=400)
+    assert few.empty and "on enough of the same data" in ranking.in_words(few, "texts")
     table = ranking.rank(found, asked, "texts", n_resamples=400)
     # The spread of texts is far beyond the differences, which pairs show all the same.
     assert list(table.index)[-1] == "b" and table.loc["b", "verdict"] == "behind"
@@ -282,15 +284,15 @@ def test_random_models_are_not_ranked_by_their_tastes(run, inputs):
 def test_the_command(folder, looks, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOOK_DATA_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "t.txt").write_text("A river.\nRain falls.\nThe north.\n")
+    (tmp_path / "t.txt").write_text("A river.\nRain falls.\nThe north.\n" * 4)
     words = ["--models", looks["random"].name, looks["another"].name, "--texts", "t.txt"]
-    words += ["--signals", "my texts", "--limit", "3", "--rank-for", "texts", "--out", "mine"]
+    words += ["--signals", "my texts", "--limit", "12", "--rank-for", "texts", "--out", "mine"]
     assert your_model.main(words) == 0
     told = capsys.readouterr()
     assert "estimated time: " in told.out and "2 causal models" in told.out
     whole = strictly((tmp_path / "mine" / "results.json").read_text())
     assert [m["signal"] for m in whole["models"][0]["measures"]] == ["my texts"]
-    assert whole["settings"]["limit"] == 3 and (tmp_path / "mine" / "progress.log").is_file()
+    assert whole["settings"]["limit"] == 12 and (tmp_path / "mine" / "progress.log").is_file()
     assert your_model.main([*words, "--models", "no/where"]) == 3
     assert "no model could be read" in capsys.readouterr().err
     assert your_model.main([*words, "--signals", "size"]) == 2
