@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -302,7 +303,7 @@ def read_range(
 
     def add(kind: str, detail: str, n: int = 1, after: str = "") -> None:
         numbers = f" {number}" if n == 1 else f"s {number - n + 1} to {number}"
-        problem = Problem(kind, one.file, f"{after}{word}{numbers}", detail)
+        problem = Problem(kind, one.file, f"{after}{word}{numbers}", detail[:1000])
         report.add(problem.behind(lines_before(one)) if report.strict else problem, n)
 
     try:
@@ -329,7 +330,8 @@ def lines_before(one: Range) -> int:
     if not one.start or _kind(one.file) in TABLES:
         return 0
     n, place = 1, 0
-    with open_file(one.file, 0, one.start) as stream, suppress(EOFError, zstandard.ZstdError):
+    opened = open_file(one.file, 0, one.start, window=1 << 31)
+    with opened as stream, suppress(EOFError, zstandard.ZstdError):
         while piece := stream.read(BUFFER):
             end = boundary(stream, 0, one.start)
             n += piece.count(b"\n", 0, None if end is None else max(end - place, 0))
@@ -437,11 +439,21 @@ def too_large(size: int, largest: int, times: int = 1, of: str = "it") -> Left:
     return Left("too large", f"{of} has {size:,} bytes; {limit} is {times * largest:,}")
 
 
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.S)
+
+
+def _object_size(line: bytes) -> int:
+    """Return about how many bytes Python's objects of a line of JSON take, at most."""
+    return OBJECT * sum(map(line.count, (b",", b":", b"[", b"{")))
+
+
 def _of_json(line: bytes | Left, column: str, largest: int) -> bytes:
     if type(line) is Left:
         raise _Unreadable(*line)
     if len(line) * OBJECT > 2 * largest:
-        size = OBJECT * sum(map(line.count, (b",", b":", b"[", b"{")))
+        size = _object_size(line)
+        if size > 2 * largest:  # what stands within strings makes no objects
+            size -= sum(_object_size(found[0]) for found in _STRING.finditer(line))
         if size > 2 * largest:
             raise _Unreadable(*too_large(size, largest, 2, "the line, as objects,"))
     try:
@@ -457,7 +469,8 @@ def _of_json(line: bytes | Left, column: str, largest: int) -> bytes:
     if type(text) is str:
         return text.encode("utf-8", "surrogatepass")
     if text is None:
-        raise _Unreadable("no text", f"no field {column!r}, only {', '.join(map(repr, record))}")
+        some = ", ".join(repr(name[:80]) for name in islice(record, 10)) or "an empty object"
+        raise _Unreadable("no text", f"no field {column!r}, only {some}")
     raise _Unreadable("not a string", f"{column!r} is of type {type(text).__name__}")
 
 

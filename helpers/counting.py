@@ -145,7 +145,7 @@ class NameIndex:
             elif not isinstance(document, bytes):
                 document = _encoded(document, number)
             batch.append(document)
-            size += len(document)
+            size += len(document) + 1  # an empty document takes room too
             if size > BATCH:
                 yield batch
                 batch, size = [], 0
@@ -305,8 +305,13 @@ def read_pairs(
         line = data.count(b"\n", 0, error.start) + 1
         raise bad(f"no UTF-8 ({error.reason}); save the file as UTF-8", line) from error
     separators = "\t," if str(path).lower().endswith(".tsv") else ",\t"
-    top = [text.split("\n", 1)[0].split("\r", 1)[0]]
-    headers = {one: next(csv.reader(top, delimiter=one), []) for one in separators}
+    try:
+        headers = {
+            one: next(csv.reader(io.StringIO(text, newline=""), delimiter=one), [])
+            for one in separators
+        }
+    except csv.Error as error:
+        raise bad(f"{error}; pass a CSV or TSV file", 1) from error
     fit = [one for one in separators if set(columns) <= set(headers[one])]
     separator = [*fit, *separators][0]
     if absent := [name for name in columns if name not in headers[separator]]:
@@ -380,7 +385,7 @@ def main(words: Sequence[str] | None = None) -> int:
         type=int,
         default=MAX_DOCUMENT // MB,
         metavar="MB",
-        help="leave larger documents out; a process may take eight times that; default %(default)s",
+        help="leave larger documents out; a process may take 12 times that; default %(default)s",
     )
     parser.add_argument(
         "--range-size",

@@ -78,7 +78,7 @@ class Hyperscan:
             scan(view, _note, 0, found.append, own.scratch)
             return np.frombuffer(found, np.uint32).reshape(-1, 2).T
 
-        return _by_pieces(piece, text, self._longest)
+        return _by_pieces(piece, text, self._longest, PIECE)
 
 
 def _note(pattern: int, begin: int, end: int, flags: int, append: Callable[[int], None]) -> None:
@@ -122,17 +122,20 @@ class Automaton:
             table = np.fromiter(found, np.int64).reshape(-1, 3)
             return table[:, 0], table[:, 2]
 
-        return _by_pieces(piece, text, self._longest)
+        return _by_pieces(piece, text, self._longest, max(PIECE >> 4, 1))
 
 
 def _by_pieces(
-    search: Callable[[memoryview], tuple[np.ndarray, np.ndarray]], text: bytes, longest: int
+    search: Callable[[memoryview], tuple[np.ndarray, np.ndarray]],
+    text: bytes,
+    longest: int,
+    size: int,
 ) -> Matches:
     """Return the matches of a text by a search of its pieces, which overlap by the longest."""
     view, parts = memoryview(text), []
-    for at in range(0, len(text) or 1, PIECE):
+    for at in range(0, len(text) or 1, size):
         first = max(at - longest + 1, 0)
-        pattern, end = search(view[first : at + PIECE])
+        pattern, end = search(view[first : at + size])
         if at:
             end = end.astype(np.int64) + first
             pattern, end = pattern[end > at], end[end > at]

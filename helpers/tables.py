@@ -106,7 +106,9 @@ def arrow_rows(file: BinaryIO, column: str, largest: int) -> Rows:
 def _no_text(schema: pa.Schema, column: str) -> Left | None:
     """Tell why no row of a column can hold a text, or None when each may."""
     if column not in schema.names:
-        return Left("no text", f"no column {column!r}, only {', '.join(map(repr, schema.names))}")
+        return Left(
+            "no text", f"no column {column!r}, only {', '.join(map(repr, schema.names[:10]))}"
+        )
     of = kind = schema.field(schema.names.index(column)).type
     kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -202,6 +204,8 @@ def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
             shift += 7
             if byte < 128:
                 return value
+            if shift > 63:
+                raise pa.ArrowInvalid("a number in a header is too long")
 
     def value(kind: int) -> Any:
         nonlocal at

@@ -1,6 +1,7 @@
 """Counts against a plain substring loop, and the reading of corpora, whole and damaged."""
 
 import gzip
+import itertools
 import json
 import pickle
 import random
@@ -244,6 +245,21 @@ def test_what_is_wrong_with_pairs_is_told_with_the_line_that_an_editor_shows(
     (tmp_path / "facts.csv").write_bytes(b"subject,object\n" + rows)
     with pytest.raises(ValueError, match=f"facts.csv, {message}"):
         counting.read_pairs(tmp_path / "facts.csv")
+
+
+def test_a_header_may_have_a_line_break_and_what_is_no_table_is_told(tmp_path):
+    (tmp_path / "a.csv").write_text('"note\nmore",subject,object\nx,a,b\n')
+    assert counting.read_pairs(tmp_path / "a.csv") == [("a", "b")]
+    (tmp_path / "corpus.csv").write_text("x" * 140_000)
+    with pytest.raises(ValueError, match="line 1: field larger than field limit"):
+        counting.read_pairs(tmp_path / "corpus.csv")
+
+
+def test_documents_of_nothing_are_not_kept_either(monkeypatch):
+    monkeypatch.setattr(counting, "BATCH", 1000)
+    index = counting.NameIndex([("a", "b")])
+    assert max(map(len, index._batches(itertools.repeat(b"", 5000)))) <= 1001
+    assert index.tally(itertools.repeat(b"", 5000)).n_documents == 5000
 
 
 DOCUMENTS = ["one", "zwölf 😀", "two\u2028lines\r\nor\nthree", "", "x" * 70_000]

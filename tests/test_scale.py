@@ -210,6 +210,18 @@ def test_documents_over_a_limit_are_told_with_their_place(tmp_path):
     assert [p.place for p in counts.report.first] == [f"line {i}" for i in range(151, 156)]
     again = scale.count_corpus(tmp_path / "c.txt", PAIRS[:1], tmp_path / "out", range_size=500)
     assert again.n_documents == 200
+    # Commas within a text make no objects; lists do. Of many keys a few are told.
+    rows = [
+        {"text": "1,\\[" * 5000},
+        {"text": "a", "x": [[]] * 5000},
+        dict.fromkeys(map(str, range(999))),
+    ]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = corpora.Report()
+    documents = corpora.read_documents(tmp_path / "c.jsonl", report=report, max_document=100_000)
+    assert list(documents) == [rows[0]["text"].encode()]
+    assert report.counts == {"too large": 1, "no text": 1}
+    assert len(report.first[1].detail) < 1000
     with pytest.raises(ValueError, match="max_document is 0"):
         scale.count_corpus(tmp_path / "c.txt", PAIRS, tmp_path / "out", max_document=0)
     with pytest.raises(ValueError, match="range_size is 2.5"):
