@@ -48,7 +48,7 @@ def released_loop(
 def batches_of(rows: list[list[int]], tokens: int, tokenizer: object, device: str) -> list[dict]:
     """Return what the body of a model is given by `score_texts`."""
     found = []
-    for batch in likelihood.batches([len(row) for row in rows], tokens):
+    for batch in reading.batches([len(row) for row in rows], tokens=tokens):
         ids, mask = reading.padded([rows[i] for i in batch], tokenizer)
         given = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
         found.append({**given, "use_cache": False})

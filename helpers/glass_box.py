@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from helpers import checkpoints, checks, likelihood, tiny_gpt
+from helpers import checkpoints, checks, reading, tiny_gpt
 
 if TYPE_CHECKING:
     import torch
@@ -185,7 +185,7 @@ class _Batches:
             order = rng.permutation(len(self.rows))
             found = [
                 order[some]
-                for some in likelihood.batches(self.lengths[order].tolist(), self.batch_tokens)
+                for some in reading.batches(self.lengths[order], tokens=self.batch_tokens)
             ]
             self.batches = [found[i] for i in rng.permutation(len(found))]
         chosen = self.batches[step - self.first]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +69,7 @@ def score_texts(
     model.eval()
     try:
         with torch.inference_mode():
-            for batch in batches([len(row) for row in rows], batch_tokens):
+            for batch in reading.batches([len(row) for row in rows], tokens=batch_tokens):
                 for i, values in zip(
                     batch,
                     _token_scores(decoder, [rows[i] for i in batch], head_rows),
@@ -201,17 +201,6 @@ def start_tokens(tokenizer: PreTrainedTokenizerBase, bos: str) -> list[int]:
         return [number]
     first = tokenizer("a")["input_ids"][:1]
     return [number] if number is not None and first == [number] else []
-
-
-def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Give the numbers of the texts by length, so that padded batches have `most` tokens."""
-    batch: list[int] = []
-    for i in np.argsort(lengths, kind="stable"):
-        if batch and lengths[i] * (len(batch) + 1) > most:
-            yield batch
-            batch = []
-        batch.append(int(i))
-    yield batch
 
 
 def _token_scores(
