@@ -8,7 +8,8 @@ the change makes on the map is also given as a share of the one between two seed
 
 For any other engine: `python -m helpers.likelihood --out FOLDER --n-texts 32` writes `texts.jsonl`;
 score each text there, the sum over its tokens after the first, and pass a CSV or JSON lines file
-with the columns key and log_likelihood as `--own FILE`, with `--model` and `--bos` as scored.
+with the columns key and log_likelihood as `--own FILE`, with `--texts 32` and the `--model` and
+`--bos` that were taken.
 """
 
 from __future__ import annotations
@@ -117,12 +118,13 @@ def row(
     return {"setting": name, **gap._asdict(), "worst": keys[gap.worst]}
 
 
-def show(rows: Sequence[dict[str, object]]) -> None:
-    """Print rows as a table."""
-    print(f"{'setting':26}{'median':>10}{'largest':>10}{'squared':>12}{'share':>10}  worst text")
-    for one in rows:
-        print(f"{one['setting']:26}{one['median']:10.2g}{one['largest']:10.2g}", end="")
-        print(f"{one['squared']:12.2g}{one['share']:10.2g}  {one['worst']}")
+HEAD = f"{'setting':26}{'median':>10}{'largest':>10}{'squared':>12}{'share':>10}  worst text"
+
+
+def line(one: dict[str, object]) -> str:
+    """Return a row of the table as it is printed, below `HEAD`."""
+    numbers = f"{one['median']:10.2g}{one['largest']:10.2g}{one['squared']:12.2g}"
+    return f"{one['setting']:26}{numbers}{one['share']:10.2g}  {one['worst']}"
 
 
 def store(rows: Sequence[dict[str, object]], about: dict[str, object], path: Path = STORED) -> None:
@@ -139,10 +141,11 @@ def measure(given: argparse.Namespace, texts: pd.DataFrame) -> None:
     print(f"{len(texts)} texts, {reference.n_tokens.sum():,} tokens, in {spent:.0f} CPU seconds;")
     print(f"two seeds are {conformance.seed_distance():,.0f} nats^2 a text apart\n")
     rows = []
+    print(HEAD)
     for name, scored in settings(model, tokenizer, list(texts.text), given.bos):
         other, seconds = timed(scored, given.repeats)
         rows.append({**row(name, reference, other, texts.index), "cpu_seconds": round(seconds, 1)})
-    show(rows)
+        print(line(rows[-1]), flush=True)
     peer = "two seeds of a small GPT, squared distance on the map"
     most = max(one["share"] for one in rows if one["setting"] in ROUNDING)
     what = "batch, order, padding, threads or file format of a scorer: the largest share"
@@ -160,15 +163,16 @@ def measure(given: argparse.Namespace, texts: pd.DataFrame) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure settings of our scorer, or compare another engine's output with it."""
-    options = parser(__doc__, quick="8 texts", repeats=1)
+    options = parser(__doc__, quick="4 texts", repeats=1)
     options.add_argument("--model", default=PACKAGE, help="folder, GGUF, package or hub name")
-    options.add_argument("--texts", type=int, default=32, help="a multiple of 8")
+    options.add_argument("--texts", type=int, default=8, help="a multiple of 8")
     options.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
     options.add_argument("--own", metavar="FILE", help="key and log_likelihood: .csv or .jsonl")
     given = options.parse_args(words)
     torch.set_num_threads(1)
     try:
-        texts = text_sets.load_texts(8 if given.quick else given.texts)
+        texts = text_sets.load_texts(given.texts)
+        texts = texts[:4] if given.quick else texts
         if not given.own:
             measure(given, texts)
             return 0
@@ -179,7 +183,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    show([row(Path(given.own).name, reference, own, texts.index)])
+    print(HEAD, line(row(Path(given.own).name, reference, own, texts.index)), sep="\n")
     return 0
 
 
