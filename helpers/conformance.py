@@ -95,9 +95,9 @@ def read_scores(path: str | Path, keys: Sequence[str]) -> np.ndarray:
     column, names a text twice, lacks one or has one that is not in `keys`, and for values that are
     no finite numbers.
     """
-    kind = {"key": str}
+    path, kind = Path(path), {"key": str}
     try:
-        if Path(path).suffix == ".jsonl":
+        if path.suffix == ".jsonl":
             table = pd.read_json(path, lines=True, dtype=kind)
         else:
             table = pd.read_csv(path, dtype=kind)
