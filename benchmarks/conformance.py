@@ -45,7 +45,7 @@ MOST = 1e-6
 
 
 def left_padded(
-    model: torch.nn.Module, rows: Sequence[Sequence[int]], first: int, most: int = 512
+    model: torch.nn.Module, rows: Sequence[Sequence[int]], first: int, most: int = 2048
 ) -> list[float]:
     """Return log-likelihoods of texts by one plain pass per batch, padded on the left, nats.
 
