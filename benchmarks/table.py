@@ -22,6 +22,7 @@ PARTS = {
     "retrieval.py": "retrieval",
     "modelmap.py": "modelmap",
     "likelihood.py": "modelmap",
+    "conformance.py": "modelmap",
     "synthesis.py": "synthesis",
 }
 HEAD = """# Benchmarks

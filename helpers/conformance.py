@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks
+from helpers import checks, data, reference_map
 
 
 class Gap(NamedTuple):
@@ -66,3 +69,57 @@ def compare(
         squared,
         float(squared / seed_distance),
     )
+
+
+def seed_distance(folder: Path = data.PUBLISHED) -> float:
+    """Return the squared distance on the map of two seeds of one small GPT, nats^2 per text.
+
+    Of the pairs of seeds that the book has stored it is the nearest, the parent and the stranger
+    of `reference_map.trained_further`, over 128 texts: a share of it flatters no scorer. Raises
+    `FileNotFoundError` where they are not stored.
+    """
+    stored = reference_map.trained_further(folder)
+    if stored is None:
+        raise FileNotFoundError(
+            f"{folder} has no map_merges.csv; make it with `python -m helpers.merges {folder}`"
+        )
+    first, second = stored.log_likelihoods.loc[["small GPT, parent", "small GPT, stranger"]].values
+    return float(np.var(first - second))
+
+
+def read_scores(path: str | Path, keys: Sequence[str]) -> np.ndarray:
+    """Return the log-likelihoods that another engine gave texts, in the order of `keys`, nats.
+
+    `path` is a CSV file, or JSON lines where it ends in .jsonl, with the columns `key` and
+    `log_likelihood`, in any order. Raises `ValueError` for a file that cannot be read, lacks a
+    column, names a text twice, lacks one or has one that is not in `keys`, and for values that are
+    no finite numbers.
+    """
+    path, kind = Path(path), {"key": str}
+    try:
+        if path.suffix == ".jsonl":
+            table = pd.read_json(path, lines=True, dtype=kind)
+        else:
+            table = pd.read_csv(path, dtype=kind)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"own {str(path)!r} cannot be read ({error}); pass CSV, or JSON lines named .jsonl"
+        ) from error
+    checks.columns(table, ("key", "log_likelihood"), "own")
+    wrong = {
+        "names twice": list(table.key[table.key.duplicated()].unique()),
+        "lacks": [key for key in keys if key not in set(table.key)],
+        "has, unknown here,": [key for key in table.key if key not in set(keys)],
+    }
+    if found := [f"{what} {checks.name_some(names)}" for what, names in wrong.items() if names]:
+        raise ValueError(
+            f"own {' and '.join(found)}; score the {len(keys)} texts of `python -m "
+            f"helpers.likelihood --out FOLDER --n-texts {len(keys)}`, each once"
+        )
+    values = pd.to_numeric(table.set_index("key").log_likelihood[list(keys)], errors="coerce")
+    if not np.isfinite(values).all():
+        bad = list(values.index[~np.isfinite(values)])
+        raise ValueError(
+            f"own has no finite log_likelihood of {checks.name_some(bad)}; score these again"
+        )
+    return values.to_numpy(float)

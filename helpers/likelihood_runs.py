@@ -266,6 +266,13 @@ def read_texts(path: str | Path) -> list[str]:
     return [text.decode() for text in corpora.read_documents(path, strict=True)]
 
 
+def write_texts(texts: Sequence[str], folder: Path, keys: Sequence[str] | None = None) -> None:
+    """Write `texts.jsonl`, a key and a text a line, for engines that score them elsewhere."""
+    names = range(len(texts)) if keys is None else keys
+    rows = ({"key": key, "text": text} for key, text in zip(names, texts, strict=True))
+    data.write_atomically(folder / "texts.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+
+
 def write(
     scored: Scored,
     texts: Sequence[str],
@@ -281,8 +288,7 @@ def write(
     `settings`.
     """
     folder, names = Path(folder), range(len(texts)) if keys is None else keys
-    rows = ({"key": key, "text": text} for key, text in zip(names, texts, strict=True))
-    data.write_atomically(folder / "texts.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+    write_texts(texts, folder, keys)
     data.write_atomically(folder / "scores.csv", scored.scores.to_csv(index=False))
     matrix = scored.matrix().rename(columns=dict(enumerate(names)))
     data.write_atomically(folder / "matrix.csv", matrix.to_csv())
@@ -321,15 +327,16 @@ def _estimate(models: Sequence[str], texts: Sequence[str]) -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """Score texts under causal language models and write a matrix of log-likelihoods.
 
-    Without a file of texts those of `text_sets.load_texts` are scored, the default set. The exit
-    code is 0 when every model was scored, 3 when some or all failed (the report says why), 2 when
-    nothing was written, and 130 when the run was interrupted.
+    Without a file of texts those of `text_sets.load_texts` are scored, the default set. Without
+    models the texts alone are written, for another engine. The exit code is 0 when every model was
+    scored, 3 when some or all failed (the report says why), 2 when nothing was written, and 130
+    when the run was interrupted.
     """
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m helpers.likelihood", description=main.__doc__)
     parser.add_argument(
-        "--models", required=True, nargs="+", help="folders, GGUF files, packages or hub names"
+        "--models", nargs="+", help="folders, GGUF files, packages or hub names; none: texts alone"
     )
     parser.add_argument(
         "--texts", help="a text a line: .txt, .jsonl, .parquet, ...; left out: the default set"
@@ -357,6 +364,10 @@ def main(words: Sequence[str] | None = None) -> int:
             default = text_sets.load_texts(given.n_texts)
             texts, keys = list(default["text"]), list(default.index)
         texts, keys = texts[: given.limit], keys and keys[: given.limit]
+        if not given.models:
+            write_texts(texts, Path(given.out), keys)
+            print(f"no models named: {len(texts):,} texts alone: {given.out}/texts.jsonl")
+            return 0
         total, log = len(texts) * len(given.models), Path(given.out) / "progress.log"
         done: dict[str, int] = {}
         print(_estimate(given.models, texts), file=sys.stderr)

@@ -228,3 +228,12 @@ def test_without_texts_the_default_set_is_scored_under_its_keys(folders, tmp_pat
     assert json.loads((out / "texts.jsonl").read_text().splitlines()[0])["key"] == matrix.columns[0]
     # Eight genres make the number of texts.
     assert likelihood_runs.main([*words[:-1], "9"]) == 2
+
+
+def test_without_models_the_texts_alone_are_written(tmp_path, capsys):
+    assert likelihood_runs.main(["--out", str(tmp_path / "out"), "--n-texts", "8"]) == 0
+    assert "8 texts alone" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["texts.jsonl"]
+    lines = (tmp_path / "out" / "texts.jsonl").read_text().splitlines()
+    expected = text_sets.load_texts(8).text
+    assert {row["key"]: row["text"] for row in map(json.loads, lines)} == expected.to_dict()

