@@ -147,12 +147,12 @@ def knowledge(
     `why` where there are too few facts. Source of the two-way interval: Owen (2007).
     """
     rows, why = {}, why_not(found)
+    weights = two_way(found.facts, n_resamples, seed)
     for name, score in (("first", _first), ("gain", _centred)):
         if not len(found.facts):
             break
         rng = np.random.default_rng(seed)
         values = _shuffled(found, rng, n_shuffles, score)
-        weights = two_way(found.facts, n_resamples, seed)
         sample = weights @ values[0] / weights.sum(axis=1)
         low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
         means = values.mean(axis=1)
