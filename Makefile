@@ -20,15 +20,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
-$(READY): requirements.txt requirements-models.txt pyproject.toml helpers/environment.py
+$(READY): requirements.txt requirements-models.txt pyproject.toml helpers/book/environment.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found."; \
 	  echo "Debian/Ubuntu: sudo apt install python3 python3-venv   macOS: brew install python@3.13"; \
 	  echo "or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
-	@"$(PYTHON)" helpers/environment.py $(VENV)
+	@"$(PYTHON)" helpers/book/environment.py $(VENV)
 	@touch $@
 
 book: $(READY)  ## run every notebook (profile laptop) and build build/html/index.html
-	@$(BIN)/python -m helpers.pipeline --profile $(PROFILE) --jobs $(JOBS) --book
+	@$(BIN)/python -m helpers.book.pipeline --profile $(PROFILE) --jobs $(JOBS) --book
 
 test: $(READY) browser  ## run the linters and all tests, the smoke run and the built pages too
 	@$(MAKE) --no-print-directory lint
@@ -42,7 +42,7 @@ test-dispatch: $(READY)  ## run the numeric tests under the arithmetic of other 
 	@$(BIN)/python tests/dispatch.py
 
 browser: $(READY)
-	@$(BIN)/python helpers/environment.py --browser
+	@$(BIN)/python helpers/book/environment.py --browser
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 from _timing import machine, note
 
-from helpers import counting, factbook, keeping
+from helpers import factbook, storage
 from helpers.data import PUBLISHED
+from helpers.retrieval import counting
 
 PACKAGES = ("numpy", "pandas", "scipy", "sklearn", "sphinx", "statsmodels")
 LENGTH, RATES = 4096, (0, 1, 5, 20)
@@ -180,4 +181,4 @@ def run(quick: bool, repeats: int) -> None:
     writer = csv.DictWriter(table, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    keeping.write_text(PUBLISHED / "counting_surface.csv", table.getvalue())
+    storage.write_text(PUBLISHED / "counting_surface.csv", table.getvalue())

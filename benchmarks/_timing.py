@@ -16,7 +16,7 @@ from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers import keeping
+from helpers import storage
 
 Value = TypeVar("Value")
 RATIOS = Path(__file__).with_name("ratios.jsonl")
@@ -94,7 +94,7 @@ def keep(given: argparse.Namespace) -> None:
         rows = [r for r in old if r["script"] != script or r["what"] not in names] + new
         rows.sort(key=lambda row: row["script"])
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        keeping.write_text(RATIOS, "".join(lines))
+        storage.write_text(RATIOS, "".join(lines))
 
 
 def machine() -> str:

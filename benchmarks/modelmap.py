@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _timing import keep, note, parser, timed
 
-from helpers import modelmap, modelmap_scores, modelmap_texts
+from helpers.modelmap import model_map, score_prediction, text_choice
 
 
 def make(k: int, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -36,11 +36,11 @@ def make(k: int, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndar
     return L, scores, family
 
 
-def predictions(made: modelmap.ModelMap, y: np.ndarray, family: np.ndarray, alphas: int) -> float:
+def predictions(made: model_map.ModelMap, y: np.ndarray, family: np.ndarray, alphas: int) -> float:
     """Print the gain on RidgeCV in one outer fold and one score, and the time of everything."""
     X = made.coordinates
-    grid = modelmap_scores.ALPHAS[:alphas]
-    every, spent = timed(lambda: modelmap_scores.predict_scores(X, y, family, grid), 1)
+    grid = score_prediction.ALPHAS[:alphas]
+    every, spent = timed(lambda: score_prediction.predict_scores(X, y, family, grid), 1)
     splitter = GroupKFold(5, shuffle=True, random_state=0)
     train, test = next(splitter.split(X, y, family))
     peer, seconds = timed(lambda: RidgeCV(grid, cv=5, scoring="r2").fit(X[train], y[train, 0]), 1)
@@ -58,19 +58,19 @@ def predictions(made: modelmap.ModelMap, y: np.ndarray, family: np.ndarray, alph
 def main() -> None:
     """Print the time of each step, the ratios, and the sum of all but t-SNE."""
     given = parser(__doc__, quick="200 models, 1,000 texts, 3 penalties").parse_args()
-    k, n, alphas = (200, 1000, 3) if given.quick else (1018, 10_000, len(modelmap_scores.ALPHAS))
+    k, n, alphas = (200, 1000, 3) if given.quick else (1018, 10_000, len(score_prediction.ALPHAS))
     L, scores, family = make(k, n)
     names = [f"model {i}" for i in range(k)]
-    made = modelmap.fit_map(L, names)
+    made = model_map.fit_map(L, names)
     steps = {
-        "fit: clip, centre": lambda: modelmap.fit_map(L, names),
+        "fit: clip, centre": lambda: model_map.fit_map(L, names),
         "distances": made.distances,
-        "principal coordinates": lambda: modelmap.principal_coordinates(made),
-        "clusters": lambda: modelmap.cluster(made),
+        "principal coordinates": lambda: model_map.principal_coordinates(made),
+        "clusters": lambda: model_map.cluster(made),
         "nearest": lambda: made.nearest("model 3"),
         "place 20 models": lambda: made.place(L[:20]),
         "probabilities of texts": lambda: [
-            modelmap_texts.text_probabilities(made.coordinates, r) for r in modelmap_texts.RULES
+            text_choice.text_probabilities(made.coordinates, r) for r in text_choice.RULES
         ],
     }
     print(f"{k:,} models, {n:,} texts; CPU seconds")

@@ -51,7 +51,7 @@ def by_scipy(X: np.ndarray, labels: np.ndarray, blocks: list[np.ndarray]) -> flo
 
 def timings(n: int, d: int, k: int, head_dim: int, repeats: int) -> None:
     """Print the table of CPU seconds, after checking that all three give the same score."""
-    from helpers.posterior import average_log_posterior, heads
+    from helpers.posterior.alp import average_log_posterior, heads
 
     rng = np.random.default_rng(0)
     labels = np.arange(n) % k
@@ -108,7 +108,7 @@ def write_embeddings(path: Path, n: int, d: int, k: int) -> None:
 
 def measure(path: str, form: str, n: int, k: int) -> dict[str, float]:
     """Return the peaks beyond the start, bytes, of one score of the first n rows of a file."""
-    from helpers.posterior import average_log_posterior
+    from helpers.posterior.alp import average_log_posterior
 
     X, labels = np.load(path, mmap_mode="r")[:n], np.arange(n) % k
     rng = np.random.default_rng(0)
@@ -141,7 +141,7 @@ def measure(path: str, form: str, n: int, k: int) -> dict[str, float]:
 
 def memory(sizes: list[int], d: int = 768, k: int = 20) -> None:
     """Print the peak memory of two forms on a memory map, each in a process of its own."""
-    from helpers.gaussians import KEPT
+    from helpers.posterior.gaussians import KEPT
 
     if not Path("/proc/self/status").exists():
         print("the memory of a process is read from /proc; this system has none: not measured")

@@ -9,7 +9,7 @@ import numpy as np
 from _timing import keep, note, parser, timed
 from scipy.stats import linregress
 
-from helpers import smi
+from helpers.retrieval import smi
 
 FACTS, MODELS, DOCUMENTS = 12_671, 24, 177_009_652
 

@@ -14,15 +14,9 @@ import transformers
 from _timing import keep, note, parser, timed
 from scipy import stats
 
-from helpers import (
-    glass_box_runs,
-    glass_box_signals,
-    glass_world,
-    improvement,
-    masked_likelihood,
-    models,
-    text_sets,
-)
+from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_world
+from helpers import models, text_sets
+from helpers.synthesis import masked_likelihood, paired_tests
 
 GPT, BERT = "gpt-128x2-facts-0-step2048", "bert-128x2-facts-0-step8192"
 
@@ -71,7 +65,7 @@ def masked(given) -> None:
     print(f"{len(texts)} texts, token by token {theirs:.2f} CPU s; ours {alone:.2f} alone,")
     print(f"{ours:.2f} every seventh together")
     # What hiding several at once costs can only be seen in a model that has learnt something.
-    small, known = glass_box_runs.stored_tokenizer(), list(glass_world.unseen_texts().text)[:32]
+    small, known = glass_box_runs.stored_tokenizer(), list(glass_box_world.unseen_texts().text)[:32]
     trained = glass_box_runs.load_named(BERT, small)
     scores = [
         masked_likelihood.score_texts(trained, small, known, every=n).log_likelihood
@@ -103,7 +97,7 @@ def power(given) -> None:
 
     slow, theirs = timed(loop, given.repeats)
     found, ours = timed(
-        lambda: improvement.power(before, after, sizes, n_draws=draws, seed=0), given.repeats
+        lambda: paired_tests.power(before, after, sizes, n_draws=draws, seed=0), given.repeats
     )
     assert np.allclose(found, slow)
     print(f"power, {draws} draws of {len(sizes)} sizes: {ours:.3f} CPU s; SciPy's {theirs:.2f}")
@@ -111,10 +105,10 @@ def power(given) -> None:
 
 
 def signals(given) -> None:
-    world, tokenizer = glass_world.make_world(), glass_box_runs.stored_tokenizer()
-    bench = glass_box_signals.make_bench(world)
+    world, tokenizer = glass_box_world.make_world(), glass_box_runs.stored_tokenizer()
+    bench = glass_box_measures.make_bench(world)
     model = glass_box_runs.load_named(GPT, tokenizer)
-    seconds = glass_box_signals.measure(model, tokenizer, bench).seconds
+    seconds = glass_box_measures.measure(model, tokenizer, bench).seconds
     tuning = seconds["fine_tuned"]
     parts = {"ALP": "alp", "validation loss": "bits_per_byte"}
     parts |= {"geometry, with its vectors": "geometry", "RankMe, vectors at hand": "rankme"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import convert, data, keeping, model_files
+from helpers import convert, data, model_files, storage
 from helpers.model_files import ADAPTER, ADAPTER_CONFIG, AGAIN, WHOLE, Refusal
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def merge(folder: Path, base: Path, out: Path) -> Path:
             cure = f"correct the base model in {ADAPTER_CONFIG}"
             raise Refusal(f"it does not fit its base model, as in {name}", cure)
         layer.weight.data += float(config["lora_alpha"]) / int(config["r"]) * b.float() @ a.float()
-    with keeping.whole_folder(out) as part:
+    with storage.whole_folder(out) as part:
         model.save_pretrained(part)
         for source in (folder, base):
             model_files.copy_small(source, part)

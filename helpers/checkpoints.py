@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import keeping
+from helpers import storage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ def write(path: Path, run: str, tensors: dict[str, Tensor], notes: Any) -> None:
     tensors = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     told = json.dumps(notes)
     header = {"run": run, "notes": told, "sum": digest(tensors, run, told)}
-    with keeping.whole(path) as part:
+    with storage.whole(path) as part:
         try:
             save_file(tensors, part, header)
         except SafetensorError as error:  # what the format raises for a full disk, too

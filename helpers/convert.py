@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import data, hub, keeping, model_files
+from helpers import data, hub, model_files, storage
 from helpers.model_files import Refusal
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def convert(folder: str | Path, out: str | Path) -> Path:
     except Exception as error:  # damaged files raise what they like
         reason = f"its weights could not be read ({model_files.first_line(error)})"
         raise Refusal(reason, model_files.AGAIN) from error
-    with keeping.whole_folder(out) as part:
+    with storage.whole_folder(out) as part:
         state = model.state_dict()
         # An absent pooler was drawn at random: it is no weight of this model.
         kept = {key: state[key] for key in state if key not in absent} if absent else None

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from helpers import keeping
+from helpers import storage
 
 ROOT = Path(__file__).resolve().parent.parent
 REGISTRY = ROOT / "data" / "registry.tsv"
@@ -51,8 +51,8 @@ def cache_folder() -> Path:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that no reader and no kill meets half of, by `keeping.whole`."""
-    keeping.write_text(path, text)
+    """Write a text file that no reader and no kill meets half of, by `storage.whole`."""
+    storage.write_text(path, text)
 
 
 def sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from helpers import keeping
+from helpers import storage
 from helpers.model_files import sentence
 from helpers.models import FAILURES
 
@@ -18,14 +18,14 @@ def read(names: Sequence[str], step: Callable[[str], T]) -> tuple[dict[str, T], 
     """Return what a step gives for each model where it works, and a row for every model.
 
     The table has `status`, "read" or "refused", and `why`, by model. Raises `ValueError` with the
-    reasons where there are models and the step works for none of them, and `keeping.CannotWrite`,
+    reasons where there are models and the step works for none of them, and `storage.CannotWrite`,
     after which no other could be kept either.
     """
     found, rows = {}, {}
     for name in names:
         try:
             found[name] = step(name)
-        except keeping.CannotWrite:
+        except storage.CannotWrite:
             raise
         except FAILURES as error:
             rows[name] = {"status": "refused", "why": sentence(error)}

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers import checks
+from helpers import validation
 
 # Okabe-Ito colours, ordered so that neighbours differ in lightness, in a grey print too.
 PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#F0E442"]
@@ -70,9 +70,9 @@ def axes(
     """
     import matplotlib.pyplot as plt
 
-    checks.counts(rows=(rows, 1), cols=(cols, 1))
-    checks.positive(height, "height")
-    checks.positive(width, "width")
+    validation.counts(rows=(rows, 1), cols=(cols, 1))
+    validation.positive(height, "height")
+    validation.positive(width, "width")
     return plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
 
 
@@ -92,7 +92,7 @@ def forest(
     the interval, in the units of the estimate. With `group`, the rows of one label share a line,
     set apart a little, and a legend names the groups. Raises `ValueError` for a missing column.
     """
-    checks.columns(frame, [c for c in (estimate, low, high, label, group) if c], "frame")
+    validation.columns(frame, [c for c in (estimate, low, high, label, group) if c], "frame")
     if frame.empty:
         raise ValueError("frame has no rows; pass one an interval")
     labels = list(dict.fromkeys(frame[label]))

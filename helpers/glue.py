@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, data, factbook, hub, models
+from helpers import data, factbook, hub, models, validation
 
 METRICS = ("accuracy", "accuracy_f1", "matthews", "pearson_spearman")
 # Share of the question groups of QNLI, and of the countries of the Factbook, that make the test.
@@ -133,11 +133,11 @@ def load_task(name: str, *, source: str | None = None) -> Task:
     """
     if source is None:
         source = "factbook" if name in FACTBOOK_TASKS else "registry"
-    checks.choice(source, ("registry", "hub", "factbook"), "source")
+    validation.choice(source, ("registry", "hub", "factbook"), "source")
     if source == "factbook":
-        checks.choice(name, FACTBOOK_TASKS, "name")
+        validation.choice(name, FACTBOOK_TASKS, "name")
         return _factbook_task(name)
-    checks.choice(name, REGISTRY_TASKS if source == "registry" else HUB_TASKS, "name")
+    validation.choice(name, REGISTRY_TASKS if source == "registry" else HUB_TASKS, "name")
     return _from_registry(name) if source == "registry" else _from_hub(name)
 
 
@@ -160,7 +160,7 @@ def score(task_or_metric: Task | str, truth: ArrayLike, prediction: ArrayLike) -
     unequal lengths, no rows, or values that are missing or not finite. Source: Wang et al. (2018).
     """
     metric = task_or_metric if isinstance(task_or_metric, str) else task_or_metric.metric
-    checks.choice(metric, METRICS, "task_or_metric")
+    validation.choice(metric, METRICS, "task_or_metric")
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     if truth.ndim != 1 or truth.shape != prediction.shape or not len(truth):
         raise ValueError(

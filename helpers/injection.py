@@ -7,7 +7,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from helpers import checks
+from helpers import validation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +44,7 @@ def touched_parameters(model: nn.Module, *, rule: str = "published") -> list[str
     the only ones with one dimension. Raises `ValueError` for another rule, or for a model in which
     nothing is found. Source: Marbut et al. (2024), released code; the relative rule is this book's.
     """
-    checks.choice(rule, RULES, "rule")
+    validation.choice(rule, RULES, "rule")
     names = noisy_parameters(model)
     if rule == "relative":
         weights = dict(model.named_parameters())
@@ -83,7 +83,7 @@ def inject_noise(
 
     if not isinstance(level, int | float) or not 0 <= level <= 100:
         raise ValueError(f"level is {level!r}; pass the share of noise in percent, from 0 to 100")
-    checks.counts(seed=(seed, 0))
+    validation.counts(seed=(seed, 0))
     touched = set(touched_parameters(model, rule=rule))
     drawn = set(noisy_parameters(model))
     noisy, share = copy.deepcopy(model), level / 100

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import checks, decoders, reading
+from helpers import decoders, reading, validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,12 +48,12 @@ def score_texts(
     """
     import torch
 
-    texts = checks.strings(texts, "texts")
-    checks.choice(bos, BOS, "bos")
+    texts = validation.strings(texts, "texts")
+    validation.choice(bos, BOS, "bos")
     decoder = decoders.prove(model)
     if batch_tokens is None:
         batch_tokens = 512 if model.device.type == "cpu" else 32_768
-    checks.counts(batch_tokens=(batch_tokens, 1), head_rows=(head_rows, 1))
+    validation.counts(batch_tokens=(batch_tokens, 1), head_rows=(head_rows, 1))
     start = start_tokens(tokenizer, bos)
     ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     lengths = np.array([len(row) for row in ids])
@@ -61,7 +61,7 @@ def score_texts(
         raise ValueError(f"texts[{int(lengths.argmin())}] has no tokens; leave it out")
     limit = reading.room(model) or max(lengths) + len(start)
     if max_tokens is not None:
-        checks.counts(max_tokens=(max_tokens, 2))
+        validation.counts(max_tokens=(max_tokens, 2))
         limit = min(limit, max_tokens + len(start))
     rows = [start + list(row)[: limit - len(start)] for row in ids]
     found = np.zeros((len(rows), 2))
@@ -116,9 +116,9 @@ def bits_per_byte(
     `log_likelihoods` (nats) and `n_bytes` have shape (n,). The interval is that of percentiles,
     whole texts drawn with replacement. Source: Efron and Tibshirani (1993), chapter 13.
     """
-    bits = -checks.numbers(log_likelihoods, "log_likelihoods") / np.log(2)
-    sizes, n = checks.numbers(n_bytes, "n_bytes"), len(bits)
-    drawn = checks.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
+    bits = -validation.numbers(log_likelihoods, "log_likelihoods") / np.log(2)
+    sizes, n = validation.numbers(n_bytes, "n_bytes"), len(bits)
+    drawn = validation.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
     sample = (drawn @ bits) / (drawn @ sizes)
     low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return float(bits.sum() / sizes.sum()), float(low), float(high)
@@ -130,7 +130,7 @@ def perplexity(scores: pd.DataFrame) -> float:
     The mean is over the tokens after the first of each text. Raises `ValueError` when there are
     none.
     """
-    checks.columns(scores, ("log_likelihood", "n_tokens"), "scores")
+    validation.columns(scores, ("log_likelihood", "n_tokens"), "scores")
     tokens = (scores["n_tokens"] - 1).sum()
     if tokens < 1:
         raise ValueError("scores has no token after the first of a text; pass longer texts")
@@ -155,9 +155,9 @@ def draw_tokens(
     """
     import torch
 
-    checks.counts(n=(n, 1), n_tokens=(n_tokens, 1), seed=(seed, 0))
+    validation.counts(n=(n, 1), n_tokens=(n_tokens, 1), seed=(seed, 0))
     if below is not None:
-        checks.counts(below=(below, 1))
+        validation.counts(below=(below, 1))
     if not len(start):
         raise ValueError("start is empty; give the token that the model begins a text with")
     words = model.config.get_text_config().vocab_size
@@ -244,6 +244,6 @@ def head_scores(
 if __name__ == "__main__":
     import sys
 
-    from helpers import likelihood_runs
+    from helpers.modelmap import scoring
 
-    sys.exit(likelihood_runs.main())
+    sys.exit(scoring.main())

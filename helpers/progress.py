@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
-from helpers import keeping
+from helpers import storage
 
 # The share of the speed of products of matrices at which models read, from the packaged ones.
 READING = 0.4
@@ -64,7 +64,7 @@ def shown(
     `total` and `amount` are in any unit that takes about equally long, such as texts or estimated
     seconds. On a terminal `stream` (standard error by default) gets a bar; elsewhere it gets lines
     with what was done, the share and the time left, `every` seconds at most. `log`, a file, gets
-    every line; raises `keeping.CannotWrite` where it cannot be begun.
+    every line; raises `storage.CannotWrite` where it cannot be begun.
     """
     from tqdm import tqdm
 
@@ -74,7 +74,7 @@ def shown(
     if stream.isatty():
         bar = tqdm(total=total, unit=unit, file=stream, bar_format=_BAR)
     if log:
-        keeping.write_text(log, "")
+        storage.write_text(log, "")
 
     def step(what: str, amount: float) -> None:
         nonlocal done, last

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from helpers import checks
+from helpers import validation
 
 
 class Correlation(NamedTuple):
@@ -33,7 +33,7 @@ class CorrelationDifference(NamedTuple):
 
 def _complete(**columns: ArrayLike) -> dict[str, np.ndarray]:
     """Return the columns as float arrays, without the rows where any of them is missing."""
-    arrays = {name: checks.numbers(values, name) for name, values in columns.items()}
+    arrays = {name: validation.numbers(values, name) for name, values in columns.items()}
     first, *_ = arrays
     for name, array in arrays.items():
         if not array.ndim or not len(array):
@@ -51,7 +51,7 @@ def _complete(**columns: ArrayLike) -> dict[str, np.ndarray]:
 def _pearson(x: np.ndarray, y: np.ndarray, spent: int, confidence: float) -> Correlation:
     """Correlate two columns from which `spent` covariates have been taken out already."""
     n = len(x)
-    checks.share(confidence, "confidence")
+    validation.share(confidence, "confidence")
     if n - spent < 3:
         raise ValueError(
             f"x and y have {n} complete rows for {spent} covariates; "
@@ -151,18 +151,18 @@ def bootstrap_correlation(
     or fewer than 3 groups. Source: Efron and Tibshirani (1993), chapter 13.
     """
     wanted = [x, y] + ([groups] if groups else [])
-    checks.columns(frame, wanted, "frame")
-    checks.counts(n_resamples=(n_resamples, 1))
-    checks.share(confidence, "confidence")
+    validation.columns(frame, wanted, "frame")
+    validation.counts(n_resamples=(n_resamples, 1))
+    validation.share(confidence, "confidence")
     rows = frame[wanted].dropna()
-    pair = checks.numbers(rows[x], "x"), checks.numbers(rows[y], "y")
+    pair = validation.numbers(rows[x], "x"), validation.numbers(rows[y], "y")
     rows = rows[np.isfinite(pair).all(axis=0)]
     estimate = correlation(rows[x], rows[y])
     unit = rows[groups].to_numpy() if groups else np.arange(len(rows))
     names, member = np.unique(unit, return_inverse=True)
     if len(names) < 3:
         raise ValueError(f"groups has {len(names)} distinct values; resampling wants at least 3")
-    rng = checks.generator(seed)
+    rng = validation.generator(seed)
     # How often a unit was drawn is the weight of each of its rows.
     draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
     weight = draws[:, member].astype(float)
@@ -198,9 +198,9 @@ def correlation_table(
     ranked within the group first; the interval is then an approximation. Raises as `correlation`
     does. Source: as there; ranks: Spearman (1904).
     """
-    rows, columns = [], checks.strings(columns, "columns")
+    rows, columns = [], validation.strings(columns, "columns")
     for name, frame in groups.items():
-        checks.columns(frame, [*columns, y], f"groups[{name!r}]")
+        validation.columns(frame, [*columns, y], f"groups[{name!r}]")
     for column in columns:
         for name, frame in groups.items():
             pair = frame[[column, y]].dropna()
@@ -240,9 +240,9 @@ def bootstrap_mean(
     chapter 13.
     """
     column = _column(values, "values")
-    checks.counts(n_resamples=(n_resamples, 1))
-    checks.share(confidence, "confidence")
-    rng = checks.generator(seed)
+    validation.counts(n_resamples=(n_resamples, 1))
+    validation.share(confidence, "confidence")
+    rng = validation.generator(seed)
     n, means = len(column), np.empty(n_resamples)
     for i in range(n_resamples):
         means[i] = column[rng.integers(n, size=n)].mean()
@@ -283,7 +283,7 @@ def paired_difference(
 
 
 def _column(values: ArrayLike, argument: str) -> np.ndarray:
-    column = checks.numbers(values, argument)
+    column = validation.numbers(values, argument)
     if column.ndim != 1 or len(column) < 3:
         raise ValueError(f"{argument} has shape {column.shape}; pass at least 3 numbers in a row")
     if not np.isfinite(column).all():
@@ -312,8 +312,8 @@ def held_out_error(
     if isinstance(columns, str):
         raise ValueError(f"columns is {columns!r}; pass a list of names")
     wanted = [*columns, y, groups]
-    checks.columns(frame, wanted, "frame")
-    checks.counts(degree=(degree, 1))
+    validation.columns(frame, wanted, "frame")
+    validation.counts(degree=(degree, 1))
     rows = frame[list(dict.fromkeys(wanted))].dropna()
     if rows[groups].nunique() < 3:
         raise ValueError(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import checks, factbook, likelihood_runs
+from helpers import factbook, validation
+from helpers.modelmap import scoring
 
 # Genre: package, and the version whose texts are meant. All are permissively licensed.
 GENRES = {
@@ -38,7 +39,7 @@ def load_texts(
     """Return `n` texts of 257 to 1,024 bytes, an equal number from each genre, in mixed order.
 
     Columns `text`, `genre`, `package`, `n_bytes` (UTF-8); the index has keys made from the texts.
-    Documents are cut by the paper's rule (`likelihood_runs.chunk_texts`), repeated chunks dropped,
+    Documents are cut by the paper's rule (`scoring.chunk_texts`), repeated chunks dropped,
     and the rest ordered by a hash of seed and text: a smaller set is the beginning of a larger one,
     and with the pinned versions of the packages the texts are the same on every machine
     (`fingerprint`). Raises `ValueError` for an unknown genre, `n` not a multiple of their number,
@@ -48,8 +49,8 @@ def load_texts(
     if not genres or len(set(genres)) < len(genres):
         raise ValueError("genres is empty or names one twice; pass each once")
     for genre in genres:
-        checks.choice(genre, tuple(GENRES), "genres")
-    checks.counts(n=(n, 1), seed=(seed, 0))
+        validation.choice(genre, tuple(GENRES), "genres")
+    validation.counts(n=(n, 1), seed=(seed, 0))
     if n % len(genres):
         raise ValueError(f"n is {n}; give a multiple of {len(genres)}, the number of genres")
     parts = [_draw(genre, n // len(genres), seed) for genre in genres]
@@ -59,7 +60,7 @@ def load_texts(
 
 def fingerprint(texts: pd.DataFrame) -> str:
     """Return the SHA-256 of texts in their order, to tell whether two machines have the same."""
-    checks.columns(texts, ("text",), "texts")
+    validation.columns(texts, ("text",), "texts")
     return hashlib.sha256("\0".join(texts["text"]).encode()).hexdigest()
 
 
@@ -73,8 +74,8 @@ def training_texts(
     Raises `ValueError` for an unknown genre, fewer bytes than asked for, and a package that is
     absent or of another version.
     """
-    checks.choice(genre, tuple(GENRES), "genre")
-    checks.counts(n_bytes=(n_bytes, 1), seed=(seed, 0))
+    validation.choice(genre, tuple(GENRES), "genre")
+    validation.counts(n_bytes=(n_bytes, 1), seed=(seed, 0))
     unwanted, kept, total = set(without), [], 0
     for text in _ordered(genre, seed):
         if total >= n_bytes:
@@ -126,7 +127,7 @@ def _ordered(genre: str, seed: int) -> list[str]:
 # Parsing a package takes seconds, and a page asks for its texts several times.
 @lru_cache(maxsize=16)
 def _chunks(genre: str, seed: int) -> tuple[str, ...]:
-    chunks = dict.fromkeys(likelihood_runs.chunk_texts(_documents(genre)))
+    chunks = dict.fromkeys(scoring.chunk_texts(_documents(genre)))
     order = {_digest(f"{seed}\0{text}"): text for text in chunks}
     return tuple(order[key] for key in sorted(order))
 

@@ -13,7 +13,8 @@ import pytest  # noqa: E402
 import warm_kernel  # noqa: E402
 import yaml  # noqa: E402
 
-from helpers import data, pipeline, planning  # noqa: E402
+from helpers import data  # noqa: E402
+from helpers.book import pipeline, planning  # noqa: E402
 
 ROOT = data.ROOT
 # The same examples in every run; HYPOTHESIS_PROFILE=explore draws new ones.
@@ -121,24 +122,39 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
 
 # Files that load or train models, or run the book: `make check` leaves them out.
 MODELS = set(
-    """adapters any_model byte_gpt causal_tuning closed_book decoders descendants divergence
-    each_model embeddings encoders fact_tests faults geometry_sweep glass_box
-    glass_box_report held_out hub images injection likelihood likelihood_runs logit_lens
-    masked_likelihood merges models onnx_bert pipeline real_model recommender signal_words
-    signals small_world smollm2_divergence tiny_gpt training variants your_model""".split()
+    """adapters book/pipeline decoders each_model encoders encoding experiments/byte_gpt
+    experiments/geometry/noise_sweep experiments/modelmap/merges
+    experiments/modelmap/smollm2_divergence experiments/modelmap/smollm2_family
+    experiments/posterior/images experiments/posterior/movielens
+    experiments/retrieval/factbook_answers experiments/retrieval/small_world
+    experiments/synthesis/glass_box_report experiments/synthesis/glass_box_training
+    experiments/tiny_gpt experiments/tuning faults fine_tuning hub injection likelihood
+    model_edits modelmap/divergence modelmap/held_out_texts modelmap/logit_lens
+    modelmap/scoring models onnx_bert retrieval/closed_book synthesis/fact_tests
+    synthesis/masked_likelihood synthesis/model_kinds synthesis/signal_prose
+    synthesis/signals synthesis/your_model""".split()
 )
 # Files whose results hang on how a processor adds up: `make test-dispatch` runs them.
 NUMERIC = set(
-    """agreement baselines distance_scale divergence geometry likelihood lineage
-    logit_lens modelmap modelmap_release placing posterior shaping smi_audit smi_facts
-    spread stats text_rules ties trees""".split()
+    """experiments/modelmap/distance_tables experiments/modelmap/text_choice_tables
+    experiments/retrieval/audit_tables geometry/penalties geometry/quantization
+    geometry/spread likelihood modelmap/divergence modelmap/lineage modelmap/logit_lens
+    modelmap/model_map modelmap/placement modelmap/release posterior/alp
+    posterior/transferability posterior/trees retrieval/binned_fits stats
+    synthesis/agreement ties""".split()
 )
+
+
+def _name(path: Path) -> str:
+    """Return the name of a file of tests as above: its folders, and what it tests."""
+    inside = path.relative_to(ROOT / "tests")
+    return str(inside.with_name(inside.stem.removeprefix("test_")))
 
 
 def pytest_collection_modifyitems(items):
     """Mark files, and begin with the site, whose runs of the book take longest."""
     for item in items:
-        name = item.path.stem.removeprefix("test_")
+        name = _name(item.path)
         for mark, names in (("models", MODELS), ("site", {"site"})):
             if name in names:
                 item.add_marker(mark)

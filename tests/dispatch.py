@@ -3,7 +3,7 @@
 NumPy, SciPy, FAISS and torch pick their kernels by the processor they find. `make test-dispatch`
 makes them pick others: four makes of OpenBLAS kernels, three levels of vector instructions, and one
 or two threads, as far as this machine can run them. It ends with a table, and with status 1 if any
-test failed. Words after the command go to pytest, such as `tests/test_geometry.py -k equal`.
+test failed. Words after the command go to pytest, such as `tests/geometry -k equal`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def numeric_files() -> list[str]:
     sys.path.insert(0, str(ROOT))
     from conftest import NUMERIC
 
-    return [f"tests/test_{name}.py" for name in sorted(NUMERIC)]
+    paths = (ROOT / "tests" / name for name in sorted(NUMERIC))
+    return [str((p.parent / f"test_{p.name}.py").relative_to(ROOT)) for p in paths]
 
 
 def features() -> set[str] | None:

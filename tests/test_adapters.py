@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 from test_hub import PYTHIA, folders, server  # noqa: F401
 
-from helpers import any_model, closed_book, data, embeddings, model_examples, models
+from helpers import data, encoding, models
+from helpers.retrieval import closed_book
+from helpers.synthesis import example_models, model_kinds
 
 TEXT = "The river is long."
 RANK, ALPHA = 3, 8
@@ -56,14 +58,14 @@ def test_the_sum_is_that_written_out(server, folders, tmp_path):  # noqa: F811
     write(tmp_path / "there", PYTHIA, LLAMA)
     server.add("someone/lora", tmp_path / "there")
     for name in (adapter, "someone/lora"):
-        seen = any_model.look(name)
+        seen = model_kinds.look(name)
         assert (seen.kind, seen.reason) == ("causal", "")
         with torch.inference_mode():
-            logits = any_model.load(seen).model(ids).logits
+            logits = model_kinds.load(seen).model(ids).logits
         np.testing.assert_allclose(logits, wanted, atol=1e-4)
         assert not np.allclose(logits, before, atol=0.1)
     assert len(list((data.cache_folder() / "merged").iterdir())) == 2
-    assert embeddings.identity(adapter) != embeddings.identity(base)
+    assert encoding.identity(adapter) != encoding.identity(base)
 
 
 def test_an_adapter_of_a_body_is_added_to_it(folders, tmp_path, clean_data):  # noqa: F811
@@ -75,7 +77,7 @@ def test_an_adapter_of_a_body_is_added_to_it(folders, tmp_path, clean_data):  # 
     with torch.inference_mode():
         states, wanted = (each(ids).last_hidden_state for each in (added, model))
     np.testing.assert_allclose(states, wanted, atol=1e-4)
-    assert any_model.look(tmp_path / "adapter").kind == "masked"
+    assert model_kinds.look(tmp_path / "adapter").kind == "masked"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_an_adapter_of_a_body_is_added_to_it(folders, tmp_path, clean_data):  # 
 def test_others_are_refused(change, reason, folders, tmp_path, clean_data):  # noqa: F811
     options = {"names": LLAMA[:1]} | change
     write(tmp_path / "adapter", folders["causal"], options.pop("names"), **options)
-    seen = any_model.look(tmp_path / "adapter")
+    seen = model_kinds.look(tmp_path / "adapter")
     assert seen.kind == "refused" and seen.cure
     with pytest.raises(ValueError, match=reason):
         closed_book.load_causal(tmp_path / "adapter")
@@ -110,13 +112,13 @@ def test_others_are_refused(change, reason, folders, tmp_path, clean_data):  # n
 def test_one_of_itself_or_cut_short_is_refused(folders, tmp_path, clean_data):  # noqa: F811
     own, cut = tmp_path / "own", tmp_path / "cut"
     write(own, own, LLAMA)
-    assert "is an adapter itself" in any_model.look(own).reason
+    assert "is an adapter itself" in model_kinds.look(own).reason
     write(cut, folders["causal"], LLAMA)
     weights = cut / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
-    assert "is damaged" in any_model.look(cut).reason
+    assert "is damaged" in model_kinds.look(cut).reason
     weights.unlink()
-    assert "are missing" in any_model.look(cut).reason
+    assert "are missing" in model_kinds.look(cut).reason
     # A whole model with the configuration of an adapter beside it is that model.
-    model_examples.write("causal", cut)
-    assert any_model.look(cut).kind == "causal"
+    example_models.write("causal", cut)
+    assert model_kinds.look(cut).kind == "causal"

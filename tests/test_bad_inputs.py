@@ -6,43 +6,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import (
-    baselines,
-    closed_book,
-    corpora,
-    counting,
+from experiments import ngrams, tiny_gpt
+from helpers import encoding, figures, injection, likelihood, model_edits, models, stats, text_sets
+from helpers.geometry import quantization, spread
+from helpers.modelmap import (
     divergence,
-    embeddings,
-    entities,
-    figures,
-    geometry,
-    injection,
-    likelihood,
-    likelihood_runs,
     lineage,
-    masked_likelihood,
-    modelmap,
-    modelmap_scores,
-    modelmap_texts,
-    models,
-    ngrams,
-    placing,
-    posterior,
-    scale,
-    smi,
-    smi_audit,
-    spread,
-    stats,
-    text_sets,
-    tiny_gpt,
-    trees,
-    variants,
+    model_map,
+    placement,
+    score_prediction,
+    scoring,
+    text_choice,
 )
+from helpers.posterior import alp, entities, transferability, trees
+from helpers.retrieval import binned_fits, closed_book, corpora, corpus_counts, counting, smi
+from helpers.synthesis import masked_likelihood
 
 rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((60, 6)), np.repeat(list("abc"), 20)
 L, NAMES = -50 - 100 * rng.random((8, 12)), [f"model {i}" for i in range(8)]
-MAP = modelmap.fit_map(L, NAMES)
+MAP = model_map.fit_map(L, NAMES)
 FRAME = pd.DataFrame({"x": rng.random(20), "y": rng.random(20), "g": list("ab") * 10})
 BINS = pd.DataFrame({"n": [1, 2, 3], "mean": [0.1, 0.2, 0.3], "variance": [0.0] * 3})
 TEXTS = [f"the {a} of {b} is here" for a in "abcdef" for b in "xyz"]
@@ -77,29 +60,31 @@ def written(function, name, content):
 
 # What the message must name: the argument, as the last word of the key.
 CASES = {
-    "posterior: ragged rows of X": of(posterior.average_log_posterior, [[1, 2], [3]], ["a", "b"]),
-    "posterior: text for X": of(posterior.average_log_posterior, "text", Y),
-    "posterior: complex numbers in X": of(posterior.average_log_posterior, X * 1j, Y),
-    "posterior: one string as labels": of(posterior.average_log_posterior, X, "abc" * 20),
-    "posterior: two columns of labels": of(posterior.average_log_posterior, X, np.c_[Y, Y]),
-    "posterior: a word as ridge": of(posterior.average_log_posterior, X, Y, ridge="small"),
-    "posterior: NaN as ridge": of(posterior.average_log_posterior, X, Y, ridge=NAN),
-    "posterior: a word as clip": of(posterior.average_log_posterior, X, Y, clip="a"),
-    "posterior: negative seed": of(posterior.average_log_posterior, X, Y, seed=-1),
-    "posterior: no seed": of(posterior.average_log_posterior, X, Y, seed=None),
-    "posterior: half a head_dim": of(posterior.average_log_posterior, X, Y, head_dim=2.5),
-    "posterior: negative cluster_size": of(posterior.expected_optimism, -3, 4, 2),
-    "posterior: one of n_clusters": of(posterior.expected_optimism, 20, 4, 1),
-    "posterior: other width of X_test": of(posterior.held_out_log_posterior, X, Y, X[:, :3], Y),
-    "baselines: a word as eps": of(baselines.trans_rate, X, Y, eps="a"),
-    "baselines: a word as C": of(baselines.linear_probe, X, Y, C="a"),
-    "baselines: short labels": of(baselines.log_me, X, Y[:10]),
+    "posterior: ragged rows of X": of(alp.average_log_posterior, [[1, 2], [3]], ["a", "b"]),
+    "posterior: text for X": of(alp.average_log_posterior, "text", Y),
+    "posterior: complex numbers in X": of(alp.average_log_posterior, X * 1j, Y),
+    "posterior: one string as labels": of(alp.average_log_posterior, X, "abc" * 20),
+    "posterior: two columns of labels": of(alp.average_log_posterior, X, np.c_[Y, Y]),
+    "posterior: a word as ridge": of(alp.average_log_posterior, X, Y, ridge="small"),
+    "posterior: NaN as ridge": of(alp.average_log_posterior, X, Y, ridge=NAN),
+    "posterior: a word as clip": of(alp.average_log_posterior, X, Y, clip="a"),
+    "posterior: negative seed": of(alp.average_log_posterior, X, Y, seed=-1),
+    "posterior: no seed": of(alp.average_log_posterior, X, Y, seed=None),
+    "posterior: half a head_dim": of(alp.average_log_posterior, X, Y, head_dim=2.5),
+    "posterior: negative cluster_size": of(alp.expected_optimism, -3, 4, 2),
+    "posterior: one of n_clusters": of(alp.expected_optimism, 20, 4, 1),
+    "posterior: other width of X_test": of(alp.held_out_log_posterior, X, Y, X[:, :3], Y),
+    "baselines: a word as eps": of(transferability.trans_rate, X, Y, eps="a"),
+    "baselines: a word as C": of(transferability.linear_probe, X, Y, C="a"),
+    "baselines: short labels": of(transferability.log_me, X, Y[:10]),
     "trees: one feature fewer than features": of(trees.embedding_tree, X, FRAME),
-    "geometry: a word as n_cells": of(geometry.cell_counts, [[0], [1]], "a"),
-    "geometry: a word as counts": of(geometry.lloyd_index, "abc"),
-    "geometry: no codebooks": of(geometry.lloyd_from_released, 1.0, points_per_cell=3, codebooks=0),
-    "geometry: a word as patchiness": of(geometry.lloyd_from_released, "a", points_per_cell=3),
-    "geometry: more cells than points": of(geometry.quantize, X, bits=30),
+    "geometry: a word as n_cells": of(quantization.cell_counts, [[0], [1]], "a"),
+    "geometry: a word as counts": of(quantization.lloyd_index, "abc"),
+    "geometry: no codebooks": of(
+        quantization.lloyd_from_released, 1.0, points_per_cell=3, codebooks=0
+    ),
+    "geometry: a word as patchiness": of(quantization.lloyd_from_released, "a", points_per_cell=3),
+    "geometry: more cells than points": of(quantization.quantize, X, bits=30),
     "spread: words as eigenvalues": of(spread.isoscore, ["a", "b"]),
     "spread: NaN in points": of(spread.spread_measures, np.where(X > 2, NAN, X)),
     "smi: a missing n_both": of(smi.mutual_information, 10, NAN, 3, 2),
@@ -122,9 +107,9 @@ CASES = {
     "smi: longer mean": of(smi.r2_interval, [1, 2], [1, 2, 3]),
     "smi: more objects": of(smi.object_in_subject, ["a"], ["a", "b"]),
     "smi: one string as subjects": of(smi.object_in_subject, "Paris", ["P"]),
-    "smi_audit: level above 1, level": of(smi_audit.gain, 1.0, [1, 2], level=2),
-    "smi_audit: short groups": of(smi_audit.standardise, FRAME[["x"]], ["a"]),
-    "smi_audit: words as y": of(smi_audit.predict_held_out, X[:3], ["a", "b", "c"], Y[:3]),
+    "smi_audit: level above 1, level": of(binned_fits.gain, 1.0, [1, 2], level=2),
+    "smi_audit: short groups": of(binned_fits.standardise, FRAME[["x"]], ["a"]),
+    "smi_audit: words as y": of(binned_fits.predict_held_out, X[:3], ["a", "b", "c"], Y[:3]),
     "counting: no pairs": of(counting.count_documents, ["x"], None),
     "counting: a frame as pairs": of(counting.count_documents, ["x"], FRAME[["x", "y"]]),
     "counting: no documents": of(counting.count_documents, None, PAIRS),
@@ -136,37 +121,37 @@ CASES = {
     "counting: a field too many in pairs": written(
         counting.read_pairs, "r.csv", b"subject,object\na,b,c\n"
     ),
-    "scale: no source": of(scale.count_corpus, [], PAIRS, "out"),
-    "scale: nothing as source": of(scale.count_corpus, None, PAIRS, "out"),
-    "scale: nothing as out_folder": of(scale.count_corpus, __file__, PAIRS, None),
-    "scale: a word as workers": of(scale.count_corpus, __file__, PAIRS, "out", workers="2"),
+    "scale: no source": of(corpus_counts.count_corpus, [], PAIRS, "out"),
+    "scale: nothing as source": of(corpus_counts.count_corpus, None, PAIRS, "out"),
+    "scale: nothing as out_folder": of(corpus_counts.count_corpus, __file__, PAIRS, None),
+    "scale: a word as workers": of(corpus_counts.count_corpus, __file__, PAIRS, "out", workers="2"),
     "scale: a name as scheduler": of(
-        scale.count_corpus, __file__, PAIRS, "out", scheduler="nowhere"
+        corpus_counts.count_corpus, __file__, PAIRS, "out", scheduler="nowhere"
     ),
-    "scale: a spreadsheet as output": of(scale.check_output, "counts.xlsx"),
+    "scale: a spreadsheet as output": of(corpus_counts.check_output, "counts.xlsx"),
     "corpora: a page as unit": of(corpora.read_documents, __file__, unit="page"),
-    "modelmap: a path as L": of(modelmap.fit_map, "matrix.csv"),
-    "modelmap: a column of words in L": of(modelmap.fit_map, pd.DataFrame(L).assign(s="x")),
-    "modelmap: one string as names": of(modelmap.fit_map, L, "abcdefgh"),
-    "modelmap: a word as clip": of(modelmap.fit_map, L, NAMES, clip="a"),
+    "modelmap: a path as L": of(model_map.fit_map, "matrix.csv"),
+    "modelmap: a column of words in L": of(model_map.fit_map, pd.DataFrame(L).assign(s="x")),
+    "modelmap: one string as names": of(model_map.fit_map, L, "abcdefgh"),
+    "modelmap: a word as clip": of(model_map.fit_map, L, NAMES, clip="a"),
     "modelmap: words as log_likelihoods": of(MAP.place, ["a"] * 12),
-    "modelmap: an array as made": of(modelmap.principal_coordinates, L),
-    "modelmap: a word as perplexity": of(modelmap.tsne, MAP, perplexity="a"),
-    "modelmap: no iterations": of(modelmap.tsne, MAP, perplexity=2, iterations=0),
-    "modelmap: negative seed (t-SNE)": of(modelmap.tsne, MAP, perplexity=2, seed=-1),
-    "modelmap: an unknown method": of(modelmap.cluster, MAP, method="best"),
-    "modelmap_scores: words as y": of(modelmap_scores.predict_scores, X, ["a"] * 60),
-    "modelmap_scores: negative seed": of(modelmap_scores.predict_scores, X, X[:, 0], seed=-1),
+    "modelmap: an array as made": of(model_map.principal_coordinates, L),
+    "modelmap: a word as perplexity": of(model_map.tsne, MAP, perplexity="a"),
+    "modelmap: no iterations": of(model_map.tsne, MAP, perplexity=2, iterations=0),
+    "modelmap: negative seed (t-SNE)": of(model_map.tsne, MAP, perplexity=2, seed=-1),
+    "modelmap: an unknown method": of(model_map.cluster, MAP, method="best"),
+    "modelmap_scores: words as y": of(score_prediction.predict_scores, X, ["a"] * 60),
+    "modelmap_scores: negative seed": of(score_prediction.predict_scores, X, X[:, 0], seed=-1),
     "modelmap_scores: short than": of(
-        modelmap_scores.correlation_gain, [1, 2, 3], [1, 2], [1, 2, 3], list("abc")
+        score_prediction.correlation_gain, [1, 2, 3], [1, 2], [1, 2, 3], list("abc")
     ),
-    "modelmap_texts: words as probabilities": of(modelmap_texts.draw_texts, "ab", 3),
-    "modelmap_texts: negative seed": of(modelmap_texts.draw_texts, [0.5, 0.5], 3, seed=-1),
-    "modelmap_texts: a row as estimate": of(modelmap_texts.relative_error, [1, 2], [1]),
-    "modelmap_texts: no square of exact": of(modelmap_texts.pairwise_error, X, X),
-    "modelmap_texts: no sizes": of(modelmap_texts.error_curve, MAP, []),
-    "placing: percent as confidence": of(placing.neighbours, MAP, L[0], confidence=90),
-    "placing: short groups": of(placing.interval, 1.0, [1, 2], ["a"]),
+    "modelmap_texts: words as probabilities": of(text_choice.draw_texts, "ab", 3),
+    "modelmap_texts: negative seed": of(text_choice.draw_texts, [0.5, 0.5], 3, seed=-1),
+    "modelmap_texts: a row as estimate": of(text_choice.relative_error, [1, 2], [1]),
+    "modelmap_texts: no square of exact": of(text_choice.pairwise_error, X, X),
+    "modelmap_texts: no sizes": of(text_choice.error_curve, MAP, []),
+    "placing: percent as confidence": of(placement.neighbours, MAP, L[0], confidence=90),
+    "placing: short groups": of(placement.interval, 1.0, [1, 2], ["a"]),
     "lineage: no square of distances": of(lineage.recovered, X, Y),
     "likelihood: numbers as texts": of(likelihood.score_texts, GPT, TOKENIZER, [3]),
     "likelihood: a missing text in texts": of(likelihood.score_texts, GPT, TOKENIZER, ["a", None]),
@@ -175,18 +160,16 @@ CASES = {
     "likelihood: other columns of scores": of(likelihood.perplexity, FRAME),
     "likelihood: an unknown token as start": of(likelihood.draw_tokens, GPT, [10**6], 2, 3),
     "likelihood: too many n_tokens": of(likelihood.draw_tokens, GPT, [0], 2, 10_000),
-    "likelihood_runs: one string as documents": lambda _: list(likelihood_runs.chunk_texts("one")),
-    "likelihood_runs: nothing in documents": lambda _: list(likelihood_runs.chunk_texts([None])),
-    "likelihood_runs: one string as texts": of(likelihood_runs.sample_texts, "abcdef", 3),
-    "likelihood_runs: negative seed": of(likelihood_runs.sample_texts, ["a", "b"], 2, seed=-1),
-    "likelihood_runs: one name as models": of(likelihood_runs.score_models, "gpt2", ["a"], "out"),
-    "likelihood_runs: nothing in models": of(likelihood_runs.score_models, [None], ["a"], "out"),
-    "likelihood_runs: a text as texts": of(likelihood_runs.score_models, ["a"], "text", "out"),
-    "likelihood_runs: no max_tokens": of(
-        likelihood_runs.score_models, ["a"], ["x"], "out", max_tokens=0
-    ),
+    "likelihood_runs: one string as documents": lambda _: list(scoring.chunk_texts("one")),
+    "likelihood_runs: nothing in documents": lambda _: list(scoring.chunk_texts([None])),
+    "likelihood_runs: one string as texts": of(scoring.sample_texts, "abcdef", 3),
+    "likelihood_runs: negative seed": of(scoring.sample_texts, ["a", "b"], 2, seed=-1),
+    "likelihood_runs: one name as models": of(scoring.score_models, "gpt2", ["a"], "out"),
+    "likelihood_runs: nothing in models": of(scoring.score_models, [None], ["a"], "out"),
+    "likelihood_runs: a text as texts": of(scoring.score_models, ["a"], "text", "out"),
+    "likelihood_runs: no max_tokens": of(scoring.score_models, ["a"], ["x"], "out", max_tokens=0),
     "likelihood_runs: a name as scheduler": of(
-        likelihood_runs.score_models, ["a"], ["x"], "out", scheduler="nowhere"
+        scoring.score_models, ["a"], ["x"], "out", scheduler="nowhere"
     ),
     "masked_likelihood: a number in texts": of(masked_likelihood.score_texts, GPT, TOKENIZER, [3]),
     "closed_book: numbers as prompts": answers([3], [["b"]]),
@@ -203,20 +186,18 @@ CASES = {
     "models: negative seed": of(models.token_vectors, GPT, TOKENIZER, TEXTS, seed=-1),
     "models: half of n": of(models.world_factbook_sentences, 2.5),
     "embeddings: a number as layers": of(
-        embeddings.layer_embeddings, GPT, TOKENIZER, TEXTS, layers=1
+        encoding.layer_embeddings, GPT, TOKENIZER, TEXTS, layers=1
     ),
     "embeddings: half a batch_size": of(
-        embeddings.layer_embeddings, GPT, TOKENIZER, TEXTS, batch_size=1.5
+        encoding.layer_embeddings, GPT, TOKENIZER, TEXTS, batch_size=1.5
     ),
-    "embeddings: nothing in texts": of(embeddings.layer_embeddings, GPT, TOKENIZER, [None]),
-    "embeddings: nothing as texts": of(embeddings.layer_embeddings, GPT, TOKENIZER, None),
+    "embeddings: nothing in texts": of(encoding.layer_embeddings, GPT, TOKENIZER, [None]),
+    "embeddings: nothing as texts": of(encoding.layer_embeddings, GPT, TOKENIZER, None),
     "embeddings: a word as shard_size": of(
-        embeddings.cached_layer_embeddings, "a", TEXTS, shard_size="a"
+        encoding.cached_layer_embeddings, "a", TEXTS, shard_size="a"
     ),
-    "embeddings: half of n_layers": of(
-        embeddings.cached_layer_embeddings, "a", TEXTS, n_layers=1.5
-    ),
-    "embeddings: a word as seed": of(embeddings.randomised, GPT, seed="a"),
+    "embeddings: half of n_layers": of(encoding.cached_layer_embeddings, "a", TEXTS, n_layers=1.5),
+    "embeddings: a word as seed": of(encoding.randomised, GPT, seed="a"),
     "entities: one string as texts": of(entities.glove_control, "abc"),
     "entities: no n": of(entities.noise_control, 0, 4),
     "entities: negative dim": of(entities.noise_control, 4, -1),
@@ -236,8 +217,8 @@ CASES = {
     "ngrams: nothing in texts": of(ngrams.log_likelihood, NGRAM, [None]),
     "ngrams: no rows": of(ngrams.conditionals, NGRAM, TEXTS, rows=0),
     "ngrams: other columns of texts": of(ngrams.zoo, FRAME),
-    "variants: a word as share": of(variants.pruned, GPT, "a"),
-    "variants: a name as model": of(variants.layers_shuffled, "bert-base-uncased"),
+    "variants: a word as share": of(model_edits.pruned, GPT, "a"),
+    "variants: a name as model": of(model_edits.layers_shuffled, "bert-base-uncased"),
     "injection: a word as level": of(injection.inject_noise, GPT, "a"),
     "injection: a name as model": of(injection.inject_noise, "bert-base-uncased", 10),
     "divergence: words as ratios": of(divergence.by_sampling, ["a", "b"]),

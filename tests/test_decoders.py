@@ -9,7 +9,8 @@ import small_decoders
 import torch
 import transformers
 
-from helpers import closed_book, decoders, likelihood
+from helpers import decoders, likelihood
+from helpers.retrieval import closed_book
 
 # Logits are float32: a path that adds in another order is off by 1e-6 of them, and a score is a sum
 # of a dozen. What is left out of an output is off by a hundredth and more.

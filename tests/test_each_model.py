@@ -3,7 +3,7 @@ import re
 import pandas as pd
 import pytest
 
-from helpers import each_model, keeping
+from helpers import each_model, storage
 
 
 def half(name):
@@ -12,7 +12,7 @@ def half(name):
     if name == "odd":
         raise ValueError("three is odd,\n  \x1b[1mas is one")
     if name == "disk":
-        raise keeping.CannotWrite("no room")
+        raise storage.CannotWrite("no room")
     return len(name) // 2
 
 
@@ -35,5 +35,5 @@ def test_none_at_all_is_an_error_with_the_reasons():
 
 
 def test_a_full_disk_stops_all():
-    with pytest.raises(keeping.CannotWrite):
+    with pytest.raises(storage.CannotWrite):
         each_model.read(["four", "disk"], half)

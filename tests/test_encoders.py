@@ -7,7 +7,8 @@ import torch
 import transformers
 from transformers.models.auto import modeling_auto
 
-from helpers import any_model, embeddings, masked_likelihood, model_examples, models, reading
+from helpers import encoding, models, reading
+from helpers.synthesis import example_models, masked_likelihood, model_kinds
 
 NAMES = sorted(
     {
@@ -42,7 +43,7 @@ def test_vectors_of_a_text_do_not_hang_on_the_longer_one_beside_it(name):
     # Float32 sums in another order; what reads the padding is off by a tenth and more.
     np.testing.assert_allclose(both, np.concatenate(alone), rtol=0, atol=1e-3 * np.abs(both).max())
     if name in reading.READ_PADDING:
-        mean = embeddings.layer_embeddings(model, TOKENIZER, TEXTS)[-1]
+        mean = encoding.layer_embeddings(model, TOKENIZER, TEXTS)[-1]
         expected = [part.mean(axis=0) for part in alone]
         np.testing.assert_allclose(mean, expected, rtol=0, atol=1e-3 * np.abs(mean).max())
 
@@ -76,6 +77,6 @@ def test_batches_hold_every_text_once_within_the_limits(lengths, options):
 
 def test_a_tokenizer_of_another_model_is_refused_with_both_numbers(tmp_path):
     small("bert", "AutoModel").save_pretrained(tmp_path)
-    model_examples._bytes().save_pretrained(tmp_path)
+    example_models._bytes().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"has \d+ tokens, the model vectors for 128"):
-        any_model.load(any_model.look(tmp_path))
+        model_kinds.load(model_kinds.look(tmp_path))

@@ -9,17 +9,10 @@ import pytest
 import yaml
 from test_site import browser  # noqa: F401
 
-from helpers import (
-    any_model,
-    claims,
-    data,
-    escaping,
-    explorer,
-    model_files,
-    pages,
-    signal_words,
-    signals,
-)
+from helpers import data, escaping, model_files
+from helpers.book import claims, pages
+from helpers.modelmap import explorer
+from helpers.synthesis import model_kinds, signal_prose, signals
 
 # Each runs a script, or shows a link, a formula, a file or a 49, where it is not text alone.
 HOSTILE = [
@@ -88,13 +81,13 @@ def notebook():
         said = found if isinstance(found, str) else found._repr_html_()
         outputs.append(nbformat.v4.new_output("display_data", data={kind: said}))
 
-    looks = [any_model.Look(text, "refused", reason=text, cure=text) for text in HOSTILE]
+    looks = [model_kinds.Look(text, "refused", reason=text, cure=text) for text in HOSTILE]
     raw = {look.name: signals.measure(look, None) for look in looks}
     with pd.option_context("display.max_colwidth", None):
-        out(any_model.table(looks))
-        out(signal_words.reasons(raw))
+        out(model_kinds.table(looks))
+        out(signal_prose.reasons(raw))
     for name, part in raw.items():
-        out(signal_words.paragraph(name, part, None, None, None))
+        out(signal_prose.paragraph(name, part, None, None, None))
     frame = pd.DataFrame(
         {text: HOSTILE for text in HOSTILE[:2]}, pd.Index(HOSTILE, name=HOSTILE[0])
     )

@@ -21,23 +21,13 @@ import psutil
 import pytest
 import torch
 
-from helpers import (
-    checkpoints,
-    closed_book,
-    counting,
-    data,
-    embeddings,
-    geometry_sweep,
-    images,
-    keeping,
-    likelihood_runs,
-    modelmap,
-    models,
-    pipeline,
-    planning,
-    scale,
-    tiny_gpt,
-)
+from experiments import tiny_gpt
+from experiments.geometry import noise_sweep
+from experiments.posterior import images
+from helpers import checkpoints, data, encoding, models, storage
+from helpers.book import pipeline, planning
+from helpers.modelmap import model_map, scoring
+from helpers.retrieval import closed_book, corpus_counts, counting
 
 TEXTS = [f"{a} {verb} {b}." for a in "ABCD" for verb in ("likes", "knows") for b in "UVW"]
 rng = np.random.default_rng(0)
@@ -121,29 +111,29 @@ def counts():
 
 def save_map(place, _):
     L = -rng.random((20, 300))
-    modelmap.fit_map(L, [str(i) for i in range(20)]).save(place / "map.npz")
+    model_map.fit_map(L, [str(i) for i in range(20)]).save(place / "map.npz")
 
 
 def sweep(place, _):
     def measure(n):
         return {str(i): float(i) for i in range(2000)}
 
-    geometry_sweep.collect_rows([{"n": 1}], measure, place, key={})
+    noise_sweep.collect_rows([{"n": 1}], measure, place, key={})
 
 
 # Each writes into a folder; `model` is the folder of a model.
 WRITERS = {
     "text": lambda p, m: data.write_atomically(p / "a.txt", "x" * 50_000),
-    "kept": lambda p, m: keeping.store(p / "a.json", list(range(9000))),
-    "csv": lambda p, m: scale.write_counts(counts(), p / "counts.csv"),
-    "parquet": lambda p, m: scale.write_counts(counts(), p / "counts.parquet"),
+    "kept": lambda p, m: storage.store(p / "a.json", list(range(9000))),
+    "csv": lambda p, m: corpus_counts.write_counts(counts(), p / "counts.csv"),
+    "parquet": lambda p, m: corpus_counts.write_counts(counts(), p / "counts.parquet"),
     "map": save_map,
     "rows": sweep,
     "checkpoint": lambda p, m: checkpoints.write(
         p / "a.safetensors", "run", {"w": torch.ones(9000)}, []
     ),
-    "embeddings": lambda p, m: embeddings.cached_layer_embeddings(m, TEXTS * 4, folder=p),
-    "scores": lambda p, m: likelihood_runs.score_models([m], TEXTS * 4, p),
+    "embeddings": lambda p, m: encoding.cached_layer_embeddings(m, TEXTS * 4, folder=p),
+    "scores": lambda p, m: scoring.score_models([m], TEXTS * 4, p),
 }
 
 
@@ -156,12 +146,12 @@ def test_where_nothing_can_be_written_the_error_says_so_and_nothing_is_left(
     if fault == "no folder":
         # Not even root can make a folder below a file.
         place.write_text("")
-        with pytest.raises(keeping.CannotWrite, match=r"out/.* could not be written \(.*\); "):
+        with pytest.raises(storage.CannotWrite, match=r"out/.* could not be written \(.*\); "):
             WRITERS[name](place, folder)
         assert place.read_text() == ""
         place.unlink()
     else:
-        with small_disk(2000), pytest.raises(keeping.CannotWrite) as caught:
+        with small_disk(2000), pytest.raises(storage.CannotWrite) as caught:
             WRITERS[name](place, folder)
         assert f"{place}/" in str(caught.value) and "room" in str(caught.value)
         assert files(place) == {}
@@ -170,7 +160,7 @@ def test_where_nothing_can_be_written_the_error_says_so_and_nothing_is_left(
     assert len(whole) == 1
     if fault == "full disk":
         # What stood there before stays as it was.
-        with small_disk(2000), contextlib.suppress(keeping.CannotWrite):
+        with small_disk(2000), contextlib.suppress(storage.CannotWrite):
             WRITERS[name](place, folder)
         assert files(place) == whole
 
@@ -192,7 +182,7 @@ def test_the_commands_tell_that_they_cannot_write(folder, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "no counts written" in told and "could not be written" in told
     words = ["--models", folder, "--texts", str(tmp_path / "texts.txt")]
-    assert likelihood_runs.main([*words, "--out", str(tmp_path / "file")]) == 2
+    assert scoring.main([*words, "--out", str(tmp_path / "file")]) == 2
     told = capsys.readouterr().err
     assert "nothing written" in told and "could not be written" in told
 
@@ -238,7 +228,7 @@ SCORE = """
 import os, signal, sys
 from helpers import likelihood_runs
 FAULT
-likelihood_runs.score_models([sys.argv[1]], sys.argv[3].split("|"), sys.argv[2], piece=2, **options)
+scoring.score_models([sys.argv[1]], sys.argv[3].split("|"), sys.argv[2], piece=2, **options)
 """
 KILLED = """
 def progress(name, done, total):
@@ -250,13 +240,13 @@ options = {"progress": progress}
 KILLED_IN_A_WRITE = """
 import resource
 from helpers import keeping
-dumped = keeping._dumped
+dumped = storage._dumped
 def dump(value):
     if len(os.listdir(sys.argv[2])) == 5:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40))
     return dumped(value)
-keeping._dumped = dump
+storage._dumped = dump
 options = {}
 """
 
@@ -271,11 +261,11 @@ def test_a_run_of_scores_that_was_killed_goes_on(folder, tmp_path, monkeypatch, 
     _, told = process.communicate(timeout=300)
     assert process.returncode == -sign, told
     kept = {name: text for name, text in files(out).items() if name.endswith(".json")}
-    assert len(kept) == 5 and all(keeping.stored(name) for name in kept)
+    assert len(kept) == 5 and all(storage.stored(name) for name in kept)
     halves = [name for name in files(out) if name.endswith(".part")]
     assert len(halves) == (sign == signal.SIGXFSZ)
-    again = likelihood_runs.score_models([folder], TEXTS, out, piece=2)
-    whole = likelihood_runs.score_models([folder], TEXTS, tmp_path / "whole", piece=2)
+    again = scoring.score_models([folder], TEXTS, out, piece=2)
+    whole = scoring.score_models([folder], TEXTS, tmp_path / "whole", piece=2)
     pd.testing.assert_frame_equal(again.scores, whole.scores, rtol=0, atol=1e-12)
     assert all(files(out)[name] == text for name, text in kept.items())
 
@@ -356,7 +346,7 @@ def test_two_runs_of_scores_in_one_folder_agree(folder, tmp_path):
     for process in both:
         _, told = process.communicate(timeout=300)
         assert process.returncode == 0, told
-    alone = likelihood_runs.score_models([folder], TEXTS * 5, tmp_path / "alone")
+    alone = scoring.score_models([folder], TEXTS * 5, tmp_path / "alone")
     table = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert table.log_likelihood.to_numpy() == pytest.approx(alone.scores.log_likelihood, abs=1e-9)
     names = {Path(name).name for name in files(tmp_path / "out")}
@@ -369,14 +359,14 @@ def test_two_runs_of_scores_in_one_folder_agree(folder, tmp_path):
 def test_many_writers_of_one_file_leave_one_whole_file(tmp_path):
     def write(i):
         for _ in range(30):
-            keeping.store(tmp_path / "a.json", [i] * 2000)
+            storage.store(tmp_path / "a.json", [i] * 2000)
 
     threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         if (tmp_path / "a.json").exists():
-            assert len(set(keeping.stored(tmp_path / "a.json"))) == 1
+            assert len(set(storage.stored(tmp_path / "a.json"))) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
@@ -390,17 +380,17 @@ def flips(content, every):
 
 def test_no_flipped_byte_of_a_kept_result_is_read(tmp_path):
     path, value = tmp_path / "a.json", {"names": [1, 20, 300], "x": [0.1, None, -2.5e-7], "é": "ü"}
-    keeping.store(path, value)
-    assert keeping.stored(path) == value
+    storage.store(path, value)
+    assert storage.stored(path) == value
     content, found = path.read_bytes(), 0
     for damaged in flips(content, 1):
         path.write_bytes(damaged)
-        assert keeping.stored(path) in (None, value)
-        found += keeping.stored(path) is None
+        assert storage.stored(path) in (None, value)
+        found += storage.stored(path) is None
     assert found > len(content) - 20
     for part in (b"", content[:-1], b"[]", b"7", b"[" * 100_000):
         path.write_bytes(part)
-        assert keeping.stored(path) is None
+        assert storage.stored(path) is None
 
 
 def test_no_flipped_byte_of_a_checkpoint_is_read(tmp_path):
@@ -421,10 +411,10 @@ def test_damaged_counts_and_scores_are_made_anew(folder, tmp_path):
     pairs = [("Paris", "car")]
 
     def count():
-        return scale.count_corpus(tmp_path / "corpus.txt", pairs, tmp_path / "counts")
+        return corpus_counts.count_corpus(tmp_path / "corpus.txt", pairs, tmp_path / "counts")
 
     def score():
-        return likelihood_runs.score_models([folder], TEXTS[:4], tmp_path / "scores").scores
+        return scoring.score_models([folder], TEXTS[:4], tmp_path / "scores").scores
 
     counted, scored = count(), score()
     for place in ("counts", "scores"):
@@ -435,7 +425,7 @@ def test_damaged_counts_and_scores_are_made_anew(folder, tmp_path):
             i for i, c in enumerate(content[content.index(b'"kept"') :]) if chr(c) in "23456789"
         )
         path.write_bytes(content[:at] + b"1" + content[at + 1 :])
-        assert json.loads(path.read_text()) and keeping.stored(path) is None
+        assert json.loads(path.read_text()) and storage.stored(path) is None
     pd.testing.assert_frame_equal(count().table, counted.table)
     pd.testing.assert_frame_equal(score(), scored)
 
@@ -459,7 +449,7 @@ def test_the_runner_makes_damaged_pages_anew(write_notebook, build):
 ASK = """
 import json
 from helpers import closed_book, embeddings, glue, images, models
-for load in (models.load_model, closed_book.load_causal, embeddings.identity,
+for load in (models.load_model, closed_book.load_causal, encoding.identity,
              lambda name: images.clip_embeddings(name, ["a.png"]),
              lambda name: glue.load_task("sst2", source="hub")):
     try:
@@ -521,7 +511,7 @@ LOADERS = {
     "load_encoder": models.load_encoder,
     "load_causal": closed_book.load_causal,
     "clip": lambda place: images.clip_embeddings(place, ["a.png"]),
-    "embeddings": lambda place: embeddings.cached_layer_embeddings(place, ["a"]),
+    "embeddings": lambda place: encoding.cached_layer_embeddings(place, ["a"]),
 }
 
 
@@ -531,7 +521,7 @@ def test_a_model_with_code_of_its_own_is_refused_and_the_code_never_run(
 ):
     with pytest.raises(ValueError, match="code of its author to be run, which never happens here"):
         LOADERS[name](str(hostile))
-    report = likelihood_runs.score_models([str(hostile)], TEXTS, tmp_path / "out").report
+    report = scoring.score_models([str(hostile)], TEXTS, tmp_path / "out").report
     assert report.status[0] == "failed" and "never happens" in report.error[0]
     assert not (tmp_path / "mark").exists()
 

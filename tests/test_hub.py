@@ -31,22 +31,14 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from helpers import (
-    any_model,
-    closed_book,
-    convert,
-    data,
-    embeddings,
-    geometry_sweep,
-    hub,
-    images,
-    likelihood,
-    likelihood_runs,
-    model_examples,
-    models,
-    planning,
-    real_model,
-)
+from experiments.geometry import noise_sweep
+from experiments.posterior import images
+from experiments.retrieval import factbook_answers
+from helpers import convert, data, encoding, hub, likelihood, models
+from helpers.book import planning
+from helpers.modelmap import scoring
+from helpers.retrieval import closed_book
+from helpers.synthesis import example_models, model_kinds
 
 TEXTS = ["The river is long.", "Rain on the hills."]
 PYTHIA, ROBERTA, BERT = "EleutherAI/pythia-160m", "FacebookAI/roberta-base", "prajjwal1/bert-small"
@@ -56,8 +48,8 @@ PYTHIA, ROBERTA, BERT = "EleutherAI/pythia-160m", "FacebookAI/roberta-base", "pr
 def folders(tmp_path_factory):
     """Tiny models of each kind, two of one kind, and one as it was saved in 2019."""
     folder = tmp_path_factory.mktemp("models")
-    made = {kind: model_examples.write(kind, folder / kind) for kind in model_examples.READ[:3]}
-    made["later"] = model_examples.write("causal", folder / "later", seed=1)
+    made = {kind: example_models.write(kind, folder / kind) for kind in example_models.READ[:3]}
+    made["later"] = example_models.write("causal", folder / "later", seed=1)
     made["bin"] = old(made["masked"], folder / "bin")
     return made
 
@@ -109,14 +101,14 @@ def test_every_loader_takes_a_name_and_gives_what_the_folder_gives(server, folde
     for name, kind in ((PYTHIA, "causal"), (ROBERTA, "masked")):
         shutil.rmtree(constants.HF_HUB_CACHE)
         server.asked.clear()
-        seen = any_model.look(name)
+        seen = model_kinds.look(name)
         assert (seen.kind, seen.form, seen.reason) == (kind, "hub", "")
         # Looking fetches no weights, and counts them all the same.
         assert not server.fetched(".safetensors")
-        assert seen.parameters == any_model.look(folders[kind]).parameters
-        loaded = any_model.load(seen)
+        assert seen.parameters == model_kinds.look(folders[kind]).parameters
+        loaded = model_kinds.load(seen)
         assert loaded.kind == kind and server.fetched(".safetensors")
-        again = any_model.look(name)
+        again = model_kinds.look(name)
         assert (again.kind, again.parameters) == (kind, seen.parameters)
     # No service is asked to convert weights, and nothing but the index and files is.
     assert {path.split("/")[1] for _, path, _ in server.asked} <= {
@@ -129,25 +121,25 @@ def test_every_loader_takes_a_name_and_gives_what_the_folder_gives(server, folde
 def test_vectors_and_scores_are_those_of_the_folder_under_name_and_commit(
     server, folders, tmp_path
 ):
-    assert embeddings.identity(PYTHIA) == f"{PYTHIA}@{server.commit(PYTHIA)}"
-    ours = embeddings.cached_layer_embeddings(PYTHIA, TEXTS, n_layers=2)
-    wanted = embeddings.cached_layer_embeddings(folders["causal"], TEXTS, n_layers=2)
+    assert encoding.identity(PYTHIA) == f"{PYTHIA}@{server.commit(PYTHIA)}"
+    ours = encoding.cached_layer_embeddings(PYTHIA, TEXTS, n_layers=2)
+    wanted = encoding.cached_layer_embeddings(folders["causal"], TEXTS, n_layers=2)
     assert list(ours) == list(wanted)
     np.testing.assert_allclose(list(ours.values()), list(wanted.values()), atol=1e-6)
     names = [PYTHIA, f"{PYTHIA}@step1000", "nobody/nothing"]
-    scored = likelihood_runs.score_models(names, TEXTS, tmp_path / "pieces")
+    scored = scoring.score_models(names, TEXTS, tmp_path / "pieces")
     assert list(scored.report.status) == ["scored", "scored", "failed"]
     assert "no public model nobody/nothing" in scored.report.error[2]
     matrix = scored.matrix().to_numpy()
     for row, kind in zip(matrix, ("causal", "later"), strict=True):
-        loaded = any_model.load(any_model.look(folders[kind]))
+        loaded = model_kinds.load(model_kinds.look(folders[kind]))
         table = likelihood.score_texts(loaded.model, loaded.tokenizer, TEXTS)
         np.testing.assert_allclose(row, table.log_likelihood, rtol=1e-6)
     assert not np.allclose(matrix[0], matrix[1])
     # A new commit under the same name is another model.
     server.add(PYTHIA, folders["later"])
-    assert embeddings.identity(PYTHIA) == f"{PYTHIA}@{server.commit(PYTHIA)}"
-    fresh = embeddings.cached_layer_embeddings(PYTHIA, TEXTS, n_layers=2)
+    assert encoding.identity(PYTHIA) == f"{PYTHIA}@{server.commit(PYTHIA)}"
+    fresh = encoding.cached_layer_embeddings(PYTHIA, TEXTS, n_layers=2)
     assert not np.allclose(fresh[0], ours[0])
 
 
@@ -160,7 +152,7 @@ def test_a_revision_is_a_branch_or_a_commit(server, folders):
     assert torch.equal(model.get_input_embeddings().weight, later)
     with pytest.raises(ValueError, match=f"{PYTHIA}.*no revision 'step7'.*; choose one of"):
         models.load_model(PYTHIA, revision="step7")
-    assert any_model.look(f"{PYTHIA}@step1000").kind == "causal"
+    assert model_kinds.look(f"{PYTHIA}@step1000").kind == "causal"
     # A folder may have an @ in its name, and a revision means nothing there.
     assert models.at_revision(folders["causal"], "main") == str(folders["causal"])
 
@@ -176,13 +168,13 @@ def test_what_was_fetched_before_is_read_without_the_network(server, folders, mo
             else:
                 patch.setattr(constants, variable, True)
             server.asked.clear()
-            assert embeddings.identity(PYTHIA) == f"{PYTHIA}@{commit}"
+            assert encoding.identity(PYTHIA) == f"{PYTHIA}@{commit}"
             closed_book.load_causal(PYTHIA)
-            assert any_model.look(PYTHIA).kind == "causal"
+            assert model_kinds.look(PYTHIA).kind == "causal"
             for name in (ROBERTA, BERT):
                 with pytest.raises(ValueError, match=f"{variable}.* forbids asking|not all, down"):
                     models.load_model(name)
-                assert any_model.look(name).kind == "refused"
+                assert model_kinds.look(name).kind == "refused"
             assert not server.asked
     # A whole commit that is there is not asked for either.
     server.asked.clear()
@@ -209,7 +201,7 @@ def test_refusals_have_the_true_reason_and_the_cure(server, folders, tmp_path, m
         bare: ("no tokenizer", "save_pretrained"),
     }
     for name, (reason, cure) in cases.items():
-        seen = any_model.look(name)
+        seen = model_kinds.look(name)
         assert seen.kind == "refused"
         assert re.search(reason, seen.reason) and cure in seen.cure, (name, seen)
         if name != bare:
@@ -236,7 +228,7 @@ def test_a_break_in_the_middle_resumes_or_says_so(server, folders, monkeypatch):
     server.cuts["model.safetensors"], server.times["model.safetensors"] = 100, 1000
     with pytest.raises(ValueError, match=r"the connection to http.* broke .*; run it again"):
         models.load_model(ROBERTA)
-    assert any_model.look(ROBERTA).kind == "masked"
+    assert model_kinds.look(ROBERTA).kind == "masked"
     server.times["model.safetensors"] = 0
     assert models.load_model(ROBERTA)[1].config.hidden_size == 64
 
@@ -252,15 +244,15 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(server, folde
     for load in (
         models.load_model,
         closed_book.load_causal,
-        lambda name: embeddings.cached_layer_embeddings(name, TEXTS),
-        lambda name: any_model.load(any_model.look(name)),
+        lambda name: encoding.cached_layer_embeddings(name, TEXTS),
+        lambda name: model_kinds.load(model_kinds.look(name)),
     ):
         with pytest.raises(ValueError, match=numbers + ".*; use a larger machine"):
             load(large)
     assert not server.fetched(".safetensors")
     # Without that line of the index the bytes of the files tell it, by the dtype.
     server.claims[PYTHIA] = {"safetensors": None}
-    free.available = 4 * any_model.look(folders["causal"]).parameters - 1
+    free.available = 4 * model_kinds.look(folders["causal"]).parameters - 1
     with pytest.raises(ValueError, match=r"billion weights.*GB to download"):
         models.load_model(PYTHIA)
     free.available = 8 * 10**9
@@ -274,17 +266,17 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(server, folde
 def test_pickled_weights_are_read_where_that_is_asked_for(server, folders):
     wanted = AutoModelForMaskedLM.from_pretrained(folders["masked"], use_safetensors=True)
     for name in (BERT, folders["bin"]):
-        seen = any_model.look(name, allow_bin=True)
+        seen = model_kinds.look(name, allow_bin=True)
         assert (seen.kind, seen.architecture, seen.allow_bin) == ("masked", "bert", True)
-        loaded = any_model.load(seen)
+        loaded = model_kinds.load(seen)
         assert loaded.kind == "masked"
         for key, weight in wanted.state_dict().items():
             assert torch.equal(loaded.model.state_dict()[key], weight)
         tokenizer, body = models.load_encoder(name, allow_bin=True)
         theirs = models.load_encoder(folders["masked"])[0]
         assert tokenizer(TEXTS)["input_ids"] == theirs(TEXTS)["input_ids"]
-        vectors = embeddings.cached_layer_embeddings(name, TEXTS, n_layers=2, allow_bin=True)
-        same = embeddings.cached_layer_embeddings(folders["masked"], TEXTS, n_layers=2)
+        vectors = encoding.cached_layer_embeddings(name, TEXTS, n_layers=2, allow_bin=True)
+        same = encoding.cached_layer_embeddings(folders["masked"], TEXTS, n_layers=2)
         np.testing.assert_allclose(list(vectors.values()), list(same.values()), atol=1e-6)
     # Converted once, for the folder has the same sums.
     assert len(list((data.cache_folder() / "converted").iterdir())) == 1
@@ -294,16 +286,16 @@ def test_pickled_weights_are_read_where_that_is_asked_for(server, folders):
 def test_the_cure_for_pickled_weights_cures(server, folders, tmp_path):
     pickle = shutil.copytree(folders["bin"], tmp_path / "old")
     for name in (BERT, str(pickle), str(pickle / "pytorch_model.bin")):
-        cure = any_model.look(name).cure
+        cure = model_kinds.look(name).cure
         words = re.search(r"`python -m helpers.convert (--model \S+ --out )new-folder`", cure)
         out = tmp_path / f"new-{len(name)}"
         assert convert.main([*words[1].split(), str(out)]) == 0
-        assert any_model.look(out).kind == "masked"
+        assert model_kinds.look(out).kind == "masked"
 
 
 def test_a_pickle_that_does_more_is_not_opened(tmp_path, folders):
-    bad = model_examples.write_refused(tmp_path)["pickled weights"]
-    seen = any_model.look(bad, allow_bin=True)
+    bad = example_models.write_refused(tmp_path)["pickled weights"]
+    seen = model_kinds.look(bad, allow_bin=True)
     assert seen.kind == "refused" and len(seen.cure) > 10
     with pytest.raises(ValueError, match="could not be loaded"):
         models.load_model(bad, allow_bin=True)
@@ -330,7 +322,7 @@ def test_the_converter_keeps_the_class_the_dtype_and_shards(folders, tmp_path, c
     assert again.dtype == torch.bfloat16 and not report["missing_keys"]
     for key, weight in weights.items():
         assert torch.equal(again.state_dict()[key], weight)
-    assert any_model.look(out).kind == "causal"
+    assert model_kinds.look(out).kind == "causal"
     for words, told in [
         (["--model", str(shards), "--out", str(out)], "is already there; give a new folder"),
         (["--model", "nobody/nothing", "--out", str(tmp_path / "b")], "no public model"),
@@ -340,7 +332,7 @@ def test_the_converter_keeps_the_class_the_dtype_and_shards(folders, tmp_path, c
         message = capsys.readouterr().err
         assert told in message and ";" in message
     assert convert.main(["--model", BERT, "--out", str(tmp_path / "small")]) == 0
-    assert any_model.look(tmp_path / "small").kind == "masked"
+    assert model_kinds.look(tmp_path / "small").kind == "masked"
     index.write_text(json.dumps({"weight_map": {**places, "w": "pytorch_model-9.bin"}}))
     with pytest.raises(ValueError, match=r"pytorch_model-9\.bin is missing"):
         convert.convert(shards, tmp_path / "c")
@@ -351,20 +343,20 @@ def test_the_converter_keeps_the_class_the_dtype_and_shards(folders, tmp_path, c
 
 
 PAGES = {
-    "posterior/language_models": lambda name, **o: embeddings.cached_layer_embeddings(
+    "posterior/language_models": lambda name, **o: encoding.cached_layer_embeddings(
         name, TEXTS, n_layers=2, **o
     ),
     "geometry/noise_injection": models.load_encoder,
     "geometry/other_models": models.load_model,
-    "retrieval/real_model": real_model.n_parameters,
+    "retrieval/real_model": factbook_answers.n_parameters,
     "modelmap/build_your_own": lambda name, **o: scored(name, **o),
     "modelmap/place_my_model": lambda name, **o: scored(name, **o),
-    "synthesis/your_model": lambda name, **o: any_model.load(any_model.look(name, **o)),
+    "synthesis/your_model": lambda name, **o: model_kinds.load(model_kinds.look(name, **o)),
 }
 
 
 def scored(name, **options):
-    report = likelihood_runs.score_models([name], TEXTS, data.cache_folder(), **options).report
+    report = scoring.score_models([name], TEXTS, data.cache_folder(), **options).report
     assert report.status[0] == "scored", report.error[0]
 
 
@@ -408,22 +400,22 @@ def test_commands_take_names_and_relative_folders(server, folders, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     words = ["--texts", "texts.txt", "--out", "out", "--models", PYTHIA, "./mine", f"{BERT}@main"]
     options = ["--revision", "step1000", "--device", "cpu", "--batch-tokens", "64"]
-    assert likelihood_runs.main([*words, *options]) == 3
+    assert scoring.main([*words, *options]) == 3
     assert "python -m helpers.convert" in capsys.readouterr().err
     matrix = pd.read_csv(tmp_path / "out" / "matrix.csv", index_col="model")
     assert list(matrix.index) == [f"{PYTHIA}@step1000", "./mine"]
     np.testing.assert_allclose(matrix.iloc[0], matrix.iloc[1], rtol=1e-6)
     words = ["--texts", "texts.txt", "--out", "half", "--models", "./mine", "--dtype", "bfloat16"]
-    assert likelihood_runs.main(words) == 0
+    assert scoring.main(words) == 0
     half = pd.read_csv(tmp_path / "half" / "matrix.csv", index_col="model")
     # Eight bits of a mantissa: near, and not the same.
     np.testing.assert_allclose(half.iloc[0], matrix.iloc[1], rtol=0.03)
     assert not np.allclose(half.iloc[0], matrix.iloc[1], rtol=1e-6)
-    assert likelihood_runs.main([*words, "--device", "abacus"]) == 2
+    assert scoring.main([*words, "--device", "abacus"]) == 2
     assert "device is 'abacus'" in capsys.readouterr().err
     for main, words in [
-        (real_model.main, ["--pieces", "p", "--out", "a.csv", "--model"]),
-        (geometry_sweep.main, ["a.csv", "--sizes", "small", "--encoder"]),
+        (factbook_answers.main, ["--pieces", "p", "--out", "a.csv", "--model"]),
+        (noise_sweep.main, ["a.csv", "--sizes", "small", "--encoder"]),
     ]:
         for name in (BERT, "nobody/nothing", "./mime"):
             assert main([*words, name]) == 2
@@ -437,7 +429,7 @@ import sys
 from helpers import likelihood_runs
 from transformers import modeling_utils
 modeling_utils.auto_conversion = lambda *a, **o: sys.exit("a service was asked to convert")
-print(likelihood_runs.main(sys.argv[1:]))
+print(scoring.main(sys.argv[1:]))
 """
 
 
@@ -478,19 +470,19 @@ def test_of_t5_the_encoder_is_read_and_others_have_their_reason(tmp_path, folder
     with torch.inference_mode():
         wanted = made["t5"].eval().get_encoder()(**ids).last_hidden_state[0].numpy()
     for name in ("t5", "alone"):
-        loaded = any_model.load(any_model.look(tmp_path / name))
+        loaded = model_kinds.load(model_kinds.look(tmp_path / name))
         assert loaded.kind == "encoder" and ("encoder alone" in loaded.note) == (name == "t5")
         vectors = models.token_vectors(
             loaded.body, loaded.tokenizer, TEXTS[:1], tokens_per_sentence=None
         )
         np.testing.assert_allclose(vectors, wanted, atol=1e-5)
-        mean = embeddings.cached_layer_embeddings(tmp_path / name, TEXTS[:1], folder=tmp_path / "c")
+        mean = encoding.cached_layer_embeddings(tmp_path / name, TEXTS[:1], folder=tmp_path / "c")
         np.testing.assert_allclose(mean[2][0], wanted.mean(axis=0), atol=1e-5)
     for name, reason in {"bart": "a decoder in one", "canine": "shortens a text"}.items():
-        seen = any_model.look(tmp_path / name)
+        seen = model_kinds.look(tmp_path / name)
         assert seen.kind == "refused" and reason in seen.reason and "pass an encoder" in seen.cure
     for name in ("t5", "bart"):
         with pytest.raises(ValueError, match="depend on a second text.*; pass an encoder"):
             closed_book.load_causal(tmp_path / name)
     with pytest.raises(ValueError, match="canine, shortens a text"):
-        embeddings.cached_layer_embeddings(tmp_path / "canine", TEXTS, folder=tmp_path / "c")
+        encoding.cached_layer_embeddings(tmp_path / "canine", TEXTS, folder=tmp_path / "c")

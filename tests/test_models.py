@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaModel
 
-from helpers import embeddings, model_examples, models
+from helpers import encoding, models
+from helpers.synthesis import example_models
 
 SENTENCES = ["a river runs to the sea", "the sea", "many people live near the large river today"]
 
@@ -239,7 +240,7 @@ def test_too_many_sentences_are_refused(n):
 
 # Decoders and GGUF files
 
-TENSORS = model_examples.GGUF_NAMES
+TENSORS = example_models.GGUF_NAMES
 ALPHABET = sorted(ByteLevel.alphabet())
 MERGES = ["s e", "se a", "Ġ t", "Ġt h"]
 
@@ -362,7 +363,7 @@ def test_quantised_weights_are_multiplied_out(llama, tmp_path):
     ids = tokenizer("sea the")["input_ids"]
     assert again("sea the")["input_ids"] == ids
     np.testing.assert_array_equal(states(copy, ids), states(model, ids))
-    control = embeddings.randomised(model, seed=1)
+    control = encoding.randomised(model, seed=1)
     assert control.layers[0].mlp.up_proj.weight.dtype == torch.float32
 
 
@@ -453,7 +454,7 @@ def test_smollm_reads_and_knows_what_comes_next(smollm):
         assert tokenizer.decode(tokenizer(sample)["input_ids"]) == sample
     assert tokenizer.convert_ids_to_tokens(tokenizer("1984")["input_ids"]) == list("1984")
     texts = [text, "Paris", "a large river runs to the sea"]
-    found = embeddings.layer_embeddings(model, tokenizer, texts, pooling="last")
+    found = encoding.layer_embeddings(model, tokenizer, texts, pooling="last")
     assert found.shape == (31, 3, 576) and np.isfinite(found).all()
     # The output layer is the token embedding.
     scores = model.embed_tokens.weight.detach().numpy() @ found[-1, 0]

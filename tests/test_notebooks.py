@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import yaml
 
-from helpers import claims, pages, planning
+from helpers.book import claims, pages, planning
 from helpers.data import ROOT
 
 NAMES = planning.discover()
@@ -130,25 +130,35 @@ def test_papermill_explains_the_parameters():
         assert parameter in shown
 
 
-def test_the_parts_do_not_import_each_other():
-    parts = {"posterior", "geometry", "smi", "smi_release", "modelmap", "counting"}
-    parts |= {"smi_audit", "smi_facts", "geometry_release", "geometry_sweep", "shaping"}
-    parts |= {"real_facts", "real_model", "small_world", "small_world_runs", "small_world_audit"}
-    parts |= {"modelmap_scores", "modelmap_texts", "modelmap_release", "text_rules"}
-    parts |= {"lineage", "placing", "reference_map"}
-    parts |= {"ngrams", "byte_gpt", "tiny_map_runs", "smollm2_divergence", "distance_scale"}
-    family = {"smi_release": {"smi"}, "smi_facts": {"smi", "smi_audit"}}
-    family |= {"geometry_sweep": {"geometry"}, "shaping": {"geometry"}}
-    family["real_facts"] = {"smi", "counting"}
-    family |= {"small_world": {"counting"}, "small_world_runs": {"small_world", "counting"}}
-    family |= {"small_world_audit": {"smi", "smi_audit", "smi_facts"}}
-    family |= {"modelmap_texts": {"modelmap"}, "text_rules": {"modelmap", "modelmap_texts"}}
-    family |= {"lineage": {"modelmap", "modelmap_release"}, "placing": {"modelmap"}}
-    family["reference_map"] = {"modelmap", "ngrams"}
-    family["tiny_map_runs"] = {"byte_gpt"}
-    family["distance_scale"] = {"ngrams", "byte_gpt", "tiny_map_runs", "smollm2_divergence"}
-    family["real_model"] = {"real_facts", "counting", "smi", "smi_release", "smi_audit"}
-    for path in (ROOT / "helpers").glob("*.py"):
-        if path.stem in parts:
-            seen = {p.stem for p in planning._modules(path.read_text())} - {path.stem}
-            assert not seen & parts - family.get(path.stem, set()), path.name
+WINGS = ("posterior", "geometry", "retrieval", "modelmap")
+# What a floor may import besides itself and the ground floor; whoever is not named may import all.
+FLOORS = {
+    "ground": (),
+    "book": (),
+    **{wing: () for wing in WINGS},
+    "synthesis": WINGS,
+    "main": (*WINGS, "synthesis", "book"),
+}
+
+
+def floor_of(path):
+    """Return the floor of a file in `helpers`, or `experiments`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] == "experiments":
+        return "experiments"
+    if len(parts) == 2:
+        return "main" if parts[1] == "__main__" else "ground"
+    return parts[1]
+
+
+def test_each_floor_of_the_house_stands_on_those_below_it():
+    wrong, edges = [], {}
+    for path in (ROOT / "helpers").rglob("*.py"):
+        floor = floor_of(path)
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        files = map(planning._file, planning._imported(path.read_text(), package))
+        edges[path] = {file for file in files if file and file.name != "__init__.py"} - {path}
+        allowed = {floor, "ground", *FLOORS[floor]}
+        wrong += [f"{path} -> {file}" for file in edges[path] if floor_of(file) not in allowed]
+    assert not wrong, wrong
+    graphlib.TopologicalSorter(edges).prepare()

@@ -10,7 +10,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from transformers import BertConfig, BertModel
 
-from helpers import embeddings, models, onnx_bert
+from helpers import encoding, models, onnx_bert
 
 TEXTS = ["the sea is deep", "a large river runs to the sea in the north of the country"]
 
@@ -128,7 +128,7 @@ def test_the_package_is_a_model_like_the_others():
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     near = unit @ unit[0]
     assert near[2] > 0.7 > near[1] > near[3]
-    assert len(embeddings.identity(models.MINILM_L3)) == 64
+    assert len(encoding.identity(models.MINILM_L3)) == 64
 
 
 def test_an_absent_or_damaged_package_names_the_cure(tmp_path, monkeypatch):

@@ -14,15 +14,17 @@ from transformers import (
     RobertaModel,
 )
 
-from helpers import embeddings, glass_world, glue, masked_likelihood, models, reading, training
+from experiments.synthesis import glass_box_world
+from helpers import encoding, fine_tuning, glue, models, reading
+from helpers.synthesis import masked_likelihood
 
 LONG = "Bora and Lin met in the harbour of Dare, and spoke for long. " * 20
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    world = glass_world.make_world(16, n_communities=2)
-    return glass_world.tokenizer(world, size=480, texts=[LONG])
+    world = glass_box_world.make_world(16, n_communities=2)
+    return glass_box_world.tokenizer(world, size=480, texts=[LONG])
 
 
 def built(kind, config, tokenizer, **options):
@@ -63,7 +65,7 @@ def test_a_model_without_a_limit_reads_all(tokenizer):
     model = built(BertModel, BertConfig, tokenizer)
     model.config.__dict__["max_position_embeddings"] = None
     assert reading.room(model, tokenizer) is None
-    assert embeddings.layer_embeddings(model, tokenizer, ["Bora"]).shape == (2, 1, 16)
+    assert encoding.layer_embeddings(model, tokenizer, ["Bora"]).shape == (2, 1, 16)
     assert models.token_vectors(model, tokenizer, [LONG]).shape == (3, 16)
 
 
@@ -74,14 +76,14 @@ def test_a_long_text_is_cut_to_the_positions_after_the_padding(tokenizer, robert
     assert found.truncated.tolist() == [True, False] and found.n_tokens[0] == 64 - special
     assert np.isfinite(found.log_likelihood).all()
     body = roberta.base_model
-    assert embeddings.layer_embeddings(body, tokenizer, [LONG]).shape == (2, 1, 16)
+    assert encoding.layer_embeddings(body, tokenizer, [LONG]).shape == (2, 1, 16)
     assert models.token_vectors(body, tokenizer, [LONG, "Bora met Lin"]).shape == (6, 16)
 
 
 def test_a_long_text_is_learnt_from_as_far_as_the_positions_go(tokenizer, roberta):
     table = pd.DataFrame({"sentence1": [LONG, "Bora"] * 4, "label": [0, 1] * 4})
     task = glue.Task("toy", table, table, "binary", "accuracy")
-    tuned = training.fine_tune(
+    tuned = fine_tuning.fine_tune(
         roberta.base_model, tokenizer, task, steps=1, batch_size=4, max_tokens=256
     )
     assert np.isfinite(tuned.score)

@@ -10,7 +10,8 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from helpers import claims, data, environment, pages, planning
+from helpers import data
+from helpers.book import claims, environment, pages, planning
 from helpers.data import ROOT
 
 # A page is opened on a phone, then made wide, then dark.

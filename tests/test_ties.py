@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import lineage, modelmap, modelmap_release, ties, trees
+from helpers import ties
 from helpers.data import ROOT
+from helpers.modelmap import lineage, model_map, release
+from helpers.posterior import trees
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -45,7 +47,7 @@ def test_equal_models_have_no_distance_and_the_same_neighbours():
     rng = np.random.default_rng(0)
     L = rng.normal(-700, 150, (23, 997))
     L[[4, 11, 20]] = L[2]
-    made = modelmap.fit_map(L, range(23), clip=0)
+    made = model_map.fit_map(L, range(23), clip=0)
     apart = made.distances()
     twins = [2, 4, 11, 20]
     assert (apart[np.ix_(twins, twins)] == 0).all()
@@ -60,11 +62,11 @@ def test_of_twins_at_one_distance_the_first_is_the_nearest():
     L = rng.normal(-700, 150, (4, 997))
     L[3] = L[1]
     L[2] = L[1] + rng.normal(0, 1e-3, 997)
-    apart = modelmap.fit_map(L, range(4), clip=0).distances()
+    apart = model_map.fit_map(L, range(4), clip=0).distances()
     # The twins 1 and 3, of two families, are as near to 2, a relative of 1; 0 has none.
     families = np.array(["c", "a", "a", "b"])
-    assert modelmap_release.same_family_rate(apart, families) == pytest.approx(1 / 2)
-    turned = modelmap_release.same_family_rate(apart[::-1, ::-1], families[::-1])
+    assert release.same_family_rate(apart, families) == pytest.approx(1 / 2)
+    turned = release.same_family_rate(apart[::-1, ::-1], families[::-1])
     assert turned == 0
     assert lineage.recovered(apart, families, n_shuffles=1).rate == pytest.approx(1 / 2)
 

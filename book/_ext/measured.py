@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.util.docutils import SphinxRole
 
-# Written beside the pages by `helpers.pages.generated`.
+# Written beside the pages by `helpers.book.pages.generated`.
 NUMBERS = "_generated/measured.json"
 
 

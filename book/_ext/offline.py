@@ -6,7 +6,7 @@ import shutil
 from importlib.metadata import files
 from pathlib import Path
 
-from helpers import explorer
+from helpers.modelmap import explorer
 
 FILES = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 

@@ -1,0 +1,221 @@
+"""Tiny GPTs of bytes: their tokenizer, training by steps, exact scores, and exact samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from experiments import tiny_gpt
+from helpers import likelihood, validation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+START = 256
+# With the start, a text of the map's length.
+CONTEXT = 1025
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer whose token numbers are the bytes of UTF-8, and 256 the start of a text.
+
+    The start, `<end>`, is also its end, as in `tiny_gpt`. Source: the bytes of Radford et al.
+    (2019), without merges.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {byte: chr(byte) for byte in printable}
+    letters |= {byte: chr(256 + i) for i, byte in enumerate(others)}
+    vocabulary = {letters[byte]: byte for byte in range(256)} | {tiny_gpt.END: START}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{tiny_gpt.END} $A", special_tokens=[(tiny_gpt.END, START)]
+    )
+    end = dict.fromkeys(("bos_token", "eos_token", "pad_token"), tiny_gpt.END)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **end)
+
+
+def new_gpt(
+    *, width: int = 64, layers: int = 2, context: int = CONTEXT, seed: int = 0
+) -> GPT2LMHeadModel:
+    """Return a GPT-2 of bytes with random weights, by `tiny_gpt.new_gpt`; raises what it does."""
+    return tiny_gpt.new_gpt(
+        byte_tokenizer(), width=width, layers=layers, context=context, seed=seed
+    )
+
+
+def train(
+    model: GPT2LMHeadModel,
+    documents: Sequence[str | bytes],
+    steps: int,
+    *,
+    batch: int = 2,
+    learning_rate: float = 2e-3,
+    warm_up: int = 32,
+    seed: int = 0,
+    keep: Collection[int] = (),
+    at: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """Train a model of bytes on documents, in place, for a number of steps; one row a step.
+
+    A step of AdamW (weight decay 0.01, gradients clipped at norm 1) takes the next `batch`
+    documents, each after the start and cut to the context; they come in an order drawn anew every
+    time all have been seen. The rate rises over `warm_up` steps and then stays, multiplied by
+    sqrt(64 / width) as in `tiny_gpt.train`. `at` is called with every number of steps in `keep`
+    when so many are done, 0 before the first. The table has `step` and `loss`, nats a byte.
+    Raises `ValueError` for fewer documents than `batch` and bad sizes.
+    """
+    import torch
+
+    validation.counts(steps=(steps, 1), batch=(batch, 1), warm_up=(warm_up, 0), seed=(seed, 0))
+    rows = _rows(model, documents, cut=True)
+    if len(rows) < batch:
+        raise ValueError(f"documents has length {len(rows)}, less than batch {batch}; give more")
+    rate = learning_rate * (64 / model.config.n_embd) ** 0.5
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
+    order, losses = _order(len(rows), batch, seed), []
+    if at is not None and 0 in keep:
+        model.eval()
+        at(0)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / (warm_up + 1))
+        model.train()
+        ids, mask = _padded([rows[i] for i in next(order)])
+        losses_of_bytes = -_log_softmax(model, ids).gather(2, ids[:, 1:, None])[..., 0]
+        loss = (losses_of_bytes * mask).sum() / mask.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        model.eval()
+        if at is not None and step + 1 in keep:
+            at(step + 1)
+    model.eval()
+    return pd.DataFrame({"step": np.arange(1, steps + 1), "loss": losses})
+
+
+def byte_log_likelihoods(
+    model: GPT2LMHeadModel, texts: Sequence[str | bytes], *, batch: int = 8
+) -> np.ndarray:
+    """Return the log-likelihood of every byte of all texts in a row, shape (bytes,), nats.
+
+    The first byte is scored after the start, and the start itself is never an outcome: the model's
+    probabilities of the 256 bytes are made to add up to one. Raises `ValueError` for no texts, an
+    empty one, and one longer than the context.
+    """
+    pieces = [row[1:] for row in _rows(model, texts)]
+    tables = _tables(model, texts, batch)
+    parts = [table[np.arange(len(row)), row] for table, row in zip(tables, pieces, strict=True)]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def log_likelihood(
+    model: GPT2LMHeadModel, texts: Sequence[str | bytes], *, batch: int = 8
+) -> np.ndarray:
+    """Return the log-likelihood of each text, shape (n,), float64, nats, first byte included.
+
+    Raises what `byte_log_likelihoods` does.
+    """
+    lengths = [len(row) - 1 for row in _rows(model, texts)]
+    values = byte_log_likelihoods(model, texts, batch=batch)
+    return np.add.reduceat(values, np.cumsum([0, *lengths[:-1]]))
+
+
+def conditionals(
+    model: GPT2LMHeadModel, texts: Sequence[str | bytes], *, batch: int = 8
+) -> list[np.ndarray]:
+    """Return the probabilities of each next byte along texts, one array (bytes, 256) a text.
+
+    Raises what `byte_log_likelihoods` does.
+    """
+    tables = _tables(model, texts, batch)
+    found = [np.exp(table.astype(np.float64)) for table in tables]
+    return [table / table.sum(axis=1, keepdims=True) for table in found]
+
+
+def sample(model: GPT2LMHeadModel, n: int, n_bytes: int, *, seed: int = 0) -> list[bytes]:
+    """Draw `n` texts of `n_bytes` bytes from the model, exactly and independently.
+
+    Raises `ValueError` for sizes below 1 and for more bytes than the model can read.
+    """
+    validation.counts(n=(n, 1), n_bytes=(n_bytes, 1), seed=(seed, 0))
+    if n_bytes > model.config.n_positions:
+        raise ValueError(
+            f"n_bytes is {n_bytes}, but the model reads {model.config.n_positions} bytes"
+        )
+    drawn = likelihood.draw_tokens(model, [START], n, n_bytes, below=START, seed=seed)
+    return [row.tobytes() for row in drawn.astype(np.uint8)]
+
+
+def _order(n: int, batch: int, seed: int) -> Iterator[np.ndarray]:
+    """Give the numbers of the documents of each step, without end."""
+    rng, waiting = np.random.default_rng(seed), np.empty(0, np.int64)
+    while True:
+        if len(waiting) < batch:
+            waiting = np.concatenate([waiting, rng.permutation(n)])
+        yield waiting[:batch]
+        waiting = waiting[batch:]
+
+
+def _rows(
+    model: GPT2LMHeadModel, texts: Sequence[str | bytes], *, cut: bool = False
+) -> list[np.ndarray]:
+    """Return for each text the start and its bytes."""
+    if isinstance(texts, str | bytes) or not len(texts):
+        raise ValueError("texts is empty or one text; pass a list of at least one")
+    pieces = [text.encode() if isinstance(text, str) else bytes(text) for text in texts]
+    if not all(pieces):
+        raise ValueError(f"texts[{pieces.index(b'')}] is empty; leave it out")
+    most = model.config.n_positions - 1
+    if cut:
+        pieces = [piece[:most] for piece in pieces]
+    if max(map(len, pieces)) > most:
+        raise ValueError(
+            f"the longest of {len(pieces)} texts has {max(map(len, pieces))} bytes, and the model "
+            f"reads {most}; cut it, or make a model with a larger context"
+        )
+    return [np.array([START, *piece], dtype=np.int64) for piece in pieces]
+
+
+def _padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return rows filled up with zeros on the right, and where their bytes are."""
+    import torch
+
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    mask = torch.zeros(len(rows), ids.shape[1] - 1)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row) - 1] = torch.from_numpy(row), 1
+    return ids, mask
+
+
+def _log_softmax(model: GPT2LMHeadModel, ids: Tensor) -> Tensor:
+    logits = model(ids[:, :-1], use_cache=False).logits[..., :START]
+    return logits.log_softmax(dim=-1)
+
+
+def _tables(
+    model: GPT2LMHeadModel, texts: Sequence[str | bytes], batch: int
+) -> Iterator[np.ndarray]:
+    """Give for each text, in order, the log-probabilities of the next byte, (bytes, 256)."""
+    import torch
+
+    validation.counts(batch=(batch, 1))
+    rows = _rows(model, texts)
+    model.eval()
+    with torch.inference_mode():
+        for first in range(0, len(rows), batch):
+            some = rows[first : first + batch]
+            ids, _ = _padded(some)
+            tables = _log_softmax(model, ids).numpy()
+            yield from (table[: len(row) - 1] for table, row in zip(tables, some, strict=True))

@@ -1,0 +1,1 @@
+"""Sweeps of noise of the pages on geometry."""

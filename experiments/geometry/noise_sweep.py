@@ -1,0 +1,308 @@
+"""One row of geometry and task scores for one model, and sweeps of such rows that can resume."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from experiments import run_parts
+from helpers import (
+    data,
+    decoders,
+    encoding,
+    glue,
+    injection,
+    likelihood,
+    model_files,
+    models,
+    probing,
+    storage,
+    validation,
+)
+from helpers.geometry import quantization
+from helpers.posterior import transferability
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Part of every key: raise it when the same settings would give other numbers.
+VERSION = 1
+QUANTIZERS = {"pq": "pq", "km": "kmeans"}
+# Percent of noise in the sweep of the book.
+LEVELS = {
+    "published": (0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 50, 100),
+    "relative": (10, 20, 30, 50, 70, 100),
+}
+GLUE = ("sst2", "mrpc", "rte", "cola", "stsb", "qnli")
+REPLICATES = {"full": {"published": 3, "relative": 3}, "small": {"published": 1}}
+LABELS = {
+    "lloyd_index": "patchiness, additive (AQ)",
+    "pq_lloyd_index": "patchiness, product (PQ)",
+    "km_lloyd_index": "patchiness, flat k-means",
+    "count_variance": "cell-count variance (AQ)",
+    "count_kl": "cell-count KL (AQ)",
+    "empty_cells": "empty cells (AQ)",
+    "point_eee": "EEE inside cells (AQ)",
+    "error": "reconstruction error (AQ)",
+    "pq_error": "reconstruction error (PQ)",
+    "iqr": "residual IQR (AQ)",
+    "skew": "residual skew (AQ)",
+    "eee": "EEE",
+    "vrm": "VRM",
+    "isoscore": "IsoScore",
+    "rankme": "RankMe",
+    "mean_cosine": "mean cosine",
+    "twonn": "intrinsic dimension",
+    "between_share": "between-sentence share",
+    "log_me": "LogME",
+    "log_perplexity": "ln(perplexity)",
+    "dose": "ln(noise-to-signal)",
+}
+# What a row of the book's tables is measured on.
+SIZES = {
+    "full": {"tasks": GLUE, "n_sentences": 5000, "bits": 8, "n_train": 400, "n_test": 300},
+    "small": {
+        "tasks": glue.FACTBOOK_TASKS,
+        "n_sentences": 500,
+        "bits": 5,
+        "n_train": 200,
+        "n_test": 200,
+    },
+}
+
+
+def model_row(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    sentences: Sequence[str],
+    tasks: Sequence[glue.Task],
+    *,
+    tokens_per_sentence: int = 3,
+    bits: int = 8,
+    train_iters: int = 25,
+    n_train: int = 400,
+    n_test: int | None = 300,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Measure the latent space of one encoder and its score on each task by a frozen probe.
+
+    Tokens drawn from each of the sentences give the cloud (`models.token_vectors`), on which
+    `quantization.measure_cloud` works with the additive quantizer. To its measures come
+    `between_share` (share of variance between sentences), the Lloyd index and reconstruction error
+    of a product quantizer (`pq_`) and of flat k-means (`km_`), and the number of points. Each task
+    adds `task_NAME`, its score by `probing.frozen_probe`; `score` is their plain mean, as in the
+    paper, and `log_me` the mean LogME of the same features over the tasks with classes. `seed`
+    draws the tokens and starts the quantizers; the probes always draw the same training rows.
+    Raises as the functions named. Source: Marbut et al. (2024), released code, with frozen probes
+    in place of fine-tuning.
+    """
+    points = models.token_vectors(
+        model, tokenizer, sentences, tokens_per_sentence=tokens_per_sentence, seed=seed
+    )
+    shared = {"bits": bits, "train_iters": train_iters, "seed": seed}
+    row = {"points": len(points), **quantization.measure_cloud(points, per_cell=True, **shared)}
+    row["between_share"] = models.between_share(
+        points, np.repeat(np.arange(len(sentences)), tokens_per_sentence)
+    )
+    for prefix, quantizer in QUANTIZERS.items():
+        codes, error = quantization.quantize(points, quantizer=quantizer, **shared)
+        counts = quantization.cell_counts(codes, 2**bits)
+        row |= {f"{prefix}_lloyd_index": quantization.lloyd_index(counts), f"{prefix}_error": error}
+    evidence = []
+    for task in tasks:
+        found = probing.probe_features(model, tokenizer, task, n_train=n_train, n_test=n_test)
+        row[f"task_{task.name}"] = probing.probe_score(task, found)
+        if task.kind != "regression":
+            evidence.append(transferability.log_me(found.X_train, found.y_train))
+    row["score"] = float(np.mean([row[f"task_{task.name}"] for task in tasks]))
+    row["log_me"] = float(np.mean(evidence)) if evidence else np.nan
+    return row
+
+
+def noise_seed(level: float, replicate: int) -> int:
+    """Return the seed of one noisy model, so that levels and replicates are independent."""
+    return int(hashlib.sha256(f"{level:g} {replicate}".encode()).hexdigest()[:8], 16)
+
+
+def collect_rows(
+    settings: Iterable[Mapping[str, Any]],
+    measure: Callable[..., Mapping[str, float]],
+    folder: Path,
+    *,
+    key: Mapping[str, Any],
+    progress: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Return one row a setting, each computed once and kept in a folder, so that a run can resume.
+
+    `measure(**setting)` returns a flat mapping of numbers; the row is the setting joined with it.
+    A row is a JSON file that takes its name when it is whole. The name is the SHA-256 sum of the
+    setting and of `key`, which must hold all else that determines the row. A damaged file is made
+    anew. `progress` gets a line after each row. Raises what `measure` raises; rows finished
+    before stay.
+    """
+    rows = []
+    for setting in settings:
+        text = json.dumps([VERSION, dict(setting), dict(key)], sort_keys=True)
+        path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+        row = storage.stored(path)
+        if row is None:
+            start = time.process_time()
+            row = {**setting, **measure(**setting), "cpu_seconds": time.process_time() - start}
+            storage.store(path, row)
+            if progress:
+                progress(f"{dict(setting)}: {row['cpu_seconds']:.0f} CPU-s")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dict[str, Any]]:
+    """Return the settings of a sweep, one a model: all levels of one replicate, then the next."""
+    validation.choice(rule, injection.RULES, "rule")
+    validation.counts(replicates=(replicates, 1))
+    return [
+        {"rule": rule, "level": float(level), "replicate": replicate}
+        for replicate in range(replicates)
+        for level in levels
+    ]
+
+
+def tasks_of(size: str) -> list[glue.Task]:
+    """Return the tasks of a size: the GLUE tasks at hand, or those made from the Factbook.
+
+    Raises `ValueError` for an unknown size and `DataError` when "full" finds no GLUE files.
+    """
+    validation.choice(size, tuple(SIZES), "size")
+    source = "registry" if size == "full" else "factbook"
+    return [glue.load_task(name, source=source) for name in SIZES[size]["tasks"]]
+
+
+def encoder_row(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    *,
+    size: str = "full",
+    tasks: Sequence[glue.Task] | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return `model_row` of an encoder at one of the two sizes of the book's tables.
+
+    Only rows of one size can be compared. "full": 15,000 tokens of 5,000 sentences, 256 cells, the
+    GLUE tasks; "small": 1,500 tokens of 500 sentences, 32 cells, tasks made from the World
+    Factbook. Pass `tasks`, from `tasks_of`, to read them once for many models. Raises as the
+    functions named.
+    """
+    tasks = tasks_of(size) if tasks is None else tasks
+    options = {k: v for k, v in SIZES[size].items() if k not in ("tasks", "n_sentences")}
+    sentences = models.world_factbook_sentences(SIZES[size]["n_sentences"])
+    return model_row(tokenizer, model, sentences, tasks, seed=seed, **options)
+
+
+def _perplexity_texts() -> list[str]:
+    return models.world_factbook_sentences(200, seed=5)
+
+
+def log_perplexity(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
+    """Return ln(perplexity) of a causal model on 200 Factbook sentences, the same for all models.
+
+    Raises as `likelihood.score_texts`.
+    """
+    scores = likelihood.score_texts(model, tokenizer, _perplexity_texts())
+    return float(np.log(likelihood.perplexity(scores)))
+
+
+def noise_rows(
+    name_or_path: str | Path,
+    settings: Sequence[Mapping[str, Any]],
+    *,
+    size: str = "full",
+    folder: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    allow_bin: bool = False,
+) -> pd.DataFrame:
+    """Return `encoder_row` of a model with noise, one row a setting, so that it can resume.
+
+    `settings` are those of `settings_of`; a row adds `size` and `noise_to_signal`
+    (`injection.inject_noise`), and for a causal language model `log_perplexity`.
+    The tokens and the quantizers are drawn by
+    the number of the replicate, the noise by level and replicate. Rows are kept in `folder`, by
+    default `geometry` in the cache folder; `allow_bin` is that of `models.source`. Raises as the
+    functions named.
+    """
+    name_or_path = models.pinned(name_or_path)
+    tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin)
+    tasks = tasks_of(size)
+
+    def measure(rule: str, level: float, replicate: int) -> dict[str, float]:
+        seed = noise_seed(level, replicate)
+        noisy, ratio = injection.inject_noise(model, level, rule=rule, seed=seed)
+        row = encoder_row(tokenizer, noisy, size=size, tasks=tasks, seed=replicate)
+        if decoders.is_causal(noisy):
+            row["log_perplexity"] = log_perplexity(tokenizer, noisy)
+        return {"size": size, "noise_to_signal": ratio, **row}
+
+    key = {
+        "model": encoding.identity(name_or_path),
+        "size": SIZES[size],
+        "tasks": [_digest(task) for task in tasks],
+        "sentences": _sum(models.world_factbook_sentences(SIZES[size]["n_sentences"])),
+        "perplexity": _sum(_perplexity_texts()),
+        "quantizers": QUANTIZERS,
+    }
+    folder = folder or data.cache_folder() / "geometry"
+    return collect_rows(settings, measure, folder, key=key, progress=progress)
+
+
+def _digest(task: glue.Task) -> str:
+    return _sum([task.name, task.train.to_json(), task.test.to_json(), task.kind, task.metric])
+
+
+def _sum(texts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the book's sweeps, or a part of them, and write their table when all rows are there.
+
+    The exit code is 2 when the model cannot be read.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.geometry.noise_sweep", description=main.__doc__
+    )
+    parser.add_argument("table", type=Path, help="the CSV file to write")
+    parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    models.add_arguments(parser)
+    run_parts.add_argument(parser, "computes every k-th row")
+    given = parser.parse_args(words)
+    run = {"progress": lambda line: print(line, flush=True), "allow_bin": given.allow_bin}
+    settings = {
+        size: [
+            setting
+            for rule, replicates in REPLICATES[size].items()
+            for setting in settings_of(rule, LEVELS[rule], replicates)
+        ]
+        for size in given.sizes
+    }
+    try:
+        encoder = models.pinned(models.at_revision(given.encoder, given.revision))
+        for size, rows in settings.items():
+            noise_rows(encoder, rows[given.part], size=size, **run)
+        tables = [noise_rows(encoder, rows, size=size, **run) for size, rows in settings.items()]
+    except models.FAILURES as error:  # other people's files raise what they like
+        print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)
+        return 2
+    data.write_atomically(given.table, pd.concat(tables).round(6).to_csv(index=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

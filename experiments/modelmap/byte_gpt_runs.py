@@ -1,0 +1,234 @@
+"""The stored runs of tiny GPTs of bytes: trained by steps, scored, and compared in pairs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments import byte_gpt
+from helpers import checkpoints, data, model_edits, text_sets
+from helpers.modelmap import divergence
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+# Part of every name: raise it when the same weights and texts would give other numbers.
+VERSION = 1
+MISSING = "is missing or damaged; delete it and train anew"
+KEEP = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512)
+BITS = (8, 4)
+# The default texts that none is trained on, and how many of them are scored.
+N_UNSEEN, N_TEXTS = 128, 64
+# Bytes of each genre that has so many; the others give what they have.
+N_BYTES = 350_000
+FEWER = {"romance": 100_000, "slavic": 20_000, "east asian": 90_000}
+TABLE = data.PUBLISHED / "map_tiny_gpts.csv"
+PAIRS = data.PUBLISHED / "map_tiny_gpts_pairs.csv"
+MODELS = data.PUBLISHED / "map_tiny_gpts_models.csv"
+
+
+class Run(NamedTuple):
+    """One run: its width and number of layers, and the seed of weights and order."""
+
+    size: str
+    width: int
+    layers: int
+    seed: int
+
+
+RUNS = tuple(
+    Run(size, width, layers, seed)
+    for size, width, layers in (("small", 64, 2), ("large", 128, 3))
+    for seed in (0, 1)
+)
+
+
+def corpus(
+    without: Iterable[str],
+    *,
+    n_bytes: int = N_BYTES,
+    genres: Sequence[str] = tuple(text_sets.GENRES),
+) -> list[str]:
+    """Return the training texts of all genres, `n_bytes` each or what there is, one after another.
+
+    None of the texts in `without` is among them. Raises what `text_sets.training_texts` does.
+    """
+    found: list[str] = []
+    for genre in genres:
+        size = min(n_bytes, FEWER.get(genre, n_bytes))
+        found += text_sets.training_texts(genre, size, without=without)
+    return found
+
+
+def checkpoint(folder: str | Path, run: Run, step: int) -> Path:
+    """Return where the weights of a run after a step are kept."""
+    return Path(folder) / f"{run.size}-seed{run.seed}-step{step:04d}.safetensors"
+
+
+def name_of(run: Run, step: int) -> str:
+    """Return the name of a run's model after a step, as `gpt-small-seed0-step0064`."""
+    return f"gpt-{checkpoint('', run, step).stem}"
+
+
+def train(
+    run: Run, documents: Sequence[str], folder: str | Path, *, keep: Sequence[int] = KEEP
+) -> None:
+    """Train one run and keep its weights after each step of `keep`; nothing if all are there."""
+    missing = [step for step in keep if not checkpoint(folder, run, step).exists()]
+    if not missing:
+        return
+    model = byte_gpt.new_gpt(width=run.width, layers=run.layers, seed=run.seed)
+
+    def at(step: int) -> None:
+        checkpoints.write(checkpoint(folder, run, step), str(run), model.state_dict(), step)
+
+    byte_gpt.train(model, documents, max(keep), seed=run.seed, keep=keep, at=at)
+
+
+def load(folder: str | Path, run: Run, step: int) -> GPT2LMHeadModel:
+    """Return the model of a run after a step, ready to read."""
+    path = checkpoint(folder, run, step)
+    found = checkpoints.read(path, str(run))
+    if found is None:
+        raise ValueError(f"{str(path)!r} {MISSING}")
+    model = byte_gpt.new_gpt(width=run.width, layers=run.layers, seed=run.seed)
+    model.load_state_dict(found[0])
+    return model.eval()
+
+
+def _mark(folder: str | Path, models: Iterable[tuple[Run, int]], *more: Any) -> str:
+    """Return a sum of the kept weights of models and of what else JSON can write."""
+    sums = []
+    for run, step in models:
+        path = checkpoint(folder, run, step)
+        if not path.exists():
+            raise ValueError(f"{str(path)!r} {MISSING}")
+        sums.append(data.sha256(path))
+    return hashlib.sha256(json.dumps([VERSION, sums, *more]).encode()).hexdigest()[:16]
+
+
+def score(
+    folder: str | Path,
+    texts: pd.DataFrame,
+    *,
+    runs: Sequence[Run] = RUNS,
+    keep: Sequence[int] = KEEP,
+    bits: Sequence[int] = BITS,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the log-likelihoods of texts (nats, a row a model) and one row on each model.
+
+    The last model of each run is there rounded as well, to each of `bits`
+    (`model_edits.rounded`, by row). What was scored before is read again from `folder`, a file a
+    model, whose name has a sum of its weights and the texts.
+    """
+    rows, about = {}, []
+    work = [(run, step, 0) for run in runs for step in keep]
+    work += [(run, max(keep), n) for run in runs for n in bits]
+    for run, step, n in work:
+        name = name_of(run, step) + (f"-{n}-bits" if n else "")
+        mark = _mark(folder, [(run, step)], text_sets.fingerprint(texts))
+        place = Path(folder) / f"{name}-{mark}.csv"
+        if not place.exists():
+            model = load(folder, run, step)
+            model = model_edits.rounded(model, n, by_row=True) if n else model
+            values = byte_gpt.log_likelihood(model, list(texts["text"]))
+            data.write_atomically(place, "\n".join(f"{v:.3f}" for v in values))
+        rows[name] = np.loadtxt(place)
+        about.append({"model": name, "kind": "rounded" if n else "training"})
+        about[-1] |= {"parent": name_of(run, step) if n else "", "level": n or step}
+        about[-1] |= {"family": "tiny gpt", "corpus": "mixed", "size": run.size}
+        about[-1] |= {"width": run.width, "layers": run.layers, "seed": run.seed, "step": step}
+    table = pd.DataFrame(rows, index=texts.index).T.rename_axis("model")
+    return table, pd.DataFrame(about).set_index("model")
+
+
+def pair_list(keep: Sequence[int] = KEEP) -> list[tuple[str, Run, int, Run, int]]:
+    """Return the pairs to compare: what differs, then run and step of the one and of the other.
+
+    "training" pairs are neighbours among the steps from 128 on, "far" the first and last of them;
+    "seed" and "size" pairs are at one step.
+    """
+    steps = [step for step in keep if step >= 128]
+    found = []
+    for run in RUNS:
+        found += [("training", run, a, run, b) for a, b in zip(steps, steps[1:], strict=False)]
+        found.append(("far", run, steps[0], run, steps[-1]))
+    for step in steps[1::2]:
+        for a, b in ((0, 1), (2, 3)):
+            found.append(("seed", RUNS[a], step, RUNS[b], step))
+        for a, b in ((0, 2), (1, 3)):
+            found.append(("size", RUNS[a], step, RUNS[b], step))
+    return found
+
+
+def compare_pairs(
+    folder: str | Path, texts: pd.DataFrame, *, n: int = 48, n_bytes: int = 256, seed: int = 0
+) -> pd.DataFrame:
+    """Return `divergence.compare` for each pair, on `n` samples and `n` texts of `n_bytes` bytes.
+
+    What was compared before is read again from `folder`, a file a pair, whose name has a sum of
+    both weights, the texts and the options.
+    """
+    ready = [text.encode()[:n_bytes] for text in texts["text"]]
+    ready = [text for text in ready if len(text) == n_bytes][:n]
+    drawn: dict[str, list[bytes]] = {}
+    rows = []
+    for kind, run, step, other, later in pair_list():
+        names = name_of(run, step), name_of(other, later)
+        both = (run, step), (other, later)
+        mark = _mark(folder, both, [text.hex() for text in ready], n, n_bytes, seed)
+        place = Path(folder) / f"pair-{'-'.join(names)}-{mark}.csv"
+        if not place.exists():
+            p, q = load(folder, run, step), load(folder, other, later)
+            if names[0] not in drawn:
+                drawn[names[0]] = byte_gpt.sample(p, n, n_bytes, seed=seed)
+            read = [lambda given, m=m: byte_gpt.conditionals(m, given) for m in (p, q)]
+            found = divergence.compare(*read, drawn[names[0]], ready)
+            data.write_atomically(place, found.to_csv(index=False))
+            print(*names, flush=True)
+        found = pd.read_csv(place)
+        for i, name in enumerate(("kind", "model", "other")):
+            found.insert(i, name, (kind, *names)[i])
+        rows.append(found)
+    return pd.concat(rows, ignore_index=True)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Train, score and compare the tiny GPTs, and write the tables that the pages read."""
+    import argparse
+
+    import torch
+
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.modelmap.byte_gpt_runs", description=main.__doc__
+    )
+    parser.add_argument("--folder", default="build/tiny_map", help="weights and pieces")
+    parser.add_argument("--stages", nargs="+", default=["train", "score", "pairs"])
+    given = parser.parse_args(words)
+    torch.set_num_threads(1)
+    texts = text_sets.load_texts(N_TEXTS)
+    if "train" in given.stages:
+        documents = corpus(text_sets.load_texts(N_UNSEEN)["text"])
+        for run in RUNS:
+            train(run, documents, given.folder)
+            print(f"trained {run}", flush=True)
+    if "score" in given.stages:
+        table, about = score(given.folder, texts)
+        data.write_atomically(TABLE, table.round(3).to_csv())
+        data.write_atomically(MODELS, about.to_csv())
+    if "pairs" in given.stages:
+        data.write_atomically(
+            PAIRS, compare_pairs(given.folder, texts).round(6).to_csv(index=False)
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

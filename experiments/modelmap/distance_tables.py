@@ -1,0 +1,230 @@
+"""Pairs of models of known divergence, and what is asked of them: factors, ranges, one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import spearmanr
+
+from experiments import ngrams
+from experiments.modelmap import byte_gpt_runs, smollm2_divergence
+from helpers import data, validation
+from helpers.modelmap import divergence
+
+# Medians that arXiv 2505.15353 gives for its models, bits a byte, by a third party's summary.
+PUBLISHED = {
+    "tiny GPTs, size": 0.48,
+    "tiny GPTs, seed": 0.12,
+    "tiny GPTs, early steps": 0.067,
+    "tiny GPTs, late steps": 0.011,
+    "SmolLM2, 8 bits": 0.44,
+    "SmolLM2, 4 bits": 0.49,
+    "SmolLM2, tuned python": 0.40,
+    "SmolLM2, tuned romance": 0.40,
+    "SmolLM2, neighbouring layers": 3.0,
+}
+
+
+def ngram_pairs(
+    corpora: Sequence[str], sizes: Sequence[int], orders: Sequence[int]
+) -> list[tuple[str, tuple, tuple]]:
+    """Return pairs of n-gram models, each a corpus, a size and an order, and in what they differ.
+
+    Neighbouring "order" for the first two corpora at the largest size, neighbouring "size" for the
+    first corpus at the middle and the highest order, another "corpus" between the first three.
+    Raises `ValueError` for fewer than 3 corpora, 2 sizes or 2 orders.
+    """
+    validation.counts(corpora=(len(corpora), 3), sizes=(len(sizes), 2), orders=(len(orders), 2))
+    first, second, third = corpora[:3]
+    largest, middle = sizes[-1], orders[len(orders) // 2]
+    found = [
+        ("order", (corpus, largest, a), (corpus, largest, b))
+        for corpus in (first, second)
+        for a, b in zip(orders, orders[1:], strict=False)
+    ]
+    found += [
+        ("size", (first, a, order), (first, b, order))
+        for order in sorted({middle, orders[-1]})
+        for a, b in zip(sizes, sizes[1:], strict=False)
+    ]
+    ends = ((first, second), (first, third), (second, third))
+    found += [("corpus", (a, largest, middle), (b, largest, middle)) for a, b in ends]
+    return found
+
+
+def ngram_steps(
+    documents: Mapping[str, Sequence[str]],
+    texts: Sequence[bytes],
+    sizes: Sequence[int],
+    orders: Sequence[int],
+    *,
+    n_samples: int,
+    shares: Sequence[float] = (1.0,),
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Train n-grams on corpora and compare `ngram_pairs` by `divergence.compare`, a row a share.
+
+    `texts` are those of the map, of one length; of every first model `n_samples` texts of that
+    length are drawn. Columns of compare, with `own` and `texts` for whole texts, and `kind`, `p`,
+    `q`, and `spread`, the standard deviation of the log-ratio a byte under p (nats), from pieces of
+    8 bytes.
+    """
+    corpora, tops, drawn, rows = list(documents), {}, {}, []
+    for kind, p, q in ngram_pairs(corpora, sizes, orders):
+        for corpus, size, _ in (p, q):
+            if (corpus, size) not in tops:
+                cut = ngrams.cut(documents[corpus], size)
+                tops[corpus, size] = ngrams.fit(cut, max(orders))
+        models = [tops[name[:2]].restrict(name[2]) for name in (p, q)]
+        if p not in drawn:
+            drawn[p] = ngrams.sample(models[0], n_samples, len(texts[0]), seed=seed)
+        along = [partial(ngrams.conditionals, model) for model in models]
+        found = divergence.compare(*along, drawn[p], texts, shares=shares)
+        rows.append(found.assign(kind=kind, p=str(p), q=str(q), models="n-gram"))
+    steps = _whole(pd.concat(rows, ignore_index=True), len(texts[0]))
+    return steps.assign(spread=np.sqrt(2 * np.log(2) * steps["own_8"]))
+
+
+def stored_pairs() -> pd.DataFrame:
+    """Return the stored comparisons of tiny GPTs and of SmolLM2, with the columns of `ngram_steps`.
+
+    The shortest pieces of SmolLM2 are single tokens, and stand where those of 8 bytes do.
+    """
+    gpts = pd.read_csv(byte_gpt_runs.PAIRS).assign(models="tiny GPT")
+    smol = pd.read_csv(smollm2_divergence.TABLE).assign(models="SmolLM2")
+    smol = smol.rename(columns={"own_1": "own_8", "texts_1": "texts_8"})
+    return pd.concat([_whole(gpts, 256), _whole(smol, 64)], ignore_index=True)
+
+
+def _whole(table: pd.DataFrame, size: int) -> pd.DataFrame:
+    return table.rename(columns={f"own_{size}": "own", f"texts_{size}": "texts"})
+
+
+def share_between(values: ArrayLike, groups: ArrayLike) -> float:
+    """Return the share of the variance of values that lies between the means of their groups."""
+    series = pd.Series(np.asarray(values, float))
+    means = series.groupby(np.asarray(groups)).transform("mean")
+    return float(means.var(ddof=0) / series.var(ddof=0))
+
+
+def training_medians(stored: pd.DataFrame, about: pd.DataFrame, n_bytes: float) -> pd.Series:
+    """Return medians of the map's formula for runs, in bits a byte: size, seed, early, late steps.
+
+    `stored` has a row a model, nats, and `about` those of `tiny_map_runs`; `n_bytes` is the mean
+    length of texts. Size and seed pairs are at one step, from 128 on; steps are those from 128 to
+    256 and from 384 to 512.
+    """
+    runs = about[about["kind"] == "training"].reset_index()
+    pairs = runs.merge(runs, how="cross", suffixes=("", "_2"))
+    same = {name: pairs[name] == pairs[f"{name}_2"] for name in ("size", "seed", "step")}
+    late, run = pairs["step"] >= 128, same["size"] & same["seed"]
+    chosen = {
+        "size": same["seed"] & same["step"] & late & (pairs["size"] > pairs["size_2"]),
+        "seed": same["size"] & same["step"] & late & (pairs["seed"] < pairs["seed_2"]),
+        "early steps": run & (pairs["step"] == 128) & (pairs["step_2"] == 256),
+        "late steps": run & (pairs["step"] == 384) & (pairs["step_2"] == 512),
+    }
+    found = {}
+    for kind, mask in chosen.items():
+        both = pairs.loc[mask, ["model", "model_2"]].to_numpy()
+        gaps = [(stored.loc[a] - stored.loc[b]).to_numpy() for a, b in both]
+        found[kind] = np.median([divergence.stand_in(gap).value for gap in gaps])
+    return pd.Series(divergence.bits_a_byte(list(found.values()), n_bytes), list(found))
+
+
+def true_medians(pairs: pd.DataFrame) -> pd.Series:
+    """Return medians of the true divergence of the stored pairs, by `training_medians`' kinds."""
+    gpts = pairs[pairs["models"] == "tiny GPT"]
+    train = gpts["kind"] == "training"
+    kinds = gpts["kind"].where(~train)
+    kinds = kinds.mask(train & gpts["model"].str.endswith("step0128"), "early steps")
+    kinds = kinds.mask(train & gpts["model"].str.endswith("step0384"), "late steps")
+    return gpts["true"].groupby(kinds).median()[["size", "seed", "early steps", "late steps"]]
+
+
+def rounding_shifts(stored: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
+    """Return how rounding moves models: a row a number of bits, from all pairs of models.
+
+    Columns `cosine` (mean), `low` and `high` of the shifts' cosines, and `squared`, the median
+    squared length, nats a text. A shift is the difference of a model's row from its parent's, both
+    less their means. Source: arXiv 2505.15353, by a third party's summary.
+    """
+    centred = stored.sub(stored.mean(axis=1), axis=0)
+    rows = {}
+    for bits, part in about[about["kind"] == "rounded"].groupby("level"):
+        shift = centred.loc[part.index].to_numpy() - centred.loc[part["parent"]].to_numpy()
+        lengths = np.linalg.norm(shift, axis=1)
+        unit = shift / lengths[:, None]
+        cosines = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+        rows[bits] = (cosines.mean(), cosines.min(), cosines.max())
+        rows[bits] += (np.median(lengths**2) / shift.shape[1],)
+    return pd.DataFrame.from_dict(rows, "index", columns=["cosine", "low", "high", "squared"])
+
+
+def valid_up_to(
+    spread: ArrayLike, ratio: ArrayLike, *, within: float = 0.1, window: int = 9
+) -> float:
+    """Return the spread up to which the running median of a ratio stays near 1; 0 if nowhere.
+
+    The median is over `window` neighbours in the order of spread, less at the ends, and near is at
+    most `within` off.
+    """
+    validation.counts(window=(window, 1))
+    table = pd.DataFrame({"spread": spread, "ratio": ratio}).sort_values("spread", kind="stable")
+    running = table["ratio"].rolling(window, center=True, min_periods=1).median()
+    bad = ((running - 1).abs() > within).to_numpy()
+    good = int(np.argmax(bad)) if bad.any() else len(bad)
+    return float(table["spread"].iloc[good - 1]) if good else 0.0
+
+
+def judge(candidates: Mapping[str, pd.Series], pairs: pd.DataFrame) -> pd.DataFrame:
+    """Say how far estimates are from the truth, by kind of models and estimator.
+
+    `candidates` have an estimate for each row of `pairs`, by its index. Columns `typical factor`
+    (median) and `worst factor`, 1 if right, and `rank correlation`.
+    """
+    rows = []
+    for models, part in pairs.groupby("models"):
+        for name, found in candidates.items():
+            found = found[part.index]
+            off = np.exp(np.abs(np.log(found / part["true"])))
+            rank = spearmanr(found, part["true"]).statistic
+            rows.append((models, name, off.median(), off.max(), rank))
+    columns = ["models", "estimator", "typical factor", "worst factor", "rank correlation"]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:2])
+
+
+def one_scale(
+    training: pd.DataFrame, pairs: pd.DataFrame, n_bytes: pd.Series, bos: float
+) -> pd.DataFrame:
+    """Return changes of a model by size: `change`, `formula`, `true`, `published`, bits a byte.
+
+    `training` has `formula` and `true` of `training_medians`' kinds; `pairs` are all known pairs;
+    `n_bytes` the lengths of texts by key; `bos` the formula for SmolLM2 with its BOS and without.
+    The formula for SmolLM2's copies is that of the stored matrix `map_smollm2.csv`, and that for
+    its layers, read by the logit lens, the median of neighbours in `map_smollm2_layers.csv`.
+    """
+    table = pd.read_csv(data.PUBLISHED / "map_smollm2.csv", index_col="model")
+    gaps = table.drop("smollm2") - table.loc["smollm2"]
+    copies = pd.DataFrame({"formula": gaps.var(axis=1, ddof=0) / 2})
+    copies["formula"] = divergence.bits_a_byte(copies["formula"], n_bytes[table.columns].mean())
+    smol = pairs[pairs["models"] == "SmolLM2"]
+    copies["true"] = smol.set_index("model")["true"].reindex(copies.index)
+    changes = copies.index.str.removeprefix("smollm2-").str.replace("-", " ")
+    copies.index = "SmolLM2, " + changes
+    grams = pairs[pairs["models"] == "n-gram"].groupby("kind")[["texts", "true"]].median()
+    grams = grams.rename(columns={"texts": "formula"})
+    grams.index = "n-grams, " + grams.index
+    copies.loc["SmolLM2, BOS or not"] = [bos, np.nan]
+    layers = pd.read_csv(smollm2_divergence.LAYERS, index_col="layer")
+    steps = layers.diff().iloc[1:].var(axis=1, ddof=0) / 2
+    between = divergence.bits_a_byte(steps.median(), n_bytes[layers.columns].mean())
+    copies.loc["SmolLM2, neighbouring layers"] = [between, np.nan]
+    gpts = training.set_axis("tiny GPTs, " + training.index)
+    found = pd.concat([gpts, copies, grams]).rename_axis("change").reset_index()
+    found["published"] = found["change"].map(PUBLISHED)
+    return found.sort_values("formula", kind="stable", ignore_index=True)

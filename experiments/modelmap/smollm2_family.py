@@ -1,0 +1,276 @@
+"""Changed copies of a causal language model, and the stored family of SmolLM2-135M.
+
+`python -m experiments.modelmap.smollm2_family` makes the family and writes its tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from experiments import tuning
+from helpers import (
+    data,
+    decoders,
+    injection,
+    likelihood,
+    model_edits,
+    models,
+    storage,
+    text_sets,
+    validation,
+)
+from helpers.modelmap import held_out_texts
+from helpers.retrieval import closed_book
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    Model = TypeVar("Model", bound=PreTrainedModel)
+
+KINDS = ("as it is", "rounded", "layers dropped", "noise", "tuned")
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """Return the layers of a decoder, named as in Llama or GPT-2, from the bottom up.
+
+    Raises `ValueError` for a model without them.
+    """
+    body = model.base_model
+    layers = getattr(body, "layers", getattr(body, "h", None))
+    if layers is None:
+        raise ValueError(
+            f"model is a {type(model).__name__}, without layers or h; pass a decoder that names "
+            "its layers like Llama or GPT-2"
+        )
+    return layers
+
+
+def layers_dropped(model: Model, n: int) -> Model:
+    """Return a copy of a decoder without `n` neighbouring layers, from its middle.
+
+    Of L layers those from (L - n) // 2 go; the configuration tells the new number. Raises
+    `ValueError` unless 0 to L - 1 layers go.
+    """
+    from torch import nn
+
+    validation.counts(n=(n, 0))
+    count = len(decoder_layers(model))
+    if n >= count:
+        raise ValueError(f"n is {n}; this model has {count} layers, and one must stay")
+    new, first = copy.deepcopy(model), (count - n) // 2
+    layers = decoder_layers(new)
+    kept = nn.ModuleList([*layers[:first], *layers[first + n :]])
+    for number, layer in enumerate(kept):
+        # A layer finds its states in the cache by this number.
+        for part in layer.modules():
+            if hasattr(part, "layer_idx"):
+                part.layer_idx = number
+    setattr(new.base_model, "layers" if hasattr(new.base_model, "layers") else "h", kept)
+    types = getattr(new.config, "layer_types", None)
+    if types is not None:
+        new.config.layer_types = [*types[:first], *types[first + n :]]
+    new.config.num_hidden_layers = len(kept)
+    return new
+
+
+def with_head(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of a causal model that can be trained, with its output head.
+
+    A model read from a GGUF file has none; its embedding matrix is the head, as
+    `decoders.with_output` has it. Raises `ValueError` where that function does.
+    """
+    return copy.deepcopy(decoders.with_output(model))
+
+
+def tuned(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: str,
+    steps: int,
+    *,
+    seed: int = 0,
+    n_bytes: int = 60_000,
+    **options: Any,
+) -> PreTrainedModel:
+    """Return a copy trained on for some steps on texts of one genre of `text_sets`.
+
+    None of the texts is among the first 256 of `text_sets.load_texts`, which maps and the scores of
+    `held_out` use; `n_bytes` are read, `seed` orders them, `options` go to `tuning.tune`.
+    Raises `ValueError` as the functions named do.
+    """
+    unwanted = text_sets.load_texts(256)["text"]
+    texts = text_sets.training_texts(corpus, n_bytes, without=unwanted)
+    new = with_head(model)
+    given = {"batch": 4, "max_tokens": 96, "learning_rate": 2e-4} | options
+    tuning.tune(new, tokenizer, texts, steps=steps, seed=seed, **given)
+    return new
+
+
+def make(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    kind: str,
+    level: float,
+    *,
+    corpus: str = "",
+    seed: int = 0,
+) -> PreTrainedModel:
+    """Return a changed copy of a causal model; the old one stays as it is.
+
+    `kind` and `level`: "as it is"; "rounded", to bits (`model_edits.rounded`, by row);
+    "layers dropped", their number (`layers_dropped`); "noise", percent of each matrix's own spread
+    (`injection.inject_noise`, relative rule, drawn by `seed`); "tuned", for so many steps on a
+    genre, `corpus` (`tuned`, ordered by `seed`). Raises `ValueError` for another kind, and as the
+    functions named.
+    """
+    validation.choice(kind, KINDS, "kind")
+    if kind == "rounded":
+        return model_edits.rounded(model, int(level), by_row=True)
+    if kind == "layers dropped":
+        return layers_dropped(model, int(level))
+    if kind == "noise":
+        return injection.inject_noise(model, level, rule="relative", seed=seed)[0]
+    if kind == "tuned":
+        return tuned(model, tokenizer, corpus, int(level), seed=seed)
+    return copy.deepcopy(model)
+
+
+# The family of the book.
+
+# Part of every key: raise it when the same settings would give other numbers.
+VERSION = 1
+PARENT = models.SMOLLM
+N_TEXTS = 64
+PIECE = 32
+FAMILY: dict[str, dict[str, Any]] = {
+    "smollm2": {"kind": "as it is", "level": 0},
+    "smollm2-4-bits": {"kind": "rounded", "level": 4},
+    "smollm2-tuned-python": {"kind": "tuned", "level": 10, "corpus": "python"},
+    "smollm2-2-layers-dropped": {"kind": "layers dropped", "level": 2},
+    "smollm2-8-bits": {"kind": "rounded", "level": 8},
+    "smollm2-noise-10": {"kind": "noise", "level": 10},
+    "smollm2-tuned-romance": {"kind": "tuned", "level": 10, "corpus": "romance"},
+    "smollm2-3-bits": {"kind": "rounded", "level": 3},
+    "smollm2-4-layers-dropped": {"kind": "layers dropped", "level": 4},
+    "smollm2-6-bits": {"kind": "rounded", "level": 6},
+    "smollm2-noise-20": {"kind": "noise", "level": 20},
+    "smollm2-5-bits": {"kind": "rounded", "level": 5},
+}
+
+
+def family(
+    names: Sequence[str],
+    folder: str | Path,
+    *,
+    n_texts: int = N_TEXTS,
+    load: Callable[[], tuple[PreTrainedTokenizerBase, PreTrainedModel]] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score models of `FAMILY`, each piece of texts kept in a folder, so that a run can resume.
+
+    Returns the log-likelihoods of `text_sets.load_texts(n_texts)` (models by keys of texts, nats)
+    and a row a model: its place in the family and the scores of `held_out`. The first `PIECE` texts
+    of all models come first. `load` gives the tokenizer and the parent, and is
+    called when something must be scored; `progress` gets a line after each piece.
+    """
+    texts, asked = text_sets.load_texts(n_texts), held_out_texts.load()
+    work = [*(texts[i : i + PIECE]["text"] for i in range(0, n_texts, PIECE)), asked.every_text]
+    parent: tuple = ()
+    trained: dict[str, PreTrainedModel] = {}
+    found: dict[str, list] = {name: [] for name in names}
+    # All models get the first texts and their scores before any gets more texts.
+    last = len(work) - 1
+    passes = [(0, last), *((number,) for number in range(1, last))]
+    for name, number in ((n, i) for numbers in passes for n in names for i in numbers):
+        spec, some = FAMILY[name], list(work[number])
+        key = json.dumps([VERSION, PARENT, spec, some], sort_keys=True)
+        place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.kept.json"
+        piece = storage.stored(place)
+        if piece is None:
+            tokenizer, model = parent = parent or (load or load_parent)()
+            # Training takes as long as scoring, the other changes take seconds.
+            made = trained.get(name) or make(model, tokenizer, **spec)
+            if spec["kind"] == "tuned":
+                trained[name] = made
+            piece = _score(made, tokenizer, some)
+            storage.store(place, piece)
+            if progress:
+                progress(f"{name}: {len(some)} texts")
+        found[name].append(piece)
+    return _tables(found, texts, asked)
+
+
+def load_parent() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Return the tokenizer and the model from which the family was made; takes about a minute."""
+    return closed_book.load_causal(PARENT)
+
+
+def _score(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> dict[str, Any]:
+    # Small batches are faster on a CPU.
+    table = likelihood.score_texts(model, tokenizer, texts, batch_tokens=1024)
+    return {
+        "log_likelihood": table["log_likelihood"].round(4).tolist(),
+        "n_parameters": model.num_parameters(),
+    }
+
+
+def _tables(
+    found: dict[str, list], texts: pd.DataFrame, asked: held_out_texts.HeldOut
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    values, rows = [], []
+    for name, (first, scored, *others) in found.items():
+        pieces = [first, *others]
+        values.append(np.concatenate([piece["log_likelihood"] for piece in pieces]))
+        spec = {"corpus": "", "seed": 0} | FAMILY[name]
+        rows.append(
+            {
+                "model": name,
+                "parent": "" if name == "smollm2" else "smollm2",
+                "family": "smollm2",
+                **{key: spec[key] for key in ("kind", "level", "corpus", "seed")},
+                "step": spec["level"] if spec["kind"] == "tuned" else 0,
+                "n_parameters": first["n_parameters"],
+                **held_out_texts.scores(scored["log_likelihood"], asked),
+            }
+        )
+    matrix = pd.DataFrame(values, pd.Index(list(found), name="model"), texts.index)
+    return matrix, pd.DataFrame(rows).set_index("model")
+
+
+def write(matrix: pd.DataFrame, rows: pd.DataFrame, folder: Path) -> None:
+    """Write `map_smollm2.csv` (nats, 3 decimals) and `map_smollm2_models.csv`."""
+    data.write_atomically(folder / "map_smollm2.csv", matrix.round(3).to_csv())
+    data.write_atomically(folder / "map_smollm2_models.csv", rows.round(4).to_csv())
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Make the family of SmolLM2-135M, score each of its models, and write two tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.modelmap.smollm2_family", description=main.__doc__
+    )
+    parser.add_argument("folder", type=Path, help="where the tables go")
+    parser.add_argument("--texts", type=int, default=N_TEXTS, help="texts of the map")
+    given = parser.parse_args(words)
+    matrix, rows = family(
+        list(FAMILY),
+        data.cache_folder() / "descendants",
+        n_texts=given.texts,
+        progress=lambda line: print(line, flush=True),
+    )
+    write(matrix, rows, given.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,410 @@
+"""Which texts a map of models needs: rules beyond drawing with replacement, and how they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from helpers import ties, validation
+from helpers.modelmap.text_choice import (
+    RULES,
+    Draw,
+    checked_probabilities,
+    draw_texts,
+    drawn_distances,
+    relative_error,
+    text_probabilities,
+)
+
+ONCE, FITTED = ", each once", ", fitted"
+# The paper's three; two of them drawn without replacement; two that draw nothing; and three with
+# weights fitted to the distances of the models at hand.
+ALL_RULES = (
+    *RULES,
+    "uniform, each once",
+    "length-squared, each once",
+    "largest variance",
+    "pivoted",
+    "uniform, fitted",
+    "length-squared, fitted",
+    "pivoted, fitted",
+)
+
+
+def choose_texts(coordinates: ArrayLike, n: int, rule: str, *, seed: int = 0) -> Draw:
+    """Choose texts for a map by one of `ALL_RULES`, and weigh them.
+
+    `coordinates` has shape (K, N), doubly centred, of the models at hand. The first three rules
+    draw `n` times with replacement (`text_choice.draw_texts`), so that fewer than `n` texts may
+    come out; "each once" draws n different ones (`draw_once`); "largest variance" takes the n texts
+    of the largest variance over models, "pivoted" those of `pivoted_texts`, both with one weight,
+    which keeps the sum of all squared distances; "fitted" chooses so, each once, and fits the
+    weights (`fit_weights`). `seed` is for rules that draw. Raises `ValueError` for another rule,
+    and n above N unless the rule draws with replacement.
+    """
+    q = validation.matrix(coordinates, "coordinates").astype(float)
+    validation.choice(rule, ALL_RULES, "rule")
+    validation.counts(n=(n, 1))
+    if rule in RULES:
+        return draw_texts(text_probabilities(q, rule), n, seed)
+    if n > q.shape[1]:
+        raise ValueError(f"n is {n} but there are {q.shape[1]} texts; give fewer")
+    name = rule.removesuffix(ONCE).removesuffix(FITTED)
+    if name in RULES:
+        draw = draw_once(text_probabilities(q, name), n, seed)
+    else:
+        variance = (q**2).sum(axis=0)
+        first = np.argsort(-variance, kind="stable") if name != "pivoted" else pivoted_texts(q, n)
+        texts = np.sort(first[:n])
+        weight = np.sqrt(variance.sum() / variance[texts].sum())
+        draw = Draw(texts, np.full(n, weight))
+    return fit_weights(q, draw.texts) if rule.endswith(FITTED) else draw
+
+
+def draw_once(probabilities: ArrayLike, n: int, seed: int = 0) -> Draw:
+    """Draw n different texts, text s with a chance proportional to its probability, at most 1.
+
+    Systematic sampling in random order: chances are exact, and the weight of a text is one over
+    the root of its chance, so that sums over texts stay right on average. With n texts in all, all
+    are drawn with weight 1. Raises `ValueError` for bad probabilities and n above the texts of
+    positive probability. Source: Madow (1949); Horvitz and Thompson (1952).
+    """
+    p = checked_probabilities(probabilities)
+    validation.counts(n=(n, 1))
+    if n > (p > 0).sum():
+        raise ValueError(f"n is {n} but {(p > 0).sum()} texts can be drawn; give fewer")
+    chance = inclusion_chances(p, n)
+    rng = validation.generator(seed)
+    order = rng.permutation(np.flatnonzero(chance > 0))
+    steps = np.cumsum(chance[order])
+    marks = np.arange(n) + rng.random()
+    drawn = order[np.minimum(np.searchsorted(steps, marks, side="right"), len(order) - 1)]
+    texts = np.unique(drawn)
+    return Draw(texts, 1 / np.sqrt(chance[texts]))
+
+
+def inclusion_chances(probabilities: np.ndarray, n: int) -> np.ndarray:
+    """Return chances (N,) that add up to n: proportional to the probabilities, none above 1."""
+    sure = np.zeros(len(probabilities), bool)
+    while True:
+        rest = probabilities * ~sure
+        chance = np.where(sure, 1.0, (n - sure.sum()) * rest / max(rest.sum(), 1e-300))
+        if not (chance > 1 + 1e-12).any():
+            return np.minimum(chance, 1)
+        sure |= chance >= 1
+
+
+def pivoted_texts(coordinates: ArrayLike, n: int) -> np.ndarray:
+    """Return n texts by greedy choice: the one with most left after those chosen explain theirs.
+
+    That is QR with column pivoting; beyond the rank, K - 1, texts follow by their variance. Raises
+    `ValueError` unless n is 1 to N. Source: Golub (1965), as in LAPACK.
+    """
+    from scipy.linalg import qr
+
+    q = validation.matrix(coordinates, "coordinates").astype(float)
+    validation.counts(n=(n, 1))
+    if n > q.shape[1]:
+        raise ValueError(f"n is {n} but there are {q.shape[1]} texts; give fewer")
+    _, _, order = qr(q, mode="economic", pivoting=True)
+    rank = min(len(q) - 1, q.shape[1])
+    variance = (q**2).sum(axis=0)
+    rest = order[rank:]
+    return np.concatenate([order[:rank], rest[np.argsort(-variance[rest], kind="stable")]])[:n]
+
+
+def fit_weights(
+    coordinates: ArrayLike, texts: ArrayLike, *, most_pairs: int = 4000, seed: int = 0
+) -> Draw:
+    """Weigh texts, none below 0, so that the distances of the models at hand come out best.
+
+    Least squares on the squared distances of all pairs of models, or of `most_pairs` of them drawn
+    by `seed`. Texts with weight 0 are left out. Raises `ValueError` for a text that is not there.
+    """
+    from scipy.optimize import nnls
+
+    q = validation.matrix(coordinates, "coordinates").astype(float)
+    chosen = np.unique(np.asarray(texts, int))
+    if not len(chosen) or chosen[0] < 0 or chosen[-1] >= q.shape[1]:
+        raise ValueError(f"texts must be one or more numbers from 0 to {q.shape[1] - 1}")
+    first, second = np.triu_indices(len(q), 1)
+    if len(first) > most_pairs:
+        some = validation.generator(seed).choice(len(first), most_pairs, replace=False)
+        first, second = first[some], second[some]
+    apart = q[first] - q[second]
+    square, _ = nnls(apart[:, chosen] ** 2, (apart**2).sum(axis=1))
+    return Draw(chosen[square > 0], np.sqrt(square[square > 0]))
+
+
+def rule_curve(
+    log_likelihoods: ArrayLike,
+    sizes: Sequence[int],
+    *,
+    rules: Sequence[str] = RULES,
+    choosers: ArrayLike | None = None,
+    judged: ArrayLike | None = None,
+    n_runs: int = 20,
+    clip: float = 0.02,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return how far distances from chosen texts are off those from all, a row a rule and size.
+
+    `log_likelihoods` has shape (K, N), nats, as scored. `choosers`, a mask (K,), are the models
+    that choose the texts, their weights and the clipping threshold (the quantile `clip`), all by
+    default; pairs with at least one model of `judged`, by default those that are no choosers, or
+    all where all choose, are compared. Columns `rule`, `n`, `unique` texts (mean over runs),
+    `relative_error` (Frobenius norm of the error over that of the distances), `pairwise_error`
+    (root mean square over pairs at a distance above 0 of the relative error), both root mean
+    squares over runs as in the released code, and `wrong_nearest`, the mean share of judged models
+    whose nearest model is not the one that all texts give. Rules that draw nothing run once. Raises
+    `ValueError` for fewer than 3 choosers, nobody judged, and bad options. Source: arXiv
+    2505.15428, released code.
+    """
+    values = validation.matrix(log_likelihoods, "log_likelihoods").astype(float)
+    validation.counts(n_runs=(n_runs, 1))
+    knows = _mask(choosers, len(values), "choosers", least=3)
+    if judged is None:
+        judged = None if choosers is None else ~knows
+    rows = np.flatnonzero(_mask(judged, len(values), "judged", least=1))
+    values = _clipped(values, knows, clip)
+    coordinates = _centred_twice(values[knows])
+    exact = _all_texts(values)[rows]
+    table = []
+    for rule in rules:
+        runs = n_runs if rule.split(",")[0] in RULES else 1
+        for n in sizes:
+            found = []
+            for run in range(runs):
+                draw = choose_texts(coordinates, int(n), rule, seed=seed + run)
+                errors = _errors(drawn_distances(values, draw)[rows], exact, rows)
+                found.append((len(draw.texts), *errors))
+            unique, relative, pairwise, wrong = np.array(found).T
+            off = [float(np.sqrt(np.mean(e**2))) for e in (relative, pairwise)]
+            table.append((rule, int(n), unique.mean(), *off, wrong.mean()))
+    names = "rule n unique relative_error pairwise_error wrong_nearest".split()
+    return pd.DataFrame(table, columns=names)
+
+
+def split_curve(
+    log_likelihoods: ArrayLike,
+    families: ArrayLike,
+    sizes: Sequence[int],
+    *,
+    rules: Sequence[str] = RULES,
+    n_splits: int = 10,
+    n_runs: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return `rule_curve` for new models: texts chosen by old ones, and, not fair, by all.
+
+    In each split a random half of the families is new and its models are judged; `chosen_by` is
+    "old models" or "all models", and errors are root mean squares over splits. Raises `ValueError`
+    as `rule_curve`, and for fewer than 4 families, unequal lengths or no split.
+    """
+    validation.counts(n_splits=(n_splits, 1), n_runs=(n_runs, 1), seed=(seed, 0))
+    values = validation.matrix(log_likelihoods, "log_likelihoods")
+    names = validation.labels(families, len(values), "families").to_numpy()
+    kinds = np.array(list(dict.fromkeys(names)))
+    if len(kinds) < 4:
+        raise ValueError(f"families has {len(kinds)} values; give 4 at least, to split them")
+    parts = []
+    for split in range(n_splits):
+        rng = np.random.default_rng([seed, split])
+        new = np.isin(names, rng.permutation(kinds)[: len(kinds) // 2])
+        for chosen_by, mask in (("old models", ~new), ("all models", None)):
+            options = {"rules": rules, "n_runs": n_runs, "seed": seed + 1000 * split}
+            curve = rule_curve(values, sizes, choosers=mask, judged=new, **options)
+            parts.append(curve.assign(chosen_by=chosen_by))
+    curves = pd.concat(parts)
+    squared = ["relative_error", "pairwise_error"]
+    curves[squared] **= 2
+    found = curves.groupby(["chosen_by", "rule", "n"], sort=False).mean().reset_index()
+    found[squared] **= 0.5
+    return found
+
+
+def total_error_check(
+    log_likelihoods: ArrayLike,
+    n_sample: int,
+    n: int,
+    rule: str = "length-squared",
+    *,
+    n_runs: int = 20,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Compare the paper's total error with the true one, where all texts are the population.
+
+    In each run `n_sample` texts are drawn from all with replacement, and `n` of these chosen by
+    the rule. Returns root mean squares over runs of relative errors: `sampling`, by the bootstrap
+    within the sample, as the paper has it; `resampling`, of the chosen against the sample;
+    `total`, the root of the sum of their squares; `true`, of the chosen against the population.
+    Source: arXiv 2505.15428, released code.
+    """
+    values = validation.matrix(log_likelihoods, "log_likelihoods").astype(float)
+    validation.counts(n_sample=(n_sample, 3), n=(n, 1), n_runs=(n_runs, 1))
+    values = _clipped(values, np.ones(len(values), bool), 0.02)
+    truth, found = _all_texts(values), []
+    for run in range(n_runs):
+        rng = np.random.default_rng([seed, run])
+        sample = values[:, rng.integers(values.shape[1], size=n_sample)]
+        exact, q = _all_texts(sample), _centred_twice(sample)
+        again = drawn_distances(sample, choose_texts(q, n_sample, "uniform", seed=run))
+        few = drawn_distances(sample, choose_texts(q, n, rule, seed=run))
+        pairs = ((again, exact), (few, exact), (few, truth))
+        found.append([relative_error(*pair) for pair in pairs])
+    sampling, resampling, true = np.sqrt(np.mean(np.square(found), axis=0))
+    total = float(np.hypot(sampling, resampling))
+    return {"sampling": sampling, "resampling": resampling, "total": total, "true": true}
+
+
+def drawn_coordinates(log_likelihoods: ArrayLike, draw: Draw) -> np.ndarray:
+    """Return the coordinates of models on the texts of a draw, weighted, shape (K, texts), nats.
+
+    `log_likelihoods` (K, N) are clipped. Squared distances of rows over N are those of
+    `text_choice.drawn_distances`. Source: arXiv 2505.15428, released code.
+    """
+    values = validation.matrix(log_likelihoods, "log_likelihoods")[:, draw.texts].astype(float)
+    means = np.average(values, axis=1, weights=draw.weights**2)
+    return (values - means[:, None]) * draw.weights
+
+
+def _mask(given: ArrayLike | None, n: int, argument: str, least: int) -> np.ndarray:
+    mask = np.ones(n, bool) if given is None else np.asarray(given)
+    if mask.shape != (n,) or mask.dtype != bool or mask.sum() < least:
+        raise ValueError(f"{argument} must be a mask of {n} entries, {least} of them True at least")
+    return mask
+
+
+def _clipped(values: np.ndarray, rows: np.ndarray, clip: float) -> np.ndarray:
+    if not 0 <= clip < 0.5:
+        raise ValueError(f"clip is {clip}; give the share of entries to cut, from 0 to below 0.5")
+    return np.maximum(values, np.quantile(values[rows], clip)) if clip else values
+
+
+def _centred_twice(values: np.ndarray) -> np.ndarray:
+    centred = values - values.mean(axis=1, keepdims=True)
+    return centred - centred.mean(axis=0)
+
+
+def _all_texts(values: np.ndarray) -> np.ndarray:
+    n = values.shape[1]
+    return drawn_distances(values, Draw(np.arange(n), np.ones(n)))
+
+
+def _errors(
+    estimate: np.ndarray, exact: np.ndarray, places: np.ndarray
+) -> tuple[float, float, float]:
+    """Return both errors and the share of wrong neighbours of rows, whose columns are `places`."""
+    apart = exact > 0
+    pairwise = np.sqrt(np.mean((estimate[apart] / exact[apart] - 1) ** 2))
+    near = []
+    for distances in (estimate, exact):
+        others = distances.copy()
+        others[np.arange(len(places)), places] = np.inf
+        near.append(ties.first_smallest(others))
+    return relative_error(estimate, exact), float(pairwise), float((near[0] != near[1]).mean())
+
+
+def texts_needed(curve: pd.DataFrame, error: float, *, column: str = "relative_error") -> pd.Series:
+    """Return how many different texts each rule of a curve needs for an error, NaN outside it.
+
+    Read by straight lines between the points on logarithmic axes, after points that rise with
+    more texts are pooled with their neighbours (isotonic regression). Raises `ValueError` for an
+    error not above 0 and a column that is not there.
+    """
+    if column not in curve or not error > 0:
+        raise ValueError(
+            f"error is {error} and column {column!r}; give a positive error and one of "
+            f"{list(curve)}"
+        )
+    found = {}
+    for rule, part in curve.groupby("rule", sort=False):
+        errors, texts = _falling(part, column)
+        inside = len(errors) and errors[-1] <= error <= errors[0]
+        found[rule] = _read(errors, texts, error) if inside else np.nan
+    return pd.Series(found, name="texts")
+
+
+def texts_ratio(
+    curve: pd.DataFrame,
+    rule: str = "length-squared",
+    rival: str = "uniform",
+    *,
+    column: str = "relative_error",
+) -> float:
+    """Return how many texts a rule needs for one of its rival, at equal error.
+
+    The geometric mean of the ratio of different texts, over the points of both curves whose error
+    lies on the other curve. Where none does, the rival's nearest end goes on as the root of the
+    number of texts, which is how chance errors fall; NaN without any error. Raises `ValueError`
+    for a rule that the curve has not.
+    """
+    parts = [curve[curve.rule == name] for name in (rule, rival)]
+    if not all(map(len, parts)):
+        raise ValueError(f"curve has no rule {rule!r} or {rival!r}; it has {set(curve.rule)}")
+    (errors, texts), (others, needed) = (_falling(part, column) for part in parts)
+    if not len(errors) or not len(others):
+        return float("nan")
+    at = np.concatenate([errors, others])
+    at = at[(at <= min(errors[0], others[0])) & (at >= max(errors[-1], others[-1]))]
+    if len(at):
+        ratios = [_read(errors, texts, e) / _read(others, needed, e) for e in at]
+        return float(np.exp(np.log(ratios).mean()))
+    here, end = (-1, 0) if errors[-1] > others[0] else (0, -1)
+    return float(texts[here] / needed[end] * (errors[here] / others[end]) ** 2)
+
+
+def _falling(part: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return errors that never rise with more texts, and the texts, ascending."""
+    from sklearn.isotonic import isotonic_regression
+
+    part = part[part[column] > 0].sort_values("unique", kind="stable")
+    if not len(part):
+        return np.empty(0), np.empty(0)
+    logs = isotonic_regression(np.log(part[column].to_numpy()), increasing=False)
+    # One point for errors that were pooled: in the middle of their texts.
+    pooled = pd.Series(np.log(part["unique"].to_numpy())).groupby(-logs).mean()
+    return np.exp(-pooled.index.to_numpy()), np.exp(pooled.to_numpy())
+
+
+def _read(errors: np.ndarray, texts: np.ndarray, error: float) -> float:
+    return float(np.exp(np.interp(-np.log(error), -np.log(errors), np.log(texts))))
+
+
+def ratio_interval(
+    log_likelihoods: ArrayLike,
+    families: ArrayLike,
+    sizes: Sequence[int],
+    *,
+    rule: str = "length-squared",
+    rival: str = "uniform",
+    column: str = "relative_error",
+    n_resamples: int = 50,
+    n_runs: int = 5,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the range of `texts_ratio` over smaller maps: its 2.5 and 97.5 % quantiles.
+
+    Each map has a random half of the families, drawn without replacement, for a family drawn twice
+    would have copies of its models for neighbours. Raises `ValueError` for unequal lengths or
+    fewer than 6 families.
+    """
+    values, names = validation.matrix(log_likelihoods, "log_likelihoods"), np.asarray(families)
+    members = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
+    if len(names) != len(values) or len(members) < 6:
+        raise ValueError(
+            f"families has length {len(names)} and {len(members)} values for {len(values)} models; "
+            "pass one a model, six different ones at least"
+        )
+    rng, found = validation.generator(seed), []
+    for resample in range(n_resamples):
+        drawn = rng.permutation(len(members))[: -(-len(members) // 2)]
+        rows = np.concatenate([members[i] for i in drawn])
+        options = {"rules": [rule, rival], "n_runs": n_runs, "seed": seed + 1000 * resample}
+        curve = rule_curve(values[rows], sizes, **options)
+        found.append(texts_ratio(curve, rule, rival, column=column))
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""Films and images of the pages on ALP."""

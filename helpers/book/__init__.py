@@ -1,0 +1,1 @@
+"""The book itself: runs of notebooks, claims, pages and the environment."""

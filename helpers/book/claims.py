@@ -1,0 +1,302 @@
+"""The ledger: what the papers claim, what was measured, and a status that is computed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from pandas.io.formats.style import Styler
+
+from helpers import escaping, storage
+from helpers.data import ROOT
+
+CLAIMS = ROOT / "data" / "claims.yml"
+RESULTS = ROOT / "data" / "results" / "ledger.json"
+
+REPRODUCED = "reproduced"
+AS_RELEASED = "reproduced with the released code, not as described"
+NOT_REPRODUCED = "not reproduced"
+NOT_TESTED = "not tested here"
+MARKS = {REPRODUCED: "✓", AS_RELEASED: "≈", NOT_REPRODUCED: "✗", NOT_TESTED: "–"}
+# A check is a statement of this book, not of a paper: it holds or not, and reproduces nothing.
+CHECK, WORDS = "check of this book", {REPRODUCED: "holds", NOT_REPRODUCED: "does not hold"}
+
+FIELDS = {"id", "paper", "where", "statement", "published", "source", "notebook", "needs"}
+OPTIONAL = {"tolerance", "unit"}
+PAPERS = {
+    "posterior": "Average log posterior",
+    "geometry": "Latent-space geometry",
+    "retrieval": "Size-dependent mutual information",
+    "modelmap": "Log-likelihood vectors",
+    # No paper: what this book finds when the four signals meet.
+    "synthesis": "All four signals together",
+}
+NEEDS = {
+    "nothing": "not run",
+    "registry": "needs the registry's files",
+    "gpu": "needs a GPU",
+    "hub": "needs models or data from a hub",
+}
+
+_rows: dict[str, dict[str, Any]] = {}
+
+
+@lru_cache
+def load(path: Path = CLAIMS) -> dict[str, dict[str, Any]]:
+    """Return the claims by id; raises `ValueError` that names the claim and the wrong field."""
+    claims: dict[str, dict[str, Any]] = {}
+    for entry in yaml.safe_load(path.read_text())["claims"]:
+        name = entry.get("id", "a claim without id")
+        if absent := FIELDS - set(entry):
+            raise ValueError(f"{path.name}: {name} lacks {sorted(absent)}")
+        if unknown := set(entry) - FIELDS - OPTIONAL:
+            raise ValueError(f"{path.name}: {name} has unknown fields {sorted(unknown)}")
+        if name in claims:
+            raise ValueError(f"{path.name}: the id {name} stands twice")
+        if entry["paper"] not in PAPERS or entry["needs"] not in NEEDS:
+            raise ValueError(f"{path.name}: {name} has an unknown paper or need")
+        _check_published(name, entry["published"])
+        claims[name] = {"tolerance": 0.0, "unit": "", **entry}
+        claims[name]["tolerance"] = float(claims[name]["tolerance"])
+    return claims
+
+
+def _check_published(name: str, published: Any) -> None:
+    number = isinstance(published, int | float) and not isinstance(published, bool)
+    interval = isinstance(published, list) and len(published) == 2
+    bound = isinstance(published, dict) and len(published) == 1
+    if bound:
+        bound = set(published) <= {"above", "below", "order"}
+    if not (published is None or number or interval or bound):
+        raise ValueError(
+            f"{name}: published is {published!r}; give a number, [low, high], "
+            "{above: x}, {below: x}, {order: [...]} or null"
+        )
+
+
+def matches(published: Any, tolerance: float, value: Any) -> bool:
+    """Tell whether a measured value agrees with a published number, interval, bound or order.
+
+    A number agrees within `tolerance` (absolute); an interval and a bound leave it aside.
+    Raises `ValueError` for a value that is not a finite number, or not a list for an order.
+    """
+    if isinstance(published, dict) and "order" in published:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ValueError(f"ours is {value!r}; an order wants the names as a list, best first")
+        return list(value) == list(published["order"])
+    value = float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"ours is {value}; record a finite number, or call not_tested")
+    if isinstance(published, dict):
+        (kind, limit), *_ = published.items()
+        return value > limit if kind == "above" else value < limit
+    if isinstance(published, list):
+        return published[0] <= value <= published[1]
+    return abs(value - published) <= tolerance
+
+
+def status(claim: Mapping[str, Any], ours: Any, released: Any = None) -> str:
+    """Compute the status of a claim from what the description, and the released code, give."""
+    if claim["published"] is None:
+        raise ValueError(f"{claim['id']} has no published value to compare with; use not_tested")
+    if matches(claim["published"], claim["tolerance"], ours):
+        return REPRODUCED
+    if released is not None and matches(claim["published"], claim["tolerance"], released):
+        return AS_RELEASED
+    return NOT_REPRODUCED
+
+
+def is_check(claim: Mapping[str, Any]) -> bool:
+    """Tell whether a claim is a check of this book, rather than a statement of its paper."""
+    return str(claim["source"]).startswith(CHECK)
+
+
+def word(claim: Mapping[str, Any], status: str) -> str:
+    """Return a status in words: a check holds or does not hold, the rest as computed."""
+    return WORDS.get(status, status) if is_check(claim) else status
+
+
+def _claim(name: str) -> dict[str, Any]:
+    if name not in load():
+        raise ValueError(f"{name!r} is no claim of data/claims.yml; add it there first")
+    return load()[name]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [str(v) for v in value]
+    return None if value is None else float(value)
+
+
+def _keep(row: dict[str, Any]) -> dict[str, Any]:
+    """Keep a row for the verdict table; inside a run of the pipeline, write it down too."""
+    _rows[row["id"]] = row
+    if target := os.environ.get("BOOK_LEDGER"):
+        path = Path(target)
+        storage.write_text(path, json.dumps(list(_rows.values()), indent=1, ensure_ascii=False))
+    return row
+
+
+def record(id: str, ours: Any, *, released: Any = None, note: str = "") -> str:
+    """Enter what was measured for a claim and return its status in words, computed from the claim.
+
+    `ours` is what the paper's description gives, a number or, for an order, a list of names from
+    best to worst; `released` what the authors' released procedure gives, where it differs.
+    Raises `ValueError` for an unknown id, a claim without a published value, or NaN.
+    """
+    claim = _claim(id)
+    result = status(claim, ours, released)
+    _keep(
+        {
+            "id": id,
+            "ours": _plain(ours),
+            "released": _plain(released),
+            "status": result,
+            "note": note,
+        }
+    )
+    return word(claim, result)
+
+
+def not_tested(id: str, why: str) -> str:
+    """Enter that a claim was not tested in this run, with the reason the scoreboard will show."""
+    _claim(id)
+    _keep({"id": id, "ours": None, "released": None, "status": NOT_TESTED, "note": why})
+    return f"{NOT_TESTED} ({why})"
+
+
+def stored() -> dict[str, dict[str, Any]]:
+    """Return the rows of the last full run, by claim id, from `data/results/ledger.json`."""
+    if not RESULTS.is_file():
+        return {}
+    return {row["id"]: row for row in json.loads(RESULTS.read_text())["claims"]}
+
+
+def number(value: Any) -> str:
+    """Format a value of the ledger: four significant digits, an order with `>` between names."""
+    if value is None:
+        return "–"
+    if isinstance(value, list):
+        return " > ".join(str(v) for v in value)
+    if float(value).is_integer() and abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def published_text(claim: Mapping[str, Any]) -> str:
+    """Format the published value of a claim with its unit and tolerance."""
+    value, unit = claim["published"], f" {claim['unit']}" if claim["unit"] else ""
+    if value is None:
+        return "not read"
+    if isinstance(value, dict):
+        (kind, limit), *_ = value.items()
+        sign = {"above": "> ", "below": "< ", "order": ""}[kind]
+        return f"{sign}{number(limit)}{unit}"
+    if isinstance(value, list):
+        return f"{number(value[0])} to {number(value[1])}{unit}"
+    spread = f" ± {claim['tolerance']:.2g}" if claim["tolerance"] else ""
+    return f"{number(value)}{spread}{unit}"
+
+
+def _of(notebook: str) -> list[dict[str, Any]]:
+    chosen = [claim for claim in load().values() if claim["notebook"] == notebook]
+    if not chosen:
+        raise ValueError(f"no claim of data/claims.yml names the notebook {notebook!r}")
+    return chosen
+
+
+def _style(frame: pd.DataFrame) -> Styler:
+    text = {"text-align": "left", "white-space": "normal", "vertical-align": "top"}
+    heads = [{"selector": "th", "props": [("text-align", "left")]}]
+    return escaping.styled(frame).hide(axis="index").set_properties(**text).set_table_styles(heads)
+
+
+def show(notebook: str) -> Styler:
+    """Return the opening table of a notebook: the claims that it will test, and their source."""
+    rows = [
+        {"claim": c["statement"], "published": published_text(c), "source": c["source"]}
+        for c in _of(notebook)
+    ]
+    return _style(pd.DataFrame(rows))
+
+
+def verdict(notebook: str) -> Styler:
+    """Return the closing table of a notebook: claim, published, ours, status.
+
+    A claim that this run could not test shows the value of the last full run, and says so.
+    """
+    rows, kept = [], stored()
+    for claim in _of(notebook):
+        row = _rows.get(claim["id"])
+        if row is None:
+            raise ValueError(
+                f"{claim['id']} was neither recorded nor marked as not tested in this notebook"
+            )
+        ours = number(row["ours"])
+        if row["released"] is not None:
+            ours += f" (released code: {number(row['released'])})"
+        text = f"{MARKS[row['status']]} {word(claim, row['status'])}"
+        if row["status"] == NOT_TESTED:
+            text += f" ({row['note']})"
+            if (old := kept.get(claim["id"])) and old["ours"] is not None:
+                ours = f"{number(old['ours'])} in the last full run"
+                text += f"; last full run: {word(claim, old['status'])}"
+        rows.append(
+            {
+                "claim": claim["statement"],
+                "published": published_text(claim),
+                "ours": ours,
+                "status": text,
+            }
+        )
+    return _style(pd.DataFrame(rows))
+
+
+def ledger(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row a claim: the tested row of these runs, else the stored one, else untested.
+
+    `runs` are run records, each with `claims` (rows of `record`), `notebook`, `profile` and
+    `facts` (of `provenance.facts`). Every row tells the run it comes from. A run with parameters of
+    the reader's `own` says nothing of the claims.
+    """
+    fresh = {
+        row["id"]: {**row, "profile": run["profile"], **run["facts"], "stored": False}
+        for run in runs
+        for row in run["claims"]
+        if not run.get("own")
+    }
+    rows = []
+    for name, claim in load().items():
+        row, old = fresh.get(name), stored().get(name)
+        if (row is None or row["status"] == NOT_TESTED) and old and old["status"] != NOT_TESTED:
+            row = {**old, "stored": True}
+        if row is None:
+            written = (ROOT / "notebooks" / f"{claim['notebook']}.ipynb").is_file()
+            why = NEEDS[claim["needs"]] if written else "its notebook is not written yet"
+            if claim["published"] is None:
+                why += "; no published value was read"
+            row = {"ours": None, "released": None, "status": NOT_TESTED, "note": why}
+        rows.append({**claim, **row})
+    return rows
+
+
+def store(runs: Sequence[Mapping[str, Any]]) -> Path:
+    """Write the tested rows of full runs to `data/results/ledger.json`, and return the path.
+
+    Pages that ran in the smoke profile keep the rows that they have.
+    """
+    rows = []
+    for row in ledger([run for run in runs if run["profile"] != "smoke"]):
+        if row["status"] == NOT_TESTED:
+            continue
+        rows.append({k: v for k, v in row.items() if k not in FIELDS | OPTIONAL or k == "id"})
+        rows[-1].pop("stored", None)
+    storage.write_text(RESULTS, json.dumps({"claims": rows}, indent=1, ensure_ascii=False) + "\n")
+    return RESULTS

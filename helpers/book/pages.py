@@ -1,0 +1,292 @@
+"""What the pipeline adds to the book: each page's box, the scoreboard, the status page."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import nbformat
+from nbformat import NotebookNode
+
+from helpers import escaping
+from helpers.book import claims
+from helpers.data import ROOT
+
+# The pictures of the start page: pages, and the name of one figure of each.
+COVER = {
+    "posterior/synthetic_gmm": "fig-gmm-regimes",
+    "geometry/noise_injection": "fig-noise-scores",
+    "retrieval/small_world": "fig-world-frequency",
+    "modelmap/real_models": "fig-map-families",
+    "modelmap/weights_and_maps": "fig-merge-grids",
+    "synthesis/which_signal": "fig-syn-truths",
+}
+
+
+class Picture(NamedTuple):
+    """A figure of an executed page: its page's name and title, its own name, PNG and alt text."""
+
+    notebook: str
+    title: str
+    name: str
+    png: bytes
+    alt: str
+
+
+def label(notebook: str) -> str:
+    """Return the cross-reference label of a notebook's page."""
+    return notebook.replace("/", "-").replace("_", "-")
+
+
+def picture(notebook: str, nb: NotebookNode, name: str) -> Picture | None:
+    """Return a figure of an executed notebook by its name, None where it is not there."""
+    title = re.search(r"^# (.+)$", nb.cells[0].source, re.M)
+    for cell in nb.cells:
+        told = cell.metadata.get("mystnb", {})
+        if told.get("figure", {}).get("name") != name or cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                png = base64.b64decode(output["data"]["image/png"])
+                return Picture(notebook, title[1] if title else "", name, png, told["image"]["alt"])
+    return None
+
+
+def cover(pictures: Sequence[Picture]) -> str:
+    """Return the start page's pictures in MyST, each a link to its page."""
+    out = ["::::{grid} 1 2 2 2", ":gutter: 3", ""]
+    for one in pictures:
+        out += [f":::{{grid-item-card}} {one.title}", f":img-bottom: _generated/{one.name}.png"]
+        out += [f":img-alt: {one.alt}", f":link: {label(one.notebook)}", ":link-type: ref"]
+        out += [":class-card: cover", ":::", ""]
+    return "\n".join([*out, "::::"]) + "\n" if pictures else ""
+
+
+def box(record: Mapping[str, Any]) -> NotebookNode:
+    """Return the *Reproduce this page* cell, written from the record of the run."""
+    facts, name = record["facts"], record["notebook"].split("/")[-1]
+    shown = "\n".join(f"- {escaping.code(f'{k} = {v!r}')}" for k, v in record["parameters"].items())
+    threads = f"{record['threads']} thread" + ("s" if record["threads"] > 1 else "")
+    lines = [
+        "::::{admonition} Reproduce this page",
+        ":class: dropdown tip reproduce",
+        "",
+        "From the root of the repository, in the environment that `make book` creates:",
+        "",
+        "```shell",
+        record["command"],
+        "```",
+        "",
+        f"Parameters of this run (profile *{record['profile']}*):",
+        "",
+        shown,
+        "",
+        "| | |",
+        "|---|---|",
+        f"| run | {record['started']}, {record['seconds']:.0f} s "
+        f"({record['cpu_seconds']:.0f} CPU s), {threads} |",
+        f"| peak memory | {record['peak_mib']:,} MiB |",
+        f"| commit | `{facts['commit']}` |",
+        f"| versions | {facts['versions']} |",
+        f"| seed | {facts['seed']} |",
+        f"| hardware | {facts['hardware']} |",
+        "",
+        f"Download {{download}}`this notebook as it was executed <{name}.ipynb>`.",
+        "::::",
+    ]
+    cell = nbformat.v4.new_markdown_cell("\n".join(lines))
+    cell["id"] = "reproduce-this-page"
+    return cell
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def scoreboard(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the scoreboard in MyST: a paper's statements, our checks, and the runs behind them."""
+    runs: dict[tuple[str, ...], str] = {}
+    out = []
+    for paper, title in claims.PAPERS.items():
+        chosen = [row for row in rows if row["paper"] == paper]
+        checks = [row for row in chosen if claims.is_check(row)]
+        said = [row for row in chosen if not claims.is_check(row)]
+        told = _tally(said, "claims") if said else "no paper, only checks of this book"
+        out += [f"## {title}", "", f"{{ref}}`part-{paper}`: {told}.", ""]
+        out += _table(said, "published", runs) if said else []
+        if checks:
+            out += [f"### Checks of this book: {title[0].lower()}{title[1:]}", ""]
+            out += [f"{_tally(checks, 'checks')}.", "", *_table(checks, "expected", runs)]
+    out += ["## The runs behind the rows", ""]
+    out += ["| run | profile | commit | seed | hardware | versions |", "|---|---|---|---|---|---|"]
+    out += [
+        f"| {mark} | " + " | ".join(_cell(part) for part in key) + " |"
+        for key, mark in runs.items()
+    ]
+    return "\n".join(out) + "\n"
+
+
+def _table(
+    rows: Sequence[Mapping[str, Any]], value: str, runs: dict[tuple[str, ...], str]
+) -> list[str]:
+    """Return the lines of one table, untested rows last; `runs` gathers the runs it names."""
+    out = [f"| status | claim | {value} | ours | tested on |", "|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda r: r["status"] == claims.NOT_TESTED):
+        status = f"{claims.MARKS[row['status']]} {claims.word(row, row['status'])}"
+        page = f"`{row['notebook']}`"
+        if (ROOT / "notebooks" / f"{row['notebook']}.ipynb").is_file():
+            page = f"{{ref}}`{label(row['notebook'])}`"
+        if row["status"] == claims.NOT_TESTED:
+            status += f" ({escaping.markdown(row['note'])})"
+        else:
+            key = tuple(str(row[k]) for k in ("profile", "commit", "seed", "hardware", "versions"))
+            mark = runs.setdefault(key, f"R{len(runs) + 1}")
+            page += f", run {mark}" + (" (stored)" if row.get("stored") else "")
+        ours = escaping.markdown(claims.number(row["ours"]))
+        if row.get("released") is not None:
+            ours += f"; released code {escaping.markdown(claims.number(row['released']))}"
+        source = row["where"] if claims.is_check(row) else f"{row['where']}; {row['source']}"
+        cells = [status, f"{row['statement']} *({source})*", claims.published_text(row)]
+        out.append("| " + " | ".join(_cell(c) for c in [*cells, ours, page]) + " |")
+    return [*out, ""]
+
+
+def _tally(rows: Sequence[Mapping[str, Any]], noun: str) -> str:
+    count = Counter(claims.word(row, row["status"]) for row in rows)
+    plural = {"holds": "hold", "does not hold": "do not"} if noun == "checks" else {}
+    parts = (f"{n} {plural.get(word, word)}" for word, n in count.most_common())
+    return f"{len(rows)} {noun}, " + ", ".join(parts)
+
+
+def totals(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the scoreboard's totals as a small MyST table, one line a paper, checks apart."""
+    heads, checked = list(claims.MARKS), [s for s in claims.MARKS if s != claims.AS_RELEASED]
+    short = {claims.AS_RELEASED: "released code only", claims.NOT_TESTED: "not tested"}
+    names = ["claims of the paper", *(f"{claims.MARKS[h]} {short.get(h, h)}" for h in heads)]
+    names += ["checks of this book"]
+    names += [f"{claims.MARKS[h]} {claims.WORDS.get(h, short.get(h, h))}" for h in checked]
+    out = ["| part | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    for paper in claims.PAPERS:
+        cells: list[object] = [f"{{ref}}`{paper} <part-{paper}>`"]
+        for is_check, statuses in ((False, heads), (True, checked)):
+            chosen = [r for r in rows if r["paper"] == paper and claims.is_check(r) is is_check]
+            count = Counter(row["status"] for row in chosen)
+            cells += [len(chosen), *(count[h] for h in statuses)]
+        out.append("| " + " | ".join(str(c) for c in cells) + " |")
+    return "\n".join(out) + "\n"
+
+
+def status_page(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of the last run of every notebook, and the versions it ran with."""
+    out = ["| page | profile | run | seconds | CPU s | peak MiB | claims tested | data |"]
+    out.append("|---|---|---|---:|---:|---:|---:|---|")
+    for r in records:
+        tested = sum(row["status"] != claims.NOT_TESTED for row in r["claims"])
+        state = [f"`{p}` " + ("at hand" if ok else "missing") for p, ok in r["data"].items()]
+        profile = "own parameters" if r.get("own") else r["profile"]
+        cells = [f"{{ref}}`{label(r['notebook'])}`", profile, r["started"], r["seconds"]]
+        cells += [r["cpu_seconds"], r["peak_mib"], f"{tested} of {len(r['claims'])}"]
+        cells.append(", ".join(state) or "none needed")
+        out.append("| " + " | ".join(str(c) for c in cells) + " |")
+    for text in sorted({r["facts"]["versions"] for r in records}):
+        out += ["", f"Versions: {text}."]
+    for text in sorted({r["facts"]["hardware"] for r in records}):
+        out += ["", f"Hardware: {text}."]
+    return "\n".join(out) + "\n"
+
+
+def measured(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what was measured for each claim as JSON, for the role `measured` of `book/_ext`."""
+    found = {
+        row["id"]: {
+            "value": row["ours"],
+            "text": claims.number(row["ours"]),
+            "label": label(row["notebook"]),
+        }
+        for row in rows
+    }
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def generated(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the generated fragments of the book by file name."""
+    rows = claims.ledger(records)
+    return {
+        "measured.json": measured(rows),
+        "scoreboard.md": scoreboard(rows),
+        "totals.md": totals(rows),
+        "status.md": status_page(records),
+    }
+
+
+@contextmanager
+def progress(names: Sequence[str]) -> Iterator[Callable[..., None]]:
+    """Show one live line a notebook on a terminal; elsewhere, a line when one starts and ends.
+
+    Yields `show(name, done, total, state)`; the first word of a state is running, ok, failed or
+    unchanged.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        began: dict[str, float] = {}
+
+        def line(name: str, done: int | None, total: int | None, state: str) -> None:
+            if state == "running" and name in began:
+                return
+            seconds = time.time() - began.setdefault(name, time.time())
+            tail = "" if state in ("running", "unchanged") else f" after {seconds:.0f} s"
+            print(f"  {name}: {state}{tail}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    columns = [TextColumn("{task.description:34}"), BarColumn(24), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TextColumn("{task.fields[state]}")]
+    with Progress(*columns, console=console) as bars:
+        ids = {
+            name: bars.add_task(name, start=False, total=None, state="waiting") for name in names
+        }
+
+        def show(name: str, done: int | None, total: int | None, state: str) -> None:
+            if state == "running" and not bars.tasks[ids[name]].started:
+                bars.start_task(ids[name])
+            change = {} if total is None else {"completed": done, "total": total}
+            bars.update(ids[name], state=state, **change)
+            if state != "running":
+                bars.stop_task(ids[name])
+
+        yield show
+
+
+def closing_table(records: Sequence[Mapping[str, Any]]) -> None:
+    """Print the end of a run: notebook, seconds, peak memory, claims, status, and what failed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("notebook", "seconds", "peak MiB", "claims", "status", box=None)
+    for r in records:
+        tally = Counter(row["status"] for row in r.get("claims", []))
+        text = " ".join(f"{n}{claims.MARKS[s]}" for s, n in sorted(tally.items()))
+        state = "unchanged" if r.get("skipped") else r["status"]
+        table.add_row(
+            r["notebook"], f"{r['seconds']:.1f}", f"{r['peak_mib']:,}", text or "none", state
+        )
+    console = Console()
+    console.print(table)
+    for r in records:
+        if r.get("failure"):
+            f = r["failure"]
+            where = f"code cell {f['cell']}" if f["cell"] else "no cell"
+            console.print(f"\n{r['notebook']} failed in {where}: {f['line']}", markup=False)
+            console.print(f"  {f['error']}", markup=False)
+            if "notebook" in f:
+                console.print(f"  see {f['notebook']}", markup=False)

@@ -1,0 +1,259 @@
+"""Embeddings of short texts by every layer of a language model, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from helpers import adapters, data, models, reading, storage, validation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+POOLINGS = ("mean", "last")
+# Part of every key: raise it when the same options would give other numbers.
+VERSION = 2
+_FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
+
+
+def layer_embeddings(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    pooling: str = "mean",
+    layers: Sequence[int] | None = None,
+    batch_size: int = 64,
+    max_tokens: int = 256,
+) -> np.ndarray:
+    """Return one vector a text from each layer, shape (n_layers + 1, N, width), float32.
+
+    Layer 0 is the token embedding, the last layer what the model hands on. pooling="mean" averages
+    over the tokens of the text, the special ones included and padding never; "last" takes the last
+    token, the only one of a decoder that has seen the whole text. `layers` picks some layers, by
+    number, and their order; None takes all. Texts go through in order of length, which changes
+    nothing but the time, and are cut at `max_tokens`. Raises `ValueError` for no texts, a text
+    without tokens, an unknown layer, a layer that has not one vector of the model's width for each
+    token, or states that are not finite.
+    """
+    import torch
+
+    texts = _check_request(texts, pooling)
+    validation.counts(batch_size=(batch_size, 1), max_tokens=(max_tokens, 1))
+    body = model.get_encoder() if model.config.is_encoder_decoder else model
+    wanted = layer_numbers(model, layers)
+    limit = reading.room(model, tokenizer, max_tokens)
+    ids = tokenizer([str(text) for text in texts], truncation=True, max_length=limit)["input_ids"]
+    lengths = np.array([len(row) for row in ids])
+    if lengths.min() == 0:
+        empty = int(lengths.argmin())
+        raise ValueError(f"texts[{empty}] ({texts[empty]!r}) has no tokens; leave it out")
+    out = np.empty((len(wanted), len(texts), model.config.hidden_size), dtype=np.float32)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for rows in reading.batches(lengths, rows=batch_size, model=model):
+                tokens, mask = reading.padded([ids[i] for i in rows], tokenizer)
+                found = body(
+                    input_ids=tokens.to(device),
+                    attention_mask=mask.to(device),
+                    output_hidden_states=True,
+                )
+                # A model without layers gives no states but its last, the embeddings.
+                states = found.hidden_states or (found.last_hidden_state,)
+                if any(each.shape[1] != tokens.shape[1] for each in states):
+                    raise ValueError(
+                        f"model, of the type {model.config.model_type}, shortens a text between "
+                        "its layers, which have no vector for each token; pass another"
+                    )
+                weight = (
+                    mask if pooling == "mean" else torch.eye(tokens.shape[1])[lengths[rows] - 1]
+                )
+                weight = (weight / weight.sum(dim=1, keepdim=True)).to(device)
+                for line, layer in zip(out, wanted, strict=True):
+                    _check_shape(states[layer], layer, (*tokens.shape, out.shape[2]))
+                    pooled = torch.einsum("btd,bt->bd", states[layer].float(), weight)
+                    line[rows] = pooled.cpu().numpy()
+    finally:
+        model.train(was_training)
+    if not np.isfinite(out).all():
+        raise ValueError("model gives states that are not finite; load it in float32, or repair it")
+    return out
+
+
+def _check_shape(states: Tensor, layer: int, wanted: tuple[int, ...]) -> None:
+    if states.shape != wanted:
+        raise ValueError(
+            f"model gives {tuple(states.shape[1:])} numbers in layer {layer} for {wanted[1]} "
+            f"tokens, where its width is {wanted[2]}; choose other layers, or another model"
+        )
+
+
+def _check_request(texts: Sequence[str], pooling: str) -> list[str]:
+    validation.choice(pooling, POOLINGS, "pooling")
+    return validation.strings(texts, "texts")
+
+
+def layer_numbers(model: PreTrainedModel, layers: Sequence[int] | None = None) -> list[int]:
+    """Return the layers meant: all from 0 to the number of blocks, or those given, checked."""
+    n_layers = int(model.config.num_hidden_layers)
+    if layers is None:
+        return list(range(n_layers + 1))
+    if isinstance(layers, str) or not np.iterable(layers):
+        raise ValueError(f"layers is {layers!r}; pass a list of numbers, or None for all")
+    if not len(layers):
+        raise ValueError(f"layers is empty; choose some of 0 to {n_layers}, or None for all")
+    if bad := [layer for layer in layers if layer not in range(n_layers + 1)]:
+        raise ValueError(f"layers has {bad}; this model has layers 0 to {n_layers}")
+    return [int(layer) for layer in layers]
+
+
+def randomised(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+    """Return a model of the same architecture with freshly drawn weights, as before training.
+
+    The weights follow the initialisation of the architecture's class in transformers; the draw
+    depends on the seed only, and leaves torch's own random state as it was. What such a model can
+    tell is due to its tokenizer and its shape.
+    """
+    import copy
+
+    import torch
+
+    validation.counts(seed=(seed, 0))
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would also seed a GPU.
+        torch.default_generator.manual_seed(seed)
+        return type(model)(config).float().eval()
+
+
+def cached_layer_embeddings(
+    name_or_path: str | Path,
+    texts: Sequence[str],
+    *,
+    pooling: str = "mean",
+    n_layers: int | None = None,
+    control_seed: int | None = None,
+    max_tokens: int = 256,
+    dtype: str = "float32",
+    shard_size: int = 512,
+    folder: Path | None = None,
+    allow_bin: bool = False,
+) -> dict[int, np.ndarray]:
+    """Return the embeddings of a named model, layer number -> (N, width), from the cache if there.
+
+    `name_or_path` and `allow_bin` are what `helpers.models.load_model` takes; `n_layers` picks as
+    many layers, evenly spread from the first to the last, None all. `control_seed` asks for the
+    same architecture with weights drawn by this seed. Texts are kept in shards of `shard_size`,
+    each in an npz file of `dtype` ("float32", or "float16" for half the room) that takes its name
+    when it is whole: a run that was stopped goes on where it stood, and the model is loaded only
+    when a shard is missing; of a hub model the commit is asked for each time. Names are SHA-256
+    sums of the model's files, the texts and the options; a damaged file is made anew. Nothing is
+    unpickled. `folder` defaults to `embeddings` in the cache folder. A GPU is used when there is
+    one. Raises as `load_model` and `layer_embeddings`.
+    """
+    if dtype not in ("float32", "float16"):
+        raise ValueError(f'dtype is {dtype!r}; choose "float32" or "float16"')
+    texts = _check_request(texts, pooling)
+    validation.counts(shard_size=(shard_size, 1), max_tokens=(max_tokens, 1))
+    validation.counts(n_layers=(1 if n_layers is None else n_layers, 1))
+    folder = Path(folder) if folder else data.cache_folder() / "embeddings"
+    control_seed = None if control_seed is None else int(control_seed)
+    n_layers = None if n_layers is None else int(n_layers)
+    files = identity(name_or_path)
+    options = [VERSION, files, pooling, n_layers, control_seed, int(max_tokens), dtype]
+    parts = []
+    for first in range(0, len(texts), shard_size):
+        shard = [str(text) for text in texts[first : first + shard_size]]
+        key = hashlib.sha256(json.dumps([*options, shard]).encode()).hexdigest()
+        part = _stored(folder / f"{key}.npz", len(shard))
+        if part is None:
+            tokenizer, model = _loaded(str(name_or_path), control_seed, files, allow_bin)
+            layers = layer_numbers(model)
+            if n_layers is not None:
+                even = np.linspace(0, layers[-1], min(n_layers, len(layers)))
+                layers = sorted({int(layer) for layer in even.round()})
+            vectors = layer_embeddings(
+                model, tokenizer, shard, pooling=pooling, layers=layers, max_tokens=max_tokens
+            )
+            part = (np.array(layers), _packed(vectors, dtype))
+            _store(folder / f"{key}.npz", *part)
+        parts.append(part)
+    layers, _ = parts[0]
+    return {
+        int(layer): np.concatenate([vectors[i] for _, vectors in parts]).astype(np.float32)
+        for i, layer in enumerate(layers)
+    }
+
+
+def identity(name_or_path: str | Path) -> str:
+    """Return a text that changes when a model's files do: a digest, or hub name and commit."""
+    source = models.local_source(name_or_path)
+    if source is None:
+        return models.pinned(name_or_path)
+    if source.is_file():
+        return data.sha256(source)
+    if adapters.is_alone(source):
+        with models.loading(name_or_path, "pass the whole model"):
+            source = models.source(source)
+    files = sorted({file for pattern in _FILES for file in source.glob(pattern)})
+    sums = [(file.name, data.sha256(file)) for file in files]
+    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _loaded(
+    name: str, control_seed: int | None, version: str, allow_bin: bool = False
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Load a model once; `version` is its `identity`, so that changed files are read again.
+
+    Of a hub model the commit in it is read, should the hub have a later one by now.
+    """
+    import torch
+
+    if control_seed is None:
+        place = version if models.local_source(name) is None else name
+        tokenizer, model = models.load_model(place, allow_bin=allow_bin)
+    else:
+        tokenizer, model = _loaded(name, None, version, allow_bin)
+        model = randomised(model, control_seed)
+    return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _packed(vectors: np.ndarray, dtype: str) -> np.ndarray:
+    """Change to the stored type; states of a residual stream may pass the range of float16."""
+    if dtype == "float16" and np.abs(vectors).max() > np.finfo(np.float16).max:
+        raise ValueError('dtype is "float16", but the states are too large for it; use "float32"')
+    return vectors.astype(dtype)
+
+
+def _store(path: Path, layers: np.ndarray, vectors: np.ndarray) -> None:
+    """Write a shard under a name of its own first, so that no reader sees half of it."""
+    with (
+        storage.whole(path, "make room there, pass another folder, or set BOOK_DATA_CACHE") as part,
+        open(part, "wb") as file,
+    ):
+        np.savez(file, layers=layers, vectors=vectors)
+
+
+def _stored(path: Path, n_texts: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read a shard, or None where there is none or it is damaged (the zip checks its sums)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            layers, vectors = file["layers"], file["vectors"]
+        good = vectors.ndim == 3 and vectors.shape[:2] == (len(layers), n_texts)
+        good = good and layers.dtype.kind == "i" and vectors.dtype.kind == "f"
+        return (layers, vectors) if good and np.isfinite(vectors).all() else None
+    except Exception:  # a damaged zip raises what it likes
+        return None

@@ -1,0 +1,352 @@
+"""Fine-tuning of an encoder on a task, which can be stopped and resumed to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from helpers import checkpoints, glue, reading, validation
+from helpers.probing import test_order, text_columns
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Part of every checkpoint's key: raise it when the same options would give other numbers.
+VERSION = 1
+HEAD_RATE = 20  # the new head learns so many times faster than the encoder
+HISTORY = ("step", "loss", "penalty", "learning_rate")
+_WARM_UP = 0.1
+_WINDOW = 16  # batches in which rows are grouped by length
+
+
+class FineTuned(NamedTuple):
+    """The tuned copy of the encoder, its linear head, the test score, and one line a step."""
+
+    model: PreTrainedModel
+    head: torch.nn.Linear
+    score: float
+    history: pd.DataFrame
+
+
+def fine_tune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: glue.Task,
+    *,
+    steps: int = 200,
+    batch_size: int = 16,
+    learning_rate: float = 5e-5,
+    max_tokens: int = 64,
+    pooling: str = "mean",
+    n_test: int | None = None,
+    layer_penalty: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    penalty_weight: float = 0.0,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 50,
+    progress: Callable[[int, float], None] | None = None,
+) -> FineTuned:
+    """Train a copy of an encoder and a new linear head on a task, and score it on its test rows.
+
+    Pairs go in as the tokenizer joins them, cut at `max_tokens`. The head reads the last layer,
+    averaged over the tokens (`pooling="mean"`) or at the first one ("first"), with dropout 0.1.
+    AdamW with weight decay 0.01 on matrices, linear warm-up over a tenth of the steps and linear
+    decay to 0, gradients clipped at norm 1, cross entropy, or squared error of the standardised
+    label; the head's rate is `HEAD_RATE` times the encoder's. Rows are drawn by `seed`, each
+    once before any comes again, and grouped by length within some batches.
+
+    `layer_penalty` takes the last layer (B, T, width) and the attention mask (B, T) and gives a
+    tensor of one number, which is added to the loss `penalty_weight` times (below 0: a reward);
+    with weight 0 it is only written down. `history` has the columns step, loss (of the task
+    alone), penalty and learning_rate. `n_test` takes test rows as `probe_features` does.
+    `progress` is called with step and loss after each step.
+
+    `checkpoint`, a path that ends in .safetensors, is written every `checkpoint_every` steps and
+    at the end; a call with the same model, task and options goes on from there, on the CPU (and
+    as many threads) to the very bit, or only scores when the run was done. It is three times as
+    large as the model. A damaged file is made anew; that of another run is refused. A penalty is
+    known by its value on the first batch, and must keep no state. The model passed in and torch's
+    random state stay as they were; parameters that need no gradient stay too.
+
+    Raises `ValueError` for bad options, a text without tokens, or a loss that is not finite.
+    """
+    import copy
+
+    import torch
+
+    counts = {"steps": steps, "batch_size": batch_size, "max_tokens": max_tokens}
+    counts |= {"checkpoint_every": checkpoint_every, "n_test": 1 if n_test is None else n_test}
+    validation.counts(**{name: (value, 1) for name, value in counts.items()})
+    validation.choice(pooling, ("mean", "first"), "pooling")
+    validation.non_negative(learning_rate, "learning_rate")
+    if not np.isfinite(penalty_weight):
+        raise ValueError(f"penalty_weight is {penalty_weight}; pass a finite number")
+    if penalty_weight and layer_penalty is None:
+        raise ValueError(f"penalty_weight is {penalty_weight} without layer_penalty; pass both")
+    if checkpoint is not None and Path(checkpoint).suffix != ".safetensors":
+        raise ValueError(f"checkpoint is {str(checkpoint)!r}; pass a path ending in .safetensors")
+    model = copy.deepcopy(model).train()
+    device = next(model.parameters()).device
+    gpus = [device] if device.type == "cuda" else []
+    rng = np.random.default_rng(seed)
+    used, rows = np.unique(draw_rows(len(task.train), steps * batch_size, rng), return_inverse=True)
+    encoded = _encode(model, tokenizer, task.train.iloc[used], max_tokens)
+    batches = _grouped(rows, encoded, batch_size, rng)
+    targets, names = _targets(task, used)
+    targets = targets.to(device)
+    path, run = None if checkpoint is None else Path(checkpoint), ""
+    history: list[dict[str, float]] = []
+    # Not transformers.Trainer: it wants accelerate, and resumes from pickles through torch.load.
+    with torch.random.fork_rng(devices=gpus):
+        # Not torch.manual_seed, which would also seed a GPU that has no part in this.
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            torch.cuda.default_generators[gpu.index].manual_seed(seed)
+        head = torch.nn.Linear(model.config.hidden_size, max(len(names), 1))
+        torch.nn.init.normal_(head.weight, std=0.02)
+        torch.nn.init.zeros_(head.bias)
+        head.to(device)
+        optimizer = _optimizer(model, head, learning_rate)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        if path is not None:
+            told = _mark(layer_penalty, model, encoded, batches[0])
+            options = [learning_rate, HEAD_RATE, pooling, seed, penalty_weight, told]
+            run = _run_key(model, targets, encoded, [b.tolist() for b in batches], options)
+            if (found := checkpoints.read(path, run)) is not None:
+                tensors, history = found
+                _set_state(tensors, model, head, optimizer)
+        for step in range(len(history) + 1, steps + 1):
+            share = _schedule(step, steps)
+            # Asked for anew each time: a restored optimizer has other groups.
+            groups = optimizer.param_groups
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * share
+            batch = batches[step - 1]
+            states, mask = _states(model, encoded, batch, device)
+            pooled = torch.nn.functional.dropout(_pool(states, mask, pooling), 0.1)
+            loss = _loss(head(pooled), targets[torch.from_numpy(batch).to(device)])
+            penalty = _penalty(layer_penalty, states, mask, penalty_weight != 0)
+            total = loss + penalty_weight * penalty if penalty_weight else loss
+            if not torch.isfinite(total):
+                raise ValueError(
+                    f"the loss is {total.item()} in step {step}; lower learning_rate or "
+                    "penalty_weight, or repair model"
+                )
+            optimizer.zero_grad()
+            total.backward()
+            torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
+            optimizer.step()
+            values = (step, loss.item(), penalty.item(), learning_rate * share)
+            history.append(dict(zip(HISTORY, values, strict=True)))
+            if path is not None and (step % checkpoint_every == 0 or step == steps):
+                checkpoints.write(path, run, _state(model, head, optimizer), history)
+            if progress is not None:
+                progress(step, loss.item())
+    model.eval()
+    test = task.test.iloc[test_order(task)[:n_test]]
+    outputs = _outputs(model, head, _encode(model, tokenizer, test, max_tokens), pooling)
+    found = names[outputs.argmax(axis=1)] if len(names) else outputs[:, 0]
+    score = glue.score(task, test["label"].to_numpy(), found)
+    return FineTuned(model, head, score, pd.DataFrame(history, columns=list(HISTORY)))
+
+
+def draw_rows(n_rows: int, n_drawn: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the numbers of rows drawn, shape (n_drawn,), each once before any comes again."""
+    rounds = -(-n_drawn // n_rows)
+    return np.concatenate([rng.permutation(n_rows) for _ in range(rounds)])[:n_drawn]
+
+
+def _encode(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    table: pd.DataFrame,
+    max_tokens: int,
+) -> dict[str, list[list[int]]]:
+    limit = reading.room(model, tokenizer, max_tokens)
+    sides = [table[c].tolist() for c in text_columns(table)]
+    encoded = dict(tokenizer(*sides, truncation=True, max_length=limit))
+    if min(map(len, encoded["input_ids"])) == 0:
+        raise ValueError("task has a text without tokens; leave it out")
+    return encoded
+
+
+def _grouped(
+    rows: np.ndarray, encoded: dict[str, list], batch_size: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Cut rows into batches of like lengths: sorted within a window, batches in random order."""
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    batches = []
+    for first in range(0, len(rows), _WINDOW * batch_size):
+        window = rows[first : first + _WINDOW * batch_size]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        cut = window.reshape(-1, batch_size)
+        batches += [cut[i] for i in rng.permutation(len(cut))]
+    return batches
+
+
+def _targets(task: glue.Task, used: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """Return what the head learns for the rows used, and the labels its outputs stand for."""
+    import torch
+
+    labels = task.train["label"].to_numpy()
+    if task.kind == "regression":
+        spread = labels.std() or 1.0
+        standard = (labels[used] - labels.mean()) / spread
+        return torch.tensor(standard, dtype=torch.float32), np.array([])
+    names, codes = np.unique(labels, return_inverse=True)
+    return torch.from_numpy(codes[used]), names
+
+
+def _optimizer(
+    model: PreTrainedModel, head: torch.nn.Linear, learning_rate: float
+) -> torch.optim.AdamW:
+    import torch
+
+    groups = []
+    for module, rate in [(model, learning_rate), (head, HEAD_RATE * learning_rate)]:
+        free = [p for p in module.parameters() if p.requires_grad]
+        for decay, params in [
+            (0.01, [p for p in free if p.ndim > 1]),
+            (0.0, [p for p in free if p.ndim < 2]),
+        ]:
+            groups.append({"params": params, "lr": rate, "weight_decay": decay})
+    return torch.optim.AdamW(groups)
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Return the share of the full rate in a step: up over the first tenth, then down."""
+    warm = max(1, round(_WARM_UP * steps))
+    return min(step / warm, (steps + 1 - step) / (steps + 1 - warm))
+
+
+def _states(
+    model: PreTrainedModel, encoded: dict[str, list], rows: np.ndarray, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    batch = {
+        key: pad_sequence([torch.tensor(lines[i]) for i in rows], batch_first=True).to(device)
+        for key, lines in encoded.items()
+    }
+    body = model.get_encoder() if model.config.is_encoder_decoder else model
+    return body(**batch).last_hidden_state, batch["attention_mask"]
+
+
+def _pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    if pooling == "first":
+        return states[:, 0]
+    return (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def _loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    if targets.is_floating_point():
+        return torch.nn.functional.mse_loss(outputs[:, 0], targets)
+    return torch.nn.functional.cross_entropy(outputs, targets)
+
+
+def _penalty(
+    layer_penalty: Callable | None, states: torch.Tensor, mask: torch.Tensor, wanted: bool
+) -> torch.Tensor:
+    """Return the penalty; what it draws leaves the dropout of later steps as it is without it."""
+    import torch
+
+    if layer_penalty is None:
+        return torch.tensor(torch.nan)
+    gpus = [states.device] if states.is_cuda else []
+    with torch.random.fork_rng(devices=gpus), torch.set_grad_enabled(wanted):
+        value = layer_penalty(states, mask)
+    if not isinstance(value, torch.Tensor) or value.ndim:
+        shape = tuple(getattr(value, "shape", ()))
+        raise ValueError(
+            f"layer_penalty gave {type(value).__name__} of shape {shape}; return a tensor without "
+            "dimensions"
+        )
+    return value
+
+
+def _mark(
+    layer_penalty: Callable | None, model: PreTrainedModel, encoded: dict, batch: np.ndarray
+) -> str:
+    """Tell penalties apart by what they give, for a closure does not show what it holds."""
+    import torch
+
+    if layer_penalty is None:
+        return ""
+    with torch.no_grad():
+        states, mask = _states(model.eval(), encoded, batch, next(model.parameters()).device)
+    model.train()
+    return f"{_penalty(layer_penalty, states, mask, False).item():.5g}"
+
+
+def _outputs(
+    model: PreTrainedModel, head: torch.nn.Linear, encoded: dict[str, list], pooling: str
+) -> np.ndarray:
+    """Return the head's outputs for each row, (N, classes), the model being in eval mode."""
+    import torch
+
+    order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
+    out = np.empty((len(order), head.out_features), dtype=np.float32)
+    with torch.inference_mode():
+        for first in range(0, len(order), 64):
+            rows = order[first : first + 64]
+            states, mask = _states(model, encoded, rows, head.weight.device)
+            out[rows] = head(_pool(states, mask, pooling)).cpu().numpy()
+    return out
+
+
+# Checkpoints
+
+
+def _run_key(model: PreTrainedModel, targets: torch.Tensor, *more: Any) -> str:
+    """Return a sum of everything that determines the weights at every step."""
+    import torch
+
+    config = model.config.to_dict()
+    for told in ("_name_or_path", "transformers_version"):
+        config.pop(told, None)
+    where = [VERSION, torch.__version__, targets.device.type, type(model).__name__]
+    free = [name for name, p in model.named_parameters() if p.requires_grad]
+    tensors = {**model.state_dict(), " targets": targets}
+    return checkpoints.digest(tensors, where, config, free, *more)
+
+
+def _state(
+    model: PreTrainedModel, head: torch.nn.Linear, optimizer: torch.optim.AdamW
+) -> dict[str, torch.Tensor]:
+    """Return all that the next step depends on, by name."""
+    import torch
+
+    parts = {"model": model.state_dict(), "head": head.state_dict()}
+    parts["rng"] = {"cpu": torch.get_rng_state()}
+    if head.weight.is_cuda:
+        parts["rng"]["cuda"] = torch.cuda.get_rng_state(head.weight.device)
+    named = {f"{part}.{name}": t for part, held in parts.items() for name, t in held.items()}
+    return named | checkpoints.optimizer_tensors(optimizer)
+
+
+def _set_state(
+    tensors: dict[str, torch.Tensor],
+    model: PreTrainedModel,
+    head: torch.nn.Linear,
+    optimizer: torch.optim.AdamW,
+) -> None:
+    """Put back what `_state` returned."""
+    import torch
+
+    def held(part: str) -> dict[str, torch.Tensor]:
+        return {n.removeprefix(part): t for n, t in tensors.items() if n.startswith(part)}
+
+    model.load_state_dict(held("model."))
+    head.load_state_dict(held("head."))
+    checkpoints.restore_optimizer(optimizer, tensors)
+    torch.set_rng_state(tensors["rng.cpu"])
+    if "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"], head.weight.device)

@@ -1,0 +1,1 @@
+"""Patchiness and spread of a latent space. arXiv 2406.12159."""

@@ -1,0 +1,382 @@
+"""Spread of a point cloud: seven measures from one eigen-decomposition of its covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from helpers import validation
+
+# Keys of `spread_measures`, in its order.
+MEASURES = ("eee", "vrm", "isoscore", "rankme", "participation_ratio", "mean_cosine", "twonn")
+# Rows centred at a time, coordinates projected at a time (32 MiB of float32), and rows whose
+# distances to all others are held at a time.
+_ROWS = 4096
+_PROJECTED = 2**23
+_DISTANCES = 1024
+# Points that a search in float32 names for each point, itself among them.
+_CANDIDATES = 4
+# Fewest distinct points for an intrinsic dimension.
+FEWEST_DISTINCT = 10
+
+
+class _Spectrum(NamedTuple):
+    """Mean (d,), eigenvalues of the sample covariance (d,) from high to low, axes in columns."""
+
+    mean: np.ndarray
+    values: np.ndarray
+    axes: np.ndarray
+
+
+def _points(points: ArrayLike) -> np.ndarray:
+    x = validation.matrix(points, "points")
+    if len(x) < 2 or x.shape[1] < 2:
+        raise ValueError(f"points has shape {x.shape}; pass 2 points and 2 dimensions or more")
+    return validation.varying(x, "points")
+
+
+def _chunks(x: np.ndarray, mean: np.ndarray) -> Iterator[np.ndarray]:
+    """Give the centred rows in float64, some at a time, in memory that the next ones overwrite."""
+    room = np.empty((min(len(x), _ROWS), x.shape[1]))
+    for start in range(0, len(x), _ROWS):
+        rows = x[start : start + _ROWS]
+        yield np.subtract(rows, mean, out=room[: len(rows)])
+
+
+def _clean(values: np.ndarray) -> np.ndarray:
+    """Sort from high to low, and set what is only rounding to 0."""
+    values = values[::-1]
+    return np.where(values > len(values) * np.finfo(float).eps * values[0], values, 0.0)
+
+
+def _decompose(x: np.ndarray) -> _Spectrum:
+    mean = x.mean(axis=0, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        covariance = sum(rows.T @ rows for rows in _chunks(x, mean)) / (len(x) - 1)
+        total = np.trace(covariance)
+    if not 1e-280 < total < 1e300:
+        raise ValueError(
+            f"points are so {'near to' if total < 1 else 'far from'} one another that the squares "
+            "of their distances are lost; multiply them by a constant"
+        )
+    values, axes = np.linalg.eigh(covariance)
+    return _Spectrum(mean, _clean(values), axes[:, ::-1])
+
+
+def _about_zero(spectrum: _Spectrum, n: int) -> np.ndarray:
+    """Return the eigenvalues of the mean of x x': the covariance plus one direction, the mean."""
+    mean = spectrum.axes.T @ spectrum.mean
+    moments = np.diag(spectrum.values * (n - 1) / n) + np.outer(mean, mean)
+    return _clean(np.linalg.eigvalsh(moments))
+
+
+def _eigenvalues(values: ArrayLike) -> np.ndarray:
+    values = validation.numbers(values, "eigenvalues")
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"eigenvalues has shape {values.shape}; pass two or more in one dimension")
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
+        raise ValueError(
+            "eigenvalues must be finite, none below 0 and one above; set those that rounding made "
+            "negative to 0, as `eigenvalues` does"
+        )
+    # The measures do not depend on scale; without this, squares overflow or vanish.
+    return np.sort(values)[::-1] / values.max()
+
+
+def eigenvalues(points: ArrayLike, *, centred: bool = True) -> np.ndarray:
+    """Return the d eigenvalues of the sample covariance of a cloud, from high to low.
+
+    `points` has shape (N, d), any real dtype, 2 points and 2 dimensions or more; sums are taken in
+    float64, some rows at a time. The divisor is N - 1. With `centred=False` they are those of the
+    mean of x x' (divisor N), so that the mean of the cloud counts too. Values below d times
+    the rounding of the first are set to 0. Raises `ValueError` for bad input or equal points.
+    """
+    x = _points(points)
+    spectrum = _decompose(x)
+    return spectrum.values if centred else _about_zero(spectrum, len(x))
+
+
+def early_enrichment(eigenvalues: ArrayLike) -> float:
+    """Return the eigenvalue early enrichment (EEE): how far the first axes run ahead of the rest.
+
+    `eigenvalues` (d,) are those of the covariance, in any order. With S_i the sum of the i
+    largest, it is the area between S_i and the line i S_d / d, by trapezoids from i = 1 to d, over
+    S_d d / 2. 0 for equal eigenvalues; one direction gives (1 - 1/d)², as the area left of i = 1 is
+    not counted. Raises `ValueError` for fewer than two values, negative ones, or zeros only.
+    Source: Marbut et al. (2023), arXiv 2212.08172; released code, which rounds to four digits and,
+    with fewer points than dimensions, leaves the zeros out.
+    """
+    return rising_enrichment(_eigenvalues(eigenvalues)[::-1])
+
+
+def rising_enrichment(values: np.ndarray) -> float:
+    """Return `early_enrichment` of eigenvalues (d,) sorted from low to high, without its checks.
+
+    The sum over i of S_i is that of the eigenvalues by their ranks from below, 1 to d. Trapezoids
+    leave out half of the first height, and the last is 0.
+    """
+    d, total = len(values), values.sum()
+    area = np.arange(1, d + 1) @ values - total * (d + 1) / 2 - (values[-1] - total / d) / 2
+    return float(area / (total * d / 2))
+
+
+def participation_ratio(eigenvalues: ArrayLike) -> float:
+    """Return the participation ratio (sum of l)² / sum of l²: 1 for one direction, d for all alike.
+
+    `eigenvalues` and errors as in `early_enrichment`. Source: Gao et al. (2017),
+    bioRxiv 214262.
+    """
+    values = _eigenvalues(eigenvalues)
+    return float(values.sum() ** 2 / (values @ values))
+
+
+def isoscore(eigenvalues: ArrayLike) -> float:
+    """Return IsoScore: 0 for one direction, 1 for all directions alike.
+
+    `eigenvalues` and errors as in `early_enrichment`. The paper scales them to the length √d, takes
+    the distance to the vector of ones, and turns it into a share of dimensions in use. All of this
+    is (P - 1) / (d - 1), with P the participation ratio: the two measures cannot disagree. Source:
+    Rudman et al. (2022), released code; the short form is algebra that `tests/test_spread.py`
+    checks.
+    """
+    return (participation_ratio(eigenvalues) - 1) / (len(np.asarray(eigenvalues)) - 1)
+
+
+def rankme(eigenvalues: ArrayLike) -> float:
+    """Return RankMe, the exponential of the entropy of the singular values: from 1 to d.
+
+    `eigenvalues` (d,) are those of the mean of x x', not of the covariance: the published measure
+    does not centre the cloud. Their roots are the singular values of the matrix of points up to one
+    factor, and p is the roots over their sum. So use
+    `eigenvalues(points, centred=False)`; covariance eigenvalues give the form that a common shift
+    does not change. Errors as in `early_enrichment`. Source: Garrido et al. (2023),
+    without the 1e-7 that is added to every p there to guard the logarithm.
+    """
+    roots = np.sqrt(_eigenvalues(eigenvalues))
+    p = roots[roots > 0] / roots.sum()
+    return float(np.exp(-(p @ np.log(p))))
+
+
+def vasicek_ratio_error(points: ArrayLike) -> float:
+    """Return the Vasicek ratio MSE (VRM): how far the principal axes are from a standard normal.
+
+    `points` as in `eigenvalues`, 3 or more. The principal coordinates are scaled together to a
+    total variance of d. H_i is Vasicek's entropy (window √N, rounded) of coordinate i, and VRM the
+    mean of (1 - exp(H_i) / √(2πe))² over the d axes. About 0 for an isotropic Gaussian, a little
+    above as the estimate is low in small samples. An axis without variance adds 1, and so
+    does one with more than two windows of equal values, whose entropy is minus infinity. VRM can
+    exceed 1: one direction, if normal, gives (d - 1 + (1 - √d)²) / d. Points of float32 or float16
+    are projected in float32, which moves VRM by less than 1e-6. Raises as `eigenvalues` does.
+    Source: Marbut et al. (2023), arXiv 2212.08172; released code. That code draws a normal sample
+    for the total variance, which is d on average, and leaves the entropy to SciPy's choice, which
+    is Vasicek's above 1,000 points only.
+    """
+    x = _points(points)
+    return _vrm(x, _decompose(x))
+
+
+def _vrm(x: np.ndarray, spectrum: _Spectrum) -> float:
+    if len(x) < 3:
+        raise ValueError(f"points has {len(x)} rows; Vasicek's entropy needs 3 or more")
+    n, d = x.shape
+    window = min(int(np.sqrt(n) + 0.5), (n - 1) // 2)
+    used = int(np.count_nonzero(spectrum.values))
+    kind = np.float32 if x.dtype in (np.float16, np.float32) else np.float64
+    # Entropy does not see the common shift that the rounding of the mean leaves.
+    mean, axes = spectrum.mean.astype(kind), np.ascontiguousarray(spectrum.axes.T, dtype=kind)
+    entropy = np.full(d, -np.inf)
+    width = max(1, _PROJECTED // n)
+    for start in range(0, used, width):
+        chosen = axes[start : min(start + width, used)]
+        projected = np.empty((len(chosen), n), dtype=kind)
+        for row in range(0, n, _ROWS):
+            rows = x[row : row + _ROWS] - mean
+            np.matmul(chosen, rows.T, out=projected[:, row : row + _ROWS])
+        entropy[start : start + len(chosen)] = [_vasicek(values, window) for values in projected]
+    entropy += np.log(d / spectrum.values.sum()) / 2
+    return float(np.mean((1 - np.exp(entropy) / np.sqrt(2 * np.pi * np.e)) ** 2))
+
+
+def _vasicek(values: np.ndarray, window: int) -> float:
+    """Return Vasicek's entropy of values that may be put in order in place."""
+    values.sort()
+    n = len(values)
+    gaps = np.empty_like(values)
+    np.subtract(values[window : 2 * window], values[0], out=gaps[:window])
+    np.subtract(values[2 * window :], values[: n - 2 * window], out=gaps[window : n - window])
+    np.subtract(values[-1], values[n - 2 * window : n - window], out=gaps[n - window :])
+    with np.errstate(divide="ignore"):
+        return np.log(gaps, out=gaps).mean(dtype=np.float64) + np.log(n / (2 * window))
+
+
+def mean_cosine(points: ArrayLike) -> float:
+    """Return the mean cosine over all pairs of different points, from -1/(N - 1) to 1.
+
+    `points` as in `eigenvalues`; equal points are allowed, zeros are not, and nothing is centred.
+    With u the mean of the unit vectors it is (N |u|² - 1) / (N - 1), without a loop over pairs.
+    Raises `ValueError` for bad input, or points that are zero in all dimensions. Source: the
+    anisotropy of Ethayarajh (2019), over all pairs.
+    """
+    x = validation.matrix(points, "points")
+    if len(x) < 2:
+        raise ValueError(f"points has shape {x.shape}; pass 2 points or more")
+    return _cosine(x)
+
+
+def _cosine(x: np.ndarray) -> float:
+    total = np.zeros(x.shape[1])
+    for rows in _chunks(x, np.zeros(x.shape[1])):
+        with np.errstate(over="ignore", under="ignore"):
+            squares = np.einsum("nd,nd->n", rows, rows)
+        if not (squares.min() > 1e-200 and squares.max() < 1e200):
+            # Squares of tiny or huge entries are lost: divide by the largest entry first.
+            largest = np.abs(rows).max(axis=1, keepdims=True)
+            if not largest.all():
+                raise ValueError(
+                    "points has rows of zeros, which have no direction; leave them out"
+                )
+            rows /= largest
+            squares = np.einsum("nd,nd->n", rows, rows)
+        total += (1 / np.sqrt(squares)) @ rows
+    n = len(x)
+    return float((total @ total / n - 1) / (n - 1))
+
+
+def twonn(
+    points: ArrayLike,
+    *,
+    most: int = 4000,
+    discard: float = 0.1,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> float:
+    """Return the intrinsic dimension by the two nearest neighbours (TwoNN).
+
+    `points` as in `eigenvalues`. Where there are more than `most`, that many are drawn by the seed.
+    Of points closer together than `tolerance` times the root mean square distance to the centre
+    only the first is kept: coinciding points have no ratio of distances. With m the ratio of the
+    second to the first neighbour's distance, sorted, and F_i = i / n, the result is the slope of
+    -log(1 - F) on log(m) through the origin, without the share `discard` of largest ratios.
+
+    Values below 1 say that points lie in tight groups: raise `tolerance` to count a group once.
+    Raises `ValueError` for bad input, or fewer than 10 distinct points. Source: Facco et al. (2017)
+    with its share of 10 %; `tolerance`, at least 1e-7 for the rounding, is this book's.
+    """
+    x = _points(points)
+    validation.counts(most=(most, FEWEST_DISTINCT), seed=(seed, 0))
+    if not 0 < discard < 1:
+        raise ValueError(f"discard is {discard}; pass a share between 0 and 1")
+    validation.non_negative(tolerance, "tolerance")
+    kept, first, second = _neighbours(x, most, tolerance, seed)
+    if kept < FEWEST_DISTINCT:
+        raise ValueError(
+            f"points has {kept} distinct points among those looked at; TwoNN needs "
+            f"{FEWEST_DISTINCT} or more: lower tolerance, or pass more points"
+        )
+    return _slope(first, second, discard)
+
+
+def _neighbours(
+    x: np.ndarray, most: int, tolerance: float, seed: int
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return how many distinct points there are, and the distances of their two neighbours."""
+    from sklearn.metrics import euclidean_distances
+
+    if len(x) > most:
+        x = x[np.sort(np.random.default_rng(seed).choice(len(x), most, replace=False))]
+    # Centring keeps the distances exact: they are computed from inner products.
+    x = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    size = np.sqrt(np.mean(np.einsum("nd,nd->n", x, x)))
+    none = np.empty(0)
+    if not size or len(x) < FEWEST_DISTINCT:
+        return (len(x) if size else 1), none, none
+    x /= size
+
+    # Inner products of unit size leave about 1e-8 of rounding in a distance.
+    tolerance = max(tolerance, 1e-7)
+    distances = _two_nearest(x)
+    if distances[:, 0].min() <= tolerance:
+        keep = np.ones(len(x), dtype=bool)
+        for start in range(0, len(x), _DISTANCES):
+            near = euclidean_distances(x[start : start + _DISTANCES], x) <= tolerance
+            keep[start : start + _DISTANCES] = ~np.tril(near, start - 1).any(axis=1)
+        x = x[keep]
+        if len(x) < FEWEST_DISTINCT:
+            return len(x), none, none
+        distances = _two_nearest(x)
+    return len(x), distances[:, 0], distances[:, 1]
+
+
+def _two_nearest(x: np.ndarray) -> np.ndarray:
+    """Return the distances (n, 2) of the two nearest neighbours of centred points in float64.
+
+    A search in float32 names candidates, whose distances are then exact. Where float32 cannot
+    rule out that a nearer point is missing, a search in float64 names them again.
+    """
+    import faiss
+    from sklearn.neighbors import NearestNeighbors
+
+    single = np.ascontiguousarray(x, dtype=np.float32)
+    far, near = faiss.knn(single, single, min(_CANDIDATES, len(x)))
+    squares = _two_least(x, np.arange(len(x)), near)
+    norms = np.einsum("nd,nd->n", x, x)
+    rounding = 64 * np.finfo(np.float32).eps * (norms + norms.max())
+    unsure = np.flatnonzero(squares[:, 1] + rounding >= far[:, -1])
+    if len(unsure) and len(x) > _CANDIDATES:
+        search = NearestNeighbors(n_neighbors=_CANDIDATES, algorithm="brute").fit(x)
+        near = search.kneighbors(x[unsure], return_distance=False)
+        squares[unsure] = _two_least(x, unsure, near)
+    return np.sqrt(squares)
+
+
+def _two_least(x: np.ndarray, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Return the two least squared distances of rows to those named for them, not to themselves."""
+    squares, gaps, own = np.empty(near.shape), np.empty((len(rows), x.shape[1])), x[rows]
+    for column, others in zip(squares.T, near.T, strict=True):
+        np.take(x, others, axis=0, out=gaps, mode="clip")
+        gaps -= own
+        column[:] = np.einsum("nd,nd->n", gaps, gaps)
+    squares[near == rows[:, None]] = np.inf
+    squares.partition(1, axis=1)
+    return squares[:, :2]
+
+
+def _slope(first: np.ndarray, second: np.ndarray, discard: float) -> float:
+    n = len(first)
+    ratios = np.log(np.sort(second / first))
+    used = max(1, min(n - 1, int(np.floor(n * (1 - discard)))))
+    levels = -np.log1p(-np.arange(1, used + 1) / n)
+    ratios = ratios[:used]
+    square = float(ratios @ ratios)
+    return float(ratios @ levels) / square if square else np.inf
+
+
+def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
+    """Return seven measures of the spread of a cloud, from one eigen-decomposition.
+
+    `points` has shape (N, d), any real dtype, 3 points and 2 dimensions or more. The keys: `eee`
+    (`early_enrichment`), `vrm` (`vasicek_ratio_error`), `isoscore`, `rankme` (of the cloud as it
+    is, not centred, as published), `participation_ratio`, `mean_cosine` (not centred) and `twonn`
+    (4,000 points drawn by the seed; NaN below 10 distinct points). All but `rankme` and
+    `mean_cosine` stay as they are under a common shift, all under scaling and rotation. Memory
+    beside the input is bounded in N: 76 MiB for 20,000 x 768 in float32. Raises `ValueError` for
+    bad input, equal points, or rows of zeros.
+    Source: see each function.
+    """
+    x = _points(points)
+    validation.counts(seed=(seed, 0))
+    cosine = _cosine(x)
+    spectrum = _decompose(x)
+    kept, first, second = _neighbours(x, 4000, 1e-6, seed)
+    return {
+        "eee": early_enrichment(spectrum.values),
+        "vrm": _vrm(x, spectrum),
+        "isoscore": isoscore(spectrum.values),
+        "rankme": rankme(_about_zero(spectrum, len(x))),
+        "participation_ratio": participation_ratio(spectrum.values),
+        "mean_cosine": cosine,
+        "twonn": _slope(first, second, 0.1) if kept >= FEWEST_DISTINCT else float("nan"),
+    }

@@ -1,0 +1,127 @@
+"""How far two scorers of one model are apart, as a share of what parts two seeds on the map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from experiments.modelmap import reference_map
+from helpers import data, validation
+
+
+class Gap(NamedTuple):
+    """What another scorer changes: nats per text, nats per token, the worst text, and the map.
+
+    `squared` is the squared distance that the change makes on the map, nats per text, and `share`
+    that distance over the one between two seeds of a model.
+    """
+
+    largest: float
+    median: float
+    per_token: float
+    worst: int
+    squared: float
+    share: float
+
+
+def compare(
+    reference: ArrayLike,
+    other: ArrayLike,
+    n_tokens: ArrayLike,
+    seed_distance: float,
+    *,
+    threshold: float = -np.inf,
+) -> Gap:
+    """Return how far another scorer's log-likelihoods of texts are from those of a reference.
+
+    `reference`, `other` and `n_tokens` have shape (n,), one number a text, nats and tokens;
+    `per_token` is the sum of all absolute differences over that of tokens. `seed_distance` is the
+    squared distance of two seeds, nats per text. `threshold` is the map's, below which values are
+    cut (`model_map.ModelMap`); its means of texts cancel. Raises `ValueError` for unequal lengths,
+    values that are not finite, tokens below 1, and a `seed_distance` that is not above 0.
+    """
+    rows = [validation.numbers(v, k) for k, v in (("reference", reference), ("other", other))]
+    tokens = validation.numbers(n_tokens, "n_tokens")
+    validation.positive(seed_distance, "seed_distance")
+    if rows[0].ndim != 1 or not len(rows[0]) or rows[0].shape != rows[1].shape:
+        raise ValueError(
+            f"reference has shape {rows[0].shape} and other {rows[1].shape}; pass one log-"
+            "likelihood a text in both, in one order"
+        )
+    if tokens.shape != rows[0].shape or not (tokens >= 1).all():
+        raise ValueError(f"n_tokens must hold {len(rows[0])} numbers of 1 or more, one a text")
+    for name, row in zip(("reference", "other"), rows, strict=True):
+        if not np.isfinite(row).all():
+            bad = int(np.argmin(np.isfinite(row)))
+            raise ValueError(f"{name}[{bad}] is {row[bad]}; score that text again")
+    gaps = np.abs(rows[1] - rows[0])
+    moved = np.maximum(rows[1], threshold) - np.maximum(rows[0], threshold)
+    squared = float(moved.var())
+    return Gap(
+        float(gaps.max()),
+        float(np.median(gaps)),
+        float(gaps.sum() / tokens.sum()),
+        int(gaps.argmax()),
+        squared,
+        float(squared / seed_distance),
+    )
+
+
+def seed_distance(folder: Path = data.PUBLISHED) -> float:
+    """Return the squared distance on the map of two seeds of one small GPT, nats^2 per text.
+
+    Of the pairs of seeds that the book has stored it is the nearest, the parent and the stranger
+    of `reference_map.trained_further`, over 128 texts: a share of it flatters no scorer. Raises
+    `FileNotFoundError` where they are not stored.
+    """
+    stored = reference_map.trained_further(folder)
+    if stored is None:
+        raise FileNotFoundError(
+            f"{folder} has no map_merges.csv; make it with "
+            f"`python -m experiments.modelmap.merges {folder}`"
+        )
+    first, second = stored.log_likelihoods.loc[["small GPT, parent", "small GPT, stranger"]].values
+    return float(np.var(first - second))
+
+
+def read_scores(path: str | Path, keys: Sequence[str]) -> np.ndarray:
+    """Return the log-likelihoods that another engine gave texts, in the order of `keys`, nats.
+
+    `path` is a CSV file, or JSON lines where it ends in .jsonl, with the columns `key` and
+    `log_likelihood`, in any order. Raises `ValueError` for a file that cannot be read, lacks a
+    column, names a text twice, lacks one or has one that is not in `keys`, and for values that are
+    no finite numbers.
+    """
+    path, kind = Path(path), {"key": str}
+    try:
+        if path.suffix == ".jsonl":
+            table = pd.read_json(path, lines=True, dtype=kind)
+        else:
+            table = pd.read_csv(path, dtype=kind)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"own {str(path)!r} cannot be read ({error}); pass CSV, or JSON lines named .jsonl"
+        ) from error
+    validation.columns(table, ("key", "log_likelihood"), "own")
+    wrong = {
+        "names twice": list(table.key[table.key.duplicated()].unique()),
+        "lacks": [key for key in keys if key not in set(table.key)],
+        "has, unknown here,": [key for key in table.key if key not in set(keys)],
+    }
+    if found := [f"{what} {validation.name_some(names)}" for what, names in wrong.items() if names]:
+        raise ValueError(
+            f"own {' and '.join(found)}; score the {len(keys)} texts of `python -m "
+            f"helpers.likelihood --out FOLDER --n-texts {len(keys)}`, each once"
+        )
+    values = pd.to_numeric(table.set_index("key").log_likelihood[list(keys)], errors="coerce")
+    if not np.isfinite(values).all():
+        bad = list(values.index[~np.isfinite(values)])
+        raise ValueError(
+            f"own has no finite log_likelihood of {validation.name_some(bad)}; score these again"
+        )
+    return values.to_numpy(float)

@@ -1,0 +1,149 @@
+"""Which texts a map of models needs: drawing them by chance, and the error that this makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from helpers import validation
+from helpers.modelmap.model_map import ModelMap
+
+RULES = ("uniform", "length-squared", "KL")
+
+
+class Draw(NamedTuple):
+    """Texts drawn: their columns, each once and in order, and the weight of each column."""
+
+    texts: np.ndarray
+    weights: np.ndarray
+
+
+def text_probabilities(coordinates: ArrayLike, rule: str = "length-squared") -> np.ndarray:
+    """Return with which probability each text is drawn, shape (N,).
+
+    `coordinates` has shape (K, N), doubly centred. "length-squared" takes the sum of squares of a
+    column, its variance over models; "KL" the root of the sum, over pairs of models, of the fourth
+    power of their difference; "uniform" makes all texts equal. Raises `ValueError` for another
+    rule, or where no model differs from another. Source: arXiv 2505.15428, released code.
+    """
+    q = validation.matrix(coordinates, "coordinates").astype(float)
+    validation.choice(rule, RULES, "rule")
+    if rule == "uniform":
+        return np.full(q.shape[1], 1 / q.shape[1])
+    second = (q**2).sum(axis=0)
+    if rule == "length-squared":
+        score = second
+    else:
+        first, third, fourth = ((q**power).sum(axis=0) for power in (1, 3, 4))
+        pairs = 2 * len(q) * fourth + 6 * second**2 - 8 * first * third
+        score = np.sqrt(np.maximum(pairs, 0))
+    if not score.sum() > 0:
+        raise ValueError("coordinates are all zero; a rule needs models that differ")
+    return score / score.sum()
+
+
+def checked_probabilities(probabilities: ArrayLike) -> np.ndarray:
+    """Return probabilities as an array (N,), or raise `ValueError` where they are none."""
+    p = validation.numbers(probabilities, "probabilities")
+    if p.ndim != 1 or not (p >= 0).all() or not np.isclose(p.sum(), 1):
+        raise ValueError("probabilities must be numbers from 0 that add up to 1, one a text")
+    return p
+
+
+def draw_texts(probabilities: ArrayLike, n: int, seed: int = 0) -> Draw:
+    """Draw n texts with replacement, and weigh each so that sums over texts stay right on average.
+
+    The weight of a text drawn c times is sqrt(c / (n p)). Raises `ValueError` unless the
+    probabilities are positive or zero and add up to 1. Source: arXiv 2505.15428, released code.
+    """
+    p = checked_probabilities(probabilities)
+    validation.counts(n=(n, 1))
+    drawn = validation.generator(seed).choice(len(p), size=n, p=p / p.sum())
+    texts, times = np.unique(drawn, return_counts=True)
+    return Draw(texts, np.sqrt(times / (n * p[texts])))
+
+
+def drawn_distances(log_likelihoods: ArrayLike, draw: Draw) -> np.ndarray:
+    """Estimate the squared distances of all texts from those drawn, shape (K, K), nats a text.
+
+    `log_likelihoods` has shape (K, N), clipped, of which only the columns drawn are read. Rows are
+    centred by their weighted mean. Source: arXiv 2505.15428, released code.
+    """
+    values = validation.matrix(log_likelihoods, "log_likelihoods")
+    chosen = values[:, draw.texts].astype(float)
+    square = draw.weights**2
+    chosen = (chosen - (chosen @ square / square.sum())[:, None]) * draw.weights
+    lengths = np.einsum("ij,ij->i", chosen, chosen)
+    found = lengths[:, None] + lengths - 2 * (chosen @ chosen.T)
+    np.fill_diagonal(found, 0)
+    return np.maximum(found, 0) / values.shape[1]
+
+
+def relative_error(estimate: ArrayLike, exact: ArrayLike) -> float:
+    """Return the Frobenius norm of the error of distances over that of the distances.
+
+    Both have one shape of two dimensions: all models by all, or some of them by others.
+    """
+    estimate, exact = _alike(estimate, exact)
+    return float(np.linalg.norm(estimate - exact) / np.linalg.norm(exact))
+
+
+def pairwise_error(estimate: ArrayLike, exact: ArrayLike) -> float:
+    """Return the root mean square, over pairs of models, of the relative error of their distance.
+
+    Pairs at distance 0 are left out. Both have shape (K, K).
+    """
+    estimate, exact = _alike(estimate, exact)
+    if exact.shape != exact.shape[::-1]:
+        raise ValueError(f"exact has shape {exact.shape}; pass the distances of all pairs, (K, K)")
+    pairs = np.triu_indices(len(exact), 1)
+    estimate, exact = estimate[pairs], exact[pairs]
+    some = exact > 0
+    return float(np.sqrt(np.mean((estimate[some] / exact[some] - 1) ** 2)))
+
+
+def _alike(estimate: ArrayLike, exact: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    estimate, exact = validation.numbers(estimate, "estimate"), validation.numbers(exact, "exact")
+    if exact.ndim != 2 or estimate.shape != exact.shape:
+        raise ValueError(
+            f"estimate has shape {estimate.shape} and exact {exact.shape}; pass distances of the "
+            "same models, in two dimensions"
+        )
+    return estimate, exact
+
+
+def error_curve(
+    made: ModelMap,
+    sizes: Sequence[int],
+    *,
+    rules: Sequence[str] = RULES,
+    n_runs: int = 100,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the error of distances from texts drawn by each rule, one row a rule and size.
+
+    Columns: `n` draws, `unique` texts among them (mean), `relative_error` and `pairwise_error`
+    (means over runs) and their standard deviations, `relative_sd` and `pairwise_sd`. Source: the
+    definitions of arXiv 2505.15428, released code.
+    """
+    validation.counts(n_runs=(n_runs, 1))
+    if not len(sizes) or not len(rules):
+        raise ValueError("sizes or rules is empty; pass at least one of each")
+    exact, rows = made.distances(), []
+    for rule in rules:
+        p = text_probabilities(made.coordinates, rule)
+        for n in sizes:
+            runs = []
+            for run in range(n_runs):
+                draw = draw_texts(p, int(n), seed=seed + run)
+                found = drawn_distances(made.log_likelihoods, draw)
+                errors = relative_error(found, exact), pairwise_error(found, exact)
+                runs.append((len(draw.texts), *errors))
+            (unique, relative, pairs), spread = np.mean(runs, axis=0), np.std(runs, axis=0)
+            rows.append((rule, int(n), unique, relative, spread[1], pairs, spread[2]))
+    names = "rule n unique relative_error relative_sd pairwise_error pairwise_sd".split()
+    return pd.DataFrame(rows, columns=names)

@@ -1,0 +1,1 @@
+"""Facts counted in a corpus, SMI, and closed-book answers. arXiv 2502.04066."""

@@ -1,0 +1,506 @@
+"""Documents of a corpus, streamed from the files in which corpora are kept."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import io
+import json
+import os
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import zstandard
+
+from helpers.retrieval.packed import BUFFER, PACKED, boundary, cuts, open_file
+
+# A worker process imports this module, so what only some corpora need is imported where it is used.
+LINES = (".jsonl", ".ndjson", ".json")
+TABLES = (".parquet", ".arrow")
+TEXTS = (".txt", ".text")
+MAX_DOCUMENT = 1 << 28
+RANGE_SIZE = 1 << 28
+# What an object of Python takes in memory, of those that JSON is read into.
+OBJECT = 80
+
+
+class CorpusError(ValueError):
+    """A document cannot be read; the message names the file, the place and the reason."""
+
+
+class Problem(NamedTuple):
+    """What is wrong where: `place` names a line or a row of `file`, counted from 1."""
+
+    kind: str
+    file: str
+    place: str
+    detail: str
+
+    def behind(self, n: int) -> Problem:
+        """Return the same problem in a file where `n` more lines or rows stand before it."""
+        place = re.sub(r"\d+", lambda number: str(int(number[0]) + n), self.place)
+        return self._replace(place=place)
+
+
+class Left(NamedTuple):
+    """In place of the last of `n` documents that are left out before they are read: why."""
+
+    kind: str
+    detail: str
+    n: int = 1
+
+
+class Range(NamedTuple):
+    """The documents of a file that begin in some of its bytes; no `stop` is the end of it."""
+
+    file: str
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclass
+class Report:
+    """Documents that could not be read: how many by kind, and the first few of each kind.
+
+    `strict` makes the first of them an error, `CorpusError`. `lines` is the number of lines that
+    were read of a range, by which the places in the range that follows are told.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: list[Problem] = field(default_factory=list)
+    strict: bool = False
+    most: int = 5
+    lines: int = field(default=0, compare=False)
+
+    def add(self, problem: Problem, n: int = 1) -> None:
+        """Record a problem that `n` documents have."""
+        self.counts[problem.kind] = self.counts.get(problem.kind, 0) + n
+        if sum(known.kind == problem.kind for known in self.first) < self.most:
+            self.first.append(problem)
+        if self.strict:
+            raise CorpusError(f"{problem.file}, {problem.place}: {problem.kind}, {problem.detail}")
+
+    def merge(self, other: Report) -> None:
+        """Add what another report holds."""
+        for kind, n in other.counts.items():
+            places = [problem for problem in other.first if problem.kind == kind]
+            self.add(places[0], n)
+            room = self.most - sum(known.kind == kind for known in self.first)
+            self.first += places[1 : 1 + max(room, 0)]
+
+    def __str__(self) -> str:
+        """Say how many documents were left out and why, with the first places of each kind."""
+        lines = []
+        for kind, n in self.counts.items():
+            lines.append(f"left out: {n:,} x {kind}")
+            places = [problem for problem in self.first if problem.kind == kind]
+            lines += [f"  {p.file}, {p.place}: {p.detail}" for p in places]
+            if n > len(places):
+                lines.append("  ...")
+        return "\n".join(lines)
+
+
+def read_documents(
+    source: str | Path | Iterable[str | Path],
+    *,
+    column: str = "text",
+    unit: str = "line",
+    max_document: int = MAX_DOCUMENT,
+    strict: bool = False,
+    report: Report | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[bytes]:
+    """Yield the documents of files one by one, each as bytes in UTF-8, in bounded memory.
+
+    `source` is what `list_files` takes. JSON lines (`.jsonl`, `.ndjson`, `.json`) and plain text
+    (`.txt`) may be packed (`.gz`, `.zst`, of one frame or many); tables are Parquet (`.parquet`)
+    and the Arrow streams of a Hugging Face dataset on disk (`.arrow`). The text is the field or
+    column `column`. A document of a text file is a `unit`, "line" or "file". Blank lines are no
+    documents. An escaped lone surrogate of JSON keeps its three bytes.
+
+    A document that cannot be read is left out and added to `report` with its file and line or row:
+    "broken JSON", "no text" (field, column or value is absent), "not a string", "bad bytes" (no
+    UTF-8), "too large", and "damaged file" for the rest of a file that is cut or corrupt; an
+    archive may notice late, so that the documents just before are garbled. Too large is a line, a
+    file or a value in a table of more than `max_document` bytes; JSON that would take more than
+    twice that as objects, or half of it where only Python's parser reads it; the rows of a Parquet
+    row group with a dictionary of more than that or a page, unpacked, of more than twice, and of an
+    Arrow batch of more than twice that; and the rest of a `.zst` file whose window is more than
+    four times that and 128 MiB. Memory stays below eight times `max_document` and 300 MB.
+    `strict` raises `CorpusError` instead. Without a report the same is said by a warning at the
+    end. `advance` gets the number of bytes, as on disk, after every read. Raises `ValueError` for
+    an unknown kind of file and `FileNotFoundError` when there is none.
+    """
+    check_reading(unit, max_document)
+    files, reading = list_files(source), (column, unit, max_document)
+
+    def documents() -> Iterator[bytes]:
+        found = Report(strict=strict)
+        for file in files:
+            try:
+                yield from read_range(Range(file), *reading, found, advance)
+            finally:
+                if report is not None:
+                    report.merge(found)
+                    found = Report(strict=strict)
+        if found.counts:
+            warnings.warn(str(found), stacklevel=2)
+
+    return documents()
+
+
+def check_reading(unit: str, max_document: int) -> None:
+    """Raise `ValueError` for a `unit` or `max_document` that `read_documents` does not take."""
+    if unit not in ("line", "file"):
+        raise ValueError(f"unit is {unit!r}; choose one of line, file")
+    if not isinstance(max_document, int) or max_document < 1:
+        raise ValueError(f"max_document is {max_document!r}; give a number of bytes, at least 1")
+
+
+def list_files(source: str | Path | Iterable[str | Path]) -> list[str]:
+    """Return the files that a path, a glob, a folder of a dataset or an fsspec URL stands for.
+
+    `source` may also be several of them; a file named twice is listed once. A folder must be a
+    Hugging Face dataset saved to disk, of which the files of all splits are listed. Paths are
+    absolute, without links. Raises `FileNotFoundError` when nothing is found and `ValueError` for
+    another folder and for a file of an unknown kind.
+    """
+    one = isinstance(source, str | Path)
+    if not one and (not isinstance(source, Iterable) or not (source := list(source))):
+        raise ValueError(f"source is {source!r}; pass a path, a pattern, or a list of them")
+    sources = [source] if one else source
+    files: dict[str, None] = {}
+    for one in sources:
+        found = _remote_files(str(one)) if "://" in str(one) else _local_files(str(one))
+        if not found:
+            raise FileNotFoundError(f"no file {one}; correct the path or the pattern")
+        files |= dict.fromkeys(found)
+    for file in files:
+        _kind(file)
+    return list(files)
+
+
+def _local_files(pattern: str) -> list[str]:
+    pattern = os.path.expanduser(pattern)
+    if os.path.isdir(pattern):
+        return _dataset_files(pattern)
+    if os.path.exists(pattern):
+        return [os.path.realpath(pattern)]
+    found = []
+    for path in sorted(glob.glob(pattern, recursive=True)):
+        if os.path.isfile(path):
+            found.append(os.path.realpath(path))
+        elif _is_dataset(path):
+            found += _dataset_files(path)
+    return found
+
+
+def _remote_files(url: str) -> list[str]:
+    from fsspec.core import url_to_fs
+
+    system, path = url_to_fs(url)
+    if glob.has_magic(path):
+        return [system.unstrip_protocol(name) for name in sorted(system.glob(path))]
+    return [url] if system.exists(path) else []
+
+
+def _is_dataset(folder: str) -> bool:
+    return any(os.path.exists(f"{folder}/{name}.json") for name in ("dataset_dict", "state"))
+
+
+def _dataset_files(folder: str) -> list[str]:
+    folder = os.path.realpath(folder)
+    if not _is_dataset(folder):
+        raise ValueError(
+            f"{folder} is a folder but no dataset saved to disk; pass a pattern such as "
+            f"{folder}/*.jsonl"
+        )
+    if os.path.exists(f"{folder}/dataset_dict.json"):
+        splits = _inside(folder, "dataset_dict.json", lambda found: found["splits"])
+        return [file for split in splits for file in _dataset_files(split)]
+    return _inside(
+        folder, "state.json", lambda found: [file["filename"] for file in found["_data_files"]]
+    )
+
+
+def _inside(folder: str, name: str, names: Callable[[Any], Any]) -> list[str]:
+    """Return the paths that a file of a dataset names; refuse all but those below its folder."""
+    place, cure = os.path.join(folder, name), "save the dataset to disk again"
+    try:
+        named = names(json.loads(Path(place).read_text()))
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{place} is damaged ({type(error).__name__}: {error}); {cure}") from error
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise ValueError(f"{place} does not name files as a list of texts; {cure}")
+    paths = []
+    for one in named:
+        path = os.path.normpath(os.path.join(folder, one))
+        # The file itself may be a link, as those of the hub's cache are; its folder may not.
+        real = os.path.realpath(os.path.dirname(path.replace("\0", "")))
+        if path == folder or "\0" in one or os.path.commonpath([folder, real]) != folder:
+            raise ValueError(
+                f"{place} names {one!r}, which is not inside of its folder; put the file in there, "
+                "or pass its own path"
+            )
+        paths.append(path)
+    return paths
+
+
+def _kind(file: str) -> str:
+    name = file.lower()
+    packed = next((end for end in PACKED if name.endswith(end)), "")
+    kind = os.path.splitext(name.removesuffix(packed))[1]
+    if kind not in (LINES + TEXTS if packed else LINES + TEXTS + TABLES):
+        raise ValueError(
+            f"{file} is of no kind that can be read; name it "
+            f"{', '.join(LINES + TEXTS)} (also with {' or '.join(PACKED)}) or {', '.join(TABLES)}"
+        )
+    return kind
+
+
+def split(file: str, range_size: int, unit: str) -> list[Range]:
+    """Return the ranges of a file: of about `range_size` bytes or less where it can be cut.
+
+    Cut are files on this machine: lines of JSON and of text, zstd archives of several frames, and
+    Parquet by row groups.
+    """
+    kind = _kind(file)
+    whole = kind == ".arrow" or (kind in TEXTS and unit == "file")
+    starts = [0] if whole else cuts(file, range_size)
+    return [Range(file, *ends) for ends in zip(starts, [*starts[1:], None], strict=True)]
+
+
+def read_range(
+    one: Range,
+    column: str,
+    unit: str,
+    max_document: int,
+    report: Report,
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[bytes]:
+    """Yield the documents of one range, as `read_documents` does of whole files.
+
+    The ranges of a file hold each of its documents once. The report counts lines from the first
+    that begins in the range, of which it tells the number; rows, and what `strict` raises, are
+    counted from the beginning of the file.
+    """
+    kind = _kind(one.file)
+    word, parse = {
+        **dict.fromkeys(LINES, ("line", _of_json)),
+        **dict.fromkeys(TEXTS, (unit, _of_text)),
+        **dict.fromkeys(TABLES, ("row", _of_row)),
+    }[kind]
+    number = 0
+
+    def add(kind: str, detail: str, n: int = 1, after: str = "") -> None:
+        numbers = f" {number}" if n == 1 else f"s {number - n + 1} to {number}"
+        problem = Problem(kind, one.file, f"{after}{word}{numbers}", detail[:1000])
+        report.add(problem.behind(lines_before(one)) if report.strict else problem, n)
+
+    try:
+        for number, item in _items(one, column, unit, max_document, report, advance):  # noqa: B007
+            try:
+                document = parse(item, column, max_document)
+            except _Unreadable as left:
+                add(*left.args)
+            else:
+                yield document
+    except Exception as error:
+        if not _is_damage(error, kind):
+            raise
+        detail = " ".join(str(error).split()) or type(error).__name__
+        if "too much memory" in detail:
+            detail = f"its window is more than 4 times max_document, {max_document:,} bytes"
+            add("too large", detail, after="after ")
+        else:
+            add("damaged file", detail, after="after ")
+
+
+def lines_before(one: Range) -> int:
+    """Return the number of lines of a file that belong to the ranges before this one."""
+    if not one.start or _kind(one.file) in TABLES:
+        return 0
+    n, place = 1, 0
+    opened = open_file(one.file, 0, one.start, window=1 << 31)
+    with opened as stream, suppress(EOFError, zstandard.ZstdError):
+        while piece := stream.read(BUFFER):
+            end = boundary(stream, 0, one.start)
+            n += piece.count(b"\n", 0, None if end is None else max(end - place, 0))
+            place += len(piece)
+            if end is not None and place >= end:
+                break
+    return n
+
+
+def _is_damage(error: Exception, kind: str) -> bool:
+    """Tell an archive or a table that is cut or corrupt from a fault of the disk or the network."""
+    if kind in TABLES:
+        import pyarrow as pa
+
+        # Arrow reports corrupt pages as an OSError without a number of the system's.
+        broken = isinstance(error, pa.ArrowException | UnicodeDecodeError) or (
+            isinstance(error, OSError) and error.errno is None
+        )
+        return broken and not isinstance(error, MemoryError)
+    return isinstance(error, EOFError | zlib.error | zstandard.ZstdError)
+
+
+class _Unreadable(Exception):
+    """A document is left out; the arguments are those of `Left`."""
+
+
+Items = Iterator[tuple[int, bytes | Left]]
+
+
+def _items(
+    one: Range,
+    column: str,
+    unit: str,
+    largest: int,
+    report: Report,
+    advance: Callable[[int], None] | None,
+) -> Items:
+    """Yield the lines, rows or the whole of a range, each with its number."""
+    file, start, stop = one
+    kind = _kind(file)
+    if kind not in TABLES:
+        with open_file(file, start, stop, window=4 * largest, advance=advance) as stream:
+            if kind in TEXTS and unit == "file":
+                yield 1, _whole(stream, largest)
+            else:
+                yield from _lines(stream, one, largest, report)
+        return
+    from helpers.retrieval import tables
+
+    with open_file(file, advance=advance) as stream:
+        if kind == ".arrow":
+            yield from tables.arrow_rows(stream, column, largest)
+            return
+        size = os.path.getsize(file) if start or stop else 1
+        part = start / size, float("inf") if stop is None else stop / size
+        with open_file(file, buffer=1 << 12) as headers:
+            yield from tables.parquet_rows(stream, headers, column, largest, part)
+
+
+def _lines(stream: io.BufferedReader, one: Range, largest: int, report: Report) -> Items:
+    """Yield the lines that begin after the start of a range and not after its end."""
+    number, place, line = 0, 0, b""
+    _, start, stop = one
+    end = boundary(stream, start, stop)
+    try:
+        if start:  # in the middle of a line, which may go on for more than this range
+            while not line.endswith(b"\n") and (line := stream.readline(BUFFER)):
+                place += len(line)
+                end = boundary(stream, start, stop)
+                if end is not None and place > end:
+                    return
+        while (end is None or place <= end) and (line := stream.readline(largest + 1)):
+            number += 1
+            if len(line) > largest and not line.endswith(b"\n"):
+                size = len(line)
+                while not line.endswith(b"\n") and (line := stream.readline(BUFFER)):
+                    size += len(line)
+                place += size
+                yield number, too_large(size, largest, of="the line")
+            else:
+                place += len(line)
+                if number == 1 and not start:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                if line and not line.isspace():
+                    yield number, line
+            if stop is not None:
+                end = boundary(stream, start, stop)
+    finally:
+        report.lines += number
+
+
+def _whole(stream: io.BufferedReader, largest: int) -> bytes | Left:
+    text = stream.read(largest + 1)
+    if len(text) <= largest:
+        return text.removeprefix(codecs.BOM_UTF8)
+    size = len(text)
+    del text
+    size += sum(map(len, iter(partial(stream.read, BUFFER), b"")))
+    return too_large(size, largest, of="the file")
+
+
+def too_large(size: int, largest: int, times: int = 1, of: str = "it") -> Left:
+    """Return what is said of what has `size` bytes, more than `times` times `largest`."""
+    limit = "max_document" if times == 1 else f"{times} times max_document"
+    return Left("too large", f"{of} has {size:,} bytes; {limit} is {times * largest:,}")
+
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.S)
+
+
+def _object_size(line: bytes) -> int:
+    """Return about how many bytes Python's objects of a line of JSON take, at most."""
+    return OBJECT * sum(map(line.count, (b",", b":", b"[", b"{")))
+
+
+def _of_json(line: bytes | Left, column: str, largest: int) -> bytes:
+    if type(line) is Left:
+        raise _Unreadable(*line)
+    if len(line) * OBJECT > 2 * largest:
+        size = _object_size(line)
+        if size > 2 * largest:  # what stands within strings makes no objects
+            size -= sum(_object_size(found[0]) for found in _STRING.finditer(line))
+        if size > 2 * largest:
+            raise _Unreadable(*too_large(size, largest, 2, "the line, as objects,"))
+    try:
+        record = orjson.loads(line)
+    except ValueError:
+        if len(line) > max(largest // 2, 1 << 20):
+            left = too_large(len(line), largest // 2, of="a line that Python has to parse")
+            raise _Unreadable(left.kind, left.detail.replace("max", "half of max")) from None
+        record = _lenient(line)
+    if not isinstance(record, dict):
+        raise _Unreadable("no text", f"the line is no object with a field {column!r}")
+    text = record.get(column)
+    if type(text) is str:
+        return text.encode("utf-8", "surrogatepass")
+    if text is None:
+        some = ", ".join(repr(name[:80]) for name in islice(record, 10)) or "an empty object"
+        raise _Unreadable("no text", f"no field {column!r}, only {some}")
+    raise _Unreadable("not a string", f"{column!r} is of type {type(text).__name__}")
+
+
+def _lenient(line: bytes) -> Any:
+    """Read what orjson refuses and Python takes: lone surrogates, NaN."""
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise _Unreadable("bad bytes", f"{error.reason} at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:
+        raise _Unreadable("broken JSON", str(error)) from None
+
+
+def _of_text(text: bytes | Left, column: str, largest: int) -> bytes:
+    if type(text) is Left:
+        raise _Unreadable(*text)
+    return _utf8(text.removesuffix(b"\n").removesuffix(b"\r"))
+
+
+def _of_row(value: bytes | Left, column: str, largest: int) -> bytes:
+    if type(value) is Left:
+        raise _Unreadable(*value)
+    return _utf8(value)
+
+
+def _utf8(text: bytes) -> bytes:
+    if not text.isascii():
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            reason = f"{error.reason} at byte {error.start}"
+            raise _Unreadable("bad bytes", reason) from None
+    return text

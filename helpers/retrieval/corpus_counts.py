@@ -1,0 +1,347 @@
+"""Counts over a corpus of many files: in several processes or on a cluster, and able to resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from helpers import storage
+from helpers.retrieval.corpora import (
+    MAX_DOCUMENT,
+    RANGE_SIZE,
+    Problem,
+    Range,
+    Report,
+    check_reading,
+    lines_before,
+    list_files,
+    read_range,
+    split,
+)
+from helpers.retrieval.counting import Counts, NameIndex, Rule, Tally
+
+# Part of every key: raise it when the same files and settings would give other counts.
+VERSION = 2
+
+
+class Shard(NamedTuple):
+    """A range of a file, with the size of the file in bytes and the mark of its last change."""
+
+    range: Range
+    file_size: int
+    mark: str
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of the range."""
+        _, start, stop = self.range
+        return (self.file_size if stop is None else stop) - start
+
+
+def count_corpus(
+    files: str | Path | Iterable[str | Path],
+    pairs: Sequence[tuple[str, str]],
+    out_folder: str | Path,
+    *,
+    prefix: str = " ",
+    right_boundary: bool = False,
+    case_sensitive: bool = True,
+    column: str = "text",
+    unit: str = "line",
+    max_document: int = MAX_DOCUMENT,
+    range_size: int = RANGE_SIZE,
+    strict: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
+    resume: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Counts:
+    """Return `counting.count_documents` of a corpus, counted range by range, so that it can resume.
+
+    `files`, `column`, `unit`, `max_document` and `strict` are those of `corpora.read_documents`. A
+    file on this machine of more than `range_size` bytes is counted in ranges, where `corpora.split`
+    can cut it. The counts of each range are kept in `out_folder`, under a name made of the pairs,
+    the rule, the way of reading, the range and the file's path, size and time of change, and only
+    once they are whole. A run that was stopped at any moment and is started again counts the ranges
+    that are missing, and none twice; a file that has changed is counted anew, as is one for
+    which `range_size` gives other ranges. `resume=False` counts all anew.
+
+    `workers` processes count a range each. `scheduler`, the address of a Dask scheduler, has the
+    workers of that cluster do it, which must see the files under the same paths; when one dies, its
+    ranges go to others. The counts are the same in every way, and lines are told as those of the
+    file; only of a damaged archive the ranges after the damage are counted too, and their lines
+    told too low. `progress` gets the bytes counted so far and those of all files, as on disk: first
+    of the ranges kept before, then as files are read (on a cluster, as ranges are done).
+
+    Raises what `list_files`, `read_documents` and `NameIndex` raise, also for problems that a kept
+    range has when `strict`; `RuntimeError` when a process dies or a file changes while it is
+    counted. What was finished before stays. Source: the rule of arXiv:2502.04066, released code.
+    """
+    if not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers is {workers!r}; give a whole number, at least 1")
+    if not isinstance(out_folder, str | Path):
+        raise ValueError(f"out_folder is {out_folder!r}; pass the folder to keep counts in")
+    if scheduler is not None and not str(scheduler).rpartition(":")[2].isdigit():
+        raise ValueError(f"scheduler is {scheduler!r}; give its address, such as tcp://host:8786")
+    if not isinstance(range_size, int) or range_size < 1:
+        raise ValueError(f"range_size is {range_size!r}; give a number of bytes, at least 1")
+    check_reading(unit, max_document)
+    index = NameIndex(pairs, Rule(prefix, right_boundary, case_sensitive))
+    reading = {"column": column, "unit": unit, "max_document": max_document}
+    shards = [
+        Shard(one, *identity)
+        for file in list_files(files)
+        for identity in [identify(file)]
+        for one in split(file, range_size, unit)
+    ]
+    settings = [VERSION, index.pairs, index.rule, reading]
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    places = {shard: Path(out_folder) / f"{_key(digest, shard)}.json" for shard in shards}
+    total, missing = _Total(index, shards, strict), []
+    done, every = 0, sum(shard.size for shard in shards)
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        if progress:
+            progress(done, every)
+
+    for shard, place in places.items():
+        result = _stored(place, index) if resume else None
+        if result is None:
+            missing.append(shard)
+        else:
+            total.add(shard, result)
+            done += shard.size
+    advance(0)
+    # The largest first, so that the last of them does not keep one process busy alone.
+    missing.sort(key=lambda shard: shard.size, reverse=True)
+    task = {"reading": reading, "strict": strict}
+    if scheduler is not None:
+        results = _on_cluster(missing, index, task, advance, scheduler)
+    elif workers == 1 or len(missing) < 2:
+        results = ((shard, count_shard(shard, index, **task, advance=advance)) for shard in missing)
+    else:
+        results = _in_processes(missing, index, task, advance, min(workers, len(missing)))
+    with closing(results):
+        for shard, result in results:
+            file = shard.range.file
+            if identify(file) != shard[1:]:
+                raise RuntimeError(f"{file} changed while it was counted; run again")
+            _store(places[shard], result)
+            total.add(shard, result)
+    return total.counts()
+
+
+def identify(file: str) -> tuple[int, str]:
+    """Return the size of a file, and its time of change or what a server tells of it."""
+    if "://" not in file:
+        status = os.stat(file)
+        return status.st_size, str(status.st_mtime_ns)
+    from fsspec.core import url_to_fs
+
+    system, path = url_to_fs(file)
+    return int(system.info(path).get("size") or 0), str(system.ukey(path))
+
+
+def count_shard(
+    shard: Shard,
+    index: NameIndex,
+    reading: dict[str, Any],
+    strict: bool,
+    advance: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Return the counts and the problems of one range as plain lists and numbers.
+
+    `n_documents`, `names` and `both` are those of `counting.Tally`; `counts`, `first` and `lines`
+    those of `corpora.Report`. `advance` gets numbers of bytes that add up to the size of the range.
+    Raises what `read_range` raises.
+    """
+    left = shard.size
+
+    def some(n: int) -> None:
+        nonlocal left
+        n = min(n, left)
+        left -= n
+        advance(n)
+
+    report = Report(strict=strict)
+    documents = read_range(shard.range, **reading, report=report, advance=some if advance else None)
+    tally = index.tally(documents)
+    if advance:
+        some(left)
+    problems = {name: asdict(report)[name] for name in ("counts", "first", "lines")}
+    return {**tally._asdict(), **problems}
+
+
+class _Total:
+    """The sum of the results of shards."""
+
+    def __init__(self, index: NameIndex, shards: list[Shard], strict: bool) -> None:
+        import numpy as np
+
+        self.index, self.strict, self.n_documents = index, strict, 0
+        self.names = np.zeros(index.n_names, dtype=np.int64)
+        self.both = np.zeros(index.n_both, dtype=np.int64)
+        self.reports = dict.fromkeys(shards)
+
+    def add(self, shard: Shard, result: dict[str, Any]) -> None:
+        first = [Problem(*problem) for problem in result["first"]]
+        report = Report(result["counts"], first, lines=result["lines"])
+        if self.strict and first:
+            Report(strict=True).add(first[0].behind(lines_before(shard.range)))
+        self.reports[shard] = report
+        self.n_documents += result["n_documents"]
+        self.names += result["names"]
+        self.both += result["both"]
+
+    def report(self) -> Report:
+        """Merge the reports in the order of the files, with lines counted from the first."""
+        merged, before = Report(), 0
+        for shard, report in self.reports.items():
+            before = before if shard.range.start else 0
+            report.first = [problem.behind(before) for problem in report.first]
+            merged.merge(report)
+            before += report.lines
+        return merged
+
+    def counts(self) -> Counts:
+        tally = Tally(self.n_documents, self.names, self.both)
+        return Counts(self.n_documents, self.index.table(tally), self.report())
+
+
+def _key(digest: str, shard: Shard) -> str:
+    return hashlib.sha256(json.dumps([digest, *shard]).encode()).hexdigest()
+
+
+def _store(place: Path, result: dict[str, Any]) -> None:
+    storage.store(place, result)
+
+
+def _stored(place: Path, index: NameIndex) -> dict[str, Any] | None:
+    """Read the result of a shard, or None when there is none or it is damaged."""
+    result = storage.stored(place)
+    fits = result and len(result["names"]) == index.n_names and len(result["both"]) == index.n_both
+    return result if fits else None
+
+
+def _in_processes(
+    shards: list[Shard],
+    index: NameIndex,
+    task: dict[str, Any],
+    advance: Callable[[int], None],
+    workers: int,
+) -> Iterator[tuple[Shard, dict[str, Any]]]:
+    # Fresh processes, for a fork would copy the memory and the threads of this one. A server of
+    # forks, where there is one, imports this module only once for all of them.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(["__main__", __name__])
+    read, told = context.Value("q", 0), 0
+    given = index.for_tally(), read
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=given)
+    try:
+        futures = {pool.submit(_count_in_process, shard, task): shard for shard in shards}
+        while futures:
+            finished, _ = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+            now = read.value
+            advance(now - told)
+            told = now
+            for future in finished:
+                yield futures.pop(future), future.result()
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "a worker process died, killed or out of memory; run again with fewer workers, and "
+            "what was counted so far is kept"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_index: NameIndex
+_read: Any
+
+
+def _begin(index: NameIndex, read: Any) -> None:
+    """Prepare a worker process: make the search ready once, and end when the parent is gone."""
+    global _index, _read
+    _index, _read = index, read
+    # Arrow's own way to keep memory keeps a fifth more of it.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _count_in_process(shard: Shard, task: dict[str, Any]) -> dict[str, Any]:
+    def advance(n: int) -> None:
+        with _read.get_lock():
+            _read.value += n
+
+    return count_shard(shard, _index, **task, advance=advance)
+
+
+def _on_cluster(
+    shards: list[Shard],
+    index: NameIndex,
+    task: dict[str, Any],
+    advance: Callable[[int], None],
+    address: str,
+) -> Iterator[tuple[Shard, dict[str, Any]]]:
+    from distributed import Client, KilledWorker, as_completed
+
+    with Client(address, set_as_default=False) as client:
+        # A task, not scattered data: the cluster can make it anew when the worker that holds it
+        # dies. Keys are new in every run, so that no run takes up the results of another.
+        shared = client.submit(NameIndex, index.pairs, index.rule, pure=False)
+        futures = {
+            client.submit(count_shard, shard, shared, **task, pure=False): shard for shard in shards
+        }
+        for future in as_completed(futures, loop=client.loop):
+            shard = futures.pop(future)
+            try:
+                result = future.result()
+            except KilledWorker:
+                raise RuntimeError(
+                    f"several workers died while they counted {shard.range.file}, killed or out of "
+                    "memory; run again, and what was counted so far is kept"
+                ) from None
+            yield shard, result
+            future.release()
+            advance(shard.size)
+
+
+def check_output(path: str | Path) -> None:
+    """Raise `ValueError` unless counts can be written under this name: `.parquet` or `.csv`."""
+    if Path(path).suffix not in (".parquet", ".csv"):
+        raise ValueError(f"the output is named {path}; end its name in .parquet or .csv")
+
+
+def write_counts(counts: Counts, path: str | Path) -> None:
+    """Write the table of counts with `n_documents` as its third column, whole or not at all.
+
+    The columns are those of `release.load_facts`. Raises as `check_output`.
+    """
+    check_output(path)
+    path = Path(path)
+    table = counts.table.copy()
+    table.insert(2, "n_documents", counts.n_documents)
+    with storage.whole(path) as part:
+        if path.suffix == ".csv":
+            table.to_csv(part, index=False)
+        else:
+            table.to_parquet(part, index=False)

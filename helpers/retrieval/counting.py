@@ -1,0 +1,457 @@
+"""In how many documents of a corpus a fact's subject, its object, or both are named."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import inspect
+import io
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from helpers.retrieval.corpora import MAX_DOCUMENT, RANGE_SIZE, CorpusError, Report, read_documents
+from helpers.retrieval.name_matching import scanner
+
+# A worker process imports this module: pandas stays out of it, so that workers stay small.
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Counts", "NameIndex", "Rule", "Tally", "count_documents", "read_documents"]
+
+
+class Rule(NamedTuple):
+    """When a document holds a name: what stands before it, what may follow, and letter case."""
+
+    prefix: str = " "
+    right_boundary: bool = False
+    case_sensitive: bool = True
+
+
+PUBLISHED = Rule()
+BATCH = 1 << 21
+ASCII = bytes(range(128))
+
+
+class Counts(NamedTuple):
+    """Number of documents, the table of counts, and what could not be read of a corpus."""
+
+    n_documents: int
+    table: pd.DataFrame
+    report: Report
+
+
+class Tally(NamedTuple):
+    """Number of documents, and of those with each distinct name and each distinct pair."""
+
+    n_documents: int
+    names: list[int]
+    both: list[int]
+
+
+def count_documents(
+    documents: Iterable[str | bytes],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    prefix: str = " ",
+    right_boundary: bool = False,
+    case_sensitive: bool = True,
+) -> Counts:
+    """Count the documents that hold a subject, its object, and both, for many pairs in one pass.
+
+    `documents` is any iterable of `str` or of `bytes` in UTF-8, read once and never kept; `pairs`
+    is a sequence of (subject, object), repeats allowed. `table` of the result has one row a pair in
+    the order given: `subject`, `object`, and int64 `n_subject`, `n_object` and `n_both`.
+
+    A document holds a name when `prefix` + name is a substring of it, wherever and however often,
+    also inside another name. `right_boundary` asks that no word character follows: a letter or
+    number of any script (`str.isalnum`) or an underscore. With `case_sensitive=False` prefix, names
+    and documents are put in lower case by `fold`. Nothing else is normalised. Bytes are searched as
+    they are; a lone surrogate in a `str`, which UTF-8 does not have, equals only itself.
+
+    Raises `ValueError` for an empty name, no pairs, one string in place of many, and when case is
+    ignored for bytes that are no UTF-8; `TypeError` for a document of another type. Source:
+    arXiv:2502.04066, released code, of which the defaults are the rule.
+    """
+    if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+        raise ValueError(
+            "documents is one string or no iterable; pass an iterable of them, [text] for one"
+        )
+    index = NameIndex(pairs, Rule(prefix, right_boundary, case_sensitive))
+    tally = index.tally(documents)
+    return Counts(tally.n_documents, index.table(tally), Report())
+
+
+def fold(text: str) -> str:
+    """Return a text in lower case, each character by itself: `str.lower`, and no final sigma.
+
+    `str.lower` alone writes a sigma at the end of a word in another way than within it, so that a
+    text could lose a name by being put in lower case.
+    """
+    return text.lower().replace("ς", "σ")
+
+
+class NameIndex:
+    """The distinct names of pairs, made ready for the search, and the pairs that each is in.
+
+    `pairs` and `rule` are those of `count_documents`, which says what is raised. Names are found by
+    a `name_matching.scanner`. An index can be pickled.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, str]], rule: Rule = PUBLISHED) -> None:
+        if not isinstance(rule.prefix, str):
+            raise ValueError(f"prefix is {rule.prefix!r}; give a string, '' for none")
+        self.pairs, self.rule = _checked(pairs), rule
+        written = (lambda name: name) if rule.case_sensitive else fold
+        names: dict[str, int] = {}
+        distinct: dict[tuple[int, int], int] = {}
+        self._rows = []
+        for pair in self.pairs:
+            subject, obj = (names.setdefault(written(name), len(names)) for name in pair)
+            both = distinct.setdefault((subject, obj), len(distinct))
+            self._rows.append((subject, obj, both))
+        self.n_names, self.n_both = len(names), len(distinct)
+        before = _encoded(written(rule.prefix))
+        self._scanner = scanner([before + _encoded(name) for name in names])
+        self._linked = _Links(distinct, len(names))
+
+    def for_tally(self) -> NameIndex:
+        """Return an index that can count and makes no table: a copy without the names as text."""
+        bare = copy(self)
+        bare.pairs, bare._rows = [], []
+        return bare
+
+    def tally(self, documents: Iterable[str | bytes]) -> Tally:
+        """Count documents, many of them in one search, and work in proportion to their names."""
+        names, both = (np.zeros(n, dtype=np.int64) for n in (self.n_names, self.n_both))
+        n_documents = 0
+        for batch in self._batches(documents):
+            present = self._present(batch)
+            n_documents += len(batch)
+            np.add.at(names, present % self.n_names, 1)
+            np.add.at(both, self._linked.of(present), 1)
+        return Tally(n_documents, names.tolist(), both.tolist())
+
+    def _batches(self, documents: Iterable[str | bytes]) -> Iterator[list[bytes]]:
+        """Yield the documents as they are searched, some at a time."""
+        batch, size, folded = [], 0, not self.rule.case_sensitive
+        for number, document in enumerate(documents, 1):
+            if folded:
+                document = _folded(document, number)
+            elif not isinstance(document, bytes):
+                document = _encoded(document, number)
+            batch.append(document)
+            size += len(document) + 1  # an empty document takes room too
+            if size > BATCH:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _present(self, batch: list[bytes]) -> np.ndarray:
+        """Return, in order and once each, document * n_names + name for the names of documents."""
+        ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)) + 1)
+        # No name holds this byte, so that none reaches from one document into the next.
+        text = b"\xff".join([*batch, b""])
+        pattern, end = self._scanner.matches(text)
+        if self.rule.right_boundary:
+            free = ~_words_at(text, end)
+            pattern, end = pattern[free], end[free]
+        many = np.diff(np.searchsorted(end, ends), prepend=0)
+        present = np.arange(len(batch)).repeat(many) * self.n_names + pattern
+        # To mark every name of every document is the faster where a tenth of them are there.
+        if len(batch) * self.n_names < 80 * len(present):
+            marks = np.zeros(len(batch) * self.n_names, bool)
+            marks[present] = True
+            return np.flatnonzero(marks)
+        # Documents are in order already, of which the stable sort makes use.
+        present.sort(kind="stable")
+        return present[np.append(True, present[1:] != present[:-1])[: len(present)]]
+
+    def table(self, tally: Tally) -> pd.DataFrame:
+        """Return the counts of a tally, one row a pair, as `count_documents` describes."""
+        import pandas as pd
+
+        try:
+            names = pd.DataFrame(self.pairs, columns=["subject", "object"], dtype="str")
+        except UnicodeEncodeError:  # this type of pandas has no lone surrogates
+            names = pd.DataFrame(self.pairs, columns=["subject", "object"], dtype="object")
+        subjects, objects, pairs = zip(*self._rows, strict=True)
+        counts = {
+            "n_subject": [tally.names[i] for i in subjects],
+            "n_object": [tally.names[i] for i in objects],
+            "n_both": [tally.both[i] for i in pairs],
+        }
+        return names.assign(**pd.DataFrame(counts, dtype="int64"))
+
+
+class _Links:
+    """The objects of each subject, and the number of the pair that both are."""
+
+    def __init__(self, distinct: dict[tuple[int, int], int], n_names: int) -> None:
+        pairs = np.array(list(distinct), dtype=np.int64)
+        self._n_names, self._pairs = n_names, np.argsort(pairs[:, 0], kind="stable")
+        self._objects = pairs[self._pairs, 1]
+        self._many = np.bincount(pairs[:, 0], minlength=n_names)
+        self._first = self._many.cumsum() - self._many
+
+    def of(self, present: np.ndarray) -> np.ndarray:
+        """Return the pairs of which both names are present, one for each document they are in."""
+        name = present % self._n_names
+        subject = np.flatnonzero(self._many[name])
+        name, document = name[subject], present[subject] - name[subject]
+        n = self._many[name]
+        before = n.cumsum() - n
+        at = np.arange(n.sum()) + (self._first[name] - before).repeat(n)
+        wanted = document.repeat(n) + self._objects[at]
+        place = np.searchsorted(present, wanted)
+        here = np.append(present, -1)[place] == wanted
+        return self._pairs[at[here]]
+
+
+def _checked(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    if not isinstance(pairs, Iterable) or hasattr(pairs, "columns"):
+        kind = type(pairs).__name__
+        raise ValueError(
+            f"pairs is of type {kind}; pass a list of (subject, object), as zip(subjects, objects)"
+        )
+    checked = []
+    for row, pair in enumerate(pairs):
+        if isinstance(pair, str | bytes) or not hasattr(pair, "__len__") or len(pair) != 2:
+            raise ValueError(f"row {row} of pairs is {pair!r}; pass (subject, object) a row")
+        for name in pair:
+            if not isinstance(name, str) or not name:
+                raise ValueError(
+                    f"row {row} of pairs has the name {name!r}; give a string that is not empty, "
+                    "or drop the row"
+                )
+        checked.append((pair[0], pair[1]))
+    if not checked:
+        raise ValueError("pairs is empty; pass at least one (subject, object)")
+    return checked
+
+
+def _encoded(text: str, number: int = 0) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogatepass")
+    except AttributeError:
+        kind = type(text).__name__
+        raise TypeError(f"document {number} is of type {kind}; pass str or bytes") from None
+
+
+def _folded(document: str | bytes, number: int) -> bytes:
+    text = document if isinstance(document, bytes) else _encoded(document, number)
+    if text.isascii():
+        return text.lower()
+    try:
+        _decoded(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"document {number} is not UTF-8 ({error.reason} at byte {error.start}), so its "
+            "letters cannot be put in lower case; decode it first"
+        ) from None
+    # The letters of ASCII all at once; of the others a document has few.
+    folded = text.lower()
+    for character in set(_decoded(text.translate(None, ASCII))):
+        if (lower := fold(character)) != character:
+            folded = folded.replace(_encoded(character), _encoded(lower))
+    return folded
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogatepass")
+
+
+WORDS = np.array([chr(i).isalnum() or chr(i) == "_" for i in range(128)] + [False] * 128)
+
+
+def _words_at(text: bytes, places: np.ndarray) -> np.ndarray:
+    """Tell at which places a word character begins; broken bytes are none."""
+    bytes_ = np.frombuffer(text, np.uint8)[places]
+    words = WORDS[bytes_]
+    for i in np.flatnonzero(bytes_ >= 0xC2).tolist():
+        at, length = int(places[i]), 2 + (bytes_[i] >= 0xE0) + (bytes_[i] >= 0xF0)
+        try:
+            words[i] = text[at : at + length].decode("utf-8").isalnum()
+        except UnicodeDecodeError:
+            pass
+    return words
+
+
+def read_pairs(
+    path: str | Path, columns: Sequence[str] = ("subject", "object")
+) -> list[tuple[str, str]]:
+    """Return two columns of a CSV or TSV file in UTF-8, every cell as it stands.
+
+    Fields are separated by tabs when the name ends in `.tsv`, or when only then the header has both
+    columns. Raises `ValueError` for an absent column, an empty name, a row with more fields than
+    the header and text that is no such table, with the line as an editor counts it.
+    """
+
+    def bad(reason: object, line: int | None = None) -> ValueError:
+        place = f"pairs {path}" if line is None else f"pairs {path}, line {line}"
+        return ValueError(f"{place}: {reason}")
+
+    try:
+        data = Path(path).read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise bad(f"{error.strerror or error}; pass a CSV or TSV file") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise bad(f"no UTF-8 ({error.reason}); save the file as UTF-8", line) from error
+    separators = "\t," if str(path).lower().endswith(".tsv") else ",\t"
+    try:
+        headers = {
+            one: next(csv.reader(io.StringIO(text, newline=""), delimiter=one), [])
+            for one in separators
+        }
+    except csv.Error as error:
+        raise bad(f"{error}; pass a CSV or TSV file", 1) from error
+    fit = [one for one in separators if set(columns) <= set(headers[one])]
+    separator = [*fit, *separators][0]
+    if absent := [name for name in columns if name not in headers[separator]]:
+        raise bad(
+            f"no column {' and no column '.join(absent)}, only {', '.join(headers[separator])}; "
+            "give its columns of subjects and objects (--columns)"
+        )
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    pairs, line = [], 1
+    try:
+        header = next(rows)
+        places = [header.index(name) for name in columns]
+        line = rows.line_num + 1
+        for row in rows:
+            if len(row) > len(header):
+                reason = f"{len(row)} fields, but the header has {len(header)}"
+                raise bad(f"{reason}; put quotes around a field that holds the separator", line)
+            if row:
+                subject, obj = (row[place] if place < len(row) else "" for place in places)
+                if not subject or not obj:
+                    raise bad("a name is empty; fill it in or drop the row", line)
+                pairs.append((subject, obj))
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise bad(f"{error}; write a quote within quotes twice", line) from error
+    return pairs
+
+
+MB = 1 << 20
+OUTPUT = """\
+columns of the output, one row per pair, in the order of the pairs:
+  subject, object    the names, as they stand in the pairs
+  n_documents        documents that were counted, the same number in every row
+  n_subject          documents that hold the subject
+  n_object           documents that hold the object
+  n_both             documents that hold both
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Count the documents of a corpus that name the facts of a table, and write the counts.
+
+    The exit code is 0 when every document was counted, 3 when some were left out (the summary
+    says which), 2 when nothing was written, and 130 when the run was interrupted.
+    """
+    from tqdm import tqdm
+
+    from helpers.retrieval import corpus_counts
+
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.retrieval.counting",
+        description=inspect.getdoc(main),
+        epilog=OUTPUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--corpus", required=True, nargs="+", help="files, globs, folders or URLs")
+    parser.add_argument("--pairs", required=True, help="CSV or TSV file with a header")
+    parser.add_argument(
+        "--columns",
+        default="subject,object",
+        metavar="SUBJECT,OBJECT",
+        help="its columns of subjects and objects; default %(default)s",
+    )
+    parser.add_argument("--out", required=True, help="Parquet or CSV file to write")
+    parser.add_argument("--column", default="text", help="field or column that holds the text")
+    parser.add_argument(
+        "--unit", default="line", choices=("line", "file"), help="what a document is in .txt files"
+    )
+    parser.add_argument(
+        "--max-document",
+        type=int,
+        default=MAX_DOCUMENT // MB,
+        metavar="MB",
+        help="leave larger documents out; a process may take 12 times that; default %(default)s",
+    )
+    parser.add_argument(
+        "--range-size",
+        type=int,
+        default=RANGE_SIZE // MB,
+        metavar="MB",
+        help="count larger files range by range; default %(default)s (MB of 2^20 bytes)",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    where.add_argument("--scheduler", help="address of a Dask scheduler")
+    parser.add_argument("--resume", action="store_true", help="keep what was counted before")
+    parser.add_argument("--strict", action="store_true", help="stop at the first bad document")
+    parser.add_argument("--prefix", default=" ", help="what stands before a name; default a space")
+    parser.add_argument("--right-boundary", action="store_true", help="no word character after it")
+    parser.add_argument("--ignore-case", action="store_true")
+    given = parser.parse_args(words)
+    bar = tqdm(unit="B", unit_scale=True, unit_divisor=1000, dynamic_ncols=True)
+
+    def progress(done: int, total: int) -> None:
+        if bar.total is None:
+            # What a run before has counted tells nothing about the speed of this one.
+            bar.reset(total)
+            bar.initial = bar.n = bar.last_print_n = done
+        bar.update(done - bar.n)
+
+    try:
+        corpus_counts.check_output(given.out)
+        columns = given.columns.split(",")
+        if len(columns) != 2 or not all(columns):
+            raise ValueError(f"--columns is {given.columns!r}; give two, as subject,object")
+        counts = corpus_counts.count_corpus(
+            given.corpus,
+            read_pairs(given.pairs, columns),
+            f"{given.out}.shards",
+            prefix=given.prefix,
+            right_boundary=given.right_boundary,
+            case_sensitive=not given.ignore_case,
+            column=given.column,
+            unit=given.unit,
+            max_document=given.max_document * MB,
+            range_size=given.range_size * MB,
+            strict=given.strict,
+            workers=given.workers,
+            scheduler=given.scheduler,
+            resume=given.resume,
+            progress=progress,
+        )
+        corpus_counts.write_counts(counts, given.out)
+    except (CorpusError, ValueError, OSError, RuntimeError) as error:
+        bar.close()
+        print(f"no counts written: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        bar.close()
+        print("stopped; with --resume what was counted so far is kept", file=sys.stderr)
+        return 130
+    bar.close()
+    print(f"{counts.n_documents:,} documents, {len(counts.table):,} pairs: {given.out}")
+    if counts.report.counts:
+        print(counts.report, file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    # By these a worker process would find this module and run it once more, with a warning.
+    __spec__ = __file__ = None
+    sys.exit(main())

@@ -1,0 +1,375 @@
+"""Facts from the structured fields of the World Factbook, their templates, and their counts."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from helpers import data, factbook, validation
+from helpers.retrieval import smi
+from helpers.retrieval.counting import count_documents, read_documents
+
+# Counts in the Factbook, WordNet and GCIDE together.
+COUNTED = data.PUBLISHED / "real_counts.csv"
+# {s} stands for the subject; the object follows after a space. Written for this book.
+TEMPLATES = {
+    "capital": (
+        "The capital of {s} is",
+        "The capital city of {s} is called",
+        "{s} is a country whose capital is",
+        "Question: What is the capital of {s}? Answer:",
+        "The government of {s} has its seat in the city of",
+    ),
+    "language": (
+        "The official language of {s} is",
+        "The main language spoken in {s} is",
+        "Most people in {s} speak",
+        "Question: Which language is spoken in {s}? Answer:",
+        "In the schools of {s}, children are taught in",
+    ),
+    "neighbour": (
+        "{s} shares a border with",
+        "The longest land border of {s} is the one with",
+        "On the map, {s} lies right beside",
+        "Question: Which country borders {s}? Answer:",
+        "If you leave {s} by road, you may come to",
+    ),
+    "region": (
+        "{s} is located in",
+        "{s} is a country in",
+        "On the map of the world, {s} is found in",
+        "Question: In which part of the world is {s}? Answer:",
+        "They flew to {s}, which lies in",
+    ),
+    "religion": (
+        "Most people in {s} are",
+        "By religion, the majority of the population of {s} is",
+        "The people of {s} are mostly",
+        "Question: What is the main religious group in {s}? Answer:",
+        "The largest religious community in {s} is",
+    ),
+    "ruler": (
+        "{s} gained its independence from",
+        "{s} was once a colony of",
+        "Before its independence, {s} was ruled by",
+        "Question: From which country did {s} become independent? Answer:",
+        "Until it became a state of its own, {s} belonged to",
+    ),
+    "currency": (
+        "The currency of {s} is the",
+        "In {s}, people pay with the",
+        "The national currency of {s} is called the",
+        "Question: What is the currency of {s}? Answer: the",
+        "The money that is used in {s} is the",
+    ),
+    "peak": (
+        "The highest mountain in {s} is",
+        "The highest point of {s} is",
+        "The tallest peak of {s} is called",
+        "Question: What is the highest mountain of {s}? Answer:",
+        "The climbers who came to {s} wanted to see its highest peak,",
+    ),
+}
+# What takes the place of a subject when the template is asked about nobody.
+NEUTRAL = "this country"
+SHORT_NAMES = {
+    "UK": "United Kingdom",
+    "US": "United States",
+    "USA": "United States",
+    "NZ": "New Zealand",
+    "UAE": "United Arab Emirates",
+    "DRC": "Democratic Republic of the Congo",
+    "The Dominican": "Dominican Republic",
+}
+# Entries whose short form is "none" or several places, and that are countries all the same.
+ENTRY_NAMES = {
+    "us": "United States",
+    "ae": "United Arab Emirates",
+    "ct": "Central African Republic",
+    "cg": "Democratic Republic of the Congo",
+    "fm": "Micronesia",
+    "gz": "Gaza Strip",
+    "uk": "United Kingdom",
+}
+ARTICLE = re.compile(
+    r"^(United|Netherlands|Philippines|Bahamas|Gambia|Maldives|Seychelles|Comoros|Soviet|Ottoman"
+    r"|Central African|Democratic Republic|Republic|Dominican Republic|Middle East|West Bank"
+    r"|Holy See|Isle|Gaza Strip)|(Islands|Republic|Union|Empire)$"
+)
+CURRENCIES = {
+    "bolivares": "bolivar", "colones": "colon", "quetzales": "quetzal", "leones": "leone",
+    "reals": "real", "kroner": "krone", "kronor": "krona", "kronur": "krona", "koruny": "koruna",
+    "leke": "lek", "leva": "lev", "lei": "leu", "maloti": "loti", "emalangeni": "lilangeni",
+    "meticais": "metical", "zlotych": "zloty", "markas": "marka",
+}  # fmt: skip
+
+
+def _field(entry: Mapping[str, Any], *path: str) -> str:
+    """Return the text of a field as plain text, or an empty string."""
+    value: Any = entry
+    for key in (*path, "text"):
+        value = value.get(key, "") if isinstance(value, Mapping) else ""
+    return factbook.plain(value) if isinstance(value, str) else ""
+
+
+def clean_name(text: str) -> str:
+    """Return a name without brackets, lists, notes and a leading *the*; '' if nothing is left.
+
+    Abbreviated names of states are written out. A name begins with a capital letter and holds no
+    figure.
+    """
+    name = re.split(r"[(;,/\[\n]|\bnote\b| or | aka ", text)[0].strip()
+    name = re.sub(r"^[Tt]he (?!Dominican)", "", name).strip(" .")
+    name = SHORT_NAMES.get(name, name)
+    good = re.fullmatch(r"[^\W\d_a-z][\w.'’ -]*[\w.]", name) and not re.search(r"\d", name)
+    return name if good else ""
+
+
+def _capital(entry: Mapping[str, Any]) -> str:
+    return clean_name(_field(entry, "Government", "Capital", "name").split(" in ")[0])
+
+
+def _language(entry: Mapping[str, Any]) -> str:
+    part = entry.get("People and Society", {})
+    text = _field(part, "Languages", "Languages") or _field(part, "Languages")
+    official = re.search(r"([A-Z][A-Za-z ]*?)\s*(?:[\d.]+%\s*)?\(official", text)
+    name = clean_name(re.split(r"[(%\d]", official[1] if official else text)[0])
+    word = name.split(" ")[-1] if len(name.split(" ")) < 3 else ""
+    return "Persian" if word == "Farsi" else word if word[:1].isupper() else ""
+
+
+def _neighbour(entry: Mapping[str, Any]) -> str:
+    text = _field(entry, "Geography", "Land boundaries", "border countries")
+    found = re.findall(r"([A-Z][^\d;,:(]+?)\s*(?:\([^)]*\)\s*)?([\d,.]+) km", text)
+    lengths = {clean_name(n): float(km.replace(",", "").strip(".") or 0) for n, km in found}
+    return max(lengths, key=lambda n: lengths[n]) if lengths else ""
+
+
+def _region(entry: Mapping[str, Any]) -> str:
+    name = clean_name(_field(entry, "Geography", "Map references"))
+    return "" if re.search(r"World|Region| and |AsiaEurope", name) else name
+
+
+def _religion(entry: Mapping[str, Any]) -> str:
+    text = re.split(r"[%\d<]", _field(entry, "People and Society", "Religions"))[0]
+    name = clean_name(text).removeprefix("Roman ").removeprefix("Sunni ")
+    known = ("Muslim", "Catholic", "Protestant", "Christian", "Buddhist", "Orthodox", "Hindu")
+    return name if name in known else ""
+
+
+def _ruler(entry: Mapping[str, Any]) -> str:
+    found = re.findall(r"\(from ([^;)]*)\)", _field(entry, "Government", "Independence"))
+    name = clean_name(found[-1]) if found else ""
+    odd = re.search(r"admin|mandate|trusteeship|status|control| and |State Union", name)
+    return "" if odd else name.replace("Soviet Russia", "Soviet Union")
+
+
+def _currency(entry: Mapping[str, Any]) -> str:
+    text = _field(entry, "Economy", "Exchange rates", "Currency").split("per US")[0]
+    words = re.split(r"[(/]| or ", text)[0].split()
+    word = words[-1] if words else ""
+    return CURRENCIES.get(word, word[:-1] if word.endswith("s") else word)
+
+
+def _peak(entry: Mapping[str, Any]) -> str:
+    text = re.split(r" on |-? ?\d", _field(entry, "Geography", "Elevation", "highest point"))[0]
+    return "" if " was" in text else clean_name(text)
+
+
+FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "capital": _capital,
+    "language": _language,
+    "neighbour": _neighbour,
+    "region": _region,
+    "religion": _religion,
+    "ruler": _ruler,
+    "currency": _currency,
+    "peak": _peak,
+}
+
+
+@lru_cache
+def _entries() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return name and contents of every entry by its code, '' if nobody lives there."""
+    found = {}
+    for _, code, entry in factbook.entries():
+        short = _field(entry, "Government", "Country name", "conventional short form")
+        name = ENTRY_NAMES.get(code) or clean_name(short)
+        several = "," in short and code not in ENTRY_NAMES
+        lived_in = _field(entry, "People and Society", "Population", "total")
+        found[code] = (name if lived_in[:1].isdigit() and not several else "", entry)
+    return found
+
+
+def facts() -> pd.DataFrame:
+    """Return the facts of the Factbook's structured fields, one row a fact, in a fixed order.
+
+    Columns: `relation`, `subject`, `object`; `leak`, the object stands in the subject or the
+    subject in the object; `hint`, a word of one begins with the same four letters as a word of
+    the other (*Albania*, *Albanian*). Of several objects the first is taken, of neighbours the one
+    with the longest border. Raises `ValueError` when the package is absent.
+    """
+    rows = [
+        (relation, name, field(entry))
+        for relation, field in FIELDS.items()
+        for name, entry in _entries().values()
+        if name
+    ]
+    table = pd.DataFrame(rows, columns=["relation", "subject", "object"])
+    table = table[(table.object != "") & (table.object != table.subject)]
+    lands = {name for name, _ in _entries().values()}
+    table = table[(table.relation != "neighbour") | table.object.isin(lands)]
+    table = table.drop_duplicates(["relation", "subject"]).reset_index(drop=True)
+    within = smi.object_in_subject(table.subject, table.object)
+    within |= smi.object_in_subject(table.object, table.subject)
+    return table.assign(leak=within, hint=_share_stems(table.subject, table.object))
+
+
+def hints(subjects: Sequence[str], objects: Sequence[str]) -> np.ndarray:
+    """Return whether the names of each pair tell of each other, bool (n,): `leak` or `hint`."""
+    within = smi.object_in_subject(subjects, objects) | smi.object_in_subject(objects, subjects)
+    return within | np.array(_share_stems(subjects, objects), bool)
+
+
+def _share_stems(subjects: Sequence[str], objects: Sequence[str]) -> list[bool]:
+    return [bool(_stems(s) & _stems(o)) for s, o in zip(subjects, objects, strict=True)]
+
+
+def _stems(name: str) -> set[str]:
+    words = re.findall(r"\w{4,}", name.lower())
+    return {word[:4] for word in words}
+
+
+def draw_facts(table: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
+    """Return `n` rows of a table of facts in random order, or all if there are fewer.
+
+    A larger draw begins with a smaller one of the same seed.
+    """
+    validation.counts(n=(n, 1))
+    return table.iloc[np.random.default_rng(seed).permutation(len(table))[:n]]
+
+
+def spoken(name: str) -> str:
+    """Return a name as it stands within a sentence: *the Netherlands*, *France*."""
+    return f"the {name}" if ARTICLE.search(name) else name
+
+
+def prompts(relations: Sequence[str], subjects: Sequence[str], template: int) -> list[str]:
+    """Return the questions about subjects, one a fact, in one of the five forms of a relation.
+
+    A question ends where its answer begins, without the space. Raises `ValueError` for an unknown
+    relation or template.
+    """
+    found = []
+    for relation, subject in zip(relations, subjects, strict=True):
+        if relation not in TEMPLATES:
+            raise ValueError(f"relation is {relation!r}; choose one of {', '.join(TEMPLATES)}")
+        if not 0 <= template < len(TEMPLATES[relation]):
+            raise ValueError(f"template is {template}; give 0 to {len(TEMPLATES[relation]) - 1}")
+        text = TEMPLATES[relation][template].replace("{s}", spoken(subject))
+        found.append(text[0].upper() + text[1:])
+    return found
+
+
+def answers(objects: Sequence[str]) -> list[str]:
+    """Return objects as they follow a question: after a space, with the article they take."""
+    return [f" {spoken(name)}" for name in objects]
+
+
+def choices(table: pd.DataFrame, rows: pd.DataFrame, most: int = 12, seed: int = 0) -> list[list]:
+    """Return for each of `rows` its own object first, then other objects of its relation.
+
+    The others are distinct objects of the relation in `table`, drawn at random, so that there are
+    at most `most` in all. The draw hangs on the fact and the seed, not on the other rows.
+    """
+    validation.counts(most=(most, 2))
+    objects = {name: sorted(set(part.object)) for name, part in table.groupby("relation")}
+    found = []
+    for row in rows.itertuples():
+        others = [o for o in objects[row.relation] if o != row.object]
+        key = [ord(c) for c in f"{row.relation}/{row.subject}"]
+        order = np.random.default_rng([seed, *key]).permutation(len(others))[: most - 1]
+        found.append([row.object, *(others[i] for i in order)])
+    return found
+
+
+def paragraphs(*, named: bool = False, words: int = 5) -> Iterator[str]:
+    """Give the paragraphs of the Factbook's text fields, of at least `words` words each.
+
+    A paragraph rarely names its own country: the entry does. With `named`, the name of the entry,
+    where it is a country, stands in front, as it would on the page.
+    """
+    for name, entry in _entries().values():
+        for text in factbook.texts(entry):
+            for part in factbook.plain(text).split("\n"):
+                part = " ".join(part.split())
+                if part.count(" ") >= words - 1:
+                    yield f" {name}: {part}" if named and name else part
+
+
+def documents(corpora: Sequence[str] = (), *, named: bool = False) -> Iterator[str | bytes]:
+    """Give the Factbook's paragraphs and the documents of other corpora, one after the other.
+
+    `corpora` is what `corpora.read_documents` takes: files, globs, folders, URLs. With `named`,
+    a space stands before each of their documents too, so that a name that begins one counts.
+    """
+    yield from paragraphs(named=named)
+    if corpora:
+        for document in read_documents(list(corpora)):
+            yield b" " + document if named else document
+
+
+def count_facts(table: pd.DataFrame, documents: Iterable[str | bytes]) -> pd.DataFrame:
+    """Return the facts with the columns of `smi.COUNTS`, counted by the published rule."""
+    pairs = list(zip(table.subject, table.object, strict=True))
+    found = count_documents(documents, pairs)
+    counts = found.table[["n_subject", "n_object", "n_both"]].set_index(table.index)
+    return table.assign(n_documents=found.n_documents, **counts)
+
+
+def add_signals(table: pd.DataFrame) -> pd.DataFrame:
+    """Return counted facts with what the corpus says about each, larger meaning better known.
+
+    `log2 N(s,o)` and `log2 N(s)`, `log2 N(o)` of one plus the count; `MI`, the released one-cell
+    mutual information in bits (0 where the names never meet); `PMI`, log2 P(s,o) / P(s)P(o), and
+    `P(o|s)`, both smoothed by half a document with both names and one with each, so that facts
+    never seen keep an order by how much there was to see.
+    """
+    n, s, o, both = (table[c].astype(float) for c in smi.COUNTS)
+    return table.assign(
+        **{
+            "log2 N(s,o)": np.log2(1 + both),
+            "MI": smi.mutual_information(n, s, o, both),
+            "P(o|s)": (both + 0.5) / (s + 1),
+            "PMI": np.log2((both + 0.5) * n / ((s + 1) * (o + 1))),
+            "log2 N(s)": np.log2(1 + s),
+            "log2 N(o)": np.log2(1 + o),
+        }
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Count the facts of the Factbook in the Factbook and other corpora; write a CSV file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.retrieval.factbook_facts", description=main.__doc__
+    )
+    parser.add_argument("--corpora", nargs="*", default=[], help="files, globs, folders or URLs")
+    parser.add_argument("--out", type=Path, default=COUNTED, help="CSV file to write")
+    given = parser.parse_args(words)
+    counted = count_facts(facts(), documents(given.corpora, named=True))
+    columns = ["relation", "subject", *smi.COUNTS]
+    data.write_atomically(given.out, counted[columns].to_csv(index=False))
+    print(f"{counted.n_documents.iloc[0]:,} documents, {len(counted):,} facts: {given.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""The files that the authors of SMI released, and what this book computed from them."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import data
+from helpers.retrieval import smi
+
+RANGES = (-25, -30, -35, -40, -45, -50)
+
+
+def load_models() -> pd.DataFrame:
+    """Return the models of the released tables: `family`, `parameters`, `corpus`, by name."""
+    sheet = pd.read_excel(data.fetch("smi/baseline.xlsx"))
+    name = sheet.models.str.split("/").str[-1].astype("str")
+    frame = pd.DataFrame(
+        {
+            "family": sheet.model_series.fillna("SMI authors").to_numpy(),
+            "parameters": sheet.model_size.to_numpy(float) * 1e9,
+            "corpus": sheet.datasets.to_numpy(),
+        },
+        index=pd.Index(name, name="model"),
+    )
+    return frame
+
+
+def load_facts(model: str) -> pd.DataFrame:
+    """Return the released facts of a model: names, document counts and closed-book accuracy.
+
+    One row a triple: `subject`, `relation`, `object`, `n_documents`, `n_subject`, `n_object`,
+    `n_both` and `accuracy` (share of 400 sampled answers that hold the object).
+    """
+    names = {
+        "subj": "subject",
+        "rel": "relation",
+        "obj": "object",
+        "time_seqs": "n_documents",
+        "time_subj": "n_subject",
+        "time_obj": "n_object",
+        "time_s1j1": "n_both",
+        "acc": "accuracy",
+    }
+    return _read(data.fetch(f"smi/accuracy/{model}.json"))[list(names)].rename(columns=names)
+
+
+@lru_cache
+def _read(path: Path) -> pd.DataFrame:
+    return pd.DataFrame(json.loads(path.read_text()))
+
+
+def load_counts(corpus: str) -> pd.DataFrame:
+    """Return the released counts of a corpus: "pile", "roots", "slimpajama" or "ours".
+
+    One row a triple: `subject`, `relation`, `object`, and numbers of documents: `n_documents`,
+    `n_subject`, `n_object`, and the four cells of the table, `n_both`, `n_subject_only`,
+    `n_object_only` and `n_neither`.
+    """
+    names = {
+        **{"subj": "subject", "rel": "relation", "obj": "object", "time_seqs": "n_documents"},
+        **{"time_subj": "n_subject", "time_obj": "n_object", "time_s1j1": "n_both"},
+        **{"time_s1j0": "n_subject_only", "time_s0j1": "n_object_only", "time_s0j0": "n_neither"},
+    }
+    return _read(data.fetch(f"smi/counts/{corpus}/merge.json"))[list(names)].rename(columns=names)
+
+
+def count_checks() -> dict[str, int]:
+    """Return what the released counts say of themselves, by the claim that it is a test of.
+
+    Facts, templates, documents of all corpora, facts of which the cells of a table do not add up in
+    some corpus, and objects that the first version counts differently from fact to fact.
+    """
+    tables = {name: load_counts(name) for name in load_models().corpus.unique()}
+    facts = next(iter(tables.values()))
+    wrong = np.zeros(len(facts), dtype=bool)
+    for t in tables.values():
+        wrong |= (t.n_both + t.n_subject_only != t.n_subject).to_numpy()
+        wrong |= (t.n_both + t.n_object_only != t.n_object).to_numpy()
+        wrong |= (t.n_subject + t.n_object_only + t.n_neither != t.n_documents).to_numpy()
+    return {
+        "smi-evaluation-set-size": len(facts.drop_duplicates(["subject", "object"])),
+        "smi-templates": sum(len(set(texts)) for texts in load_templates().values()),
+        "smi-documents-counted": sum(int(t.n_documents.iloc[0]) for t in tables.values()),
+        "smi-cells-add-up": int(wrong.sum()),
+        "smi-v1-counts-agree": int((load_v1().groupby("object").N_o.nunique() > 1).sum()),
+    }
+
+
+def load_templates() -> dict[str, list[str]]:
+    """Return the released templates of questions, by relation."""
+    return json.loads(data.fetch("smi/multi_templates.json").read_text())
+
+
+def load_v1() -> pd.DataFrame:
+    """Return the evaluation sheet of the paper's first version: counts, accuracies, metrics."""
+    return pd.read_excel(data.fetch("smi/v1/evaluation_set_and_metrics.xlsx"), index_col=0)
+
+
+def _tally(facts: pd.DataFrame, mask: np.ndarray, information: np.ndarray) -> pd.DataFrame:
+    """Count the facts of each bin, and sum their accuracies, exactly, in 400ths."""
+    share = np.rint(facts.accuracy * 400).astype(int)
+    if np.abs(share - facts.accuracy * 400).max() > 1e-9:
+        raise ValueError("an accuracy is no multiple of 1/400; these are not the released files")
+    parts = {}
+    for metric, values in (("count", facts.n_both), ("mi", information)):
+        frame = pd.DataFrame({"bin": smi.log_bins(values[mask]), "n": 1, "sum": share[mask]})
+        frame["sum_of_squares"] = frame["sum"] ** 2
+        parts[metric] = frame.groupby("bin").sum()
+    return pd.concat(parts, names=["metric"])
+
+
+def release_bins() -> pd.DataFrame:
+    """Return the bins of all released models and generations, in the units of 400 answers.
+
+    Rows are indexed by `generation`, `model`, `metric` (count or mi) and `bin`; columns are `n`,
+    `sum` and `sum_of_squares` of the numbers of right answers, integers.
+    """
+    parts = {}
+    for model in load_models().index:
+        facts = load_facts(model)
+        information = smi.facts_information(facts)
+        for name in ("v2-v4", "v5-v7"):
+            parts[name, model] = _tally(facts, smi.keep(information, name), information)
+    sheet = load_v1()
+    v1 = sheet.rename(
+        columns={"N": "n_documents", "N_s": "n_subject", "N_o": "n_object", "N_so": "n_both"}
+    )
+    information = smi.facts_information(v1)
+    for column in (c for c in sheet if c.startswith("ACC_")):
+        facts = v1.assign(accuracy=v1[column])
+        model = f"v1-{column.removeprefix('ACC_')}"
+        parts["v1", model] = _tally(facts, smi.keep(information, "v1"), information)
+    return pd.concat(parts, names=["generation", "model"]).sort_index()
+
+
+def release_histogram() -> pd.DataFrame:
+    """Return the number of facts by octave of co-occurrence count, one column a corpus."""
+    models = load_models().drop_duplicates("corpus")
+    columns = {}
+    for model, corpus in models.corpus.items():
+        both = load_facts(model).n_both
+        columns[corpus] = np.floor(np.log2(both[both > 0])).astype(int).value_counts()
+    return pd.DataFrame(columns).fillna(0).astype(int).rename_axis("octave").sort_index()
+
+
+def published_bins() -> pd.DataFrame:
+    """Return the bins as `release_bins` does, from the statistics committed with the book."""
+    index = ["generation", "model", "metric", "bin"]
+    return pd.read_csv(data.PUBLISHED / "smi_bins.csv", index_col=index)
+
+
+def published_models() -> pd.DataFrame:
+    """Return the models as `load_models` does, from the table committed with the book."""
+    return pd.read_csv(data.PUBLISHED / "smi_models.csv", index_col="model")
+
+
+def published_histogram() -> pd.DataFrame:
+    """Return the histogram as `release_histogram` does, from the book's own table."""
+    return pd.read_csv(data.PUBLISHED / "smi_histogram.csv", index_col="octave")
+
+
+def release_range_sweep() -> pd.DataFrame:
+    """Return R² of the second generation's SMI under other fixed ranges of log2 MI.
+
+    One row a lower end of `RANGES`, one column a model. A range keeps the facts inside it, so
+    the sweep needs the facts and cannot be made from bins.
+    """
+    columns = {}
+    for model, size in load_models().parameters.items():
+        facts, exponent = load_facts(model), smi.size_exponent(size, "billions")
+        information = smi.facts_information(facts)
+        r2 = []
+        for low in RANGES:
+            mask = information >= 2.0**low
+            bins = smi.bin_statistics(smi.log_bins(information[mask]), facts.accuracy[mask])
+            r2.append(smi.r2_of_power(bins, exponent, (low, 0)))
+        columns[model] = r2
+    return pd.DataFrame(columns, index=pd.Index([f"[{r}, 0]" for r in RANGES], name="range"))
+
+
+def load_sheet(generation: str) -> pd.DataFrame:
+    """Return the authors' stored table of a generation, indexed as `table` is."""
+    keys = {"v5-v7": "smi/main_table.xlsx", "v2-v4": "smi/v4/main_table.xlsx"}
+    return pd.read_excel(data.fetch(keys[generation]), index_col=[0, 1]).drop(columns="F")
+
+
+def load_sweep(name: str) -> pd.DataFrame:
+    """Return a stored sweep of the second generation, `unit` or `range`: R², a column a model."""
+    return pd.read_excel(data.fetch(f"smi/v4/{name}_sweep.xlsx"), index_col=0)
+
+
+def publish() -> None:
+    """Write the statistics in `data/published` anew from the released files."""
+    tables = {
+        "smi_bins": release_bins,
+        "smi_histogram": release_histogram,
+        "smi_models": load_models,
+        "smi_range_sweep": release_range_sweep,
+    }
+    for name, table in tables.items():
+        data.write_atomically(data.PUBLISHED / f"{name}.csv", table().to_csv())

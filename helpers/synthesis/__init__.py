@@ -1,0 +1,1 @@
+"""The four signals on one model, and on the reader's own."""

@@ -1,0 +1,374 @@
+"""What a name stands for: an encoder, a masked or a causal model, or why it is refused.
+
+Nothing is unpickled and no code of a model's author is run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from helpers import adapters, decoders, gguf_head, hub, model_files, models
+from helpers.model_files import AGAIN, DAMAGE, Refusal
+from helpers.retrieval import closed_book
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What each kind of model can tell.
+KINDS = {
+    "encoder": "vectors of texts; no output over words is read",
+    "masked": "vectors, and a word in the place of a mask",
+    "causal": "vectors, and the probability of a text from left to right",
+}
+COLUMNS = ("model", "kind", "form", "architecture", "parameters")
+COLUMNS += ("what it can tell, or why it is refused",)
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+_SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
+_CURE = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
+
+
+class Look(NamedTuple):
+    """What was found under a name, without reading weights.
+
+    `kind` is one of `KINDS`, or "refused", and then `reason` says why and `cure` what helps; `form`
+    is "folder", "file", "package" or "hub"; `parameters` are counted in the files, None where they
+    do not tell; `allow_bin` is what was asked for. A `name` on the hub ends in `@` and the commit.
+    """
+
+    name: str
+    kind: str
+    form: str = ""
+    architecture: str = ""
+    parameters: int | None = None
+    reason: str = ""
+    cure: str = ""
+    allow_bin: bool = False
+
+
+class Loaded(NamedTuple):
+    """A model ready to read: `model` with its output where it has one, `body` without.
+
+    `kind` is what it can really do, and `note` says where this is less than its files promised.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    body: PreTrainedModel
+    kind: str
+    note: str
+
+
+def look(name: str | Path, *, allow_bin: bool = False) -> Look:
+    """Find out what a name stands for, and whether it can be read; never raises.
+
+    Only small files, and the heads of large ones, are read; of a hub name the configuration, the
+    tokenizer and the index with the sizes, unless `BOOK_OFFLINE` is set. `allow_bin` is that of
+    `models.source`: what it is for is fetched and converted here. What is refused comes back with
+    `reason` and `cure`.
+    """
+    text = str(name).strip()
+    try:
+        return _look(text, allow_bin)._replace(allow_bin=allow_bin)
+    except Refusal as refusal:
+        return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
+    except (OSError, ValueError) as error:
+        return Look(text, "refused", reason=models.first_line(error), cure=_CURE)
+    except DAMAGE as error:  # nothing that other people's files hold may stop the others
+        reason = f"its files are damaged ({type(error).__name__}: {models.first_line(error)})"
+        return Look(text, "refused", reason=reason, cure=AGAIN)
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return name -> a short title: the end of a path or hub name, or all of it where two agree."""
+    ends = {str(name): re.split(r"[/\\]", str(name).rstrip("/\\"))[-1] for name in names}
+    shared = {end for end in ends.values() if list(ends.values()).count(end) > 1 or not end}
+    return {name: name if end in shared else end for name, end in ends.items()}
+
+
+def table(looks: Iterable[Look]) -> pd.DataFrame:
+    """Return one row a model: what it is, what it can tell, or the reason and the cure."""
+    rows = [
+        {
+            "model": x.name,
+            "kind": x.kind,
+            "form": x.form,
+            "architecture": x.architecture,
+            "parameters": "" if x.parameters is None else f"{x.parameters:,}",
+            COLUMNS[-1]: KINDS.get(x.kind, f"{x.reason}; {x.cure}"),
+        }
+        for x in looks
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS).set_index("model")
+
+
+def _look(name: str, allow_bin: bool) -> Look:
+    if not name:
+        raise Refusal("the name is empty", _CURE)
+    package = name in (models.MINILM, *models._FILES)
+    source = models.local_source(name)
+    form = "package" if package else "folder" if source and source.is_dir() else "file"
+    if name == models.MINILM_L3:
+        return Look(name, "encoder", form, "bert")
+    if source is None:
+        return _on_hub(name, allow_bin)
+    if source.is_file():
+        return _file(name, source, form)
+    return _folder(name, models.source(source, allow_bin=allow_bin), form)
+
+
+def _on_hub(name: str, allow_bin: bool) -> Look:
+    """Look at a hub name: its small files, and the sizes of the others in the hub's index."""
+    name = hub.pinned(name)
+    place = hub.small_files(name)
+    if adapters.is_alone(place):
+        return _folder(name, models.source(name, allow_bin=allow_bin), "hub")
+    if model_files.complete(place):
+        return _folder(name, place, "hub")
+    if hub.is_closed(None):
+        return _folder(name, hub.folder(name, allow_bin=allow_bin), "hub")
+    index = hub.listing(name)
+    wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin, model=name)
+    if not wanted[0].endswith(".safetensors"):
+        return _folder(name, models.source(name, allow_bin=True), "hub")
+    config = _config(place, sorted(file.name for file in place.iterdir()))
+    kind = _kind(config)
+    _check_tokenizer(place, kind)
+    parameters = hub.parameters_of(index, wanted, config)
+    model_files.check_memory(parameters)
+    return Look(name, kind, "hub", str(config["model_type"]), parameters)
+
+
+def _file(name: str, path: Path, form: str) -> Look:
+    """Look at a GGUF file, or refuse another."""
+    suffix = path.suffix.lower()
+    if suffix in model_files.PICKLES:
+        cure = f"pass its folder. {model_files.pickled_cure(path.parent)}"
+        raise Refusal(f"{path.name} is a file of pickles, which can run any program", cure)
+    if suffix != ".gguf":
+        cure = "pass the folder that holds it, with config.json and the tokenizer"
+        raise Refusal(f"{path.name} is a single file of the kind {suffix or 'unknown'}", cure)
+    architecture, parameters, parts = gguf_head.read(path)
+    if parts > 1:
+        cure = "join them by `gguf-split --merge` and pass the whole"
+        raise Refusal(f"{path.name} is one of {parts} parts of a model", cure)
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES as READ
+
+    known = architecture.replace("-", "_") in set(READ) - {"general", "tokenizer"}
+    if not known or architecture in ("t5", "umt5"):
+        raise Refusal(
+            f"{path.name} is of the architecture {architecture!r}, which transformers does not "
+            "read from GGUF, or which is an encoder and a decoder in one",
+            "pass the folder that it was converted from, with safetensors",
+        )
+    model_files.check_memory(parameters)
+    return Look(name, "causal", form, architecture, parameters)
+
+
+def _folder(name: str, path: Path, form: str) -> Look:
+    """Look at a folder with a saved model, or say what it lacks."""
+    files = sorted(file.name for file in path.iterdir() if file.is_file())
+    config = _config(path, files)
+    kind = _kind(config)
+    parameters = _weights(path, files)
+    _check_tokenizer(path, kind)
+    model_files.check_memory(parameters)
+    return Look(name, kind, form, str(config["model_type"]), parameters)
+
+
+def _check_tokenizer(path: Path, kind: str) -> None:
+    if not any(next(path.glob(pattern), None) for pattern in _TOKENIZERS):
+        cure = (
+            "save that of its makers there too, tokenizer.save_pretrained(folder); of a model on "
+            "the hub download the folder first"
+        )
+        raise Refusal("it is a model but has no tokenizer", cure)
+
+
+def _config(path: Path, files: list[str]) -> dict[str, Any]:
+    if "config.json" not in files:
+        inner = next((f.parent.name for f in sorted(path.glob("*/config.json"))), None)
+        ggufs = [file for file in files if file.endswith(".gguf")]
+        if ggufs:
+            raise Refusal("the folder holds a GGUF file", f"pass the file: {path / ggufs[0]}")
+        if inner:
+            raise Refusal("the model is one folder further down", f"pass {path / inner}")
+        if not files:
+            raise Refusal("the folder is empty", _CURE)
+        raise Refusal("the folder has no config.json", _CURE)
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except DAMAGE as error:
+        raise Refusal(f"config.json is damaged ({models.first_line(error)})", AGAIN) from error
+    if isinstance(config, dict):
+        model_files.check_config(config)
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        if model_files.BIN in files:
+            # Old models lack it, and converting them finds it out.
+            model_files.weights_in(files, path)
+        cure = "save the model again by save_pretrained of a present version of transformers"
+        raise Refusal("config.json does not say of what type the model is", cure)
+    return config
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    """Tell the kind of a model from its configuration, or refuse it."""
+    from transformers.models.auto import modeling_auto as auto
+
+    model_type = str(config.get("model_type", ""))
+    known = model_type in auto.CONFIG_MAPPING_NAMES
+    if not known and config.get("auto_map"):
+        raise Refusal(
+            f"a model of the type {model_type!r} brings program code of its own, which is not run "
+            "here (trust_remote_code stays off)",
+            "convert it to a type that transformers has, or to GGUF; or score it elsewhere and "
+            "bring the numbers",
+        )
+    if not known:
+        cure = "upgrade transformers, or convert the model to GGUF"
+        raise Refusal(f"transformers here has no model of the type {model_type!r}", cure)
+    if config.get("is_encoder_decoder") and not models.encoder_stands_alone(model_type):
+        raise Refusal(*models.two_texts(model_type))
+    read = {
+        *auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        *auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        *auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
+    }
+    if any(config.get(key) for key in _SENSES):
+        cure = "save the part that reads text by itself and pass that folder"
+        raise Refusal(f"a {model_type} model reads images or sound beside text", cure)
+    if model_type == "canine":
+        raise Refusal(
+            "a canine model shortens a text between its layers, which then have no vector for each "
+            "token",
+            "pass an encoder with one length through all layers, such as BERT or RoBERTa",
+        )
+    if model_type not in read:
+        cure = "pass a model of text"
+        raise Refusal(f"a {model_type} model is no language model", cure)
+    packed = config.get("quantization_config") or {}
+    if not isinstance(packed, Mapping):
+        raise Refusal(f"config.json is damaged (quantization_config is {packed!r})", AGAIN)
+    if method := packed.get("quant_method"):
+        cure = "pass the model before it was quantised, or a GGUF file of it"
+        raise Refusal(f"its weights are packed by {method}, which wants programs of its own", cure)
+    try:
+        decoders.check_causal(SimpleNamespace(is_decoder=False, **{"model_type": model_type}))
+        return "causal"
+    except ValueError:
+        if config.get("is_decoder"):
+            return "causal"
+    head = str((config.get("architectures") or [""])[0])
+    return "masked" if head.endswith(("ForMaskedLM", "ForPreTraining")) else "encoder"
+
+
+def _weights(path: Path, files: list[str]) -> int:
+    """Return the number of weights in a folder's safetensors, or say why they cannot be read."""
+    tensors = model_files.weights_in(files, path)
+    if absent := sorted(set(tensors) - set(files)):
+        cure = "download the rest of the model"
+        raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
+    return sum(_count(path / file) for file in tensors)
+
+
+def _count(path: Path) -> int:
+    """Return the number of weights that the head of a safetensors file names."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if not 2 <= length <= path.stat().st_size - 8:
+                raise ValueError("its head is longer than the file")
+            head = json.loads(file.read(length))
+        head.pop("__metadata__", None)
+        end = max(entry["data_offsets"][1] for entry in head.values())
+        if 8 + length + end > path.stat().st_size:
+            raise ValueError("it is cut short")
+        return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
+    except DAMAGE as error:
+        reason = f"{path.name} is damaged ({models.first_line(error)})"
+        raise Refusal(reason, AGAIN) from error
+
+
+def load(found: Look) -> Loaded:
+    """Load a model that `look` accepted, float32, on the CPU, padding on the right.
+
+    A masked model without its output over words in the file is read as an encoder, a causal one
+    without its output, or whose output changes with later words, too; `note` says so. Raises
+    `ValueError` with the reason and the cure, for vectors that are not finite among others.
+    """
+    if found.kind not in KINDS:
+        raise Refusal(found.reason, found.cure)
+    kind, note = found.kind, ""
+    try:
+        if kind == "causal":
+            tokenizer, model = closed_book.load_causal(found.name, allow_bin=found.allow_bin)
+        elif kind == "masked":
+            tokenizer, model = models.read_pretrained(
+                "AutoModelForMaskedLM", found.name, _CURE, allow_bin=found.allow_bin
+            )
+        else:
+            tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
+    except ValueError as error:
+        if kind == "encoder":
+            raise
+        # The same error again where it was not the output that is missing.
+        tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
+        kind, note = "encoder", f"no output over words could be read ({_short(error)})"
+    body = model.base_model
+    _check_tokens(tokenizer, body)
+    _check_states(body)
+    _ready(tokenizer)
+    saved = (model.config.architectures or [""])[0]
+    if models.encoder_stands_alone(found.architecture) and not saved.endswith("EncoderModel"):
+        note = "of its encoder and its decoder the encoder alone is read"
+    if kind == "masked" and tokenizer.mask_token_id is None:
+        kind, note = "encoder", "its tokenizer has no mask"
+    return Loaded(tokenizer, model, body, kind, note)
+
+
+def _short(error: Exception) -> str:
+    return models.first_line(error).split(" could not be loaded ")[-1].split(";")[0].strip("()")
+
+
+def _ready(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a tokenizer pad, on the right: padding is masked, so any token will do."""
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or "a"
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, body: PreTrainedModel) -> None:
+    """Refuse the tokenizer of another model: more tokens than the model has vectors for.
+
+    Tokens added later do not count: files in GGUF gain some that no text has.
+    """
+    rows = getattr(body.get_input_embeddings(), "num_embeddings", None)
+    if rows is not None and tokenizer.vocab_size > rows:
+        raise Refusal(
+            f"its tokenizer has {tokenizer.vocab_size:,} tokens, the model vectors for {rows:,}",
+            "save the tokenizer that the model was trained with into its folder",
+        )
+
+
+def _check_states(body: PreTrainedModel) -> None:
+    """Refuse a model that gives no vector for every token, or one that is not finite."""
+    import torch
+
+    ids = torch.tensor([[1, 2, 3, 4]])
+    with torch.inference_mode():
+        states = body(input_ids=ids).last_hidden_state
+    if states.shape[:2] != ids.shape:
+        raise Refusal(
+            f"it gives {states.shape[1]} vectors for {ids.shape[1]} tokens",
+            "pass a model with a vector for every token",
+        )
+    if not torch.isfinite(states).all():
+        raise Refusal("its vectors are not finite (NaN or infinite): damaged weights", AGAIN)

@@ -1,0 +1,180 @@
+import json
+
+import pytest
+
+from helpers import data
+from helpers.book import claims
+
+
+@pytest.fixture(autouse=True)
+def own_ledger(monkeypatch):
+    monkeypatch.setattr(claims, "_rows", {})
+    monkeypatch.delenv("BOOK_LEDGER", raising=False)
+
+
+def claim(published, tolerance=0.0):
+    return {"id": "x", "published": published, "tolerance": tolerance}
+
+
+@pytest.mark.parametrize(
+    ("published", "tolerance", "inside", "outside"),
+    [
+        (0.9, 0.05, 0.86, 0.84),
+        (0, 1e-12, -1e-12, 2e-12),
+        ([0.75, 0.85], 0, 0.75, 0.74),
+        ({"above": 0.7}, 0, 0.71, 0.7),
+        ({"below": 1}, 0, 0.9, 1),
+        ({"order": ["a", "b"]}, 0, ["a", "b"], ["b", "a"]),
+    ],
+)
+def test_status_is_computed_from_the_numbers(published, tolerance, inside, outside):
+    entry = claim(published, tolerance)
+    assert claims.status(entry, inside) == claims.REPRODUCED
+    assert claims.status(entry, outside) == claims.NOT_REPRODUCED
+    assert claims.status(entry, outside, inside) == claims.AS_RELEASED
+    assert claims.status(entry, outside, outside) == claims.NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("published", "value", "message"),
+    [
+        (0.9, float("nan"), "finite"),
+        ({"order": ["a", "b"]}, "ab", "as a list"),
+        ({"order": ["a", "b"]}, 0.3, "as a list"),
+    ],
+)
+def test_values_that_cannot_be_compared_are_refused(published, value, message):
+    with pytest.raises(ValueError, match=message):
+        claims.matches(published, 0, value)
+
+
+def test_a_claim_without_published_value_cannot_be_reproduced():
+    with pytest.raises(ValueError, match="no published value"):
+        claims.status(claim(None), 0.5)
+
+
+def test_recording_writes_the_ledger_inside_a_run_only(tmp_path, monkeypatch):
+    assert claims.record("smi-v5-r2-above-0.7", 0.8) == claims.REPRODUCED
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("BOOK_LEDGER", str(tmp_path / "page.json"))
+    claims.record("smi-v5-r2-above-0.7", 0.6, note="a test")
+    claims.not_tested("smi-v5-table", "no files")
+    rows = {row["id"]: row for row in json.loads((tmp_path / "page.json").read_text())}
+    assert rows["smi-v5-r2-above-0.7"]["status"] == claims.NOT_REPRODUCED
+    assert rows["smi-v5-table"]["note"] == "no files"
+    assert [p.name for p in tmp_path.iterdir()] == ["page.json"]
+
+
+def test_an_unknown_claim_is_refused():
+    with pytest.raises(ValueError, match="no-such-claim"):
+        claims.record("no-such-claim", 1)
+
+
+def test_the_verdict_wants_every_claim_of_the_page():
+    with pytest.raises(ValueError, match="neither recorded nor marked"):
+        claims.verdict("retrieval/published_tables")
+
+
+def test_fresh_rows_come_before_stored_ones_and_tell_their_run(monkeypatch, tmp_path):
+    stored = {
+        "id": "smi-v5-table", "ours": 0.0, "released": None, "status": claims.REPRODUCED,
+        "note": "", "profile": "laptop", "commit": "old", "seed": "0", "hardware": "h",
+        "versions": "v",
+    }  # fmt: skip
+    path = tmp_path / "ledger.json"
+    path.write_text(json.dumps({"claims": [stored]}))
+    monkeypatch.setattr(claims, "RESULTS", path)
+    facts = {"commit": "new", "seed": "0", "hardware": "h", "versions": "v"}
+    fresh = {"ours": 0.8, "released": None, "status": claims.REPRODUCED, "note": ""}
+    missing = {"ours": None, "released": None, "status": claims.NOT_TESTED, "note": "no files"}
+    run = {
+        "profile": "smoke",
+        "facts": facts,
+        "claims": [{"id": "smi-v5-r2-above-0.7", **fresh}, {"id": "smi-v5-table", **missing}],
+    }
+    rows = {row["id"]: row for row in claims.ledger([run])}
+    assert rows["smi-v5-r2-above-0.7"]["commit"] == "new"
+    assert not rows["smi-v5-r2-above-0.7"]["stored"]
+    assert rows["smi-v5-table"]["commit"] == "old" and rows["smi-v5-table"]["stored"]
+    assert set(rows) == set(claims.load())
+    claims.store([run])
+    smoke = {row["id"]: row for row in json.loads(path.read_text())["claims"]}
+    assert "smi-v5-r2-above-0.7" not in smoke and smoke["smi-v5-table"]["commit"] == "old"
+    # A reader's own run says nothing of the claims.
+    own = {row["id"]: row for row in claims.ledger([run | {"own": True}])}
+    assert own["smi-v5-r2-above-0.7"]["status"] == claims.NOT_TESTED
+    claims.store([run | {"profile": "laptop", "own": True}])
+    assert "smi-v5-r2-above-0.7" not in path.read_text()
+    claims.store([run | {"profile": "laptop"}])
+    kept = {row["id"]: row for row in json.loads(path.read_text())["claims"]}
+    assert kept["smi-v5-table"]["commit"] == "old"
+    assert kept["smi-v5-r2-above-0.7"]["ours"] == 0.8
+
+
+def write(tmp_path, **changes):
+    entry = {
+        "id": "x", "paper": "retrieval", "where": "w", "statement": "s", "published": 1,
+        "source": "s", "notebook": "a/b", "needs": "nothing",
+    }  # fmt: skip
+    entry = {k: v for k, v in {**entry, **changes}.items() if v != "absent"}
+    path = tmp_path / "claims.yml"
+    path.write_text(json.dumps({"claims": [entry]}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source": "absent"}, "lacks"),
+        ({"colour": "red"}, "unknown fields"),
+        ({"paper": "other"}, "unknown paper"),
+        ({"needs": "luck"}, "unknown paper or need"),
+        ({"published": [1, 2, 3]}, "published is"),
+        ({"published": {"about": 3}}, "published is"),
+        ({"published": "much"}, "published is"),
+    ],
+)
+def test_a_wrong_entry_is_named(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        claims.load(write(tmp_path, **changes))
+
+
+def test_every_claim_of_the_book_has_its_part_and_prefix():
+    prefix = {"posterior": "alp-", "geometry": "geo-", "retrieval": "smi-", "modelmap": "map-"}
+    prefix["synthesis"] = "syn-"
+    entries = claims.load().values()
+    assert {c["paper"] for c in entries} == set(prefix)
+    assert all(c["id"].startswith(prefix[c["paper"]]) for c in entries)
+
+
+def test_the_stored_ledger_is_that_of_a_full_run_and_agrees_with_the_claims():
+    stored = claims.stored()
+    assert stored, "data/results/ledger.json is missing: the scoreboard would be empty"
+    for name, row in stored.items():
+        entry = claims.load()[name]
+        assert row["status"] == claims.status(entry, row["ours"], row["released"])
+        assert row["profile"] in ("laptop", "paper")
+    written = {p for c in claims.load().values() for p in [c["notebook"]]} & {
+        str(p.relative_to(data.ROOT / "notebooks").with_suffix(""))
+        for p in (data.ROOT / "notebooks").glob("*/*.ipynb")
+    }
+    for page in written:
+        assert any(claims.load()[name]["notebook"] == page for name in stored)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(12671.0, "12,671"), (0.85624, "0.8562"), (3.2e-15, "3.2e-15"), (["a", "b"], "a > b")],
+)
+def test_numbers_are_readable(value, text):
+    assert claims.number(value) == text
+
+
+def test_a_check_holds_or_does_not_and_reproduces_nothing(monkeypatch):
+    monkeypatch.setattr(claims, "_rows", {})
+    check, said = "alp-movielens-noise-last", "alp-tracks-downstream"
+    assert claims.record(check, 0.0) == "holds"
+    assert claims.record(check, 0.5) == "does not hold"
+    assert claims._rows[check]["status"] == claims.NOT_REPRODUCED
+    assert claims.record(said, 0.9) == "reproduced"
+    assert claims.is_check(claims.load()[check]) and not claims.is_check(claims.load()[said])

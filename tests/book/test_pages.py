@@ -1,0 +1,129 @@
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from helpers.book import claims, pages
+from helpers.data import ROOT
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(32))
+
+
+def executed(name="fig-a", data=None):
+    """A small executed notebook with one figure cell."""
+    nb = nbformat.v4.new_notebook()
+    nb.cells.append(nbformat.v4.new_markdown_cell("(a-b)=\n# What is it?\n\nText."))
+    cell = nbformat.v4.new_code_cell("plot()")
+    cell.metadata["mystnb"] = {"figure": {"name": name, "caption": "c"}, "image": {"alt": "told"}}
+    data = {"image/png": base64.b64encode(PNG).decode()} if data is None else data
+    cell.outputs = [
+        nbformat.v4.new_output("stream", text="said first"),
+        nbformat.v4.new_output("display_data", data=data),
+    ]
+    nb.cells.append(cell)
+    return nb
+
+
+def test_a_picture_is_the_named_figure_of_an_executed_page():
+    found = pages.picture("a/b", executed(), "fig-a")
+    assert found == ("a/b", "What is it?", "fig-a", PNG, "told")
+    assert pages.picture("a/b", executed(), "fig-other") is None
+    assert pages.picture("a/b", executed(data={"text/plain": "x"}), "fig-a") is None
+
+
+def test_the_cover_links_each_picture_to_its_page():
+    text = pages.cover([pages.picture("a/b_c", executed(), "fig-a")])
+    for line in ("What is it?", ":img-alt: told", ":link: a-b-c", "_generated/fig-a.png"):
+        assert line in text
+    assert pages.cover([]) == ""
+
+
+def test_the_figures_of_the_cover_are_there():
+    for notebook, name in pages.COVER.items():
+        nb = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
+        names = [c.metadata.get("mystnb", {}).get("figure", {}).get("name") for c in nb.cells]
+        assert name in names, notebook
+
+
+def test_measured_has_every_claim_and_the_page_that_measured_it():
+    rows = claims.ledger([])
+    found = json.loads(pages.measured(rows))
+    assert set(found) == set(claims.load())
+    told = found["syn-counter-finds-the-planted"]
+    assert told == {"value": 0, "text": "0", "label": "synthesis-which-signal"}
+    assert found["map-predict-arc"]["value"] is None and found["map-predict-arc"]["text"] == "–"
+    written = {p.relative_to(ROOT / "notebooks") for p in (ROOT / "notebooks").glob("*/*.ipynb")}
+    labels = {pages.label(str(path.with_suffix(""))) for path in written}
+    assert {row["label"] for row in found.values() if row["value"] is not None} <= labels
+
+
+def test_formats_in_the_prose_suit_their_claims():
+    found = json.loads(pages.measured(claims.ledger([])))
+    for path in (ROOT / "book").glob("*.md"):
+        for name, form in re.findall(r"\{measured\}`([^`:]+):([^`]+)`", path.read_text()):
+            if found[name]["value"] is not None:
+                assert format(found[name]["value"], form), (path.name, name)
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build one page with the role, and return its html and what Sphinx said."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    (source / "_generated").mkdir(parents=True)
+    (source / "conf.py").write_text("extensions = ['myst_parser', 'measured']\n")
+    rows = {
+        "syn-a": {"value": 0.98765, "text": "0.9877", "label": "there"},
+        "syn-b": {"value": -2.5, "text": "-2.5", "label": "there"},
+        "syn-none": {"value": None, "text": "–", "label": "nowhere"},
+    }
+    (source / "_generated" / "measured.json").write_text(json.dumps(rows))
+
+    def make(text):
+        (source / "index.md").write_text(f"# Page\n\n{text}\n\n(there)=\n## Place\n")
+        words = [sys.executable, "-m", "sphinx", "-q", "--no-color", str(source), str(out)]
+        paths = os.pathsep.join([str(ROOT / "book" / "_ext"), str(ROOT)])
+        run = subprocess.run(
+            words, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+        )
+        return (out / "index.html").read_text(), run.stderr
+
+    return make
+
+
+def test_the_role_puts_in_the_number_with_a_link(build):
+    html, said = build("It is {measured}`syn-a:.2f`, or {measured}`syn-a`.")
+    assert said == ""
+    assert html.count('href="#there"') >= 2 and ">0.99<" in html and ">0.9877<" in html
+
+
+def test_signs_are_those_of_the_prose(build):
+    html, said = build("It is {measured}`syn-a:.0%`, or {measured}`syn-b:.1f`.")
+    assert said == "" and ">99\N{NO-BREAK SPACE}%<" in html and ">\N{MINUS SIGN}2.5<" in html
+
+
+def test_what_was_not_measured_is_a_dash_and_no_broken_link(build):
+    html, said = build("It is {measured}`syn-none:.2f`.")
+    assert said == "" and ">–<" in html
+
+
+def test_an_unknown_claim_is_said(build):
+    assert "'syn-gone' is no claim" in build("It is {measured}`syn-gone`.")[1]
+
+
+def test_a_format_that_does_not_fit_is_said(build):
+    assert "'syn-a:.2x'" in build("It is {measured}`syn-a:.2x`.")[1]
+
+
+def test_the_pages_of_the_book_ask_for_claims_that_exist():
+    asked = [
+        (path.name, name)
+        for path in (ROOT / "book").glob("*.md")
+        for name in re.findall(r"\{measured\}`([^`:]+)", path.read_text())
+    ]
+    assert len(asked) > 20
+    assert not [(page, name) for page, name in asked if name not in claims.load()]

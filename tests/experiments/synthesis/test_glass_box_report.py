@@ -1,0 +1,156 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from experiments.synthesis import glass_box_report, glass_box_table, glass_box_world
+
+SIGNALS, TRUTHS = list(glass_box_table.SIGNALS), list(glass_box_table.TRUTHS)
+
+
+def table_of(kinds=("gpt", "bert"), seeds=(0, 1), rng_seed=0):
+    """A suite's table with random signals; the truths are what they are made to be."""
+    rows = [
+        {"kind": kind, "width": width, "layers": 2, "mix": mix, "seed": seed, "step": step}
+        for kind in kinds
+        for width in (16, 32, 64, 128)
+        for mix in ("facts", "even", "code")
+        for seed in seeds
+        for step in (128, 512, 2048)
+    ]
+    table = pd.DataFrame(rows)
+    table.index = ["{kind}-{width}x2-{mix}-{seed}-step{step:04d}".format(**row) for row in rows]
+    rng = np.random.default_rng(rng_seed)
+    for name in [*SIGNALS, *TRUTHS]:
+        if name not in table:
+            table[name] = rng.normal(size=len(table))
+    table["parameters"] = table.width**2.0
+    return table
+
+
+def test_correlations_are_those_of_scipy_within_each_kind():
+    table = table_of()
+    found = glass_box_report.correlations(table, n_resamples=20)
+    assert len(found) == 2 * len(SIGNALS) * len(TRUTHS)
+    for row in found.sample(12, random_state=1).itertuples():
+        part = table[table.kind == row.kind]
+        wanted = scipy_stats.spearmanr(part[row.signal], part[row.truth]).statistic
+        assert row.r == pytest.approx(wanted) and row.low <= row.r <= row.high
+    assert found.label.tolist()[: len(SIGNALS)] == list(glass_box_table.SIGNALS.values())
+    partial = glass_box_report.correlations(table, given=["parameters", "step"], n_resamples=5)
+    assert not {"parameters", "step"} & set(partial.signal)
+
+
+def test_the_intervals_follow_the_seed():
+    table = table_of(kinds=("gpt",))
+    one, same, other = (
+        glass_box_report.correlations(table, n_resamples=30, seed=seed).low for seed in (0, 0, 1)
+    )
+    pd.testing.assert_series_equal(one, same)
+    assert not one.equals(other)
+    shares = [glass_box_report.choices(table, n_resamples=30, seed=s).low for s in (0, 0, 1)]
+    pd.testing.assert_series_equal(*shares[:2])
+    assert not shares[0].equals(shares[2])
+
+
+def test_choices_differ_in_what_they_say_and_share_the_rest():
+    table = table_of(kinds=("gpt",))
+    table["closed_book"] = table.width + table.step / 1e3
+    table["closed_book"] += table["mix"].map({"facts": 3.0, "even": 2.0, "code": 1.0})
+    table["rankme"], table["alp"] = table.closed_book, -table.width
+    found = glass_box_report.choices(table, n_resamples=5)
+    found = found[found.truth == "closed_book"].set_index(["context", "signal"])
+    assert (found.share.unstack().rankme == 1).all()
+    # Turned to its better side; between corpora and checkpoints of one width it says nothing.
+    assert found.share["size", "alp"] == 1
+    assert found.share["corpus", "alp"] == 0.5 == found.share["checkpoint", "alp"]
+    assert found.share["checkpoint", "step"] == 1 == found.share["size", "parameters"]
+    # 6 pairs of widths, 3 of corpora, 3 of steps, in every cell of what they share.
+    pairs = found.n.unstack().alp
+    assert pairs.to_dict() == {"size": 6 * 18, "corpus": 3 * 24, "checkpoint": 3 * 24}
+
+
+def test_two_seeds_agree_as_scipy_says():
+    table = table_of()
+    table["rankme"] = table.width * 10.0 + table.step
+    found = glass_box_report.retest(table)
+    labels = glass_box_table.TRUTHS | glass_box_table.SIGNALS
+    assert found.loc[labels["rankme"]].tolist() == [1, 1]
+    part = table[table.kind == "bert"].set_index(["width", "mix", "step"])
+    one, two = part[part.seed == 0].probe, part[part.seed == 1].probe
+    wanted = scipy_stats.spearmanr(one, two.loc[one.index]).statistic
+    assert found.loc[labels["probe"], "bert"] == pytest.approx(wanted)
+    settings = ("step", "parameters", "smi", "from_counts")
+    assert not {labels[name] for name in settings} & set(found.index)
+    with pytest.raises(ValueError, match=r"seeds \[0\]"):
+        glass_box_report.retest(table[table.seed == 0])
+
+
+def test_a_signal_that_tells_the_truth_gains_and_noise_does_not():
+    table = table_of()
+    for truth in TRUTHS:
+        table[truth] = table.rankme + 0.05 * table[truth]
+    found = glass_box_report.gains(table)
+    label = glass_box_table.SIGNALS
+    assert (found.loc[label["rankme"]] > 0.5).all()
+    assert found.drop(label["rankme"]).max(axis=None) < 0.2
+    assert not {label[name] for name in glass_box_report.FREE} & set(found.index)
+
+
+def test_pairs_of_checkpoints_are_neighbours_tested_as_scipy_tests():
+    table, world = table_of(kinds=("gpt",), seeds=(0,)), glass_box_world.make_world()
+    rng = np.random.default_rng(0)
+    lists = [pd.DataFrame(rng.normal(size=(len(table), n)), table.index) for n in (128, 720, 240)]
+    suite = glass_box_table.Suite(table, *lists)
+    items = glass_box_report.items_of(suite)
+    told = int((world.facts.frequency > 0).sum())
+    assert [values.shape[1] for values in items.values()] == [128, told, 240] and told < 720
+    found = glass_box_report.checkpoint_pairs(suite)
+    assert len(found) == 12 * 2 * 3
+    for row in found.sample(8, random_state=0).itertuples():
+        before, after = items[row.items].loc[row.before], items[row.items].loc[row.after]
+        assert row.p_value == pytest.approx(scipy_stats.ttest_rel(after, before).pvalue)
+        assert row.difference == pytest.approx((after - before).mean())
+        steps = [128, 512, 2048]
+        assert row.after.startswith(row.run) and row.after.endswith(f"{steps[row.stage]:04d}")
+        gap = table.probe[row.after] - table.probe[row.before]
+        assert row.probe_change == pytest.approx(gap)
+
+
+def test_seeds_of_one_setting_are_tested_as_scipy_tests():
+    table = table_of(kinds=("gpt",))
+    rng = np.random.default_rng(0)
+    lists = [pd.DataFrame(rng.normal(size=(len(table), n)), table.index) for n in (128, 720, 240)]
+    suite = glass_box_table.Suite(table, *lists)
+    found = glass_box_report.seed_pairs(suite)
+    assert len(found) == 36 * 3
+    for row in found.sample(6, random_state=0).itertuples():
+        one, two = table.loc[row.before], table.loc[row.after]
+        assert (one.seed, two.seed) == (0, 1)
+        for name in ("width", "mix", "step"):
+            assert one[name] == two[name] == getattr(row, name)
+        assert row.probe_change == pytest.approx(two.probe - one.probe)
+        items = glass_box_report.items_of(suite)[row.items]
+        wanted = scipy_stats.ttest_rel(items.loc[row.after], items.loc[row.before]).pvalue
+        assert row.p_value == pytest.approx(wanted)
+    # Random numbers do not differ more often than the level says.
+    assert (found.p_value < 0.05).mean() < 0.12
+    with pytest.raises(ValueError, match="give models of two"):
+        glass_box_report.seed_pairs(suite._replace(table=table[table.seed == 1]))
+
+
+def test_costs_are_means_and_shares_of_fine_tuning():
+    table = table_of().assign(seconds_alp=[1.0, 3.0] * 72, seconds_fine_tuned=8.0)
+    found = glass_box_report.costs(table)
+    assert found.index.tolist() == ["ALP", "fine-tuning"]
+    assert found.loc["ALP"].tolist() == [2, 0.25] and found.loc["fine-tuning"].tolist() == [8, 1]
+
+
+def test_the_worst_pair_is_the_one_that_loses_most():
+    table = table_of(kinds=("gpt",), seeds=(0,))
+    table["closed_book"], table["rankme"] = 0.0, table.width.astype(float)
+    best = table.index[0]
+    table.loc[best, "closed_book"] = 0.7
+    found = glass_box_table.misled(table, ["rankme", "closed_book"], "closed_book")
+    assert found.signal.tolist() == ["rankme"] and found.loss.tolist() == [0.7]
+    assert found.better.tolist() == [best] and table.width[found.chosen.iloc[0]] > 16

@@ -1,0 +1,89 @@
+"""The released tables: bands of runs, the regressions that the authors fitted, what GLUE means."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+
+from helpers import data
+from helpers.geometry import release
+
+HAVE_RUNS = data.available("manifolds/")
+MEASURES = list(release.MEASURES.values())
+
+
+def runs_like(seed=0):
+    """Return a made-up table of runs with the columns of the real one."""
+    rng = np.random.default_rng(seed)
+    rows = [("a", alpha, r) for alpha in (0.5, 1.0, 2.0, 4.0) for r in (1, 2, 3)]
+    rows += [("b", alpha, 1) for alpha in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    frame = pd.DataFrame(rows, columns=["architecture", "alpha", "replicate"])
+    frame.insert(1, "model", [f"m{i}" for i in range(len(frame))])
+    for column in ["glue", "glue_8_tasks", "tasks", *MEASURES]:
+        frame[column] = rng.random(len(frame))
+    return frame
+
+
+def test_bands_hold_enough_runs_and_their_means():
+    runs = runs_like()
+    bands = release.published_bands(runs)
+    assert bands["runs"].tolist() == [3, 3, 3, 3, 5]
+    assert bands["runs"].sum() == len(runs)
+    last = runs.query("architecture == 'b'")
+    assert bands.iloc[-1]["glue"] == pytest.approx(last["glue"].mean())
+    assert bands.iloc[-1]["alpha"] == pytest.approx(3)
+    assert (bands.iloc[-1]["alpha_low"], bands.iloc[-1]["alpha_high"]) == (1, 5)
+    shuffled = release.published_bands(runs.sample(frac=1, random_state=0))
+    pd.testing.assert_frame_equal(bands, shuffled)
+    with pytest.raises(ValueError, match="fewer than least=6"):
+        release.published_bands(runs, least=6)
+
+
+def test_the_committed_bands_are_those_of_the_released_runs():
+    bands = release.load_published_bands()
+    assert bands["runs"].min() >= 3
+    assert bands["runs"].sum() == 168
+    assert bands.groupby("architecture")["runs"].sum().to_dict() == {
+        "bert-base": 7,
+        "bert-small": 125,
+        "roberta": 36,
+    }
+    expected = ["architecture", "model", "alpha_low", "alpha_high", "runs", "alpha", "glue"]
+    assert list(bands)[:7] == expected and set(MEASURES) <= set(bands)
+    assert bands["glue"].between(0, 1).all() and not bands.isna().any(axis=None)
+    if HAVE_RUNS:
+        fresh = release.published_bands(release.load_perturbed_runs())
+        pd.testing.assert_frame_equal(bands, fresh, rtol=1e-6, check_dtype=False)
+
+
+def test_published_regressions():
+    """The authors' fits to the last digits; without their tables, the pattern in the band means."""
+    if not HAVE_RUNS:
+        small = release.load_published_bands().query("architecture == 'bert-small'")
+        assert 0.85 < small["aq_patchiness"].corr(small["glue"]) < 0.97
+        assert np.log(small["alpha"]).corr(small["glue"]) < -0.9
+        return
+    runs, odd = release.load_perturbed_runs(), release.load_nonstandard_models()
+    assert len(runs) == 168 and len(odd) == 13
+    assert odd["plotted"].sum() == 12 and odd["set_aside"].sum() == 3
+    assert odd["architecture"].notna().all() and odd["label"].is_unique
+    assert runs["model"].is_unique and runs["replicate"].between(1, 3).all()
+    assert runs[MEASURES].notna().mean().min() > 0.99
+    small = runs.query("architecture == 'bert-small'")
+    assert small["aq_patchiness"].corr(small["glue"]) == pytest.approx(0.9018, abs=5e-5)
+    stored, both = release.load_fitted_values(), pd.concat([runs, odd])
+    assert len(stored) == 184
+    for column in stored.filter(like="fit_"):
+        measure = column.removeprefix("fit_").removesuffix("_offset")
+        formula = f"glue ~ {measure}" + " + architecture" * column.endswith("_offset")
+        ours = both.assign(ours=smf.ols(formula, runs).fit().predict(both))
+        pair = stored.merge(ours, on=["model", "architecture"])
+        assert len(pair) == 181
+        np.testing.assert_allclose(pair["ours"], pair[column], rtol=0, atol=1e-10)
+
+
+def test_glue_is_the_average_that_was_regressed():
+    table = release.load_perturbed_runs() if HAVE_RUNS else release.load_published_bands()
+    base = table["architecture"] == "bert-base"
+    np.testing.assert_allclose(table["glue"][~base], table["glue_8_tasks"][~base], atol=1e-7)
+    assert (table["glue"][base] != table["glue_8_tasks"][base]).all()

@@ -1,0 +1,518 @@
+"""Probe and fine-tuning on tiny models: what they learn, and that a stopped run is the same run."""
+
+import json
+import os
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from helpers import checkpoints, encoding, fine_tuning, glue, probing
+
+WORDS = "a river runs to the sea many people live near large today".split()
+STEPS = 7
+
+
+def built(dropout=0.1, layers=2):
+    vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]"
+    )
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    config = BertConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_attention_heads=2,
+        num_hidden_layers=layers,
+        vocab_size=len(vocabulary),
+        max_position_embeddings=32,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return tokenizer, BertModel(config).eval()
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return built()
+
+
+def toy(kind="binary", n=240, pairs=False, seed=0):
+    """Make a task whose label is told by the words "sea" (and "river") of the first text."""
+    rng = np.random.default_rng(seed)
+    plain = [w for w in WORDS if w not in ("sea", "river")]
+    texts = [" ".join(rng.choice(plain, rng.integers(3, 9))) for _ in range(n)]
+    codes = rng.integers(0, 3 if kind == "classes" else 2, n)
+    texts = [f"{t} {['a', 'sea', 'river'][c]} today" for t, c in zip(texts, codes, strict=True)]
+    label = {
+        "binary": codes,
+        "classes": np.array(["none", "salt", "sweet"])[codes],
+        "regression": 5.0 * codes + rng.random(n) / 10,
+    }[kind]
+    frame = pd.DataFrame({"sentence1": texts})
+    if pairs:
+        frame["sentence2"] = [texts[i] for i in rng.permutation(n)]
+    frame["label"] = label
+    metric = "pearson_spearman" if kind == "regression" else "accuracy"
+    cut = n * 2 // 3
+    return glue.Task("toy", frame[:cut], frame[cut:].reset_index(drop=True), kind, metric)
+
+
+def weights(result):
+    state = {f"model.{k}": v for k, v in result.model.state_dict().items()}
+    return state | {f"head.{k}": v for k, v in result.head.state_dict().items()}
+
+
+def assert_same(one, other):
+    for name, tensor in weights(one).items():
+        assert torch.equal(tensor, weights(other)[name]), name
+    pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
+    assert one.score == other.score
+
+
+# The probe
+
+
+@pytest.mark.parametrize("kind", ["binary", "classes", "regression"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_probe_finds_a_planted_signal_and_nothing_in_shuffled_labels(pair, kind, pairs):
+    tokenizer, model = pair
+    task = toy(kind, n=900, pairs=pairs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        features = probing.probe_features(model, tokenizer, task)
+        found = probing.probe_score(task, features)
+        # One direction rules these vectors, so that a single shuffle may hit it either way.
+        rng = np.random.default_rng(0)
+        shuffled = [features._replace(y_train=rng.permutation(features.y_train)) for _ in range(16)]
+        lost = np.mean([probing.probe_score(task, f) for f in shuffled])
+    chance = {"binary": 1 / 2, "classes": 1 / 3, "regression": 0}[kind]
+    assert found > (0.75 if kind == "regression" else 0.85)
+    assert abs(lost - chance) < 0.15
+
+
+def test_probe_features_are_the_mean_vectors_and_their_pairs(pair):
+    tokenizer, model = pair
+    task = toy(pairs=True)
+    found = probing.probe_features(model, tokenizer, task, n_train=50, n_test=20, seed=3)
+    assert found.X_train.shape == (50, 64) and found.X_test.shape == (20, 64)
+    chosen = task.train.iloc[probing.train_order(task, 3)[:50]]
+    assert (found.y_train == chosen["label"]).all()
+    u, v = (
+        encoding.layer_embeddings(model, tokenizer, chosen[c].tolist(), layers=[2])[0]
+        for c in ("sentence1", "sentence2")
+    )
+    expected = np.hstack([u, v, np.abs(u - v), u * v])
+    np.testing.assert_allclose(found.X_train, expected, atol=1e-5)
+    single = probing.probe_features(model, tokenizer, toy(), n_train=30)
+    assert single.X_train.shape == (30, 16) and len(single.y_test) == len(toy().test)
+
+
+def test_a_text_is_encoded_once(pair, monkeypatch):
+    tokenizer, model = pair
+    seen, real = [], encoding.layer_embeddings
+
+    def spy(model, tokenizer, texts, **options):
+        seen.append(texts)
+        return real(model, tokenizer, texts, **options)
+
+    monkeypatch.setattr(encoding, "layer_embeddings", spy)
+    task = toy(pairs=True)
+    task = task._replace(train=task.train.assign(sentence2=task.train["sentence1"]))
+    probing.frozen_probe(model, tokenizer, task)
+    assert len(seen) == 1 and len(seen[0]) == len(set(seen[0]))
+
+
+def test_rows_keep_the_shares_of_classes_and_grow_without_change():
+    labels = np.repeat(["many", "some", "few"], [600, 300, 100])
+    frame = pd.DataFrame({"sentence1": "a sea", "label": labels})
+    task = glue.Task("toy", frame, frame, "classes", "accuracy")
+    order = probing.train_order(task, seed=5)
+    assert sorted(order) == list(range(1000))
+    for n in (10, 100, 400):
+        drawn = pd.Series(labels[order[:n]]).value_counts()
+        for name, share in [("many", 0.6), ("some", 0.3), ("few", 0.1)]:
+            assert abs(drawn[name] - share * n) <= 1
+    assert (probing.train_order(task, seed=5) == order).all()
+    assert (probing.train_order(task, seed=6) != order).any()
+    assert sorted(probing.test_order(task)) == list(range(1000))
+
+
+def test_probe_repeats_and_meets_one_test_whatever_the_seed(pair):
+    tokenizer, model = pair
+    task = toy("classes", n=300)
+    options = {"n_train": 40, "n_test": 25}
+    first, again, other = (
+        probing.probe_features(model, tokenizer, task, seed=seed, **options) for seed in (1, 1, 2)
+    )
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(first.y_test, other.y_test)
+    np.testing.assert_allclose(first.X_test, other.X_test, atol=1e-5)
+    assert not np.allclose(first.X_train, other.X_train)
+    score = probing.probe_score(task, first)
+    assert score == probing.frozen_probe(model, tokenizer, task, seed=1, **options)
+
+
+def test_the_probe_converges_on_collapsed_and_on_wild_features():
+    rng = np.random.default_rng(0)
+    wild = rng.standard_normal((300, 400)) * np.exp(rng.normal(0, 8, 400))
+    flat = 1 + 1e-7 * rng.standard_normal((300, 400))
+    for X in (wild, flat, np.ones((300, 400))):
+        y = rng.integers(0, 3, 300)
+        features = probing.Features(X[:200].astype(np.float32), y[:200], X[200:], y[200:])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            task = toy("classes")
+            assert 0 <= probing.probe_score(task, features) <= 1
+            assert -1 <= probing.probe_score(toy("regression"), features) <= 1
+
+
+def test_probe_refuses(pair):
+    tokenizer, model = pair
+    with pytest.raises(ValueError, match="n_train is 1; give a whole number, at least 2"):
+        probing.frozen_probe(model, tokenizer, toy(), n_train=1)
+    with pytest.raises(ValueError, match="n_test is 0"):
+        probing.probe_features(model, tokenizer, toy(), n_test=0)
+
+
+# Fine-tuning
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooling"),
+    [("binary", "mean"), ("classes", "mean"), ("regression", "mean"), ("binary", "first")],
+)
+def test_fine_tuning_learns(kind, pooling):
+    tokenizer, model = built(dropout=0.0, layers=1)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(11)
+    state = torch.get_rng_state()
+    result = fine_tuning.fine_tune(
+        model,
+        tokenizer,
+        toy(kind, pairs=pooling == "first"),
+        steps=60,
+        learning_rate=1e-2,
+        pooling=pooling,
+    )
+    loss = result.history["loss"]
+    assert loss[-10:].mean() < 0.5 * loss[:5].mean()
+    assert result.score > 0.8
+    assert list(result.history["step"]) == list(range(1, 61))
+    assert result.history["penalty"].isna().all()
+    rate = result.history["learning_rate"]
+    assert rate.idxmax() == 5 and rate.max() == 1e-2 and 0 < rate.iloc[-1] < rate.iloc[0]
+    assert not result.model.training and result.model is not model and not model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_score_is_that_of_each_test_text_alone(pair):
+    tokenizer, model = pair
+    task = toy("classes")
+    result = fine_tuning.fine_tune(model, tokenizer, task, steps=20, learning_rate=1e-3, n_test=40)
+    rows = task.test.iloc[probing.test_order(task)[:40]]
+    found = []
+    for text in rows["sentence1"]:
+        with torch.no_grad():
+            states = result.model(**tokenizer(text, return_tensors="pt")).last_hidden_state
+            found.append(int(result.head(states.mean(dim=1)).argmax()))
+    names = np.array(["none", "salt", "sweet"])
+    assert result.score == (names[found] == rows["label"]).mean()
+
+
+def test_rows_are_drawn_evenly_and_grouped_by_length():
+    rng = np.random.default_rng(0)
+    drawn = fine_tuning.draw_rows(10, 35, rng)
+    assert set(np.bincount(drawn)) == {3, 4} and sorted(drawn[:10]) == list(range(10))
+    lengths = rng.integers(3, 40, 640)
+    batches = fine_tuning._grouped(
+        np.arange(640), {"input_ids": [[0] * n for n in lengths]}, 8, rng
+    )
+    assert sorted(np.concatenate(batches)) == list(range(640))
+    padded = sum(8 * lengths[batch].max() for batch in batches)
+    assert padded < 1.1 * lengths.sum()
+    first = [lengths[batch].mean() for batch in batches[:16]]
+    assert first != sorted(first)
+
+
+def test_runs_repeat_by_seed(pair):
+    tokenizer, model = pair
+    one, same, other = (
+        fine_tuning.fine_tune(model, tokenizer, toy(), steps=4, seed=seed) for seed in (1, 1, 2)
+    )
+    assert_same(one, same)
+    assert one.history["loss"].tolist() != other.history["loss"].tolist()
+
+
+# The penalty
+
+
+def length(states, mask):
+    """Mean squared length of the tokens, and a draw from torch's random state."""
+    torch.rand(3)
+    return (states.square().mean(dim=2) * mask).sum() / mask.sum()
+
+
+def test_a_penalty_without_weight_changes_nothing_and_with_one_it_falls(pair):
+    tokenizer, model = pair
+    options = {"steps": 15, "learning_rate": 1e-2}
+    none, idle, heavy, reward = (
+        fine_tuning.fine_tune(
+            model, tokenizer, toy(), layer_penalty=penalty, penalty_weight=weight, **options
+        )
+        for penalty, weight in [(None, 0.0), (length, 0.0), (length, 50.0), (length, -50.0)]
+    )
+    assert idle.history["penalty"].notna().all()
+    assert idle.history["loss"].tolist() == none.history["loss"].tolist()
+    for name, tensor in weights(none).items():
+        assert torch.equal(tensor, weights(idle)[name])
+    last = [r.history["penalty"].iloc[-5:].mean() for r in (heavy, idle, reward)]
+    assert last[0] < 0.9 * last[1] < 0.9 * last[2]
+
+
+def test_the_penalty_sees_the_last_layer_and_the_mask(pair):
+    tokenizer, model = pair
+    seen = []
+
+    def spy(states, mask):
+        seen.append((states.detach().clone(), mask.clone()))
+        return states.sum() * 0
+
+    fine_tuning.fine_tune(model, tokenizer, toy(), steps=3, batch_size=5, layer_penalty=spy)
+    assert len(seen) == 3
+    for states, mask in seen:
+        assert states.shape == (*mask.shape, 16) and mask.shape[0] == 5
+        assert set(mask.unique().tolist()) <= {0, 1} and mask[:, 0].all()
+
+
+# Checkpoints
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step):
+    def progress(done, loss):
+        if done == step:
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.parametrize(("kind", "penalised"), [("binary", True), ("regression", False)])
+def test_a_stopped_run_goes_on_to_the_same_bits(pair, tmp_path, kind, penalised):
+    tokenizer, model = pair
+    path = tmp_path / "deep" / "run.safetensors"
+    options = {"steps": STEPS, "learning_rate": 1e-3, "checkpoint_every": 2}
+    if penalised:
+        options |= {"layer_penalty": length, "penalty_weight": 0.5}
+    whole = fine_tuning.fine_tune(model, tokenizer, toy(kind), **options)
+    for step in (1, 3, 6):
+        with pytest.raises(Stop):
+            fine_tuning.fine_tune(
+                model, tokenizer, toy(kind), checkpoint=path, progress=stop_at(step), **options
+            )
+        assert path.exists() == (step > 1)
+        torch.rand(step)
+    done = []
+    resumed = fine_tuning.fine_tune(
+        *(model, tokenizer, toy(kind)),
+        checkpoint=path,
+        progress=lambda step, loss: done.append(step),
+        **options,
+    )
+    assert done == [STEPS]
+    assert_same(whole, resumed)
+    assert [file.name for file in path.parent.iterdir()] == ["run.safetensors"]
+    # A run that is done is not trained again.
+    finished = fine_tuning.fine_tune(
+        model, tokenizer, toy(kind), checkpoint=path, progress=stop_at(STEPS), **options
+    )
+    assert_same(whole, finished)
+
+
+def test_a_stop_inside_the_penalty_loses_nothing(pair, tmp_path):
+    tokenizer, model = pair
+    calls = []
+
+    def breaks(states, mask):
+        calls.append(0)
+        if len(calls) == 6:
+            raise Stop
+        return length(states, mask)
+
+    options = {"steps": STEPS, "checkpoint_every": 1, "penalty_weight": 0.1}
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(Stop):
+        fine_tuning.fine_tune(
+            model, tokenizer, toy(), layer_penalty=breaks, checkpoint=path, **options
+        )
+    whole = fine_tuning.fine_tune(model, tokenizer, toy(), layer_penalty=length, **options)
+    resumed = fine_tuning.fine_tune(
+        model, tokenizer, toy(), layer_penalty=length, checkpoint=path, **options
+    )
+    assert_same(whole, resumed)
+
+
+def other_model(options):
+    _, options["model"] = built(layers=1)
+
+
+def other_weights(options):
+    _, options["model"] = built()
+    with torch.no_grad():
+        options["model"].encoder.layer[0].output.dense.bias[3] += 1e-6
+
+
+def other_dropout(options):
+    _, options["model"] = built(dropout=0.2)
+
+
+def frozen(options):
+    _, options["model"] = built()
+    options["model"].embeddings.requires_grad_(False)
+
+
+def other_label(options):
+    task = toy()
+    # The label changes for every row, whichever are drawn.
+    options["task"] = task._replace(train=task.train.assign(label=1 - task.train["label"]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_model,
+        other_weights,
+        other_dropout,
+        frozen,
+        other_label,
+        {"seed": 1},
+        {"steps": 5},
+        {"batch_size": 8},
+        {"learning_rate": 1e-4},
+        {"max_tokens": 5},
+        {"pooling": "first"},
+        {"penalty_weight": 0.2},
+        {"layer_penalty": lambda states, mask: 2 * length(states, mask)},
+    ],
+    ids=lambda c: c.__name__ if callable(c) else "-".join(c),
+)
+def test_a_checkpoint_of_another_run_is_refused_and_kept(pair, tmp_path, change):
+    tokenizer, model = pair
+    options = {"model": model, "task": toy(), "steps": 2, "layer_penalty": length}
+    options |= {"penalty_weight": 0.1, "checkpoint": tmp_path / "run.safetensors"}
+    fine_tuning.fine_tune(tokenizer=tokenizer, **options)
+    kept = options["checkpoint"].read_bytes()
+    if callable(change):
+        change(options)
+    else:
+        options |= change
+    with pytest.raises(ValueError, match=r"checkpoint '.*' is of another run.*or delete it"):
+        fine_tuning.fine_tune(tokenizer=tokenizer, **options)
+    assert options["checkpoint"].read_bytes() == kept
+
+
+def test_options_that_do_not_touch_the_weights_share_a_checkpoint(pair, tmp_path):
+    tokenizer, model = pair
+    path = tmp_path / "run.safetensors"
+    fine_tuning.fine_tune(model, tokenizer, toy(), steps=3, checkpoint=path)
+    again = fine_tuning.fine_tune(
+        *(model, tokenizer, toy()),
+        steps=3,
+        checkpoint=path,
+        n_test=10,
+        checkpoint_every=7,
+        progress=stop_at(1),
+    )
+    assert len(again.history) == 3
+
+
+def damage(path, kind):
+    content = path.read_bytes()
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "noise":
+        path.write_bytes(bytes(range(256)) * 4)
+    else:
+        path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "noise", "one bit"])
+def test_a_damaged_checkpoint_is_made_anew(pair, tmp_path, kind):
+    tokenizer, model = pair
+    path = tmp_path / "run.safetensors"
+    whole = fine_tuning.fine_tune(model, tokenizer, toy(), steps=4, checkpoint=path)
+    damage(path, kind)
+    assert_same(whole, fine_tuning.fine_tune(model, tokenizer, toy(), steps=4, checkpoint=path))
+    options = {"steps": 4, "checkpoint": path, "progress": stop_at(4)}
+    assert_same(whole, fine_tuning.fine_tune(model, tokenizer, toy(), **options))
+
+
+def test_a_file_of_weights_is_not_overwritten(pair, tmp_path):
+    tokenizer, model = pair
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.ones(3)}, path)
+    with pytest.raises(ValueError, match="another run"):
+        fine_tuning.fine_tune(model, tokenizer, toy(), steps=2, checkpoint=path)
+    assert torch.equal(load_file(path)["weight"], torch.ones(3))
+
+
+def test_checkpoints_give_back_what_was_written_or_leave_no_part(tmp_path, monkeypatch):
+    path, tied = tmp_path / "a.safetensors", torch.arange(4.0)
+    notes = [{"step": 1, "loss": 0.1 + 0.2, "penalty": float("nan")}]
+    checkpoints.write(path, "run", {"a": tied, "b": tied, "c": torch.tensor(True)}, notes)
+    tensors, told = checkpoints.read(path, "run")
+    assert torch.equal(tensors["a"], tied) and torch.equal(tensors["b"], tied) and tensors["c"]
+    assert json.dumps(told) == json.dumps(notes)
+    assert checkpoints.read(tmp_path / "none.safetensors", "run") is None
+    content = path.read_bytes()
+    monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        checkpoints.write(path, "run", {"a": tied + 1}, [])
+    assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps is 0; give a whole number, at least 1"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
+        ({"n_test": 0}, "n_test is 0"),
+        ({"pooling": "max"}, "pooling is 'max'; choose one of mean, first"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0; give a finite number"),
+        ({"penalty_weight": np.inf}, "penalty_weight is inf; pass a finite number"),
+        ({"penalty_weight": 1.0}, "penalty_weight is 1.0 without layer_penalty; pass both"),
+        ({"checkpoint": "run.pt"}, "checkpoint is 'run.pt'; pass a path ending in .safetensors"),
+        (
+            {"layer_penalty": lambda states, mask: states},
+            "layer_penalty gave Tensor of shape",
+        ),
+        (
+            {"layer_penalty": lambda states, mask: states.sum() / 0, "penalty_weight": 1.0},
+            "in step 1; lower learning_rate or penalty_weight",
+        ),
+    ],
+)
+def test_fine_tune_refuses(pair, options, message):
+    tokenizer, model = pair
+    with pytest.raises(ValueError, match=message):
+        fine_tuning.fine_tune(model, tokenizer, toy(), **{"steps": 2, **options})
