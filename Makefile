@@ -28,7 +28,7 @@ $(READY): requirements.txt requirements-models.txt pyproject.toml helpers/book/e
 	@touch $@
 
 book: $(READY)  ## run every notebook (profile laptop) and build build/html/index.html
-	@$(BIN)/python -m helpers.book.pipeline --profile $(PROFILE) --jobs $(JOBS) --book
+	@$(BIN)/python -m helpers run --profile $(PROFILE) --jobs $(JOBS) --book
 
 test: $(READY) browser  ## run the linters and all tests, the smoke run and the built pages too
 	@$(MAKE) --no-print-directory lint

@@ -6,7 +6,7 @@ is changed alone. The largest and the median change of a text are in nats. The s
 the change makes on the map is also given as a share of the one between two seeds of a small GPT
 (`conformance.seed_distance`), the least that the book has.
 
-For any other engine: `python -m helpers.likelihood --out FOLDER --n-texts 32` writes `texts.jsonl`;
+For any other engine: `python -m helpers score --out FOLDER --n-texts 32` writes `texts.jsonl`;
 score each text there, the sum over its tokens after the first, and pass a CSV or JSON lines file
 with the columns key and log_likelihood as `--own FILE`, with `--texts 32` and the `--model` and
 `--bos` that were taken.

@@ -128,7 +128,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     from helpers import models
 
-    parser = argparse.ArgumentParser(prog="python -m helpers.convert", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m helpers convert", description=main.__doc__)
     parser.add_argument("--model", required=True, help="folder, or name on the hub")
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
     parser.add_argument("--out", required=True, help="folder to write; it must not be there")
@@ -145,7 +145,3 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     print(f"written: {out}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

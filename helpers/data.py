@@ -186,13 +186,13 @@ def unavailable_note(what: str, consequence: str) -> None:
     )
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> int:
     """Command line: report where every registry file stands, or fetch those under a prefix."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m helpers.data", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m helpers data", description=main.__doc__)
     parser.add_argument("prefix", nargs="*", default=[""], help="key prefixes; none means all")
-    chosen = keys(*parser.parse_args().prefix)
+    chosen = keys(*parser.parse_args(words).prefix)
     failed = 0
     for key in chosen:
         try:
@@ -201,8 +201,4 @@ def main() -> None:
             failed += 1
             print(f"missing  {error}")
     print(f"{len(chosen) - failed} of {len(chosen)} files at hand")
-    raise SystemExit(1 if failed else 0)
-
-
-if __name__ == "__main__":
-    main()
+    return 1 if failed else 0

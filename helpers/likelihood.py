@@ -239,11 +239,3 @@ def head_scores(
         losses = cross_entropy(logits, targets[start : start + head_rows], reduction="none")
         found[start : start + len(losses)] = -losses.double().cpu().numpy()
     return found
-
-
-if __name__ == "__main__":
-    import sys
-
-    from helpers.modelmap import scoring
-
-    sys.exit(scoring.main())

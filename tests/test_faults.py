@@ -272,7 +272,7 @@ def test_a_run_of_scores_that_was_killed_goes_on(folder, tmp_path, monkeypatch, 
 
 def start(build, *words):
     code = (
-        "import sys; from pathlib import Path; from helpers import pipeline, planning;"
+        "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
         f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
         "pipeline.publish = lambda tasks, build: [];"
         f"sys.exit(pipeline.main(['--build', {str(build)!r}, *sys.argv[1:]]))"
@@ -341,7 +341,7 @@ def test_a_second_runner_in_one_folder_says_so_and_leaves_the_first_alone(write_
 
 def test_two_runs_of_scores_in_one_folder_agree(folder, tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 5))
-    words = ["-m", "helpers.likelihood", "--models", folder, "--texts", tmp_path / "texts.txt"]
+    words = ["-m", "helpers", "score", "--models", folder, "--texts", tmp_path / "texts.txt"]
     both = [python("", *words, "--out", tmp_path / "out") for _ in range(2)]
     for process in both:
         _, told = process.communicate(timeout=300)

@@ -16,7 +16,6 @@ from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file
 from stand_in_hub import Hub
-from test_images import clip  # noqa: F401
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -197,7 +196,7 @@ def test_refusals_have_the_true_reason_and_the_cure(server, folders, tmp_path, m
         "nobody/nothing": ("no public model nobody/nothing", "correct the name"),
         "causl": ("no file or folder .*causl", "causal is there"),
         "./causl": ("no file or folder here", "causal is there"),
-        BERT: ("pytorch_model.bin", "python -m helpers.convert --model"),
+        BERT: ("pytorch_model.bin", "python -m helpers convert --model"),
         bare: ("no tokenizer", "save_pretrained"),
     }
     for name, (reason, cure) in cases.items():
@@ -287,7 +286,7 @@ def test_the_cure_for_pickled_weights_cures(server, folders, tmp_path):
     pickle = shutil.copytree(folders["bin"], tmp_path / "old")
     for name in (BERT, str(pickle), str(pickle / "pytorch_model.bin")):
         cure = model_kinds.look(name).cure
-        words = re.search(r"`python -m helpers.convert (--model \S+ --out )new-folder`", cure)
+        words = re.search(r"`python -m helpers convert (--model \S+ --out )new-folder`", cure)
         out = tmp_path / f"new-{len(name)}"
         assert convert.main([*words[1].split(), str(out)]) == 0
         assert model_kinds.look(out).kind == "masked"
@@ -374,7 +373,7 @@ def test_the_names_of_the_large_profile_load_in_their_pages(server, folders):
     assert asked == set(PAGES)
 
 
-def test_clip_is_read_by_its_name(server, clip, tmp_path):  # noqa: F811
+def test_clip_is_read_by_its_name(server, clip, tmp_path):
     name = "openai/clip-vit-base-patch32"
     server.add(name, clip)
     image = tmp_path / "a.png"
@@ -401,7 +400,7 @@ def test_commands_take_names_and_relative_folders(server, folders, tmp_path, mon
     words = ["--texts", "texts.txt", "--out", "out", "--models", PYTHIA, "./mine", f"{BERT}@main"]
     options = ["--revision", "step1000", "--device", "cpu", "--batch-tokens", "64"]
     assert scoring.main([*words, *options]) == 3
-    assert "python -m helpers.convert" in capsys.readouterr().err
+    assert "python -m helpers convert" in capsys.readouterr().err
     matrix = pd.read_csv(tmp_path / "out" / "matrix.csv", index_col="model")
     assert list(matrix.index) == [f"{PYTHIA}@step1000", "./mine"]
     np.testing.assert_allclose(matrix.iloc[0], matrix.iloc[1], rtol=1e-6)

@@ -1,4 +1,5 @@
 import ast
+import graphlib
 import re
 import statistics
 import subprocess

@@ -275,7 +275,7 @@ def main(words: Sequence[str] | None = None) -> int:
     The exit code is 2 when the model cannot be read.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.geometry.noise_sweep", description=main.__doc__
+        prog="python -m experiments noise_sweep", description=main.__doc__
     )
     parser.add_argument("table", type=Path, help="the CSV file to write")
     parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
@@ -302,7 +302,3 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     data.write_atomically(given.table, pd.concat(tables).round(6).to_csv(index=False))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

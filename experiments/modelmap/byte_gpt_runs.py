@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -207,7 +206,7 @@ def main(words: Sequence[str] | None = None) -> int:
     import torch
 
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.modelmap.byte_gpt_runs", description=main.__doc__
+        prog="python -m experiments byte_gpt_runs", description=main.__doc__
     )
     parser.add_argument("--folder", default="build/tiny_map", help="weights and pieces")
     parser.add_argument("--stages", nargs="+", default=["train", "score", "pairs"])
@@ -228,7 +227,3 @@ def main(words: Sequence[str] | None = None) -> int:
             PAIRS, compare_pairs(given.folder, texts).round(6).to_csv(index=False)
         )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

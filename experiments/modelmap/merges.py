@@ -1,6 +1,6 @@
 """Small relatives trained here, the models between their weights, and where those land on a map.
 
-`python -m experiments.modelmap.merges FOLDER` trains the families of the book and writes their two
+`python -m experiments merges FOLDER` trains the families of the book and writes their two
 tables.
 """
 
@@ -345,9 +345,7 @@ def from_corners(values: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Train the families of all sizes, score their merges, and write the two tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.modelmap.merges", description=main.__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m experiments merges", description=main.__doc__)
     parser.add_argument("folder", type=Path, help="where the tables go")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=tuple(SIZES))
     given = parser.parse_args(words)
@@ -397,7 +395,3 @@ def _named(table: pd.DataFrame, size: str) -> pd.DataFrame:
     if "triple" in table:
         table = table.assign(kind="merge", family=f"{size} BLOOM", size=size, seed=0)
     return table
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """The saved map on which a reader's own model is placed, and the table of its models.
 
-`python -m experiments.modelmap.reference_map` makes both from the stored families and from n-gram
+`python -m experiments reference_map` makes both from the stored families and from n-gram
 models.
 """
 
@@ -166,8 +166,7 @@ def load(folder: Path = data.PUBLISHED) -> tuple[model_map.ModelMap, pd.DataFram
     """
     if not (folder / MAP).is_file():
         raise FileNotFoundError(
-            f"{folder / MAP} is not there; make it with "
-            "`python -m experiments.modelmap.reference_map`"
+            f"{folder / MAP} is not there; make it with `python -m experiments reference_map`"
         )
     made = model_map.load(folder / MAP)
     models = pd.read_csv(folder / TABLE, index_col="model", keep_default_na=False)
@@ -189,7 +188,7 @@ def save(gathered: Gathered, folder: Path = data.PUBLISHED) -> model_map.ModelMa
 def main(words: Sequence[str] | None = None) -> None:
     """Make the reference map of the book from its stored families and n-gram models."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.modelmap.reference_map", description=main.__doc__
+        prog="python -m experiments reference_map", description=main.__doc__
     )
     parser.add_argument("--folder", type=Path, default=data.PUBLISHED, help="where it goes")
     folder = parser.parse_args(words).folder
@@ -197,7 +196,3 @@ def main(words: Sequence[str] | None = None) -> None:
     n_texts = min(part.log_likelihoods.shape[1] for part in parts) if parts else 128
     made = save(gather([*parts, ngram_models(n_texts)]), folder)
     print(f"{len(made.names)} models by {len(made.texts)} texts: {folder / MAP}")
-
-
-if __name__ == "__main__":
-    main()

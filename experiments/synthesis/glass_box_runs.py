@@ -1,6 +1,6 @@
 """The glass-box suite: its models trained, stored in half precision, and read again.
 
-`python -m experiments.synthesis.glass_box_runs` trains every model and stores the suite;
+`python -m experiments glass_box_runs` trains every model and stores the suite;
 killed, it goes on.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,7 +146,7 @@ def main(words: Sequence[str] | None = None) -> int:
     import torch
 
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.synthesis.glass_box_runs", description=main.__doc__
+        prog="python -m experiments glass_box_runs", description=main.__doc__
     )
     parser.add_argument("--folder", default="build/glass_box")
     run_parts.add_argument(parser, "trains every k-th model")
@@ -166,7 +165,3 @@ def main(words: Sequence[str] | None = None) -> int:
         took = time.process_time() - start
         print(f"{run.name}: loss {course.loss.iloc[-1]:.3f}, {took:.0f} CPU s", flush=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,12 @@
 """The table of the glass box: signals and truths of all its models, and what counts predict.
 
-`python -m experiments.synthesis.glass_box_table` measures the stored suite; killed, it goes on.
+`python -m experiments glass_box_table` measures the stored suite; killed, it goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -246,7 +245,7 @@ def main(words: Sequence[str] | None = None) -> int:
     import torch
 
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.synthesis.glass_box_table", description=main.__doc__
+        prog="python -m experiments glass_box_table", description=main.__doc__
     )
     parser.add_argument("--folder", default="build/glass_box")
     parser.add_argument("--pieces", default="build/glass_box/measured")
@@ -270,14 +269,10 @@ def main(words: Sequence[str] | None = None) -> int:
         print(
             f"{absent} model(s) have no weights in {given.folder}, so the tables stay as they are;"
         )
-        print(f"train them: python -m experiments.synthesis.glass_box_runs --folder {given.folder}")
+        print(f"train them: python -m experiments glass_box_runs --folder {given.folder}")
         return 1
     if not given.keep:
         save(suite)
         counts = pd.concat([count_facts(world, mix) for mix in glass_box_world.MIXES])
         data.write_atomically(COUNTS, counts.to_csv(index=False))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """What the reference models score on the default entities.
 
-`python -m experiments.synthesis.reference_encoders` writes the table.
+`python -m experiments reference_encoders` writes the table.
 The other signals are placed among rows that the pages of the parts keep.
 """
 
@@ -57,7 +57,7 @@ def categories(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> fl
 def main(words: Sequence[str] | None = None) -> None:
     """Measure the reference models and write their table: two minutes."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.synthesis.reference_encoders", description=main.__doc__
+        prog="python -m experiments reference_encoders", description=main.__doc__
     )
     parser.add_argument("--out", type=Path, default=signal_report.REFERENCES, help="where it goes")
     parser.add_argument("--no-decoder", action="store_true", help="leave the decoder out")
@@ -70,7 +70,3 @@ def main(words: Sequence[str] | None = None) -> None:
     ]
     table = pd.DataFrame(rows).round(6).assign(entities=sign)
     data.write_atomically(given.out, table.to_csv(index=False))
-
-
-if __name__ == "__main__":
-    main()

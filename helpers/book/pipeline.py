@@ -356,7 +356,7 @@ def build_site(build: Path, *, whole: bool = True) -> Path:
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m helpers.book.pipeline", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m helpers run", description=__doc__)
     parser.add_argument(
         "notebook", nargs="*", help="such as retrieval/published_tables; all if none"
     )
@@ -423,7 +423,3 @@ def main(words: list[str] | None = None) -> int:
         print("Stopped. What was finished is kept; the same command goes on from there.")
         return 130
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

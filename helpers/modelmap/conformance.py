@@ -82,8 +82,7 @@ def seed_distance(folder: Path = data.PUBLISHED) -> float:
     stored = reference_map.trained_further(folder)
     if stored is None:
         raise FileNotFoundError(
-            f"{folder} has no map_merges.csv; make it with "
-            f"`python -m experiments.modelmap.merges {folder}`"
+            f"{folder} has no map_merges.csv; make it with `python -m experiments merges {folder}`"
         )
     first, second = stored.log_likelihoods.loc[["small GPT, parent", "small GPT, stranger"]].values
     return float(np.var(first - second))

@@ -329,7 +329,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m helpers.likelihood", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m helpers score", description=main.__doc__)
     parser.add_argument(
         "--models", nargs="+", help="folders, GGUF files, packages or hub names; none: texts alone"
     )

@@ -362,7 +362,7 @@ def main(words: Sequence[str] | None = None) -> int:
     from helpers.retrieval import corpus_counts
 
     parser = argparse.ArgumentParser(
-        prog="python -m helpers.retrieval.counting",
+        prog="python -m helpers count",
         description=inspect.getdoc(main),
         epilog=OUTPUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -449,9 +449,3 @@ def main(words: Sequence[str] | None = None) -> int:
         print(counts.report, file=sys.stderr)
         return 3
     return 0
-
-
-if __name__ == "__main__":
-    # By these a worker process would find this module and run it once more, with a warning.
-    __spec__ = __file__ = None
-    sys.exit(main())

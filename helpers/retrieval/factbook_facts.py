@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -354,22 +351,3 @@ def add_signals(table: pd.DataFrame) -> pd.DataFrame:
             "log2 N(o)": np.log2(1 + o),
         }
     )
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Count the facts of the Factbook in the Factbook and other corpora; write a CSV file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.retrieval.factbook_facts", description=main.__doc__
-    )
-    parser.add_argument("--corpora", nargs="*", default=[], help="files, globs, folders or URLs")
-    parser.add_argument("--out", type=Path, default=COUNTED, help="CSV file to write")
-    given = parser.parse_args(words)
-    counted = count_facts(facts(), documents(given.corpora, named=True))
-    columns = ["relation", "subject", *smi.COUNTS]
-    data.write_atomically(given.out, counted[columns].to_csv(index=False))
-    print(f"{counted.n_documents.iloc[0]:,} documents, {len(counted):,} facts: {given.out}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -55,10 +55,10 @@ def read_inputs(
     drawn, and labels with fewer than 10 are left out. `facts_file` is a CSV with `subject` and
     `object`, and with `prompt`, which ends where the answer begins, or `relation`, one of
     `factbook_facts.TEMPLATES`; `n_facts` are drawn, each with up to `n_choices` - 1 other objects
-    of its relation as wrong answers. `corpus` is a path, glob or folder of `corpora.read_documents`,
-    or "factbook", a stand-in. `texts_file` has a text a line, or JSON lines; the first
-    `most_texts` are taken. A file that cannot be read leaves its signals out, with the reason in
-    `missing`.
+    of its relation as wrong answers. `corpus` is a path, glob or folder of
+    `corpora.read_documents`, or "factbook", a stand-in. `texts_file` has a text a line, or JSON
+    lines; the first `most_texts` are taken. A file that cannot be read leaves its signals out,
+    with the reason in `missing`.
     """
     missing: dict[str, str] = {}
     given = {"entities": entities_file, "facts": facts_file, "corpus": corpus, "texts": texts_file}

@@ -1,6 +1,6 @@
 """All signals of a reader's models in one run, with its results as files.
 
-`python -m helpers.synthesis.your_model --models FOLDER hub/name file.gguf` does without the page
+`python -m helpers look --models FOLDER hub/name file.gguf` does without the page
 what `synthesis/your_model` does.
 """
 
@@ -312,9 +312,7 @@ def main(words: Sequence[str] | None = None) -> int:
     The exit code is 0 when every model was read, 3 when some or all were not, 2 when nothing was
     written, and 130 when the run was interrupted.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.synthesis.your_model", description=main.__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m helpers look", description=main.__doc__)
     add = parser.add_argument
     add("--models", required=True, nargs="+", help="folders, GGUF files, packages or hub names")
     add("--signals", nargs="+", default=[], metavar="NAME", help=", ".join(signals.SIGNALS))
@@ -375,7 +373,3 @@ def _run(given: argparse.Namespace, names: list[str]) -> tuple[Run, signal_input
     options = {"known": known, "only": given.signals, "log": folder / "progress.log"}
     options |= {"settings": settings}
     return measure(looks, inputs, **options, seed=given.seed, **sizes), inputs, folder
-
-
-if __name__ == "__main__":
-    sys.exit(main())

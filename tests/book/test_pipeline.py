@@ -153,7 +153,7 @@ def test_a_killed_run_goes_on_where_it_was(write_notebook, build, tmp_path):
     write_notebook("a/first", "print(n)")
     slow = write_notebook("a/second", "import time; time.sleep(600)")
     code = (
-        "import sys; from pathlib import Path; from helpers import pipeline, planning;"
+        "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
         f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
         f"sys.exit(pipeline.main(['--build', {str(build)!r}, '--jobs', '1']))"
     )
@@ -271,9 +271,9 @@ def test_a_change_makes_just_the_pages_stale_that_read_it(
     changed, stale, write_notebook, monkeypatch
 ):
     pages = {
-        "plain": "from helpers import checks, stats",
-        "box": "from helpers import glass_box_table",
-        "table": "from helpers import checks, data\n"
+        "plain": "from helpers import validation, stats",
+        "box": "from experiments.synthesis import glass_box_table",
+        "table": "from helpers import validation, data\n"
         "for kind in ['', '_models']: print(data.PUBLISHED / f'map_merges{kind}.csv')",
     }
     for name, code in pages.items():
@@ -288,10 +288,10 @@ def test_a_change_makes_just_the_pages_stale_that_read_it(
 
 
 def test_the_modules_behind_a_notebook_are_found_through_one_another():
-    code = "from helpers import smi_release\nimport helpers.figures"
+    code = "from helpers.retrieval import release\nimport helpers.figures"
     names = {path.name for path in planning._modules(code)}
-    shared = {"__init__.py", "checks.py", "keeping.py"}
-    assert names == {"smi_release.py", "smi.py", "data.py", "figures.py"} | shared
+    shared = {"__init__.py", "validation.py", "storage.py"}
+    assert names == {"release.py", "smi.py", "data.py", "figures.py"} | shared
 
 
 TREE = {
@@ -355,7 +355,7 @@ def test_an_interrupted_run_leaves_no_kernel_and_starts_nothing_more(write_noteb
     write_notebook("a/first", "import time; time.sleep(600)")
     write_notebook("a/second", "print(n)")
     code = (
-        "import sys; from pathlib import Path; from helpers import pipeline, planning;"
+        "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
         f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
         f"sys.exit(pipeline.main(['--build', {str(build)!r}, '--jobs', '1']))"
     )

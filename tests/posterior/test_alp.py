@@ -4,13 +4,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers.posterior.alp import (
-    average_log_posterior,
-    expected_optimism,
-    heads,
-    held_out_log_posterior,
-    permutation_null,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
@@ -21,6 +14,13 @@ from sklearn.metrics import log_loss
 
 from helpers import validation
 from helpers.posterior import alp, gaussians
+from helpers.posterior.alp import (
+    average_log_posterior,
+    expected_optimism,
+    heads,
+    held_out_log_posterior,
+    permutation_null,
+)
 
 
 def mixture(n=600, d=6, k=4, radius=2.0, seed=0, even=True):

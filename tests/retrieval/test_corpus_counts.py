@@ -380,7 +380,7 @@ def command(tmp_path, *words):
     ]
     path = os.pathsep.join(p for p in (str(data.ROOT), os.environ.get("PYTHONPATH")) if p)
     return subprocess.Popen(
-        [sys.executable, "-m", "helpers.retrieval.counting", *words],
+        [sys.executable, "-m", "helpers", "count", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

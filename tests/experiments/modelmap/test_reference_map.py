@@ -40,7 +40,7 @@ def test_a_saved_map_comes_back(keys, tmp_path):
     assert again.names == made.names and np.array_equal(again.coordinates, made.coordinates)
     assert models.bits_per_byte.tolist() == [1.5] * 3 and models.accuracy.isna().all()
     assert models.parent.tolist() == [""] * 3
-    with pytest.raises(FileNotFoundError, match="python -m experiments.modelmap.reference_map"):
+    with pytest.raises(FileNotFoundError, match="python -m experiments reference_map"):
         reference_map.load(tmp_path / "none")
 
 

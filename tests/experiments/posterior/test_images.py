@@ -253,30 +253,6 @@ def test_links_within_the_folder_and_to_it_are_fine(nested, tmp_path):
 # --- CLIP
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    """A tiny CLIP of random weights, saved as transformers saves one."""
-    import torch
-    from transformers import CLIPConfig, CLIPModel
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    folder = tmp_path_factory.mktemp("clip")
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    small |= {"num_attention_heads": 2}
-    tokens = {"vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    config = CLIPConfig(
-        text_config={**small, **tokens, "max_position_embeddings": 8},
-        vision_config={**small, "image_size": 32, "patch_size": 8},
-        projection_dim=12,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPModel(config).save_pretrained(folder)
-    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    CLIPImageProcessorPil(**size).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def pictures(tmp_path):
     return [picture(tmp_path / f"{i}.png", i, size=(32, 32)) for i in range(5)]

@@ -40,7 +40,8 @@ def archive(path, **members):
 
 def test_importing_the_helpers_costs_no_heavy_import():
     code = (
-        "import sys; from helpers import embeddings, entities, models, recommender; "
+        "import sys; from helpers import encoding, models; from helpers.posterior import entities; "
+        "from experiments.posterior import movielens; "
         "print([m for m in ('torch', 'transformers', 'sklearn', 'gguf') if m in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -1,0 +1,32 @@
+"""The commands of the package: `python -m helpers COMMAND --help`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "run": ("book.pipeline", "run notebooks, with parameters of your own, and build the book"),
+    "look": ("synthesis.your_model", "every signal on models of your own, without a page"),
+    "score": ("modelmap.scoring", "log-likelihoods of texts under language models"),
+    "count": ("retrieval.counting", "in how many documents names and pairs of names stand"),
+    "convert": ("convert", "pickled weights, or an adapter and its base, to safetensors"),
+    "data": ("data", "which registered files are at hand; fetch the rest"),
+}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command that the first word names, with the others; return its exit status."""
+    name, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
+    if name in COMMANDS:
+        return import_module(f"helpers.{COMMANDS[name][0]}").main(rest) or 0
+    told = "\n".join(f"  {each:10}{text}" for each, (_, text) in COMMANDS.items())
+    asked = name in ("-h", "--help")
+    if not asked:
+        print(f"no command {name!r}; there are:", file=sys.stderr)
+    print(f"python -m helpers COMMAND --help\n{told}", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
