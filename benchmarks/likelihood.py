@@ -26,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _timing import keep, note, parser, timed
 
 from helpers import decoders, likelihood, reading, text_sets
-from helpers.retrieval import closed_book
 
 # How far from the loop is still the same, as a share of the largest log-likelihood: the loop rounds
 # every log-probability to the dtype.
@@ -80,7 +79,7 @@ def compare(
     name: str, dtype: torch.dtype, device: str, texts: list[str], repeats: int, tokens: int | None
 ) -> None:
     """Print tokens a second of the three ways, and their ratios."""
-    tokenizer, model = closed_book.load_causal(name)
+    tokenizer, model = decoders.load_causal(name)
     model = model.to(device, dtype)
     rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
     options = {"bos": "none", "batch_tokens": tokens}

@@ -10,6 +10,7 @@ import copy
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
@@ -18,7 +19,7 @@ from helpers import models, reading
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Listed as causal by transformers, but without a mask for each order every token sees all others.
 _PERMUTED = ("xlnet",)
@@ -321,7 +322,7 @@ def with_output(model: PreTrainedModel) -> PreTrainedModel:
     from transformers.models.auto import modeling_auto
 
     if not hasattr(model, "config"):
-        raise ValueError(f"model is {model!r}; pass a loaded one, as closed_book.load_causal gives")
+        raise ValueError(f"model is {model!r}; pass a loaded one, as load_causal gives")
     # What comes from that list of classes is tried; its configuration may be that of a part.
     if type(model).__name__ not in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
         check_causal(model.config)
@@ -340,3 +341,26 @@ def with_output(model: PreTrainedModel) -> PreTrainedModel:
     if any(tensor.is_meta for tensor in [*whole.parameters(), *whole.buffers()]):
         raise ValueError(absent)
     return whole.train(model.training)
+
+
+def load_causal(
+    name_or_path: str | Path, *, revision: str | None = None, allow_bin: bool = False
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Load a tokenizer and a causal language model that can answer, float32 and on the CPU.
+
+    `name_or_path`, `revision` and `allow_bin` are what `models.load_model` takes. Of a GGUF file
+    the output layer is read where it is not the embedding matrix. Raises `ValueError` when nothing
+    can be loaded, or the model is not causal, has no output layer, or gives logits that are not
+    finite.
+    """
+    source = models.local_source(name_or_path)
+    if source is not None and source.suffix == ".gguf":
+        tokenizer, model = models.read_gguf(source, output=True)
+    else:
+        cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
+        tokenizer, model = models.read_pretrained(
+            "AutoModelForCausalLM", name_or_path, cure,
+            check=check_causal, revision=revision, allow_bin=allow_bin,
+        )  # fmt: skip
+    prove(model)
+    return tokenizer, model

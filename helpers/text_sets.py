@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import factbook, validation
-from helpers.modelmap import scoring
 
 # Genre: package, and the version whose texts are meant. All are permissively licensed.
 GENRES = {
@@ -39,7 +38,7 @@ def load_texts(
     """Return `n` texts of 257 to 1,024 bytes, an equal number from each genre, in mixed order.
 
     Columns `text`, `genre`, `package`, `n_bytes` (UTF-8); the index has keys made from the texts.
-    Documents are cut by the paper's rule (`scoring.chunk_texts`), repeated chunks dropped,
+    Documents are cut by the paper's rule (`text_sets.chunk_texts`), repeated chunks dropped,
     and the rest ordered by a hash of seed and text: a smaller set is the beginning of a larger one,
     and with the pinned versions of the packages the texts are the same on every machine
     (`fingerprint`). Raises `ValueError` for an unknown genre, `n` not a multiple of their number,
@@ -127,7 +126,7 @@ def _ordered(genre: str, seed: int) -> list[str]:
 # Parsing a package takes seconds, and a page asks for its texts several times.
 @lru_cache(maxsize=16)
 def _chunks(genre: str, seed: int) -> tuple[str, ...]:
-    chunks = dict.fromkeys(scoring.chunk_texts(_documents(genre)))
+    chunks = dict.fromkeys(chunk_texts(_documents(genre)))
     order = {_digest(f"{seed}\0{text}"): text for text in chunks}
     return tuple(order[key] for key in sorted(order))
 
@@ -181,3 +180,52 @@ def _messages(language: str) -> str:
         catalogue = pofile.read_po(file)
     texts = (message.string for message in catalogue if message.id and not message.fuzzy)
     return "\n".join(text for text in texts if isinstance(text, str) and text)
+
+
+def chunk_texts(documents: Iterable[str], *, most: int = 1024, above: int = 256) -> Iterator[str]:
+    """Cut documents into consecutive chunks of at most `most` bytes in UTF-8.
+
+    A cut is moved back so that it splits no character, and chunks of `above` bytes or fewer are
+    left out. Raises `ValueError` unless `most` is above `above` and at least 4. Source: arXiv
+    2502.16173, released code.
+    """
+    validation.counts(most=(most, 4), above=(above, 0))
+    if most <= above:
+        raise ValueError(f"most is {most} and above {above}; give a larger most")
+    if isinstance(documents, str):
+        raise ValueError("documents is one string; pass an iterable of texts, [text] for one")
+    for number, document in enumerate(documents):
+        if not isinstance(document, str):
+            raise ValueError(f"document {number} of documents is {document!r}; pass a string")
+        whole, start = document.encode(), 0
+        while start < len(whole):
+            end = before_character(whole, min(start + most, len(whole)))
+            if end - start > above:
+                yield whole[start:end].decode()
+            start = end
+
+
+def before_character(text: bytes, end: int) -> int:
+    """Return `end`, moved back so that a cut there splits no character of a text in UTF-8."""
+    while end < len(text) and text[end] & 0xC0 == 0x80:
+        end -= 1
+    return end
+
+
+def sample_texts(texts: Iterable[str], n: int, *, seed: int = 0) -> list[str]:
+    """Draw `n` different texts without keeping the others, in random order, the same by the seed.
+
+    Raises `ValueError` where there are fewer. Source: Vitter (1985), algorithm R.
+    """
+    validation.counts(n=(n, 1))
+    if isinstance(texts, str):
+        raise ValueError("texts is one string; pass an iterable of texts")
+    rng, kept, seen = validation.generator(seed), [], 0
+    for seen, text in enumerate(texts, 1):
+        if seen <= n:
+            kept.append(text)
+        elif (place := int(rng.integers(seen))) < n:
+            kept[place] = text
+    if seen < n:
+        raise ValueError(f"n is {n} but there are {seen} texts; give fewer, or more documents")
+    return [kept[i] for i in rng.permutation(n)]

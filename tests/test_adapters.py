@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import save_file
 from test_hub import PYTHIA, folders, server  # noqa: F401
 
-from helpers import data, encoding, models
-from helpers.retrieval import closed_book
+from helpers import data, decoders, encoding, models
 from helpers.synthesis import example_models, model_kinds
 
 TEXT = "The river is long."
@@ -49,7 +48,7 @@ def write_out(model, pairs):
 def test_the_sum_is_that_written_out(server, folders, tmp_path):  # noqa: F811
     base, adapter = folders["causal"], tmp_path / "adapter"
     pairs = write(adapter, base, LLAMA)
-    tokenizer, model = closed_book.load_causal(base)
+    tokenizer, model = decoders.load_causal(base)
     ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         before = model(ids).logits
@@ -105,7 +104,7 @@ def test_others_are_refused(change, reason, folders, tmp_path, clean_data):  # n
     seen = model_kinds.look(tmp_path / "adapter")
     assert seen.kind == "refused" and seen.cure
     with pytest.raises(ValueError, match=reason):
-        closed_book.load_causal(tmp_path / "adapter")
+        decoders.load_causal(tmp_path / "adapter")
     assert not list((data.cache_folder() / "merged").glob("*"))
 
 

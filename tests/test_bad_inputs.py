@@ -7,7 +7,17 @@ import pandas as pd
 import pytest
 
 from experiments import ngrams, tiny_gpt
-from helpers import encoding, figures, injection, likelihood, model_edits, models, stats, text_sets
+from helpers import (
+    decoders,
+    encoding,
+    figures,
+    injection,
+    likelihood,
+    model_edits,
+    models,
+    stats,
+    text_sets,
+)
 from helpers.geometry import quantization, spread
 from helpers.modelmap import (
     divergence,
@@ -160,10 +170,10 @@ CASES = {
     "likelihood: other columns of scores": of(likelihood.perplexity, FRAME),
     "likelihood: an unknown token as start": of(likelihood.draw_tokens, GPT, [10**6], 2, 3),
     "likelihood: too many n_tokens": of(likelihood.draw_tokens, GPT, [0], 2, 10_000),
-    "likelihood_runs: one string as documents": lambda _: list(scoring.chunk_texts("one")),
-    "likelihood_runs: nothing in documents": lambda _: list(scoring.chunk_texts([None])),
-    "likelihood_runs: one string as texts": of(scoring.sample_texts, "abcdef", 3),
-    "likelihood_runs: negative seed": of(scoring.sample_texts, ["a", "b"], 2, seed=-1),
+    "likelihood_runs: one string as documents": lambda _: list(text_sets.chunk_texts("one")),
+    "likelihood_runs: nothing in documents": lambda _: list(text_sets.chunk_texts([None])),
+    "likelihood_runs: one string as texts": of(text_sets.sample_texts, "abcdef", 3),
+    "likelihood_runs: negative seed": of(text_sets.sample_texts, ["a", "b"], 2, seed=-1),
     "likelihood_runs: one name as models": of(scoring.score_models, "gpt2", ["a"], "out"),
     "likelihood_runs: nothing in models": of(scoring.score_models, [None], ["a"], "out"),
     "likelihood_runs: a text as texts": of(scoring.score_models, ["a"], "text", "out"),
@@ -176,7 +186,7 @@ CASES = {
     "closed_book: a word as temperature": answers(["the a"], [["b"]], temperature="a"),
     "closed_book: negative seed": samples(seed=-1),
     "closed_book: one string as answers": of(closed_book.grade, [["a"]], "a"),
-    "closed_book: nothing as name_or_path": of(closed_book.load_causal, None),
+    "closed_book: nothing as name_or_path": of(decoders.load_causal, None),
     "models: an empty name_or_path": of(models.load_model, ""),
     "models: a number as name_or_path": of(models.load_encoder, 3),
     "models: numbers as sentences": of(models.token_vectors, GPT, TOKENIZER, [3]),

@@ -24,10 +24,11 @@ import torch
 from experiments import tiny_gpt
 from experiments.geometry import noise_sweep
 from experiments.posterior import images
-from helpers import checkpoints, data, encoding, models, storage
+from helpers import checkpoints, data, decoders, encoding, models, storage
 from helpers.book import pipeline, planning
 from helpers.modelmap import model_map, scoring
-from helpers.retrieval import closed_book, corpus_counts, counting
+from helpers.retrieval import corpus_counts, counting
+from helpers.synthesis import score
 
 TEXTS = [f"{a} {verb} {b}." for a in "ABCD" for verb in ("likes", "knows") for b in "UVW"]
 rng = np.random.default_rng(0)
@@ -182,7 +183,7 @@ def test_the_commands_tell_that_they_cannot_write(folder, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "no counts written" in told and "could not be written" in told
     words = ["--models", folder, "--texts", str(tmp_path / "texts.txt")]
-    assert scoring.main([*words, "--out", str(tmp_path / "file")]) == 2
+    assert score.main([*words, "--out", str(tmp_path / "file")]) == 2
     told = capsys.readouterr().err
     assert "nothing written" in told and "could not be written" in told
 
@@ -226,7 +227,7 @@ def test_the_runner_where_it_cannot_write(write_notebook, build, capsys):
 
 SCORE = """
 import os, signal, sys
-from helpers import likelihood_runs
+from helpers.modelmap import scoring
 FAULT
 scoring.score_models([sys.argv[1]], sys.argv[3].split("|"), sys.argv[2], piece=2, **options)
 """
@@ -239,7 +240,7 @@ options = {"progress": progress}
 # The system kills the process within a write of a piece, after some bytes of it.
 KILLED_IN_A_WRITE = """
 import resource
-from helpers import keeping
+from helpers import storage
 dumped = storage._dumped
 def dump(value):
     if len(os.listdir(sys.argv[2])) == 5:
@@ -448,8 +449,9 @@ def test_the_runner_makes_damaged_pages_anew(write_notebook, build):
 
 ASK = """
 import json
-from helpers import closed_book, embeddings, glue, images, models
-for load in (models.load_model, closed_book.load_causal, encoding.identity,
+from helpers import decoders, encoding, glue, models
+from experiments.posterior import images
+for load in (models.load_model, decoders.load_causal, encoding.identity,
              lambda name: images.clip_embeddings(name, ["a.png"]),
              lambda name: glue.load_task("sst2", source="hub")):
     try:
@@ -509,7 +511,7 @@ def change(path, **entries):
 LOADERS = {
     "load_model": models.load_model,
     "load_encoder": models.load_encoder,
-    "load_causal": closed_book.load_causal,
+    "load_causal": decoders.load_causal,
     "clip": lambda place: images.clip_embeddings(place, ["a.png"]),
     "embeddings": lambda place: encoding.cached_layer_embeddings(place, ["a"]),
 }
@@ -530,7 +532,7 @@ def test_of_a_known_kind_the_known_code_is_run_and_not_that_beside_it(folder, ho
     kind = json.loads((Path(folder) / "config.json").read_text())["model_type"]
     change(hostile / "config.json", model_type=kind)
     shutil.copy(Path(folder) / "tokenizer_config.json", hostile / "tokenizer_config.json")
-    _, model = closed_book.load_causal(str(hostile))
+    _, model = decoders.load_causal(str(hostile))
     assert type(model).__module__.startswith("transformers.")
     assert not (tmp_path / "mark").exists()
 

@@ -33,11 +33,10 @@ from transformers import (
 from experiments.geometry import noise_sweep
 from experiments.posterior import images
 from experiments.retrieval import factbook_answers
-from helpers import convert, data, encoding, hub, likelihood, models
+from helpers import convert, data, decoders, encoding, hub, likelihood, models
 from helpers.book import planning
 from helpers.modelmap import scoring
-from helpers.retrieval import closed_book
-from helpers.synthesis import example_models, model_kinds
+from helpers.synthesis import example_models, model_kinds, score
 
 TEXTS = ["The river is long.", "Rain on the hills."]
 PYTHIA, ROBERTA, BERT = "EleutherAI/pythia-160m", "FacebookAI/roberta-base", "prajjwal1/bert-small"
@@ -90,7 +89,7 @@ def test_every_loader_takes_a_name_and_gives_what_the_folder_gives(server, folde
     for load, name, kind in [
         (models.load_model, PYTHIA, "causal"),
         (models.load_encoder, ROBERTA, "masked"),
-        (closed_book.load_causal, PYTHIA, "causal"),
+        (decoders.load_causal, PYTHIA, "causal"),
     ]:
         (tokenizer, model), (_, same) = load(name), load(folders[kind])
         assert tokenizer(TEXTS[0])["input_ids"]
@@ -147,7 +146,7 @@ def test_a_revision_is_a_branch_or_a_commit(server, folders):
     later = models.load_model(folders["later"])[1].embed_tokens.weight
     for options in ({"revision": "step1000"}, {"revision": commit}):
         assert torch.equal(models.load_model(PYTHIA, **options)[1].embed_tokens.weight, later)
-    _, model = closed_book.load_causal(f"{PYTHIA}@step1000")
+    _, model = decoders.load_causal(f"{PYTHIA}@step1000")
     assert torch.equal(model.get_input_embeddings().weight, later)
     with pytest.raises(ValueError, match=f"{PYTHIA}.*no revision 'step7'.*; choose one of"):
         models.load_model(PYTHIA, revision="step7")
@@ -168,7 +167,7 @@ def test_what_was_fetched_before_is_read_without_the_network(server, folders, mo
                 patch.setattr(constants, variable, True)
             server.asked.clear()
             assert encoding.identity(PYTHIA) == f"{PYTHIA}@{commit}"
-            closed_book.load_causal(PYTHIA)
+            decoders.load_causal(PYTHIA)
             assert model_kinds.look(PYTHIA).kind == "causal"
             for name in (ROBERTA, BERT):
                 with pytest.raises(ValueError, match=f"{variable}.* forbids asking|not all, down"):
@@ -242,7 +241,7 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(server, folde
     numbers = r"69\.0 billion weights, 276 GB in float32.* 8 GB of memory are free"
     for load in (
         models.load_model,
-        closed_book.load_causal,
+        decoders.load_causal,
         lambda name: encoding.cached_layer_embeddings(name, TEXTS),
         lambda name: model_kinds.load(model_kinds.look(name)),
     ):
@@ -399,18 +398,18 @@ def test_commands_take_names_and_relative_folders(server, folders, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     words = ["--texts", "texts.txt", "--out", "out", "--models", PYTHIA, "./mine", f"{BERT}@main"]
     options = ["--revision", "step1000", "--device", "cpu", "--batch-tokens", "64"]
-    assert scoring.main([*words, *options]) == 3
+    assert score.main([*words, *options]) == 3
     assert "python -m helpers convert" in capsys.readouterr().err
     matrix = pd.read_csv(tmp_path / "out" / "matrix.csv", index_col="model")
     assert list(matrix.index) == [f"{PYTHIA}@step1000", "./mine"]
     np.testing.assert_allclose(matrix.iloc[0], matrix.iloc[1], rtol=1e-6)
     words = ["--texts", "texts.txt", "--out", "half", "--models", "./mine", "--dtype", "bfloat16"]
-    assert scoring.main(words) == 0
+    assert score.main(words) == 0
     half = pd.read_csv(tmp_path / "half" / "matrix.csv", index_col="model")
     # Eight bits of a mantissa: near, and not the same.
     np.testing.assert_allclose(half.iloc[0], matrix.iloc[1], rtol=0.03)
     assert not np.allclose(half.iloc[0], matrix.iloc[1], rtol=1e-6)
-    assert scoring.main([*words, "--device", "abacus"]) == 2
+    assert score.main([*words, "--device", "abacus"]) == 2
     assert "device is 'abacus'" in capsys.readouterr().err
     for main, words in [
         (factbook_answers.main, ["--pieces", "p", "--out", "a.csv", "--model"]),
@@ -425,10 +424,10 @@ def test_commands_take_names_and_relative_folders(server, folders, tmp_path, mon
 
 ALONE = """
 import sys
-from helpers import likelihood_runs
+from helpers.synthesis import score
 from transformers import modeling_utils
 modeling_utils.auto_conversion = lambda *a, **o: sys.exit("a service was asked to convert")
-print(scoring.main(sys.argv[1:]))
+print(score.main(sys.argv[1:]))
 """
 
 
@@ -482,6 +481,6 @@ def test_of_t5_the_encoder_is_read_and_others_have_their_reason(tmp_path, folder
         assert seen.kind == "refused" and reason in seen.reason and "pass an encoder" in seen.cure
     for name in ("t5", "bart"):
         with pytest.raises(ValueError, match="depend on a second text.*; pass an encoder"):
-            closed_book.load_causal(tmp_path / name)
+            decoders.load_causal(tmp_path / name)
     with pytest.raises(ValueError, match="canine, shortens a text"):
         encoding.cached_layer_embeddings(tmp_path / "canine", TEXTS, folder=tmp_path / "c")

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.modelmap import smollm2_family
-from helpers import data, likelihood, storage, text_sets
+from helpers import data, decoders, likelihood, storage, text_sets
 from helpers.modelmap import divergence, logit_lens
-from helpers.retrieval import closed_book
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +118,7 @@ def family(
         kept = storage.stored(place)
         if kept is None:
             if parent is None:
-                tokenizer, model = closed_book.load_causal(smollm2_family.PARENT)
+                tokenizer, model = decoders.load_causal(smollm2_family.PARENT)
                 parent = tokenizer, model = tokenizer, smollm2_family.with_head(model).eval()
                 start = likelihood.start_tokens(tokenizer, "add")
                 own = likelihood.draw_tokens(model, start, n, n_tokens, seed=seed)
@@ -147,7 +146,7 @@ def both_ways(n_texts: int = N_TEXTS) -> pd.DataFrame:
     first token after the BOS; nats. The index has the keys of the texts, `N_TEXTS` at most.
     """
     texts = text_sets.load_texts(N_TEXTS)[:n_texts]
-    tokenizer, model = closed_book.load_causal(smollm2_family.PARENT)
+    tokenizer, model = decoders.load_causal(smollm2_family.PARENT)
     scored = {
         bos: likelihood.score_texts(model, tokenizer, list(texts["text"]), bos=bos)
         for bos in ("add", "none")
@@ -169,7 +168,7 @@ def by_layer(n_texts: int = N_TEXTS) -> pd.DataFrame:
     The columns have the keys of the texts, `N_TEXTS` at most (`logit_lens.layer_scores`).
     """
     texts = text_sets.load_texts(N_TEXTS)[:n_texts]
-    tokenizer, model = closed_book.load_causal(smollm2_family.PARENT)
+    tokenizer, model = decoders.load_causal(smollm2_family.PARENT)
     found = logit_lens.layer_scores(model, tokenizer, list(texts["text"]))
     return found.set_axis(list(texts.index), axis=1)
 

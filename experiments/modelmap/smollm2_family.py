@@ -29,7 +29,6 @@ from helpers import (
     validation,
 )
 from helpers.modelmap import held_out_texts
-from helpers.retrieval import closed_book
 
 if TYPE_CHECKING:
     from torch import nn
@@ -212,7 +211,7 @@ def family(
 
 def load_parent() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Return the tokenizer and the model from which the family was made; takes about a minute."""
-    return closed_book.load_causal(PARENT)
+    return decoders.load_causal(PARENT)
 
 
 def _score(

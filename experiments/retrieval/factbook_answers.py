@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import data, encoding, model_files, models, stats, storage
+from helpers import data, decoders, encoding, model_files, models, stats, storage
 from helpers.retrieval import closed_book, factbook_facts, release, smi
 from helpers.retrieval.binned_fits import Gain, draw_weights, gain, weighted_correlation
 
@@ -131,7 +131,7 @@ def ask_all(
     One row a fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
     `models.source`. Raises `ValueError` when the model cannot be loaded.
     """
-    tokenizer, model = closed_book.load_causal(name, allow_bin=allow_bin)
+    tokenizer, model = decoders.load_causal(name, allow_bin=allow_bin)
     asked = [ask(tokenizer, model, rows, k, table, seed=seed) for k in templates]
     drawn = [sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
     return pd.concat(asked).merge(pd.concat(drawn), on=KEY, validate="one_to_one")
@@ -144,7 +144,7 @@ def stored_answers() -> pd.DataFrame:
 
 def n_parameters(name: str | Path, *, allow_bin: bool = False) -> int:
     """Return the number of parameters of a causal model, those of shared matrices once."""
-    _, model = closed_book.load_causal(name, allow_bin=allow_bin)
+    _, model = decoders.load_causal(name, allow_bin=allow_bin)
     return sum(p.numel() for p in model.parameters())
 
 
@@ -183,23 +183,11 @@ def form_spread(answers: pd.DataFrame, column: str = "sampled") -> tuple[float, 
     keys = ["relation", "subject"]
     table = answers.pivot(index=keys, columns="template", values=column).reset_index()
     forms = table.drop(columns=keys)
-    alike = ranks(forms, table.relation).corr().to_numpy()
+    alike = factbook_facts.ranks(forms, table.relation).corr().to_numpy()
     pairs = alike[np.triu_indices(len(alike), 1)]
     means = forms.groupby(table.relation).mean()
     spread = pd.DataFrame({"worst": means.min(axis=1), "best": means.max(axis=1)})
     return float(pairs.mean()) if len(pairs) else float("nan"), spread
-
-
-def ranks(values: pd.DataFrame, relations: pd.Series | None = None) -> pd.DataFrame:
-    """Return the ranks of each column from -1/2 to 1/2, within each relation where these are given.
-
-    A column that does not vary within a relation is 0 there. The correlation of two such columns
-    is Spearman's, pooled over relations, and relations add nothing to it.
-    """
-    groups = np.zeros(len(values)) if relations is None else relations.to_numpy()
-    groups = pd.Series(groups, values.index)
-    size = groups.map(groups.value_counts())
-    return values.groupby(groups).rank().sub(0.5).div(size, axis=0) - 0.5
 
 
 def links(
@@ -219,7 +207,7 @@ def links(
     ranks are those of the whole sample in every resample.
     """
     columns = list(dict.fromkeys([*signals, *outcomes]))
-    table = ranks(facts[columns], facts.relation if within else None)
+    table = factbook_facts.ranks(facts[columns], facts.relation if within else None)
     weights = _weights(facts, n_resamples, seed)
     rows = []
     for outcome in outcomes:
@@ -244,7 +232,7 @@ def lead(
 
     `first` and `second` are pairs (signal, outcome). Raises as `binned_fits.gain`.
     """
-    table = ranks(facts[list({*first, *second})], facts.relation if within else None)
+    table = factbook_facts.ranks(facts[list({*first, *second})], facts.relation if within else None)
     weights = _weights(facts, n_resamples, seed)
     one, two = (weighted_correlation(table[a], table[b], weights) for a, b in (first, second))
     return gain(one[0] - two[0], (one - two)[1:])
@@ -259,7 +247,7 @@ def partial_link(
     relation, yes-or-no columns too. The interval is Fisher's and takes facts as independent.
     Raises as `stats.partial_correlation`.
     """
-    table = ranks(facts[[signal, outcome, *taken_out]].astype(float), facts.relation)
+    table = factbook_facts.ranks(facts[[signal, outcome, *taken_out]].astype(float), facts.relation)
     return stats.partial_correlation(table[signal], table[outcome], table[list(taken_out)])
 
 
@@ -272,7 +260,10 @@ def shuffled(
     facts: pd.DataFrame, signal: str, outcome: str, *, n: int = 1000, seed: int = 0
 ) -> np.ndarray:
     """Return rho of a signal with an outcome when facts swap signals within their relation."""
-    table, rng = ranks(facts[[signal, outcome]], facts.relation), np.random.default_rng(seed)
+    table, rng = (
+        factbook_facts.ranks(facts[[signal, outcome]], facts.relation),
+        np.random.default_rng(seed),
+    )
     x, y = table[signal].to_numpy(), table[outcome].to_numpy()
     places = [np.flatnonzero(facts.relation == r) for r in facts.relation.unique()]
     found = np.empty(n)
@@ -355,7 +346,7 @@ def _write(given: argparse.Namespace) -> None:
             file = Path(given.pieces) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
             kept = storage.stored(file)
             if kept is None:
-                loaded = loaded or closed_book.load_causal(given.model, allow_bin=given.allow_bin)
+                loaded = loaded or decoders.load_causal(given.model, allow_bin=given.allow_bin)
                 found = [
                     ask(*loaded, rows, k, table) if what == "ask" else sample(*loaded, rows, k)
                     for k in range(N_TEMPLATES)

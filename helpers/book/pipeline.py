@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 
-from helpers import data, storage
-from helpers.book import claims, pages, provenance
+from helpers import data, provenance, storage
+from helpers.book import claims, pages
 from helpers.book.planning import PlanError, Task, book_source, digest, from_here, plan, read_yaml
 from helpers.data import ROOT, write_atomically
 

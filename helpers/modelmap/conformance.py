@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from experiments.modelmap import reference_map
 from helpers import data, validation
+from helpers.modelmap import stored_families
 
 
 class Gap(NamedTuple):
@@ -76,10 +76,10 @@ def seed_distance(folder: Path = data.PUBLISHED) -> float:
     """Return the squared distance on the map of two seeds of one small GPT, nats^2 per text.
 
     Of the pairs of seeds that the book has stored it is the nearest, the parent and the stranger
-    of `reference_map.trained_further`, over 128 texts: a share of it flatters no scorer. Raises
+    of `stored_families.trained_further`, over 128 texts: a share of it flatters no scorer. Raises
     `FileNotFoundError` where they are not stored.
     """
-    stored = reference_map.trained_further(folder)
+    stored = stored_families.trained_further(folder)
     if stored is None:
         raise FileNotFoundError(
             f"{folder} has no map_merges.csv; make it with `python -m experiments merges {folder}`"

@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from helpers import text_sets, validation
-from helpers.modelmap import scoring
 
 SCORES = ("bits_per_byte", "accuracy")
 
@@ -90,7 +89,7 @@ def _cut(text: str, context: int, length: int) -> tuple[str, str]:
     whole, ends = text.encode(), [context, context + length]
     if len(whole) < ends[1]:
         raise ValueError(f"texts has one of {len(whole)} bytes; {ends[1]} are needed")
-    first, last = (scoring.before_character(whole, end) for end in ends)
+    first, last = (text_sets.before_character(whole, end) for end in ends)
     return whole[:first].decode(), whole[first:last].decode()
 
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers import data, encoding, likelihood, progress, storage, validation
+from helpers import data, decoders, encoding, likelihood, provenance, storage, validation
 from helpers import models as loader
-from helpers.book import provenance
 from helpers.model_files import sentence
 from helpers.models import FAILURES
-from helpers.retrieval import closed_book
 
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 2
@@ -45,55 +41,6 @@ class Scored(NamedTuple):
         return self.scores.pivot(index="model", columns="text", values=column).loc[order]
 
 
-def chunk_texts(documents: Iterable[str], *, most: int = 1024, above: int = 256) -> Iterator[str]:
-    """Cut documents into consecutive chunks of at most `most` bytes in UTF-8.
-
-    A cut is moved back so that it splits no character, and chunks of `above` bytes or fewer are
-    left out. Raises `ValueError` unless `most` is above `above` and at least 4. Source: arXiv
-    2502.16173, released code.
-    """
-    validation.counts(most=(most, 4), above=(above, 0))
-    if most <= above:
-        raise ValueError(f"most is {most} and above {above}; give a larger most")
-    if isinstance(documents, str):
-        raise ValueError("documents is one string; pass an iterable of texts, [text] for one")
-    for number, document in enumerate(documents):
-        if not isinstance(document, str):
-            raise ValueError(f"document {number} of documents is {document!r}; pass a string")
-        whole, start = document.encode(), 0
-        while start < len(whole):
-            end = before_character(whole, min(start + most, len(whole)))
-            if end - start > above:
-                yield whole[start:end].decode()
-            start = end
-
-
-def before_character(text: bytes, end: int) -> int:
-    """Return `end`, moved back so that a cut there splits no character of a text in UTF-8."""
-    while end < len(text) and text[end] & 0xC0 == 0x80:
-        end -= 1
-    return end
-
-
-def sample_texts(texts: Iterable[str], n: int, *, seed: int = 0) -> list[str]:
-    """Draw `n` different texts without keeping the others, in random order, the same by the seed.
-
-    Raises `ValueError` where there are fewer. Source: Vitter (1985), algorithm R.
-    """
-    validation.counts(n=(n, 1))
-    if isinstance(texts, str):
-        raise ValueError("texts is one string; pass an iterable of texts")
-    rng, kept, seen = validation.generator(seed), [], 0
-    for seen, text in enumerate(texts, 1):
-        if seen <= n:
-            kept.append(text)
-        elif (place := int(rng.integers(seen))) < n:
-            kept[place] = text
-    if seen < n:
-        raise ValueError(f"n is {n} but there are {seen} texts; give fewer, or more documents")
-    return [kept[i] for i in rng.permutation(n)]
-
-
 def score_models(
     models: Sequence[str],
     texts: Sequence[str],
@@ -111,7 +58,7 @@ def score_models(
 ) -> Scored:
     """Score texts under each of several causal models, and keep every piece of `piece` texts.
 
-    `models` and `allow_bin` are what `closed_book.load_causal` takes; `bos`, `max_tokens` and
+    `models` and `allow_bin` are what `decoders.load_causal` takes; `bos`, `max_tokens` and
     `batch_tokens` are those of `likelihood.score_texts`. A model is read in `dtype`, one of
     `DTYPES`, on `device`, such as "cpu" or "cuda:1"; on a GPU when there is one by default. Only
     float32 gives the numbers of the book; bfloat16 halves the memory.
@@ -238,7 +185,7 @@ def _device(name: str | None) -> str:
 def _loaded(name: str, settings: dict[str, Any], how: dict[str, Any]) -> tuple[Any, Any]:
     import torch
 
-    tokenizer, model = closed_book.load_causal(name, allow_bin=how["allow_bin"])
+    tokenizer, model = decoders.load_causal(name, allow_bin=how["allow_bin"])
     return tokenizer, model.to(
         _device(how["device"]), getattr(torch, settings.get("dtype", "float32"))
     )
@@ -249,16 +196,6 @@ def _stored(place: Path, n: int) -> dict[str, Any] | None:
     found = storage.stored(place)
     fits = found and all(len(found["columns"][name]) == n for name in COLUMNS)
     return found if fits else None
-
-
-def read_texts(path: str | Path) -> list[str]:
-    """Read texts from a file of `corpora.read_documents`: JSON lines, plain text or a table.
-
-    Raises what it raises, `corpora.CorpusError` at the first text that cannot be read.
-    """
-    from helpers.retrieval import corpora
-
-    return [text.decode() for text in corpora.read_documents(path, strict=True)]
 
 
 def write_texts(texts: Sequence[str], folder: Path, keys: Sequence[str] | None = None) -> None:
@@ -301,102 +238,3 @@ def write(
     whole |= {"settings": settings or {}, "n_texts": len(texts), "models": made}
     whole["texts"] = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
     storage.write_json(folder / "results.json", whole)
-
-
-def _estimate(models: Sequence[str], texts: Sequence[str]) -> str:
-    """Return in words how long models of this machine take on its processor, from their sizes."""
-    from helpers.synthesis import model_kinds
-
-    sizes: list[int | None] = []
-    for name in models:
-        # A path to nothing is for the report.
-        with suppress(ValueError):
-            here = loader.local_source(name) is not None
-            sizes.append(model_kinds.look(name).parameters if here else None)
-    known, tokens = [n for n in sizes if n], sum(len(text.encode()) for text in texts) / 4
-    seconds = sum(progress.reading(n, tokens) for n in known)
-    told = f"estimated time without a GPU: {progress.duration(seconds)}, within a factor of 3"
-    return told + (f"; of {len(known)} of {len(models)} models" if len(known) < len(models) else "")
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Score texts under causal language models and write a matrix of log-likelihoods.
-
-    Without a file of texts those of `text_sets.load_texts` are scored, the default set. Without
-    models the texts alone are written, for another engine. The exit code is 0 when every model was
-    scored, 3 when some or all failed (the report says why), 2 when nothing was written, and 130
-    when the run was interrupted.
-    """
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m helpers score", description=main.__doc__)
-    parser.add_argument(
-        "--models", nargs="+", help="folders, GGUF files, packages or hub names; none: texts alone"
-    )
-    parser.add_argument(
-        "--texts", help="a text a line: .txt, .jsonl, .parquet, ...; left out: the default set"
-    )
-    parser.add_argument("--n-texts", type=int, default=128, help="how many of the default set")
-    parser.add_argument("--limit", type=int, help="score no more than so many texts")
-    parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
-    parser.add_argument("--max-tokens", type=int, help="read no more of a text")
-    parser.add_argument("--scheduler", help="address of a Dask scheduler")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1; left out: a GPU when there is one")
-    parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    parser.add_argument("--batch-tokens", type=int, help="tokens read at a time")
-    loader.add_arguments(parser)
-    given = parser.parse_args(words)
-    try:
-        if given.limit is not None:
-            validation.counts(limit=(given.limit, 1))
-        keys = None
-        if given.texts:
-            texts = read_texts(given.texts)
-        else:
-            from helpers import text_sets
-
-            default = text_sets.load_texts(given.n_texts)
-            texts, keys = list(default["text"]), list(default.index)
-        texts, keys = texts[: given.limit], keys and keys[: given.limit]
-        if not given.models:
-            write_texts(texts, Path(given.out), keys)
-            print(f"no models named: {len(texts):,} texts alone: {given.out}/texts.jsonl")
-            return 0
-        total, log = len(texts) * len(given.models), Path(given.out) / "progress.log"
-        done: dict[str, int] = {}
-        print(_estimate(given.models, texts), file=sys.stderr)
-        with progress.shown(total, "text", log=log) as step:
-
-            def told(name: str, n: int, of: int) -> None:
-                step(f"{name}: {n:,} of {of:,} texts", n - done.get(name, 0))
-                done[name] = n
-
-            scored = score_models(
-                [loader.at_revision(name, given.revision) for name in given.models],
-                texts,
-                Path(given.out) / "pieces",
-                bos=given.bos,
-                max_tokens=given.max_tokens,
-                scheduler=given.scheduler,
-                progress=told,
-                allow_bin=given.allow_bin,
-                device=given.device,
-                dtype=given.dtype,
-                batch_tokens=given.batch_tokens,
-            )
-        write(scored, texts, given.out, keys, vars(given))
-    except (ValueError, OSError) as error:
-        print(f"nothing written: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run again, and the texts scored so far are kept", file=sys.stderr)
-        return 130
-    failed = scored.report[scored.report.status == "failed"]
-    for row in failed.itertuples():
-        print(f"{row.model}: {row.error}", file=sys.stderr)
-    if len(failed) == len(scored.report):
-        print(f"no model could be scored: {given.out}/report.csv says why", file=sys.stderr)
-    else:
-        print(f"{len(scored.report) - len(failed)} models, {len(texts):,} texts: {given.out}")
-    return 3 if len(failed) else 0

@@ -504,3 +504,13 @@ def _utf8(text: bytes) -> bytes:
             reason = f"{error.reason} at byte {error.start}"
             raise _Unreadable("bad bytes", reason) from None
     return text
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """Read texts from a file of `corpora.read_documents`: JSON lines, plain text or a table.
+
+    Raises what it raises, `corpora.CorpusError` at the first text that cannot be read.
+    """
+    from helpers.retrieval import corpora
+
+    return [text.decode() for text in corpora.read_documents(path, strict=True)]

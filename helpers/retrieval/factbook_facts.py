@@ -351,3 +351,15 @@ def add_signals(table: pd.DataFrame) -> pd.DataFrame:
             "log2 N(o)": np.log2(1 + o),
         }
     )
+
+
+def ranks(values: pd.DataFrame, relations: pd.Series | None = None) -> pd.DataFrame:
+    """Return the ranks of each column from -1/2 to 1/2, within each relation where these are given.
+
+    A column that does not vary within a relation is 0 there. The correlation of two such columns
+    is Spearman's, pooled over relations, and relations add nothing to it.
+    """
+    groups = np.zeros(len(values)) if relations is None else relations.to_numpy()
+    groups = pd.Series(groups, values.index)
+    size = groups.map(groups.value_counts())
+    return values.groupby(groups).rank().sub(0.5).div(size, axis=0) - 0.5

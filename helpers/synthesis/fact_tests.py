@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments.retrieval import factbook_answers
+from helpers.retrieval import factbook_facts
 from helpers.retrieval.binned_fits import draw_weights, weighted_correlation
 
 # Below these numbers of facts, subjects, and right or wrong answers nothing is tested.
@@ -203,7 +203,7 @@ def follow(
     rng = np.random.default_rng(seed)
     values = _shuffled(found, rng, n_shuffles, _centred)
     ranked = _ranks(values, facts["relation"])
-    signals = factbook_answers.ranks(facts[list(COUNTS.values())], facts["relation"])
+    signals = factbook_facts.ranks(facts[list(COUNTS.values())], facts["relation"])
     weights = two_way(facts, n_resamples, seed)
     why, n_right = why_not(found), int(right(found).sum())
     if not why and min(n_right, len(facts) - n_right) < LEAST_ANSWERS:
@@ -223,7 +223,7 @@ def follow(
 
 
 def _ranks(values: np.ndarray, relations: pd.Series) -> np.ndarray:
-    """Return `factbook_answers.ranks` of each row of values (r, n)."""
+    """Return `factbook_facts.ranks` of each row of values (r, n)."""
     ranked = np.zeros_like(values)
     for places in relations.groupby(relations).indices.values():
         order = stats.rankdata(values[:, places], axis=1)

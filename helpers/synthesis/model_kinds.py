@@ -18,7 +18,6 @@ import pandas as pd
 
 from helpers import adapters, decoders, gguf_head, hub, model_files, models
 from helpers.model_files import AGAIN, DAMAGE, Refusal
-from helpers.retrieval import closed_book
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -309,7 +308,7 @@ def load(found: Look) -> Loaded:
     kind, note = found.kind, ""
     try:
         if kind == "causal":
-            tokenizer, model = closed_book.load_causal(found.name, allow_bin=found.allow_bin)
+            tokenizer, model = decoders.load_causal(found.name, allow_bin=found.allow_bin)
         elif kind == "masked":
             tokenizer, model = models.read_pretrained(
                 "AutoModelForMaskedLM", found.name, _CURE, allow_bin=found.allow_bin

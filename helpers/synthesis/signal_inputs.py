@@ -9,9 +9,8 @@ import pandas as pd
 
 from helpers import data, models, validation
 from helpers.model_files import sentence
-from helpers.modelmap import scoring
 from helpers.posterior import entities
-from helpers.retrieval import corpus_counts, factbook_facts
+from helpers.retrieval import corpora, corpus_counts, factbook_facts
 
 FACTBOOK = "factbook"
 ENTITIES = ["text", "label", "group"]
@@ -85,7 +84,7 @@ def read_inputs(
         missing["my texts"] = "no texts were given; name a file by `texts`"
     else:
         try:
-            lines = scoring.read_texts(texts_file)[:most_texts]
+            lines = corpora.read_texts(texts_file)[:most_texts]
             if not lines:
                 raise ValueError(f"texts {texts_file!r} is empty; write a text a line")
         except (ValueError, OSError, RuntimeError) as error:

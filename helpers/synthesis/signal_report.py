@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.modelmap import reference_map
 from helpers import data, likelihood, models, stats
-from helpers.modelmap import held_out_texts, model_map, placement
+from helpers.modelmap import held_out_texts, model_map, placement, stored_families
 from helpers.synthesis import fact_tests, paired_tests, signal_inputs, signals
 
 REFERENCES = data.PUBLISHED / "your_model_references.csv"
@@ -71,7 +70,7 @@ def references() -> References:
     encoders = pd.read_csv(data.PUBLISHED / "geometry_variants.csv").query("size == 'small'")
     decoder = pd.read_csv(data.PUBLISHED / "geometry_decoder.csv").query("level == 0")
     clouds = pd.concat([encoders, decoder.assign(model="SmolLM2")])
-    made, table = reference_map.load()
+    made, table = stored_families.load()
     for signal, frame, names in (
         ("latent space", clouds.set_index("model"), signals.SPREAD),
         ("prediction", table, held_out_texts.SCORES),

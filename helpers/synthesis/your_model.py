@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import data, encoding, models, progress, storage, validation
-from helpers.book import provenance
+from helpers import data, encoding, models, progress, provenance, storage, validation
 from helpers.synthesis import (
     model_kinds,
     ranking,

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from experiments import tiny_gpt
-from experiments.modelmap import reference_map
 from helpers import data, decoders, likelihood
-from helpers.modelmap import conformance, model_map
+from helpers.modelmap import conformance, model_map, stored_families
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(-300, 80, (6, 40))
@@ -98,7 +97,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
 
 
 def test_the_yardstick_is_the_least_distance_of_two_seeds_that_is_stored(tmp_path):
-    stored = reference_map.stored("tiny_gpts").log_likelihoods
+    stored = stored_families.stored("tiny_gpts").log_likelihoods
     others = [
         stored.loc[f"gpt-{size}-seed0-step0512"] - stored.loc[f"gpt-{size}-seed1-step0512"]
         for size in ("small", "large")

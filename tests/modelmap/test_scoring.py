@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import tiny_gpt
-from helpers import likelihood, text_sets
+from helpers import decoders, likelihood, text_sets
 from helpers.modelmap import model_map, scoring
-from helpers.retrieval import closed_book
+from helpers.synthesis import score
 
 TEXTS = [f"{a} {verb} {b}." for a in "ABCD" for verb in ("likes", "knows") for b in "UVW"]
 
@@ -35,7 +35,7 @@ def folders(tmp_path_factory):
 
 @given(st.lists(st.text("aé漢😀", max_size=60), max_size=5), st.integers(4, 40), st.integers(0, 3))
 def test_chunks_are_the_documents_cut_between_characters(documents, most, above):
-    found = list(scoring.chunk_texts(documents, most=most, above=above))
+    found = list(text_sets.chunk_texts(documents, most=most, above=above))
     assert all(above < len(text.encode()) <= most for text in found)
     expected = []
     for document in documents:
@@ -48,25 +48,25 @@ def test_chunks_are_the_documents_cut_between_characters(documents, most, above)
 
 
 def test_the_papers_chunks_have_257_to_1024_bytes():
-    found = list(scoring.chunk_texts(["x" * 2500, "y" * 256, "z" * 257]))
+    found = list(text_sets.chunk_texts(["x" * 2500, "y" * 256, "z" * 257]))
     assert [len(text) for text in found] == [1024, 1024, 452, 257]
     with pytest.raises(ValueError, match="most is 100 and above 256"):
-        list(scoring.chunk_texts(["x"], most=100))
+        list(text_sets.chunk_texts(["x"], most=100))
 
 
 def test_samples_are_different_texts_each_as_likely_as_another():
     texts = [str(i) for i in range(10)]
     times = np.zeros(10)
     for seed in range(600):
-        drawn = scoring.sample_texts(iter(texts), 4, seed=seed)
+        drawn = text_sets.sample_texts(iter(texts), 4, seed=seed)
         assert len(set(drawn)) == 4
         times[[int(text) for text in drawn]] += 1
     # 240 expected; the standard deviation of a count is 12.
     assert np.abs(times - 240).max() < 4.5 * 12
-    assert scoring.sample_texts(texts, 4, seed=1) == scoring.sample_texts(texts, 4, seed=1)
-    assert sorted(scoring.sample_texts(texts, 10)) == texts
+    assert text_sets.sample_texts(texts, 4, seed=1) == text_sets.sample_texts(texts, 4, seed=1)
+    assert sorted(text_sets.sample_texts(texts, 10)) == texts
     with pytest.raises(ValueError, match="there are 10 texts"):
-        scoring.sample_texts(texts, 11)
+        text_sets.sample_texts(texts, 11)
 
 
 # Models
@@ -75,7 +75,7 @@ def test_samples_are_different_texts_each_as_likely_as_another():
 def test_scores_are_those_of_each_model_alone_and_make_a_map(folders, tmp_path):
     found = scoring.score_models(folders, TEXTS, tmp_path, piece=10)
     for name in folders:
-        tokenizer, model = closed_book.load_causal(name)
+        tokenizer, model = decoders.load_causal(name)
         alone = likelihood.score_texts(model, tokenizer, TEXTS)
         part = found.scores[found.scores.model == name].reset_index(drop=True)
         assert part.log_likelihood.to_numpy() == pytest.approx(alone.log_likelihood, abs=1e-4)
@@ -101,8 +101,8 @@ def test_a_run_that_was_stopped_scores_only_what_is_missing(folders, tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         scoring.score_models(folders[:2], TEXTS, tmp_path / "b", piece=6)
     del calls[:]
-    loads, load = [], closed_book.load_causal
-    monkeypatch.setattr(closed_book, "load_causal", lambda n, **o: loads.append(n) or load(n, **o))
+    loads, load = [], decoders.load_causal
+    monkeypatch.setattr(decoders, "load_causal", lambda n, **o: loads.append(n) or load(n, **o))
     again = scoring.score_models(folders[:2], TEXTS, tmp_path / "b", piece=6)
     assert len(calls) == 8 - 5 and loads == [folders[1]]
     pd.testing.assert_frame_equal(again.scores, whole.scores, rtol=0, atol=1e-12)
@@ -186,7 +186,7 @@ def test_the_command_writes_a_matrix_and_tells_which_models_failed(folders, tmp_
     texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     out = tmp_path / "out"
     words = ["--models", *folders[:2], "--texts", str(texts), "--out", str(out)]
-    assert scoring.main(words) == 0
+    assert score.main(words) == 0
     matrix = pd.read_csv(out / "matrix.csv", index_col="model")
     assert matrix.shape == (2, len(TEXTS))
     assert len(pd.read_csv(out / "scores.csv")) == 2 * len(TEXTS)
@@ -200,39 +200,39 @@ def test_the_command_writes_a_matrix_and_tells_which_models_failed(folders, tmp_
     assert "100%" in (out / "progress.log").read_text().splitlines()[-1]
     told = capsys.readouterr().err
     assert "estimated time without a GPU: " in told and "\r" not in told
-    assert scoring.main([*words[:-1], str(tmp_path / "few"), "--limit", "2"]) == 0
+    assert score.main([*words[:-1], str(tmp_path / "few"), "--limit", "2"]) == 0
     assert pd.read_csv(tmp_path / "few" / "matrix.csv", index_col="model").shape == (2, 2)
     cut = [*words[:-1], str(tmp_path / "cut"), "--max-tokens", "3"]
-    assert scoring.main(cut) == 0
+    assert score.main(cut) == 0
     report = json.loads((tmp_path / "cut" / "results.json").read_text())["models"]
     # Of a beginning no bits per byte are told, as if the whole text had cost no more.
     assert all(row["n_truncated"] == len(TEXTS) and "value" not in row for row in report)
     words[2] = str(tmp_path / "none.gguf")
-    assert scoring.main(words) == 3
+    assert score.main(words) == 3
     assert "none.gguf" in capsys.readouterr().err
     assert pd.read_csv(out / "report.csv").status.tolist() == ["scored", "failed"]
     words[1] = str(tmp_path / "absent.gguf")
-    assert scoring.main(words) == 3
+    assert score.main(words) == 3
     assert "no model could be scored" in capsys.readouterr().err
     assert pd.read_csv(out / "report.csv").status.tolist() == ["failed", "failed"]
     words[4] = str(tmp_path / "no.jsonl")
-    assert scoring.main(words) == 2
+    assert score.main(words) == 2
     assert "nothing written" in capsys.readouterr().err
 
 
 def test_without_texts_the_default_set_is_scored_under_its_keys(folders, tmp_path):
     out = tmp_path / "out"
     words = ["--models", folders[0], "--out", str(out), "--n-texts", "8"]
-    assert scoring.main(words) == 0
+    assert score.main(words) == 0
     matrix = pd.read_csv(out / "matrix.csv", index_col="model")
     assert list(matrix.columns) == list(text_sets.load_texts(8).index)
     assert json.loads((out / "texts.jsonl").read_text().splitlines()[0])["key"] == matrix.columns[0]
     # Eight genres make the number of texts.
-    assert scoring.main([*words[:-1], "9"]) == 2
+    assert score.main([*words[:-1], "9"]) == 2
 
 
 def test_without_models_the_texts_alone_are_written(tmp_path, capsys):
-    assert scoring.main(["--out", str(tmp_path / "out"), "--n-texts", "8"]) == 0
+    assert score.main(["--out", str(tmp_path / "out"), "--n-texts", "8"]) == 0
     assert "8 texts alone" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["texts.jsonl"]
     lines = (tmp_path / "out" / "texts.jsonl").read_text().splitlines()

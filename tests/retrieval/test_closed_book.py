@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from helpers import models
+from helpers import decoders, models
 from helpers.retrieval import closed_book
 
 PROMPTS = ["the capital of france is", "rain falls on", "the river", "a language that is spoken in"]
@@ -228,13 +228,13 @@ def test_it_refuses(model, tokenizer):
 def test_a_folder_loads_what_was_saved_and_an_encoder_is_refused(model, tokenizer, tmp_path):
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    again = closed_book.load_causal(tmp_path)
+    again = decoders.load_causal(tmp_path)
     ours, theirs = (
         closed_book.answer_log_probability(m, t, PROMPTS, ANSWERS)
         for t, m in (again, (tokenizer, model))
     )
     pd.testing.assert_frame_equal(ours, theirs)
     with pytest.raises(ValueError, match="sees the tokens to come; .* a decoder"):
-        closed_book.load_causal(models.MINILM)
+        decoders.load_causal(models.MINILM)
     with pytest.raises(ValueError, match="could not be loaded"):
-        closed_book.load_causal(tmp_path / "absent")
+        decoders.load_causal(tmp_path / "absent")

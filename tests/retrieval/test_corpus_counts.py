@@ -233,7 +233,7 @@ def test_documents_over_a_limit_are_told_with_their_place(tmp_path):
 
 KILLED = """
 import os, sys
-from helpers import scale
+from helpers.retrieval import corpus_counts
 
 file, out = sys.argv[1:]
 

@@ -101,7 +101,7 @@ def test_threads_may_search_at_once():
 PROGRAM = """
 import sys, pickle
 sys.modules["hyperscan"] = None
-from helpers import counting, scanning
+from helpers.retrieval import counting, name_matching
 index = counting.NameIndex([("a", "b\\0"), ("A", "b\\0")], counting.Rule("", True, False))
 assert isinstance(index._scanner, name_matching.Automaton)
 there = pickle.loads(bytes.fromhex(sys.argv[1]))
@@ -123,7 +123,7 @@ def test_without_hyperscan_the_counts_are_the_same():
 
 INTERRUPTED = """
 import signal, threading, time
-from helpers import scanning
+from helpers.retrieval import name_matching
 made = name_matching.Hyperscan([b"a", b"aa"])
 threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT)).start()
 try:

@@ -81,7 +81,7 @@ def write_bombs(folder):
 READER = """
 import json, os, resource, sys
 import pyarrow.parquet
-from helpers import corpora, tables
+from helpers.retrieval import corpora, tables
 
 def peak():
     # On Linux the usage of a process begins with that of the one which started it.

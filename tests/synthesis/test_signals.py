@@ -9,10 +9,9 @@ import pytest
 import torch
 import transformers
 
-from experiments.modelmap import reference_map
 from helpers import encoding, models, text_sets
 from helpers.geometry import quantization
-from helpers.modelmap import held_out_texts
+from helpers.modelmap import held_out_texts, stored_families
 from helpers.posterior import alp
 from helpers.retrieval import closed_book, factbook_facts
 from helpers.synthesis import (
@@ -300,6 +299,6 @@ def test_controls_know_spelling_and_nothing():
 
 
 def test_a_model_reads_the_texts_of_the_saved_map():
-    made, _ = reference_map.load()
+    made, _ = stored_families.load()
     default = inspect.signature(signals.plan).parameters["n_texts"].default
     assert list(text_sets.load_texts(default).index) == list(made.texts)

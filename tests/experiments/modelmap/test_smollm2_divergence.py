@@ -9,8 +9,7 @@ from scipy.stats import entropy
 
 from experiments import byte_gpt
 from experiments.modelmap import smollm2_divergence, smollm2_family
-from helpers import likelihood
-from helpers.retrieval import closed_book
+from helpers import decoders, likelihood
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,7 @@ def test_a_family_is_compared_in_pieces_that_are_kept(models, monkeypatch, tmp_p
         loaded.append(name)
         return byte_gpt.byte_tokenizer(), models[0]
 
-    monkeypatch.setattr(closed_book, "load_causal", load)
+    monkeypatch.setattr(decoders, "load_causal", load)
     names = ["smollm2-8-bits", "smollm2-3-bits"]
     options = {"names": names, "n": 3, "n_tokens": 24}
     found = smollm2_divergence.family(tmp_path, **options)

@@ -131,12 +131,12 @@ def test_forms_are_compared_within_relations(frame):
 
 
 def test_ranks_within_relations_are_those_of_each_alone(frame):
-    ours = factbook_answers.ranks(frame[["x", "y"]], frame.relation)
+    ours = factbook_facts.ranks(frame[["x", "y"]], frame.relation)
     for name, part in frame.groupby("relation"):
         expected = (scipy_stats.rankdata(part.x) - 0.5) / len(part) - 0.5
         np.testing.assert_allclose(ours.x[part.index], expected, err_msg=name)
     assert ours.groupby(frame.relation).mean().abs().max().max() < 1e-12
-    whole = factbook_answers.ranks(frame[["x"]])
+    whole = factbook_facts.ranks(frame[["x"]])
     np.testing.assert_allclose(whole.x, (scipy_stats.rankdata(frame.x) - 0.5) / len(frame) - 0.5)
 
 
@@ -169,7 +169,7 @@ def test_intervals_draw_subjects_and_repeat(frame):
 def test_a_partial_link_is_that_of_what_a_fit_leaves_of_the_ranks(frame):
     facts = frame.assign(hint=frame.z > 0.7, w=frame.x + 5 * frame.z)
     ours = factbook_answers.partial_link(facts, "w", "y", ["x", "hint"])
-    table = factbook_answers.ranks(facts[["w", "y", "x", "hint"]].astype(float), facts.relation)
+    table = factbook_facts.ranks(facts[["w", "y", "x", "hint"]].astype(float), facts.relation)
     design = np.column_stack([np.ones(len(table)), table.x, table.hint])
     left = table[["w", "y"]] - design @ np.linalg.lstsq(design, table[["w", "y"]], rcond=None)[0]
     assert ours.r == pytest.approx(left.w.corr(left.y)) and ours.low < ours.r < ours.high

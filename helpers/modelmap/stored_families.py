@@ -1,0 +1,124 @@
+"""The families of models that the book stores, and the saved map of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from helpers import data, text_sets
+from helpers.modelmap import held_out_texts, model_map
+
+MAP = "reference_map.npz"
+TABLE = "reference_map_models.csv"
+COLUMNS = ["family", "parent", "kind", "level", "corpus", *held_out_texts.SCORES]
+
+
+class Gathered(NamedTuple):
+    """Log-likelihoods (models by keys of texts, nats) and a row a model with `COLUMNS`."""
+
+    log_likelihoods: pd.DataFrame
+    models: pd.DataFrame
+
+
+def stored(name: str, folder: Path = data.PUBLISHED) -> Gathered | None:
+    """Return a stored family, `map_NAME.csv` with its table of models, or None where it is not.
+
+    The columns of the second frame are those of its file, `family` among them. Of training
+    runs, which have the columns `size` and `seed`, each run is a family.
+    """
+    files = [folder / f"map_{name}.csv", folder / f"map_{name}_models.csv"]
+    if not all(file.is_file() for file in files):
+        return None
+    values, models = (pd.read_csv(file, index_col="model", keep_default_na=False) for file in files)
+    models = models.loc[values.index]
+    if {"size", "seed"} <= set(models):
+        # Checkpoints of one training run are relatives, other runs are not.
+        runs = models["size"].astype(str) + ", seed " + models["seed"].astype(str)
+        models["family"] = models["family"] + ", " + runs
+    return Gathered(values.astype(float), models)
+
+
+# Name, triple and mixing weights of the trained models among the merges.
+_TRAINED = (
+    ("parent", "short", 0, 0),
+    ("python", "short", 1, 0),
+    ("facts", "short", 0, 1),
+    ("python, long", "long", 1, 0),
+    ("facts, long", "long", 0, 1),
+    ("stranger", "strangers", 0, 1),
+)
+
+
+def trained_further(folder: Path = data.PUBLISHED) -> Gathered | None:
+    """Return the small models of `merges` as trained, without merges; None without them.
+
+    A parent on all genres, four children trained on, on one genre each, and a stranger of the same
+    shape from another seed, a family of its own. The second frame has `family`, `kind`, `corpus`.
+    """
+    found = stored("merges", folder)
+    if found is None:
+        return None
+    about = found.models[found.models["size"] == "full"].reset_index()
+    rows = about.set_index(["triple", "a", "b"])["model"]
+    names = [f"small GPT, {name}" for name, *_ in _TRAINED]
+    values = found.log_likelihoods.loc[[rows[tuple(place)] for _, *place in _TRAINED]]
+    models = pd.DataFrame(
+        {
+            "family": ["small GPT, stranger" if "stranger" in n else "small GPT" for n in names],
+            "kind": [
+                "trained" if name in ("parent", "stranger") else "tuned" for name, *_ in _TRAINED
+            ],
+            "corpus": [
+                "" if p in ("parent", "stranger") else p.split(",")[0] for p, *_ in _TRAINED
+            ],
+        },
+        pd.Index(names, name="model"),
+    )
+    return Gathered(values.set_axis(models.index), models)
+
+
+def gather(parts: Sequence[Gathered | None]) -> Gathered:
+    """Join families on the texts that all of them have, in the order of the first.
+
+    A part that is None is left out. What a table of models does not tell is missing, or empty for
+    names. Raises `ValueError` for no common text.
+    """
+    parts = [part for part in parts if part is not None]
+    keys = [k for k in parts[0].log_likelihoods if all(k in p.log_likelihoods for p in parts)]
+    if not keys:
+        raise ValueError("parts have no text in common; score the same texts")
+    values = pd.concat([part.log_likelihoods[keys] for part in parts])
+    models = pd.concat([part.models.reindex(columns=COLUMNS) for part in parts])
+    words = ["family", "parent", "kind", "corpus"]
+    models[words] = models[words].astype(object).where(models[words].notna(), "")
+    return Gathered(values, models)
+
+
+def load(folder: Path = data.PUBLISHED) -> tuple[model_map.ModelMap, pd.DataFrame]:
+    """Return the saved map and the table of its models, in the map's order.
+
+    Raises `FileNotFoundError` where they are not there, with the command that makes them.
+    """
+    if not (folder / MAP).is_file():
+        raise FileNotFoundError(
+            f"{folder / MAP} is not there; make it with `python -m experiments reference_map`"
+        )
+    made = model_map.load(folder / MAP)
+    models = pd.read_csv(folder / TABLE, index_col="model", keep_default_na=False)
+    models[list(held_out_texts.SCORES)] = models[list(held_out_texts.SCORES)].apply(pd.to_numeric)
+    return made, models.loc[list(made.names)]
+
+
+def save(gathered: Gathered, folder: Path = data.PUBLISHED) -> model_map.ModelMap:
+    """Fit the map of all models, write it with their table, and return it."""
+    lengths = text_sets.load_texts(128)["n_bytes"][gathered.log_likelihoods.columns]
+    # Two decimals are far below what one text tells, and halve the file.
+    values = gathered.log_likelihoods.round(2)
+    made = model_map.fit_map(values, n_bytes=np.asarray(lengths))
+    made.save(folder / MAP)
+    data.write_atomically(folder / TABLE, gathered.models.round(4).to_csv())
+    return made
