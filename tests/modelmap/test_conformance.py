@@ -103,7 +103,7 @@ def test_the_yardstick_is_the_least_distance_of_two_seeds_that_is_stored(tmp_pat
         for size in ("small", "large")
     ]
     assert 0 < conformance.seed_distance() < min(other.var(ddof=0) for other in others)
-    with pytest.raises(FileNotFoundError, match="experiments.modelmap.merges"):
+    with pytest.raises(FileNotFoundError, match="experiments merges"):
         conformance.seed_distance(tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_an_engine_is_compared_by_the_command(script, tmp_path, monkeypatch, cap
     tiny_gpt.new_gpt(tokenizer, width=16, layers=1).save_pretrained(tmp_path / "model")
     monkeypatch.setattr(script.text_sets, "load_texts", lambda n: texts)
     ours = likelihood.score_texts(
-        *script.closed_book.load_causal(tmp_path / "model")[::-1], TEXTS
+        *script.decoders.load_causal(tmp_path / "model")[::-1], TEXTS
     ).log_likelihood
     ours[2] -= 3
     own = written(tmp_path, list(zip(texts.index, ours, strict=True)))
