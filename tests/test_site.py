@@ -47,13 +47,12 @@ LOOK = """() => ({
   theme: document.documentElement.dataset.theme })"""
 
 
-def visit(browser, path):
+def visit(context, path):
     """Open a page, scroll through it, and return what went wrong and what each view shows."""
-    width, height, scheme = next(iter(VIEWS.values()))
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, offline=True
-    )
     page, wrong, seen = context.new_page(), [], {}
+    width, height, scheme = next(iter(VIEWS.values()))
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)
     page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: wrong.append(str(e)))
     page.on("requestfailed", lambda r: wrong.append(f"failed {r.url}"))
@@ -74,15 +73,22 @@ def visit(browser, path):
         page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
         page.wait_for_timeout(100)
         seen[view] = page.evaluate(LOOK)
-    context.close()
+    page.close()
     return wrong, seen
 
 
-def test_every_page_in_a_browser(html, browser, site):
+@pytest.fixture(scope="module")
+def context(browser):
+    """One place without a network for all pages: what they share is compiled once."""
+    with browser.new_context(offline=True) as context:
+        yield context
+
+
+def test_every_page_in_a_browser(html, context, site):
     problems = []
     for path in html:
         name = str(path.relative_to(site))
-        wrong, seen = visit(browser, path)
+        wrong, seen = visit(context, path)
         problems += [f"{name}: {text}" for text in wrong]
         for view, look in seen.items():
             problems += [f"{name}, {view}: image {src}" for src in look["images"]]
@@ -96,14 +102,14 @@ def test_every_page_in_a_browser(html, browser, site):
     assert not problems, "\n".join(problems)
 
 
-def test_the_checks_of_the_browser_can_fail(browser, tmp_path):
+def test_the_checks_of_the_browser_can_fail(context, tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(
         "<article><p style='width: 600px'><img src='missing.png'>"
         "<script>console.error('oops')</script>"
         "<script src='https://example.invalid/x.js'></script></article>"
     )
-    wrong, seen = visit(browser, page)
+    wrong, seen = visit(context, page)
     assert any("oops" in text for text in wrong)
     assert any("example.invalid" in text for text in wrong)
     assert all(look["images"] for look in seen.values())
