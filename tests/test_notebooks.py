@@ -1,5 +1,6 @@
 import ast
 import graphlib
+import importlib
 import re
 import statistics
 import subprocess
@@ -163,3 +164,13 @@ def test_each_floor_of_the_house_stands_on_those_below_it():
         wrong += [f"{path} -> {file}" for file in edges[path] if floor_of(file) not in allowed]
     assert not wrong, wrong
     graphlib.TopologicalSorter(edges).prepare()
+
+
+@pytest.mark.parametrize("wing", [*WINGS, "synthesis"])
+def test_a_wing_offers_few_names_and_each_is_there(wing):
+    package = importlib.import_module(f"helpers.{wing}")
+    assert 0 < len(package.__all__) <= 10
+    modules = {path.stem for path in (ROOT / "helpers" / wing).glob("*.py")}
+    assert not modules & set(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name).__doc__

@@ -45,7 +45,7 @@ def axes_of(facts: pd.DataFrame, parameters: float, generation: str = "v5-v7") -
     """
     rule = smi.GENERATIONS[generation]
     x = np.clip(smi.normalise(smi.log_bins(facts.information), rule.mi_range), 0, None)
-    power = x ** smi.size_exponent(parameters, rule.size_rule)
+    power = smi.size_dependent_mi(facts.information, parameters, generation)
     count = smi.normalise(smi.log_bins(facts.n_both))
     return pd.DataFrame({"CO-OCCUR": count, "MI": x, "SMI": power}, index=facts.index)
 

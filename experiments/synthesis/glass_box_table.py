@@ -148,12 +148,8 @@ def information_scores(counts: pd.DataFrame, parameters: float) -> pd.Series:
 
     All rows share one scale: pass the facts of all mixes to compare corpora.
     """
-    information = smi.facts_information(counts)
-    kept = smi.keep(information, "v5-v7")
-    x = smi.normalise(smi.log_bins(information[kept]))
-    scores = pd.Series(np.nan, counts.index)
-    scores[kept] = x ** smi.size_exponent(parameters)
-    return scores
+    found = smi.size_dependent_mi(smi.facts_information(counts), parameters)
+    return pd.Series(found, counts.index)
 
 
 def count_predictions(suite: Suite, counts: pd.DataFrame, *, groups: str = "mix") -> pd.Series:

@@ -1,1 +1,18 @@
 """Patchiness and spread of a latent space. arXiv 2406.12159."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "penalties": ["patchiness_penalty"],
+        "quantization": [
+            "cell_counts",
+            "lloyd_from_released",
+            "lloyd_index",
+            "measure_cloud",
+            "quantize",
+        ],
+        "spread": ["isoscore", "spread_measures", "twonn"],
+    },
+)

@@ -200,7 +200,7 @@ class ModelMap:
             np.savez_compressed(file, **arrays)
 
 
-def load(path: str | Path) -> ModelMap:
+def load_map(path: str | Path) -> ModelMap:
     """Read a map that `ModelMap.save` wrote; nothing in the file is executed.
 
     Raises `ValueError` for another or a damaged file.

@@ -107,7 +107,7 @@ def load(folder: Path = data.PUBLISHED) -> tuple[model_map.ModelMap, pd.DataFram
         raise FileNotFoundError(
             f"{folder / MAP} is not there; make it with `python -m experiments reference_map`"
         )
-    made = model_map.load(folder / MAP)
+    made = model_map.load_map(folder / MAP)
     models = pd.read_csv(folder / TABLE, index_col="model", keep_default_na=False)
     models[list(held_out_texts.SCORES)] = models[list(held_out_texts.SCORES)].apply(pd.to_numeric)
     return made, models.loc[list(made.names)]

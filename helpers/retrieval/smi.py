@@ -130,6 +130,25 @@ def size_exponent(parameters: float, rule: str = "log2", *, unit: float = 1e9) -
     raise ValueError(f"rule is {rule!r}; give 'billions' or 'log2'")
 
 
+def size_dependent_mi(
+    information: ArrayLike, parameters: float, generation: str = "v5-v7"
+) -> np.ndarray:
+    """Return the size-dependent mutual information (SMI) of each fact for a model, from 0 to 1.
+
+    `information` is the one-cell mutual information of facts in bits (`mutual_information`), as
+    seen in the model's corpus; `parameters` the model's parameter count. SMI is log2 MI in steps
+    of a fifth, put on an axis from 0 to 1 (the least and the largest of these facts, or the fixed
+    ends of versions 2 to 4, below which it is 0), to the power of `size_exponent`. NaN where
+    subject and object never meet. Source: released code of arXiv 2502.04066.
+    """
+    validation.choice(generation, tuple(GENERATIONS), "generation")
+    rule, information = GENERATIONS[generation], validation.numbers(information, "information")
+    found, meet = np.full(information.shape, np.nan), information > 0
+    x = normalise(log_bins(information[meet]), rule.mi_range)
+    found[meet] = np.clip(x, 0, None) ** size_exponent(parameters, rule.size_rule)
+    return found
+
+
 def keep(information: ArrayLike, generation: str) -> np.ndarray:
     """Return the mask of facts that a generation of the metric keeps, from their MI in bits."""
     validation.choice(generation, tuple(GENERATIONS), "generation")

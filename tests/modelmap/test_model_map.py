@@ -145,7 +145,7 @@ def test_texts_are_matched_by_their_keys(L):
 def test_a_map_is_saved_and_loaded_without_loss(made, L, tmp_path):
     path = tmp_path / "folder" / "map.npz"
     made.save(path)
-    again = model_map.load(path)
+    again = model_map.load_map(path)
     assert (again.names, again.texts, again.threshold) == (made.names, made.texts, made.threshold)
     assert np.array_equal(again.log_likelihoods, made.log_likelihoods)
     assert np.array_equal(again.text_means, made.text_means)
@@ -153,7 +153,7 @@ def test_a_map_is_saved_and_loaded_without_loss(made, L, tmp_path):
     assert again.place(L[0]).distances == pytest.approx(made.place(L[0]).distances)
     bare = model_map.fit_map(L, NAMES)
     bare.save(path)
-    assert model_map.load(path).n_bytes is None
+    assert model_map.load_map(path).n_bytes is None
     assert [p.name for p in path.parent.iterdir()] == ["map.npz"]
 
 
@@ -162,12 +162,12 @@ def test_other_files_are_refused_and_pickles_never_read(made, tmp_path):
     made.save(path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="holds no map"):
-        model_map.load(path)
+        model_map.load_map(path)
     np.savez(path, head=np.array([{"a": 1}], dtype=object), log_likelihoods=np.ones((2, 2)))
     with pytest.raises(ValueError, match="holds no map"):
-        model_map.load(path)
+        model_map.load_map(path)
     with pytest.raises(FileNotFoundError):
-        model_map.load(tmp_path / "none.npz")
+        model_map.load_map(tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize(

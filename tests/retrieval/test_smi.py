@@ -181,3 +181,16 @@ def test_the_committed_statistics_are_those_of_the_released_files(published, mon
             scale = stored.abs().clip(lower=1)
             gap = (smi.table(bins, models, generation) - stored).abs() / scale
             assert gap.max().max() < 1e-12
+
+
+@pytest.mark.parametrize("generation", smi.GENERATIONS)
+def test_the_measure_of_the_paper_is_the_normalised_logarithm_to_the_power_of_the_size(generation):
+    information = np.array([2.0**-40, 2.0**-16, 2.0**-8, 0.0, 2.0**-2])
+    found = smi.size_dependent_mi(information, 2.0**30, generation)
+    low, high = (-30, 0) if generation == "v2-v4" else (-40, -2)
+    power = 1 + 1 / 30 if generation == "v5-v7" else 1 + 1e9 / 2**30
+    expected = [max(0, (e - low) / (high - low)) ** power for e in (-40, -16, -8, -2)]
+    assert found[[0, 1, 2, 4]] == pytest.approx(expected, rel=1e-12)
+    assert np.isnan(found[3])
+    with pytest.raises(ValueError, match="generation"):
+        smi.size_dependent_mi(information, 1e9, "v9")
