@@ -96,7 +96,7 @@ def notebook():
     table = pd.DataFrame({"kind": HOSTILE}, HOSTILE)
     near = pd.DataFrame({"point": HOSTILE[:1], "nearest": HOSTILE[1:2], "distance": [1.0]})
     places = {HOSTILE[0]: [[i, i] for i in range(len(HOSTILE))]}
-    out(explorer.show(table, places, near, title=HOSTILE[0], distance=HOSTILE[1], shape="kind"))
+    out(explorer.show(table, places, near, title=HOSTILE[0], distance=HOSTILE[1], group="kind"))
     nb.cells = [nbformat.v4.new_markdown_cell("# A page"), nbformat.v4.new_code_cell("0")]
     nb.cells[1].outputs = outputs
     nb.cells[1].outputs += [nbformat.v4.new_output("stream", text="\n".join(HOSTILE) + "\n")]

@@ -125,29 +125,21 @@ def test_search_finds_a_page_without_a_network(browser, site):
     context.close()
 
 
-def test_the_map_can_be_explored_by_mouse_and_by_keys(browser, site):
+def test_the_map_can_be_explored_and_read_as_a_table(browser, site):
     context = browser.new_context(offline=True, viewport={"width": 1440, "height": 900})
     page = context.new_page()
     page.goto((site / "notebooks/modelmap/real_models.html").as_uri())
-    page.wait_for_selector(".point-explorer[data-ready]")
+    page.wait_for_function("document.querySelectorAll('.point-explorer .point').length === 90")
     scripts = page.locator("script[src]").evaluate_all("all => all.map(s => s.src)")
-    assert sum("explorer.js" in src for src in scripts) == 1
+    assert sum("plotly" in src for src in scripts) == 1
     assert not any("require" in src or not src.startswith("file:") for src in scripts)
-    dots = page.locator(".explorer-dot")
-    assert dots.count() == 90
-    # Under others some cannot be hit in the middle; the last drawn is on top.
-    dots.last.hover()
-    assert "Nearest:" in page.locator(".explorer-tip").inner_text()
-    page.get_by_label("Find").fill("pythia")
-    assert "of 90 points" in page.locator(".explorer-panel").inner_text()
-    page.keyboard.press("Enter")
-    first = page.locator(".explorer-panel strong").inner_text()
-    assert "pythia" in first
-    page.get_by_label("Find").fill("")
-    page.locator(".explorer-map").focus()
-    for key in ("ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "Enter"):
-        page.keyboard.press(key)
-    assert page.locator(".explorer-panel li").count() == 5
+    page.get_by_label("Find a name").fill("pythia")
+    shown = (
+        "[...document.querySelectorAll('.point')].filter(p => +getComputedStyle(p).opacity > 0.5)"
+    )
+    page.wait_for_function(f"{shown}.length > 0 && {shown}.length < 30")
+    page.locator(".point-explorer summary").click()
+    assert page.locator(".point-explorer tbody tr").count() == 90
     context.close()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from importlib.metadata import files
+from importlib.util import find_spec
 from pathlib import Path
 
-from helpers.modelmap import explorer
-
 FILES = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
+PLOTLY = "plotly.min.js"
 
 
 def _copy(app, error) -> None:
@@ -24,15 +24,14 @@ def _copy(app, error) -> None:
             shutil.copytree(source / name, part, dirs_exist_ok=True)
         else:
             shutil.copyfile(source / name, part)
-    for file in (explorer.SCRIPT, explorer.STYLE):
-        shutil.copyfile(file, Path(app.outdir) / "_static" / file.name)
+    plotly = Path(find_spec("plotly").origin).parent / "package_data" / PLOTLY
+    shutil.copyfile(plotly, Path(app.outdir) / "_static" / PLOTLY)
 
 
-def _with_explorer(app, page, template, context, doctree) -> None:
-    """Give pages with a picture to explore the one script that all of them share."""
+def _with_plotly(app, page, template, context, doctree) -> None:
+    """Give pages with a picture to explore the one copy of Plotly that all of them share."""
     if 'class="point-explorer"' in (context.get("body") or ""):
-        app.add_css_file(explorer.STYLE.name)
-        app.add_js_file(explorer.SCRIPT.name, loading_method="defer")
+        app.add_js_file(PLOTLY)
 
 
 def _without_thebe(app, page, template, context, doctree) -> None:
@@ -50,6 +49,6 @@ def setup(app) -> dict:
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.config.mathjax3_config = {"options": {"enableMenu": False}}
     app.connect("html-page-context", _without_thebe, priority=900)
-    app.connect("html-page-context", _with_explorer)
+    app.connect("html-page-context", _with_plotly)
     app.connect("build-finished", _copy)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,28 +1,35 @@
-"""A scatter plot that readers explore by mouse and keys: html with one small script of our own."""
+"""A scatter plot that readers explore: Plotly's, with a search and all of it as a table too."""
 
 from __future__ import annotations
 
 import html
-import json
-import math
 import os
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from helpers import validation
+from helpers import escaping, figures, validation
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-SCRIPT = Path(__file__).with_name("explorer.js")
-STYLE = Path(__file__).with_name("explorer.css")
+_SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "pentagon")
+# Plotly has no search: this sets apart the points whose names hold what is typed.
+_SEARCH = """
+const graph = document.getElementById("{plot_id}"), word = document.createElement("input");
+word.type = "search";
+word.placeholder = word.ariaLabel = "Find a name";
+word.oninput = () => {
+  const asked = word.value.trim().toLowerCase();
+  const found = graph.data.map(t => asked && t.ids ? t.ids.flatMap(
+    (name, i) => name.toLowerCase().includes(asked) ? [i] : []) : null);
+  Plotly.restyle(graph, {selectedpoints: found});
+};
+graph.before(word);
+"""
 
 
 def show(
@@ -32,141 +39,104 @@ def show(
     *,
     title: str,
     distance: str,
-    shape: str,
-    colour: str | None = None,
+    group: str,
     labels: Mapping[str, str] | None = None,
-    units: Mapping[str, str] | None = None,
-    logarithmic: Sequence[str] = (),
     hollow: str | None = None,
     trails: Sequence[Sequence[str]] = (),
 ) -> HTML:
-    """Return a picture of points to explore: names on hover, search, colours, nearest relatives.
+    """Return a picture of points to explore: a legend of groups, names on hover, and a search.
 
-    `table` has one row a point, whose index are their names; all its columns are shown on hover and
-    can colour the points: numbers by a scale, logarithmic for columns in `logarithmic`, and
-    anything else by groups, of which the eight largest have a colour. `positions` gives one or
-    more pictures, each (n, 2). `neighbours` has columns `point`, `nearest` and `distance`, the
-    closest first; `distance` says in words what they measure. `shape` is the column whose groups
-    have symbols of their own, `colour` the one that colours at first, else `shape`. `labels` and
-    `units` are for columns; `hollow` names a column of bools, whose true rows have empty symbols;
-    `trails` joins points by lines.
+    `table` has a row a point, whose index are their names; hovering shows its columns, by `labels`
+    where these name them, and the nearest points. `positions` gives one or more pictures, each
+    (n, 2), that a menu chooses from. `neighbours` has the columns `point`, `nearest` and
+    `distance`, the closest first; `distance` says in words what they measure. A click in the
+    legend hides a group of the column `group`, of which the largest have a colour. `hollow` names
+    a column of bools whose true rows have empty symbols; `trails` joins points by lines. Below the
+    picture all of it stands as a table.
 
     The page needs no network. Where the environment has BOOK_SCRIPTS=shared, as when the book is
-    built, the script is left to the page, which has one copy; elsewhere it is in the html. Raises
+    built, Plotly is left to the page, which has one copy; elsewhere it is in the html. Raises
     `ValueError` for names that repeat, unknown columns or names, and wrong shapes.
     """
+    import plotly.graph_objects as go
     from IPython.display import HTML
 
-    found = _data(table, positions, neighbours, shape, colour or shape, labels, units, logarithmic)
-    found |= {"title": title, "distance": distance}
-    places = {name: i for i, name in enumerate(found["names"])}
-    if hollow is not None and (hollow not in table or not is_bool_dtype(table[hollow])):
-        raise ValueError(f"hollow is {hollow!r}; name a column of table that holds only bools")
-    found["hollow"] = None if hollow is None else list(table).index(hollow)
-    found["trails"] = [[_place(places, name, "trails") for name in trail] for trail in trails]
-    return HTML(fragment(found))
+    validation.columns(neighbours, ("point", "nearest", "distance"), "neighbours")
+    names = _names(table, [group, *([hollow] if hollow else []), *(labels or {})])
+    places = {str(label): _points(label, at, len(names)) for label, at in positions.items()}
+    if not places:
+        raise ValueError("positions is empty; pass at least one picture, {label: (n, 2)}")
+    index = pd.Series(range(len(names)), names)
+    asked = [*neighbours["point"], *neighbours["nearest"], *(n for trail in trails for n in trail)]
+    if absent := set(map(str, asked)) - set(names):
+        raise ValueError(f"{validation.name_some(sorted(absent))} not in the index of table")
+    about = table.set_axis(names).rename(columns=labels or {})
+    near = (
+        neighbours.nearest.astype(str) + " " + neighbours.distance.map("{:.4g}".format)
+    ).groupby(neighbours.point.astype(str))
+    about[f"nearest, {distance}"] = near.agg(", ".join).reindex(names, fill_value="")
+    shown = about.map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v)).map(html.escape)
+    told = shown.apply(
+        lambda row: "<br>".join(f"{html.escape(str(k))}: {v}" for k, v in row.items()), 1
+    )
+    figure, members = go.Figure(), []
+    for trail in trails:
+        members.append(index[list(map(str, trail))].to_numpy())
+        figure.add_scatter(mode="lines", line={"color": "#888", "width": 1}, hoverinfo="skip",
+                           showlegend=False)  # fmt: skip
+    largest = table[group].value_counts().index[: len(_SYMBOLS)]
+    groups = table[group].where(table[group].isin(largest), "others")
+    for name, symbol in [*zip(largest, _SYMBOLS, strict=False), ("others", "circle")]:
+        if (part := table[groups == name]).empty:
+            continue
+        members.append(index[part.index.astype(str)].to_numpy())
+        empty = part[hollow] if hollow else [False] * len(part)
+        symbols = [f"{symbol}-open" if each else symbol for each in empty]
+        ids = list(part.index.astype(str))
+        figure.add_scatter(
+            mode="markers", name=html.escape(str(name)), ids=ids, text=told.iloc[members[-1]],
+            customdata=[html.escape(each) for each in ids],
+            hovertemplate="<b>%{customdata}</b><br>%{text}<extra></extra>",
+            marker={"size": 9, "symbol": symbols} | ({"color": "#999"} if name == "others" else {}),
+            unselected={"marker": {"opacity": 0.08}},
+        )  # fmt: skip
+    at = {
+        label: {axis: [xy[m, i] for m in members] for i, axis in enumerate("xy")}
+        for label, xy in places.items()
+    }
+    for trace, x, y in zip(figure.data, *next(iter(at.values())).values(), strict=True):
+        trace.update(x=x, y=y)
+    menu = [{"label": html.escape(k), "method": "restyle", "args": [v]} for k, v in at.items()]
+    axis = {"visible": False, "scaleanchor": "x"}
+    empty_means = f" (empty: {(labels or {}).get(hollow, hollow)})" if hollow else ""
+    figure.update_layout(
+        title=html.escape(title + empty_means), colorway=figures.PALETTE[1:], legend_orientation="h", height=600, xaxis={"visible": False}, yaxis=axis,
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font_color="#888",
+        updatemenus=[{"buttons": menu, "type": "buttons", "direction": "right", "y": 1.08}]
+        if len(menu) > 1 else [], margin={"l": 0, "r": 0, "b": 0},
+    )  # fmt: skip
+    shared = os.environ.get("BOOK_SCRIPTS") == "shared"
+    drawn = figure.to_html(
+        full_html=False, include_plotlyjs=not shared, include_mathjax=False, post_script=_SEARCH,
+        config={"responsive": True, "displaylogo": False},
+    )  # fmt: skip
+    rows = escaping.styled(about).to_html()
+    return HTML(
+        f'<div class="point-explorer">{drawn}<details><summary>{html.escape(title)} as a table'
+        f"</summary>{rows}</details></div>"
+    )
 
 
-def fragment(found: Mapping[str, Any]) -> str:
-    """Return the html of a picture from the data that the script reads; names cannot break out."""
-    # Inside a script element only these could end it or open a comment.
-    kept = json.dumps(found, ensure_ascii=False, allow_nan=False)
-    kept = re.sub(r"[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", kept)
-    text = html.escape(f"{found['title']}: to be explored in a browser that runs scripts.")
-    parts = [
-        '<div class="point-explorer">',
-        f'<p class="explorer-body">{text}</p>',
-        f'<script type="application/json">{kept}</script>',
-        "</div>",
-    ]
-    if os.environ.get("BOOK_SCRIPTS") != "shared":
-        parts += [f"<style>{STYLE.read_text()}</style>", f"<script>{SCRIPT.read_text()}</script>"]
-    return "\n".join(parts)
-
-
-def _data(
-    table: pd.DataFrame,
-    positions: Mapping[str, ArrayLike],
-    neighbours: pd.DataFrame,
-    shape: str,
-    colour: str,
-    labels: Mapping[str, str] | None,
-    units: Mapping[str, str] | None,
-    logarithmic: Sequence[str],
-) -> dict[str, Any]:
+def _names(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     names = [str(name) for name in table.index]
     if not names or len(set(names)) < len(names):
         raise ValueError("table is empty or names a point twice; pass one row a point")
-    named = {"shape": [shape], "colour": [colour], "logarithmic": logarithmic}
-    for what, given in {**named, "labels": labels or (), "units": units or ()}.items():
-        if unknown := [name for name in given if name not in table]:
-            raise ValueError(
-                f"{what} has {validation.name_some(unknown)}; "
-                f"table has {validation.name_some(list(table))}"
-            )
-    if not positions:
-        raise ValueError("positions is empty; pass at least one picture, {label: (n, 2)}")
-    if missing := {"point", "nearest", "distance"} - set(neighbours):
-        raise ValueError(f"neighbours has no column {validation.name_some(sorted(missing))}")
-    places = {name: i for i, name in enumerate(names)}
-    near: list[list[tuple[int, float]]] = [[] for _ in names]
-    for point, nearest, apart in zip(
-        neighbours["point"], neighbours["nearest"], neighbours["distance"], strict=True
-    ):
-        row = near[_place(places, point, "neighbours")]
-        row.append((_place(places, nearest, "neighbours"), _short(apart)))
-    columns = [
-        _column(table[name], (labels or {}).get(name), (units or {}).get(name), name in logarithmic)
-        for name in table
-    ]
-    order = list(table)
-    return {
-        "names": names,
-        "columns": columns,
-        "shape": order.index(shape),
-        "start": order.index(colour),
-        "layouts": [_layout(label, at, len(names)) for label, at in positions.items()],
-        "neighbours": near,
-        "small": len(names) > 300,
-    }
+    validation.columns(table, columns, "table")
+    return names
 
 
-def _column(values: pd.Series, label: str | None, unit: str | None, log: bool) -> dict[str, Any]:
-    if is_bool_dtype(values):
-        number, kept = False, ["yes" if v else "no" for v in values]
-    elif number := is_numeric_dtype(values):
-        kept = [None if pd.isna(v) or math.isinf(v) else _short(v) for v in values]
-        if log and any(v is not None and v <= 0 for v in kept):
-            raise ValueError(f"logarithmic has {values.name!r}, which has values not above 0")
-    else:
-        kept = [None if pd.isna(v) else str(v) for v in values]
-    return {
-        "label": label or str(values.name).replace("_", " "),
-        "unit": unit or "",
-        "kind": "number" if number else "group",
-        "log": bool(log),
-        "values": kept,
-    }
-
-
-def _layout(label: str, at: ArrayLike, n: int) -> dict[str, Any]:
-    """Return positions with the larger side from 0 to 1, so that both axes have one scale."""
+def _points(label: str, at: ArrayLike, n: int) -> np.ndarray:
     points = np.asarray(at, float)
     if points.shape != (n, 2) or not np.isfinite(points).all():
         raise ValueError(f"positions[{label!r}] must be {n} rows of two finite numbers")
-    low, reach = points.min(axis=0), np.ptp(points, axis=0)
-    # The picture is wider than it is high.
-    scale = max(reach[0], reach[1] * 1.5) or 1.0
-    shown = (points - low - reach / 2) / scale * [1, 1.5] + 0.5
-    return {"label": label, "at": np.round(shown, 4).tolist()}
-
-
-def _place(places: Mapping[str, int], name: object, what: str) -> int:
-    if str(name) not in places:
-        raise ValueError(f"{what} has {name!r}, which is not in the index of table")
-    return places[str(name)]
-
-
-def _short(value: float) -> float:
-    """Round to five digits, which is more than is ever shown."""
-    return float(f"{float(value):.5g}")
+    return points.round(4)
