@@ -106,15 +106,22 @@ def show(
     }
     for trace, x, y in zip(figure.data, *next(iter(at.values())).values(), strict=True):
         trace.update(x=x, y=y)
-    menu = [{"label": html.escape(k), "method": "restyle", "args": [v]} for k, v in at.items()]
-    axis = {"visible": False, "scaleanchor": "x"}
-    empty_means = f" (empty: {(labels or {}).get(hollow, hollow)})" if hollow else ""
+    buttons = [{"label": html.escape(k), "method": "restyle", "args": [v]} for k, v in at.items()]
+    menu = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.1}
+    about_hollow = f" (empty: {(labels or {}).get(hollow, hollow)})" if hollow else ""
     figure.update_layout(
-        title=html.escape(title + empty_means), colorway=figures.PALETTE[1:], legend_orientation="h", height=600, xaxis={"visible": False}, yaxis=axis,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font_color="#888",
-        updatemenus=[{"buttons": menu, "type": "buttons", "direction": "right", "y": 1.08}]
-        if len(menu) > 1 else [], margin={"l": 0, "r": 0, "b": 0},
-    )  # fmt: skip
+        title={"text": html.escape(title + about_hollow), "font_size": 14, "x": 0},
+        height=600,
+        margin={"l": 0, "r": 0, "b": 40},
+        xaxis_visible=False,
+        yaxis={"visible": False, "scaleanchor": "x"},
+        legend_orientation="h",
+        colorway=figures.PALETTE[1:],
+        font_color="#888",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        updatemenus=[menu | {"buttons": buttons}] if len(buttons) > 1 else [],
+    )
     shared = os.environ.get("BOOK_SCRIPTS") == "shared"
     drawn = figure.to_html(
         full_html=False, include_plotlyjs=not shared, include_mathjax=False, post_script=_SEARCH,
