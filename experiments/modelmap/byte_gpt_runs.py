@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import byte_gpt
-from helpers import checkpoints, data, model_edits, text_sets
+from helpers import checkpoints, data, model_edits, storage, text_sets
 from helpers.modelmap import divergence
 
 if TYPE_CHECKING:
@@ -133,13 +134,14 @@ def score(
     for run, step, n in work:
         name = name_of(run, step) + (f"-{n}-bits" if n else "")
         mark = _mark(folder, [(run, step)], text_sets.fingerprint(texts))
-        place = Path(folder) / f"{name}-{mark}.csv"
-        if not place.exists():
+        place = Path(folder) / f"{name}-{mark}.json"
+        kept = storage.stored(place)
+        if kept is None:
             model = load(folder, run, step)
             model = model_edits.rounded(model, n, by_row=True) if n else model
-            values = byte_gpt.log_likelihood(model, list(texts["text"]))
-            data.write_atomically(place, "\n".join(f"{v:.3f}" for v in values))
-        rows[name] = np.loadtxt(place)
+            kept = np.round(byte_gpt.log_likelihood(model, list(texts["text"])), 3).tolist()
+            storage.store(place, kept)
+        rows[name] = np.array(kept)
         about.append({"model": name, "kind": "rounded" if n else "training"})
         about[-1] |= {"parent": name_of(run, step) if n else "", "level": n or step}
         about[-1] |= {"family": "tiny gpt", "corpus": "mixed", "size": run.size}
@@ -183,16 +185,17 @@ def compare_pairs(
         names = name_of(run, step), name_of(other, later)
         both = (run, step), (other, later)
         mark = _mark(folder, both, [text.hex() for text in ready], n, n_bytes, seed)
-        place = Path(folder) / f"pair-{'-'.join(names)}-{mark}.csv"
-        if not place.exists():
+        place = Path(folder) / f"pair-{'-'.join(names)}-{mark}.json"
+        kept = storage.stored(place)
+        if kept is None:
             p, q = load(folder, run, step), load(folder, other, later)
             if names[0] not in drawn:
                 drawn[names[0]] = byte_gpt.sample(p, n, n_bytes, seed=seed)
             read = [lambda given, m=m: byte_gpt.conditionals(m, given) for m in (p, q)]
-            found = divergence.compare(*read, drawn[names[0]], ready)
-            data.write_atomically(place, found.to_csv(index=False))
+            kept = divergence.compare(*read, drawn[names[0]], ready).to_csv(index=False)
+            storage.store(place, kept)
             print(*names, flush=True)
-        found = pd.read_csv(place)
+        found = pd.read_csv(io.StringIO(kept))
         for i, name in enumerate(("kind", "model", "other")):
             found.insert(i, name, (kind, *names)[i])
         rows.append(found)

@@ -112,7 +112,7 @@ def show(
     figure.update_layout(
         title={"text": html.escape(title + about_hollow), "font_size": 14, "x": 0},
         height=600,
-        margin={"l": 0, "r": 0, "b": 40},
+        margin={"l": 0, "r": 0, "b": 80},
         xaxis_visible=False,
         yaxis={"visible": False, "scaleanchor": "x"},
         legend_orientation="h",
