@@ -68,7 +68,7 @@ def note(
     the table.
     """
     row = {"what": what, "peer": peer, "ours": ours, "theirs": theirs, "ratio": ratio}
-    row = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
+    row = {key: float(f"{v:.6g}") if isinstance(v, float) else v for key, v in row.items()}
     said = {"note": remark} if remark else {}
     _kept.append(row | {"unit": unit, "aim": aim, "most": most} | said)
 

