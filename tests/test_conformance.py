@@ -165,6 +165,7 @@ def test_an_engine_is_compared_by_the_command(script, tmp_path, monkeypatch, cap
     tokenizer.save_pretrained(tmp_path / "model")
     tiny_gpt.new_gpt(tokenizer, width=16, layers=1).save_pretrained(tmp_path / "model")
     monkeypatch.setattr(script.text_sets, "load_texts", lambda n: texts)
+    monkeypatch.setenv("BOOK_DATA_CACHE", str(tmp_path / "cache"))
     ours = likelihood.score_texts(
         *script.closed_book.load_causal(tmp_path / "model")[::-1], TEXTS
     ).log_likelihood
