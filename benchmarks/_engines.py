@@ -96,7 +96,7 @@ def by_ctranslate2(texts: Sequence[str], name: str, form: str, folder: Path) -> 
 
 ENGINES = {
     "llama.cpp": ("llama-cpp-python", by_llama_cpp),
-    "ctranslate2": ("ctranslate2", by_ctranslate2),
+    "ctranslate2": ("CTranslate2", by_ctranslate2),
 }
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def keep(given: argparse.Namespace) -> None:
         return
     script = Path(sys.argv[0]).name
     words = [word for word in sys.argv[1:] if word != "--keep"]
-    command = " ".join(["python", f"benchmarks/{script}", *words])
+    command = shlex.join(["python", f"benchmarks/{script}", *words])
     where = {"script": script, "command": command, "machine": machine()}
     where["date"] = time.strftime("%Y-%m", time.gmtime())
     # Another benchmark may keep its lines at the same time.
