@@ -6,7 +6,7 @@ is changed alone. The largest and the median change of a text are in nats. The s
 the change makes on the map is also given as a share of the one between two seeds of a small GPT
 (`conformance.seed_distance`), the least that the book has, with its interval over texts, and of
 the one between two stages of SmolLM2, ten steps of training apart (`conformance.stage_distance`).
-The table that is stored has 64 texts: `--texts 64 --keep`.
+With `--keep` a row takes the place of the older one of its name; `--texts 64` takes half an hour.
 
 For any other engine: `python -m helpers.likelihood --out FOLDER --n-texts 32` writes `texts.jsonl`;
 score each text there, the sum over its tokens after the first, and pass a CSV or JSON lines file
