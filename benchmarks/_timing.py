@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def note(
     the table.
     """
     row = {"what": what, "peer": peer, "ours": ours, "theirs": theirs, "ratio": ratio}
-    row = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
+    row = {key: float(f"{v:.6g}") if isinstance(v, float) else v for key, v in row.items()}
     said = {"note": remark} if remark else {}
     _kept.append(row | {"unit": unit, "aim": aim, "most": most} | said)
 
@@ -82,7 +83,7 @@ def keep(given: argparse.Namespace) -> None:
         return
     script = Path(sys.argv[0]).name
     words = [word for word in sys.argv[1:] if word != "--keep"]
-    command = " ".join(["python", f"benchmarks/{script}", *words])
+    command = shlex.join(["python", f"benchmarks/{script}", *words])
     where = {"script": script, "command": command, "machine": machine()}
     where["date"] = time.strftime("%Y-%m", time.gmtime())
     # Another benchmark may keep its lines at the same time.

@@ -11,14 +11,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from helpers import data, validation
-from helpers.modelmap import stored_families
+from helpers.modelmap import placement, stored_families
 
 
 class Gap(NamedTuple):
     """What another scorer changes: nats per text, nats per token, the worst text, and the map.
 
-    `squared` is the squared distance that the change makes on the map, nats per text, and `share`
-    that distance over the one between two seeds of a model.
+    `squared` is the squared distance that the change makes on the map, nats^2 per text, and `share`
+    that distance over a yardstick, such as the one between two seeds of a model; `low` and `high`
+    are the ends of its 95 % interval over texts, with the yardstick taken as it is.
     """
 
     largest: float
@@ -27,27 +28,33 @@ class Gap(NamedTuple):
     worst: int
     squared: float
     share: float
+    low: float
+    high: float
 
 
 def compare(
     reference: ArrayLike,
     other: ArrayLike,
     n_tokens: ArrayLike,
-    seed_distance: float,
+    yardstick: float,
     *,
     threshold: float = -np.inf,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> Gap:
     """Return how far another scorer's log-likelihoods of texts are from those of a reference.
 
     `reference`, `other` and `n_tokens` have shape (n,), one number a text, nats and tokens;
-    `per_token` is the sum of all absolute differences over that of tokens. `seed_distance` is the
-    squared distance of two seeds, nats per text. `threshold` is the map's, below which values are
-    cut (`model_map.ModelMap`); its means of texts cancel. Raises `ValueError` for unequal lengths,
-    values that are not finite, tokens below 1, and a `seed_distance` that is not above 0.
+    `per_token` is the sum of all absolute differences over that of tokens. `yardstick` is a squared
+    distance, nats^2 per text: `seed_distance` or `stage_distance`. `threshold` is the map's, below
+    which values are cut (`model_map.ModelMap`); its means of texts cancel. The interval is that of
+    percentiles (`placement.resampled`). Raises `ValueError` for unequal lengths, values that are
+    not finite, tokens below 1, and a `yardstick` that is not above 0.
     """
     rows = [validation.numbers(v, k) for k, v in (("reference", reference), ("other", other))]
     tokens = validation.numbers(n_tokens, "n_tokens")
-    validation.positive(seed_distance, "seed_distance")
+    validation.positive(yardstick, "yardstick")
+    validation.counts(n_resamples=(n_resamples, 1))
     if rows[0].ndim != 1 or not len(rows[0]) or rows[0].shape != rows[1].shape:
         raise ValueError(
             f"reference has shape {rows[0].shape} and other {rows[1].shape}; pass one log-"
@@ -62,13 +69,17 @@ def compare(
     gaps = np.abs(rows[1] - rows[0])
     moved = np.maximum(rows[1], threshold) - np.maximum(rows[0], threshold)
     squared = float(moved.var())
+    sample = placement.resampled(moved[None], n_resamples, seed) / yardstick
+    low, high = np.quantile(sample, [0.025, 0.975])
     return Gap(
         float(gaps.max()),
         float(np.median(gaps)),
         float(gaps.sum() / tokens.sum()),
         int(gaps.argmax()),
         squared,
-        float(squared / seed_distance),
+        float(squared / yardstick),
+        float(low),
+        float(high),
     )
 
 
@@ -86,6 +97,23 @@ def seed_distance(folder: Path = data.PUBLISHED) -> float:
         )
     first, second = stored.log_likelihoods.loc[["small GPT, parent", "small GPT, stranger"]].values
     return float(np.var(first - second))
+
+
+def stage_distance(folder: Path = data.PUBLISHED) -> float:
+    """Return the squared distance on the map of two stages of SmolLM2, nats^2 per text.
+
+    The stages are the model as it is and after ten more steps of training on one genre, the nearer
+    of the two genres that are stored, over 64 texts. Raises `FileNotFoundError` where they are not
+    stored.
+    """
+    stored = stored_families.stored("smollm2", folder)
+    if stored is None:
+        raise FileNotFoundError(
+            f"{folder} has no map_smollm2.csv; run `python -m experiments smollm2_family {folder}`"
+        )
+    values = stored.log_likelihoods
+    moved = values[stored.models.kind == "tuned"] - values.loc["smollm2"]
+    return float(moved.var(axis=1, ddof=0).min())
 
 
 def read_scores(path: str | Path, keys: Sequence[str]) -> np.ndarray:

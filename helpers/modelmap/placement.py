@@ -62,17 +62,26 @@ def neighbours(
     exact = made.place(values).distances[0]
     clipped = np.maximum(values, made.threshold)
     apart = clipped - made.log_likelihoods
-    n = len(made.texts)
-    drawn = validation.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples) / n
-    # The mean is taken off first, so that the difference of squares keeps its digits.
-    apart -= apart.mean(axis=1, keepdims=True)
-    sample = np.maximum(drawn @ (apart**2).T - (drawn @ apart.T) ** 2, 0)
+    sample = resampled(apart, n_resamples, seed)
     tail = (1 - confidence) / 2
     low, high = np.quantile(sample, [tail, 1 - tail], axis=0)
     first = np.bincount(ties.first_smallest(sample), minlength=len(made.names)) / n_resamples
     columns = {"distance": exact, "low": low, "high": high, "nearest": first}
     table = pd.DataFrame(columns, index=pd.Index(made.names, name="model"))
     return table.sort_values("distance", kind="stable").head(k)
+
+
+def resampled(apart: np.ndarray, n_resamples: int, seed: int = 0) -> np.ndarray:
+    """Return squared distances on a map with texts drawn with replacement, (n_resamples, k).
+
+    `apart` (k, n) has the differences of log-likelihoods of k pairs of models on n texts, nats;
+    the distances are in nats^2 per text. Source: Efron and Tibshirani (1993), chapter 13.
+    """
+    n = apart.shape[1]
+    drawn = validation.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples) / n
+    # The mean is taken off first, so that the difference of squares keeps its digits.
+    apart = apart - apart.mean(axis=1, keepdims=True)
+    return np.maximum(drawn @ (apart**2).T - (drawn @ apart.T) ** 2, 0)
 
 
 def yardsticks(made: ModelMap, models: pd.DataFrame) -> dict[str, float]:

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import tiny_gpt
 from helpers import data, decoders, likelihood
-from helpers.modelmap import conformance, model_map, stored_families
+from helpers.modelmap import conformance, model_map, placement, stored_families
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(-300, 80, (6, 40))
@@ -23,6 +23,17 @@ def test_the_distance_is_that_of_the_map_on_which_both_are_placed(clip):
     found = conformance.compare(ROWS[2], other, TOKENS, 8.0, threshold=made.threshold)
     expected = made.place(other).distances[0, 2]
     assert found.squared == pytest.approx(expected) and found.share == pytest.approx(expected / 8)
+
+
+def test_the_interval_is_that_of_the_distance_to_a_model_on_the_map():
+    made = model_map.fit_map(ROWS, list("abcdef"), clip=0)
+    other = ROWS[2] + RNG.normal(1, 2, 40)
+    found = conformance.compare(ROWS[2], other, TOKENS, 8.0, n_resamples=400, seed=5)
+    expected = placement.neighbours(made, other, k=1, n_resamples=400, seed=5).loc["c"]
+    assert found.low < found.share < found.high
+    assert [8 * found.low, 8 * found.high] == pytest.approx([expected.low, expected.high])
+    again = conformance.compare(ROWS[2], ROWS[2] + 1, TOKENS, 8.0)
+    assert [again.low, again.share, again.high] == pytest.approx([0, 0, 0])
 
 
 def test_one_text_that_is_off_is_named_and_a_shift_of_all_moves_no_point():
@@ -45,7 +56,7 @@ def test_it_refuses():
         compare(ROWS[0], np.where(np.arange(40) == 3, np.nan, ROWS[1]), TOKENS, 1.0)
     with pytest.raises(ValueError, match="n_tokens must hold 40"):
         compare(ROWS[0], ROWS[1], TOKENS[:3], 1.0)
-    with pytest.raises(ValueError, match="seed_distance"):
+    with pytest.raises(ValueError, match="yardstick"):
         compare(ROWS[0], ROWS[1], TOKENS, 0)
 
 
@@ -107,6 +118,15 @@ def test_the_yardstick_is_the_least_distance_of_two_seeds_that_is_stored(tmp_pat
         conformance.seed_distance(tmp_path)
 
 
+def test_the_other_yardstick_is_what_ten_steps_of_training_move_smollm2(tmp_path):
+    stored = stored_families.stored("smollm2").log_likelihoods
+    apart = model_map.fit_map(stored, clip=0).distances()[list(stored.index).index("smollm2")]
+    tuned = [d for d, name in zip(apart, stored.index, strict=True) if "tuned" in name]
+    assert len(tuned) == 2 and conformance.stage_distance() == pytest.approx(min(tuned))
+    with pytest.raises(FileNotFoundError, match="experiments.modelmap.smollm2_family"):
+        conformance.stage_distance(tmp_path)
+
+
 @pytest.fixture
 def script(monkeypatch):
     """Return the module of the benchmark."""
@@ -138,6 +158,7 @@ def test_an_engine_is_compared_by_the_command(script, tmp_path, monkeypatch, cap
     tokenizer.save_pretrained(tmp_path / "model")
     tiny_gpt.new_gpt(tokenizer, width=16, layers=1).save_pretrained(tmp_path / "model")
     monkeypatch.setattr(script.text_sets, "load_texts", lambda n: texts)
+    monkeypatch.setenv("BOOK_DATA_CACHE", str(tmp_path / "cache"))
     ours = likelihood.score_texts(
         *script.decoders.load_causal(tmp_path / "model")[::-1], TEXTS
     ).log_likelihood
@@ -146,16 +167,46 @@ def test_an_engine_is_compared_by_the_command(script, tmp_path, monkeypatch, cap
     words = ["--model", str(tmp_path / "model"), "--own", str(own)]
     assert script.main(words) == 0
     line = capsys.readouterr().out.splitlines()[-1].split()
-    assert (line[0], line[-1]) == ("own.csv", "t2") and float(line[2]) == pytest.approx(3)
+    assert (line[0], line[-1]) == ("own", "t2") and float(line[2]) == pytest.approx(3)
+
+    monkeypatch.setattr(script, "STORED", tmp_path / "table.csv")
+    monkeypatch.setattr(script, "keep", lambda given: None)
+    more = [own.rename(tmp_path / "engine 1.csv"), tmp_path / "engine 2.csv"]
+    more[1].write_text(more[0].read_text())
+    for paths in (more, more[:1]):
+        assert script.main([*words[:2], "--own", *map(str, paths), "--keep"]) == 0
+    kept = pd.read_csv(tmp_path / "table.csv", index_col="setting")
+    assert list(kept.index) == ["engine 2", "engine 1"] and kept.worst.tolist() == ["t2", "t2"]
+    assert kept.largest.tolist() == pytest.approx([3, 3], rel=1e-3)
     own.write_text("key,log_likelihood\nt0,-1\n")
     assert script.main(words) == 2
     assert "own lacks 't1'" in capsys.readouterr().err
 
 
+def test_what_the_script_for_engines_makes_of_logits_is_the_score_of_the_text(script):
+    import _engines
+
+    tokenizer = tiny_gpt.word_tokenizer(TEXTS)
+    model = decoders.with_output(tiny_gpt.new_gpt(tokenizer, width=16, layers=1))
+    expected = likelihood.score_texts(model, tokenizer, TEXTS, bos="none").log_likelihood
+    for text, value in zip(TEXTS, expected, strict=True):
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        # llama.cpp's array has room for longer texts.
+        logits = np.pad(model(input_ids=ids).logits[0].detach().numpy(), ((0, 3), (0, 0)))
+        assert _engines.log_likelihood(logits, ids[0].tolist()) == pytest.approx(value, rel=1e-5)
+
+
 def test_the_stored_table_has_every_setting_and_what_it_was_measured_on():
     table = pd.read_csv(data.PUBLISHED / "conformance.csv", index_col="setting")
-    assert len(table) == 9 and np.isfinite(table.select_dtypes("number")).all(axis=None)
+    engines = table.index[table.index.str.contains("llama.cpp|CTranslate2", regex=True)]
+    assert (len(table), len(engines)) == (12, 3) and (table.n_texts >= 8).all()
+    measured = table.dropna(subset=["low", "high"])
+    assert np.isfinite(table.drop(columns=["low", "high"]).select_dtypes("number")).all(axis=None)
+    assert set(table.index[table.n_texts == 64]) | set(engines) <= set(measured.index)
     assert {"machine", "date", "torch version", "transformers version"} <= set(table)
-    expected = table.squared / conformance.seed_distance()
-    np.testing.assert_allclose(table.share, expected, rtol=1e-3)
+    for column, unit in {"share": "seed_distance", "of stages": "stage_distance"}.items():
+        expected = table.squared / getattr(conformance, unit)()
+        np.testing.assert_allclose(table[column], expected, rtol=1e-3)
+    assert measured.share.between(measured.low, measured.high).all()
     assert table.loc["padding on the left", "share"] < table.loc["bfloat16", "share"]
+    assert table.loc["CTranslate2 4.8.5, float32", "high"] < table.loc["float16", "share"]
