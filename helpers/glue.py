@@ -141,16 +141,6 @@ def load_task(name: str, *, source: str | None = None) -> Task:
     return _from_registry(name) if source == "registry" else _from_hub(name)
 
 
-def available_tasks() -> list[str]:
-    """Return the tasks whose registry files can be had, or, if there are none, the Factbook's."""
-    found = [
-        name
-        for name in REGISTRY_TASKS
-        if data.available(*[f"glue/{key}" for key in _GLUE[name].train + _GLUE[name].test])
-    ]
-    return found or list(FACTBOOK_TASKS)
-
-
 def score(task_or_metric: Task | str, truth: ArrayLike, prediction: ArrayLike) -> float:
     """Return the official score of predictions: 1 is best, and 0 or the majority's share chance.
 
@@ -192,17 +182,6 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
     x, y = (v.astype(np.float64) - v.mean(dtype=np.float64) for v in (x, y))
     x, y = x / np.abs(x).max(), y / np.abs(y).max()
     return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
-
-
-def chance(task: Task) -> float:
-    """Return the score on the test rows of naming the majority class of the train rows.
-
-    The first class of equals is taken. It is 0 for Matthews and for STS-B.
-    """
-    if task.metric in ("matthews", "pearson_spearman"):
-        return 0.0
-    majority = task.train["label"].mode().iloc[0]
-    return score(task, task.test["label"], np.full(len(task.test), majority))
 
 
 # GLUE

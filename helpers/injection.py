@@ -17,7 +17,7 @@ RULES = ("published", "relative")
 _ENCODER_WEIGHT = re.compile(r"(^|\.)(encoder|layers?|h)\.(.+\.)?weight$")
 
 
-def noisy_parameters(model: nn.Module) -> list[str]:
+def _noisy_parameters(model: nn.Module) -> list[str]:
     """Return the names of the parameters that the paper's noise goes to.
 
     These are the parameters of the encoder whose name ends in `weight`: query, key, value, output,
@@ -36,16 +36,16 @@ def noisy_parameters(model: nn.Module) -> list[str]:
     return names
 
 
-def touched_parameters(model: nn.Module, *, rule: str = "published") -> list[str]:
+def _touched_parameters(model: nn.Module, *, rule: str = "published") -> list[str]:
     """Return the names of the parameters that a rule gives noise to, in the model's order.
 
-    rule="published" names all of `noisy_parameters`: the encoder's parameters whose name
+    rule="published" names all of `_noisy_parameters`: the encoder's parameters whose name
     ends in `weight`, layer-norm gains among them. rule="relative" leaves the gains out, which are
     the only ones with one dimension. Raises `ValueError` for another rule, or for a model in which
     nothing is found. Source: Marbut et al. (2024), released code; the relative rule is this book's.
     """
     validation.choice(rule, RULES, "rule")
-    names = noisy_parameters(model)
+    names = _noisy_parameters(model)
     if rule == "relative":
         weights = dict(model.named_parameters())
         names = [name for name in names if weights[name].ndim > 1]
@@ -84,8 +84,8 @@ def inject_noise(
     if not isinstance(level, int | float) or not 0 <= level <= 100:
         raise ValueError(f"level is {level!r}; pass the share of noise in percent, from 0 to 100")
     validation.counts(seed=(seed, 0))
-    touched = set(touched_parameters(model, rule=rule))
-    drawn = set(noisy_parameters(model))
+    touched = set(_touched_parameters(model, rule=rule))
+    drawn = set(_noisy_parameters(model))
     noisy, share = copy.deepcopy(model), level / 100
     generator = torch.Generator().manual_seed(int(seed))
     change = signal = 0.0

@@ -58,14 +58,6 @@ def layers_shuffled(model: Model, seed: int = 0) -> Model:
     return _with_layers(model, order)
 
 
-def layers_reversed(model: Model) -> Model:
-    """Return a copy with the encoder's layers from last to first. Raises as `layers_shuffled`."""
-    n = len(_layers(model))
-    if n < 2:
-        raise ValueError(f"model has {n} layers; nothing can be reversed below 2")
-    return _with_layers(model, range(n)[::-1])
-
-
 def truncated(model: Model, n_layers: int) -> Model:
     """Return a copy with the first `n_layers` layers of the encoder only, 0 for its embeddings.
 

@@ -19,7 +19,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from helpers.injection import inject_noise, touched_parameters
+from helpers.injection import _touched_parameters, inject_noise
 
 SIZES = {
     "vocab_size": 40,
@@ -96,7 +96,7 @@ def test_published_weights_are_bit_for_bit_those_of_the_released_loop(encoder):
 @pytest.mark.parametrize(("rule", "a_layer"), [("published", 8), ("relative", 6)])
 def test_untouched_parameters_are_bit_equal_and_touched_ones_all_change(encoder, rule, a_layer):
     noisy, _ = inject_noise(encoder, 20, rule=rule, seed=0)
-    touched = touched_parameters(encoder, rule=rule)
+    touched = _touched_parameters(encoder, rule=rule)
     assert len(touched) == a_layer * SIZES["num_hidden_layers"]
     assert any("LayerNorm" in name for name in touched) == (rule == "published")
     assert not any("embeddings" in n or "pooler" in n or "bias" in n for n in touched)
@@ -122,9 +122,9 @@ def test_level_100_leaves_nothing_of_the_weights(encoder):
     first, second = (
         dict(inject_noise(m, 100, seed=2)[0].named_parameters()) for m in (encoder, other)
     )
-    for name in touched_parameters(encoder):
+    for name in _touched_parameters(encoder):
         assert torch.equal(first[name], second[name]), name
-    values = torch.cat([first[n].detach().flatten() for n in touched_parameters(encoder)])
+    values = torch.cat([first[n].detach().flatten() for n in _touched_parameters(encoder)])
     assert abs(float(values.mean())) < 5 / math.sqrt(len(values))
     assert float(values.std()) == pytest.approx(1, abs=0.05)
 
@@ -187,7 +187,7 @@ def test_ratio_grows_with_the_level(encoder):
 def test_other_models_of_the_family_and_half_precision(encoder):
     torch.manual_seed(1)
     roberta = RobertaForMaskedLM(RobertaConfig(**SIZES))
-    touched = touched_parameters(roberta)
+    touched = _touched_parameters(roberta)
     # The released script takes the names whose letters 8 to 14 are `encoder`.
     assert touched == [
         n for n, _ in roberta.named_parameters() if n[8:15] == "encoder" and n[-6:] == "weight"
@@ -208,14 +208,14 @@ def test_layers_of_decoders_get_the_noise_and_nothing_else_does():
     )
     names = [name for name, _ in llama.named_parameters()]
     expected = [name for name in names if name not in ("embed_tokens.weight", "norm.weight")]
-    assert touched_parameters(llama) == expected
+    assert _touched_parameters(llama) == expected
     matrices = [name for name in expected if "norm" not in name]
-    assert touched_parameters(llama, rule="relative") == matrices
+    assert _touched_parameters(llama, rule="relative") == matrices
     gpt = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, n_positions=16, vocab_size=50))
-    assert {name.split(".h.")[0] for name in touched_parameters(gpt)} == {"transformer"}
-    assert len(touched_parameters(gpt)) == 6
+    assert {name.split(".h.")[0] for name in _touched_parameters(gpt)} == {"transformer"}
+    assert len(_touched_parameters(gpt)) == 6
     bert = DistilBertModel(DistilBertConfig(vocab_size=50, dim=8, n_layers=1, n_heads=2))
-    assert all(name.startswith("transformer.layer.0.") for name in touched_parameters(bert))
+    assert all(name.startswith("transformer.layer.0.") for name in _touched_parameters(bert))
 
 
 def test_a_noisy_model_still_runs(encoder):
@@ -230,7 +230,7 @@ def test_a_noisy_model_still_runs(encoder):
 
 def test_zero_weights_have_no_signal(encoder):
     with torch.no_grad():
-        for name in touched_parameters(encoder):
+        for name in _touched_parameters(encoder):
             encoder.get_parameter(name).zero_()
     assert inject_noise(encoder, 5)[1] == math.inf
     assert inject_noise(encoder, 0)[1] == 0
@@ -251,6 +251,6 @@ def test_refuses_other_arguments(encoder):
     with pytest.raises(ValueError, match="model has no layer weights"):
         inject_noise(torch.nn.Linear(2, 2), 5)
     gains = torch.nn.ModuleDict({"encoder": torch.nn.LayerNorm(4)})
-    assert touched_parameters(gains) == ["encoder.weight"]
+    assert _touched_parameters(gains) == ["encoder.weight"]
     with pytest.raises(ValueError, match="layer-norm gains only"):
         inject_noise(gains, 5, rule="relative")

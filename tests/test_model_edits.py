@@ -34,7 +34,6 @@ SEEDED = [
     model_edits.untrained,
 ]
 PLAIN = [
-    model_edits.layers_reversed,
     model_edits.words_only,
     lambda model: model_edits.truncated(model, 2),
     lambda model: model_edits.rounded(model, 4),
@@ -136,24 +135,6 @@ def test_layers_take_another_order_and_nothing_else_moves(model):
     after = weights(new)
     outside = {n: p for n, p in weights(model).items() if "encoder.layer" not in n}
     assert all(torch.equal(after[name], value) for name, value in outside.items())
-
-
-def test_two_layers_have_one_other_order():
-    model = BertModel(BertConfig(**(SIZES | {"num_hidden_layers": 2})))
-    for seed in range(6):
-        for a, b in zip(
-            layer_weights(model_edits.layers_shuffled(model, seed)),
-            layer_weights(model_edits.layers_reversed(model)),
-            strict=True,
-        ):
-            assert torch.equal(a, b)
-
-
-def test_reversed_twice_is_the_model(model):
-    new = model_edits.layers_reversed(model)
-    for a, b in zip(layer_weights(new), layer_weights(model)[::-1], strict=True):
-        assert torch.equal(a, b)
-    assert torch.equal(states(model_edits.layers_reversed(new)), states(model))
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 4])
@@ -311,14 +292,16 @@ def test_refuses(model):
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="share is"):
             model_edits.pruned(model, share)
-    for make in (model_edits.layers_shuffled, model_edits.layers_reversed):
-        with pytest.raises(ValueError, match="model has 1 layers"):
-            make(model_edits.truncated(model, 1))
+    with pytest.raises(ValueError, match="model has 1 layers"):
+        model_edits.layers_shuffled(model_edits.truncated(model, 1))
 
 
 def test_refuses_models_without_layers_of_their_own():
     shape = {"embedding_size": 8, "intermediate_size": 16, "vocab_size": 20}
     albert = AlbertModel(AlbertConfig(hidden_size=8, num_attention_heads=2, **shape))
-    for make in (model_edits.layers_shuffled, model_edits.layers_reversed, model_edits.random_body):
+    for make in (
+        model_edits.layers_shuffled,
+        model_edits.random_body,
+    ):
         with pytest.raises(ValueError, match="model is a AlbertModel, without encoder.layer"):
             make(albert)

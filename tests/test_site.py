@@ -269,12 +269,12 @@ def test_what_a_page_imports_and_opens_is_what_it_is_said_to_hang_on(build, smok
 
 def test_the_generated_pages_are_made_of_the_records(smoke):
     rows = claims.ledger(list(smoke.values()))
-    board = pages.scoreboard(rows)
+    board = pages._scoreboard(rows)
     assert len(re.findall(r"^\| [✓≈✗–]", board, re.M)) == len(claims.load())
-    status = pages.status_page(list(smoke.values()))
+    status = pages._status_page(list(smoke.values()))
     assert all(f"{{ref}}`{pages.label(name)}`" in status for name in smoke)
     said, checked = 0, 0
-    lines = pages.totals(rows).rstrip().split("\n")[2:]
+    lines = pages._totals(rows).rstrip().split("\n")[2:]
     assert len(lines) == len(claims.PAPERS)
     for line in lines:
         numbers = [int(n) for n in line.split("|")[2:-1]]

@@ -81,7 +81,7 @@ def _check_published(name: str, published: Any) -> None:
         )
 
 
-def matches(published: Any, tolerance: float, value: Any) -> bool:
+def _matches(published: Any, tolerance: float, value: Any) -> bool:
     """Tell whether a measured value agrees with a published number, interval, bound or order.
 
     A number agrees within `tolerance` (absolute); an interval and a bound leave it aside.
@@ -106,9 +106,9 @@ def status(claim: Mapping[str, Any], ours: Any, released: Any = None) -> str:
     """Compute the status of a claim from what the description, and the released code, give."""
     if claim["published"] is None:
         raise ValueError(f"{claim['id']} has no published value to compare with; use not_tested")
-    if matches(claim["published"], claim["tolerance"], ours):
+    if _matches(claim["published"], claim["tolerance"], ours):
         return REPRODUCED
-    if released is not None and matches(claim["published"], claim["tolerance"], released):
+    if released is not None and _matches(claim["published"], claim["tolerance"], released):
         return AS_RELEASED
     return NOT_REPRODUCED
 

@@ -110,7 +110,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def scoreboard(rows: Sequence[Mapping[str, Any]]) -> str:
+def _scoreboard(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the scoreboard in MyST: a paper's statements, our checks, and the runs behind them."""
     runs: dict[tuple[str, ...], str] = {}
     out = []
@@ -165,7 +165,7 @@ def _tally(rows: Sequence[Mapping[str, Any]], noun: str) -> str:
     return f"{len(rows)} {noun}, " + ", ".join(parts)
 
 
-def totals(rows: Sequence[Mapping[str, Any]]) -> str:
+def _totals(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the scoreboard's totals as a small MyST table, one line a paper, checks apart."""
     heads, checked = list(claims.MARKS), [s for s in claims.MARKS if s != claims.AS_RELEASED]
     short = {claims.AS_RELEASED: "released code only", claims.NOT_TESTED: "not tested"}
@@ -183,7 +183,7 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(out) + "\n"
 
 
-def status_page(records: Sequence[Mapping[str, Any]]) -> str:
+def _status_page(records: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of the last run of every notebook, and the versions it ran with."""
     out = ["| page | profile | run | seconds | CPU s | peak MiB | claims tested | data |"]
     out.append("|---|---|---|---:|---:|---:|---:|---|")
@@ -202,7 +202,7 @@ def status_page(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(out) + "\n"
 
 
-def measured(rows: Sequence[Mapping[str, Any]]) -> str:
+def _measured(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return what was measured for each claim as JSON, for the role `measured` of `book/_ext`."""
     found = {
         row["id"]: {
@@ -219,10 +219,10 @@ def generated(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the generated fragments of the book by file name."""
     rows = claims.ledger(records)
     return {
-        "measured.json": measured(rows),
-        "scoreboard.md": scoreboard(rows),
-        "totals.md": totals(rows),
-        "status.md": status_page(records),
+        "measured.json": _measured(rows),
+        "scoreboard.md": _scoreboard(rows),
+        "totals.md": _totals(rows),
+        "status.md": _status_page(records),
     }
 
 

@@ -47,7 +47,7 @@ papermill()
 """
 
 
-def read_record(task: Task) -> dict[str, Any] | None:
+def _read_record(task: Task) -> dict[str, Any] | None:
     """Return the record of the last run of a notebook, or None if there is none to read."""
     try:
         return json.loads(task.record.read_text())
@@ -55,21 +55,21 @@ def read_record(task: Task) -> dict[str, Any] | None:
         return None
 
 
-def is_fresh(task: Task, mark: str) -> bool:
+def _is_fresh(task: Task, mark: str) -> bool:
     """Tell whether the executed notebook at hand was made from exactly this digest."""
-    record = read_record(task)
+    record = _read_record(task)
     if not (record and record.get("status") == "ok" and record.get("digest") == mark):
         return False
     return task.executed.is_file() and data.sha256(task.executed) == record.get("executed")
 
 
-def command(task: Task) -> list[str]:
+def _command(task: Task) -> list[str]:
     """Return the papermill command of a task, as the page prints it, run from the root."""
     words = ["papermill", f"notebooks/{task.name}.ipynb", f"book/notebooks/{task.name}.ipynb"]
     return words + (["-y", json.dumps(task.overrides)] if task.overrides else [])
 
 
-def failure_of(notebook: Path) -> dict[str, Any]:
+def _failure_of(notebook: Path) -> dict[str, Any]:
     """Return the cell that failed in an executed notebook: its number, first line and error."""
     try:
         cells = nbformat.read(notebook, as_version=4).cells
@@ -104,7 +104,7 @@ def _kill(process: subprocess.Popen[bytes] | psutil.Process) -> None:
             member.kill()
 
 
-def execute(
+def _execute(
     task: Task,
     mark: str,
     *,
@@ -138,7 +138,7 @@ def execute(
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    words = [os.path.relpath(task.source, ROOT), str(part), *command(task)[3:]]
+    words = [os.path.relpath(task.source, ROOT), str(part), *_command(task)[3:]]
     started = time.time()
     process = subprocess.Popen(
         [sys.executable, "-c", PAPERMILL, *words, "--progress-bar", "--kernel", "python3"],
@@ -169,7 +169,7 @@ def execute(
         "own": task.own,
         "digest": mark,
         "status": "ok" if process.returncode == 0 else "failed",
-        "command": shlex.join(command(task)),
+        "command": shlex.join(_command(task)),
         "parameters": task.parameters,
         "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(started)),
         "seconds": round(time.time() - started, 1),
@@ -186,7 +186,7 @@ def execute(
     else:
         failed = task.build / "failed" / f"{task.name}.ipynb"
         failed.parent.mkdir(parents=True, exist_ok=True)
-        record["failure"] = failure_of(part)
+        record["failure"] = _failure_of(part)
         if part.is_file():
             part.replace(failed)
             record["failure"]["notebook"] = os.path.relpath(failed, ROOT)
@@ -199,7 +199,7 @@ def execute(
     return record
 
 
-def clear(build: Path) -> None:
+def _clear(build: Path) -> None:
     """End notebooks that a killed runner left at work in a build folder, and what they wrote."""
     import psutil
 
@@ -212,7 +212,7 @@ def clear(build: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def prefetch(tasks: list[Task]) -> dict[str, bool]:
+def _prefetch(tasks: list[Task]) -> dict[str, bool]:
     """Fetch the registry files that the notebooks ask for, and tell which prefixes are at hand."""
     at_hand = {}
     for prefix in sorted({p for task in tasks for p in task.prefixes}):
@@ -230,9 +230,9 @@ def run(
     A failure does not stop the others. A fresh task's record has `skipped`. The cores are shared
     out among the notebooks that run at once: one alone has them all.
     """
-    at_hand = prefetch(tasks)
+    at_hand = _prefetch(tasks)
     marks = {task.name: digest(task, at_hand) for task in tasks}
-    stale = [task for task in tasks if force or not is_fresh(task, marks[task.name])]
+    stale = [task for task in tasks if force or not _is_fresh(task, marks[task.name])]
     done: dict[str, dict[str, Any]] = {}
     threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(stale))))
     with pages.progress([task.name for task in tasks]) as show:
@@ -242,7 +242,7 @@ def run(
                 return
             show(task.name, 0, 1, "running")
             try:
-                record = execute(
+                record = _execute(
                     task, marks[task.name], threads=threads, limit=limit, at_hand=at_hand,
                     tick=lambda n, total: show(task.name, n, total, "running"),
                 )  # fmt: skip
@@ -260,7 +260,7 @@ def run(
                 future.result()
         for task in tasks:
             if task.name not in done:
-                done[task.name] = {**(read_record(task) or {}), "skipped": True}
+                done[task.name] = {**(_read_record(task) or {}), "skipped": True}
                 show(task.name, None, None, "unchanged")
     return [done[task.name] for task in tasks]
 
@@ -296,7 +296,7 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
         shutil.copytree(ROOT / "book", source, ignore=hide, dirs_exist_ok=True)
     records, pictures = [], {}
     for task in tasks:
-        record = read_record(task)
+        record = _read_record(task)
         if record is None or record["status"] != "ok" or not task.executed.is_file():
             continue
         nb = nbformat.read(task.executed, as_version=4)
@@ -324,7 +324,7 @@ def _write_if_changed(path: Path, content: str | bytes) -> None:
             part.write_bytes(new)
 
 
-def build_site(build: Path, *, whole: bool = True) -> Path:
+def _build_site(build: Path, *, whole: bool = True) -> Path:
     """Build the html with Jupyter Book unless nothing changed, and return its folder.
 
     Warnings are errors in the `whole` book. Where pages have not been run, links to them are dead.
@@ -391,15 +391,15 @@ def main(words: list[str] | None = None) -> int:
         print(f"Nothing was run: {error}", file=sys.stderr)
         return 2
     if arguments.list:
-        at_hand = prefetch(tasks)
+        at_hand = _prefetch(tasks)
         for task in tasks:
-            state = "fresh" if is_fresh(task, digest(task, at_hand)) else "stale"
+            state = "fresh" if _is_fresh(task, digest(task, at_hand)) else "stale"
             print(f"{state}  {task.name}")
         return 0
     try:
         build.mkdir(parents=True, exist_ok=True)
         with FileLock(build / "pipeline.lock", timeout=0):
-            clear(build)
+            _clear(build)
             records = run(tasks, arguments.jobs, force=arguments.force, limit=arguments.timeout)
             pages.closing_table(records)
             kept = publish(every, build)
@@ -409,7 +409,7 @@ def main(words: list[str] | None = None) -> int:
             if arguments.book and failed:
                 print("  html: not built, because a notebook failed")
             elif arguments.book:
-                build_site(build, whole=len(kept) == len(every))
+                _build_site(build, whole=len(kept) == len(every))
     except Timeout:
         print(f"Nothing was run: another run is at work in {build}", file=sys.stderr)
         return 2

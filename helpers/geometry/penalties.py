@@ -35,7 +35,7 @@ def codebook(points: ArrayLike, *, bits: int = 6, seed: int = 0) -> np.ndarray:
     return quantization.flat_k_means(x, bits, 25, int(seed)).centroids.copy()
 
 
-def soft_counts(points: Tensor, centroids: Tensor, temperature: float) -> Tensor:
+def _soft_counts(points: Tensor, centroids: Tensor, temperature: float) -> Tensor:
     """Return how many points each cell holds when every point is shared out among the cells.
 
     `points` is a real tensor (N, d), `centroids` (K, d) with K at least 2; the result has shape
@@ -72,22 +72,22 @@ def soft_counts(points: Tensor, centroids: Tensor, temperature: float) -> Tensor
 def soft_lloyd_index(points: Tensor, centroids: Tensor, *, temperature: float) -> Tensor:
     """Return Lloyd's index of the soft counts, a differentiable scalar: 1 + (V / n - 1) / n.
 
-    Arguments as in `soft_counts`; n = N / K is the mean count and V the population variance of the
+    Arguments as in `_soft_counts`; n = N / K is the mean count and V the population variance of the
     K counts. Near temperature 0 it is `quantization.lloyd_index` of the nearest centroids, at a
     high temperature 1 - 1/n, the value of equal counts; softness only blurs the counts in between.
 
     It is noisy in a small batch: for points scattered at random over equal cells, the hard index
     has mean about 1 and standard deviation about √(2 / K) / n. A batch of 500 tokens on 64
     cells has n = 8 and a deviation of 0.02, one of 50 tokens 0.2. Keep n at 5 or above: take larger
-    batches or fewer bits. Raises as `soft_counts` does. Source: Lloyd (1967) for the index; the
+    batches or fewer bits. Raises as `_soft_counts` does. Source: Lloyd (1967) for the index; the
     soft form is this book's.
     """
-    counts = soft_counts(points, centroids, temperature)
+    counts = _soft_counts(points, centroids, temperature)
     n = counts.mean()
     return 1 + (counts.var(correction=0) / n - 1) / n
 
 
-def batch_isoscore(points: Tensor) -> Tensor:
+def _batch_isoscore(points: Tensor) -> Tensor:
     """Return IsoScore of points (N, d), a differentiable scalar: 0 for one direction, 1 for all.
 
     It is (P - 1) / (d - 1), with P = tr(C)² / tr(C²) the participation ratio of the covariance C:
@@ -132,7 +132,7 @@ def patchiness_penalty(
     if isinstance(centroids, torch.Tensor):
         centroids = centroids.detach().double().cpu().numpy()
     cells = torch.tensor(validation.matrix(centroids, "centroids"))
-    soft_counts(cells, cells, temperature)
+    _soft_counts(cells, cells, temperature)
 
     def measure(points: Tensor) -> Tensor:
         return soft_lloyd_index(points, cells, temperature=temperature)
@@ -143,13 +143,13 @@ def patchiness_penalty(
 def covariance_penalty(*, target: float | None = None) -> Penalty:
     """Return a penalty on the spread of a batch, the rival of `patchiness_penalty`.
 
-    The function takes the same arguments and returns `batch_isoscore` of the batch's tokens. A
+    The function takes the same arguments and returns `_batch_isoscore` of the batch's tokens. A
     positive weight draws the tokens to few directions, a negative one spreads them over all. With a
     `target` it is the squared distance of the score from it; 1 asks for an isotropic cloud, which a
     batch with few tokens cannot reach. Raises `ValueError`, when called, for states that do not fit
     or fewer than 2 tokens.
     """
-    return _penalty(batch_isoscore, target)
+    return _penalty(_batch_isoscore, target)
 
 
 def _penalty(measure: Callable[[Tensor], Tensor], target: float | None) -> Penalty:

@@ -100,7 +100,7 @@ def lloyd_from_released(
     return 1 + codebooks**2 * (released - 1) + (codebooks - 1) / points_per_cell
 
 
-def count_variance(counts: ArrayLike) -> float:
+def _count_variance(counts: ArrayLike) -> float:
     """Return the variance of the odds of the cells against even counts, mean over codebooks.
 
     `counts` has shape (M, K), or (K,). With q = h / N the share of a cell, its odds are
@@ -115,7 +115,7 @@ def count_variance(counts: ArrayLike) -> float:
     return float(np.var(shares / (1 - shares) * (counts.shape[1] - 1), axis=1).mean())
 
 
-def count_kl(counts: ArrayLike) -> float:
+def _count_kl(counts: ArrayLike) -> float:
     """Return the divergence of cell shares from even ones, in nats, mean over codebooks.
 
     `counts` has shape (M, K), or (K,). With q the shares of the cells of a codebook it is
@@ -222,8 +222,8 @@ def quantized_measures(
     found = {
         "lloyd_index": lloyd_index(counts),
         "patchiness_as_released": patchiness_as_released(counts),
-        "count_variance": count_variance(counts),
-        "count_kl": count_kl(counts),
+        "count_variance": _count_variance(counts),
+        "count_kl": _count_kl(counts),
         "error": error,
         "iqr": float((high - low) / norms.max()) if norms.max() else 0.0,
         "skew": _skewness(norms),

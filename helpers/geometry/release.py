@@ -149,7 +149,7 @@ def load_fitted_values() -> pd.DataFrame:
     return table.rename(columns=names)[["model", "glue", "architecture", "source", *fits]]
 
 
-def published_bands(runs: pd.DataFrame, *, least: int = 3) -> pd.DataFrame:
+def _published_bands(runs: pd.DataFrame, *, least: int = 3) -> pd.DataFrame:
     """Return means of runs over bands of adjacent noise levels, with at least `least` runs each.
 
     `runs` is the table of `load_perturbed_runs`. Within an architecture the levels are taken from

@@ -123,7 +123,7 @@ def rising_enrichment(values: np.ndarray) -> float:
     return float(area / (total * d / 2))
 
 
-def participation_ratio(eigenvalues: ArrayLike) -> float:
+def _participation_ratio(eigenvalues: ArrayLike) -> float:
     """Return the participation ratio (sum of l)² / sum of l²: 1 for one direction, d for all alike.
 
     `eigenvalues` and errors as in `early_enrichment`. Source: Gao et al. (2017),
@@ -142,7 +142,7 @@ def isoscore(eigenvalues: ArrayLike) -> float:
     Rudman et al. (2022), released code; the short form is algebra that `tests/test_spread.py`
     checks.
     """
-    return (participation_ratio(eigenvalues) - 1) / (len(np.asarray(eigenvalues)) - 1)
+    return (_participation_ratio(eigenvalues) - 1) / (len(np.asarray(eigenvalues)) - 1)
 
 
 def rankme(eigenvalues: ArrayLike) -> float:
@@ -160,7 +160,7 @@ def rankme(eigenvalues: ArrayLike) -> float:
     return float(np.exp(-(p @ np.log(p))))
 
 
-def vasicek_ratio_error(points: ArrayLike) -> float:
+def _vasicek_ratio_error(points: ArrayLike) -> float:
     """Return the Vasicek ratio MSE (VRM): how far the principal axes are from a standard normal.
 
     `points` as in `eigenvalues`, 3 or more. The principal coordinates are scaled together to a
@@ -358,7 +358,7 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
     """Return seven measures of the spread of a cloud, from one eigen-decomposition.
 
     `points` has shape (N, d), any real dtype, 3 points and 2 dimensions or more. The keys: `eee`
-    (`early_enrichment`), `vrm` (`vasicek_ratio_error`), `isoscore`, `rankme` (of the cloud as it
+    (`early_enrichment`), `vrm` (`_vasicek_ratio_error`), `isoscore`, `rankme` (of the cloud as it
     is, not centred, as published), `participation_ratio`, `mean_cosine` (not centred) and `twonn`
     (4,000 points drawn by the seed; NaN below 10 distinct points). All but `rankme` and
     `mean_cosine` stay as they are under a common shift, all under scaling and rotation. Memory
@@ -376,7 +376,7 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
         "vrm": _vrm(x, spectrum),
         "isoscore": isoscore(spectrum.values),
         "rankme": rankme(_about_zero(spectrum, len(x))),
-        "participation_ratio": participation_ratio(spectrum.values),
+        "participation_ratio": _participation_ratio(spectrum.values),
         "mean_cosine": cosine,
         "twonn": _slope(first, second, 0.1) if kept >= FEWEST_DISTINCT else float("nan"),
     }

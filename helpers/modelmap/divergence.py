@@ -26,12 +26,12 @@ def by_sampling(ratios: ArrayLike) -> Estimate:
     """Return the divergence KL(p||q) from log(p/q) of texts drawn from p, shape (n,), nats a text.
 
     The plain mean: no approximation, and unbiased. Between near models the mean is small against
-    the spread; there `by_conditionals` wants far fewer texts. Raises `ValueError` for fewer than 2.
+    the spread; there `compare` wants far fewer texts. Raises `ValueError` for fewer than 2.
     """
     return _mean(_ratios(ratios))
 
 
-def by_conditionals(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> Estimate:
+def _by_conditionals(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> Estimate:
     """Return KL(p||q) from the conditionals of both along texts drawn from p, nats a text.
 
     By the chain rule a text's divergence is the expected sum, over its bytes, of the divergence of
@@ -39,10 +39,10 @@ def by_conditionals(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> Estimat
     smaller than that of `by_sampling`. On texts that are not p's own it is the same sum along
     other contexts. Raises `ValueError` where the arrays differ in shape.
     """
-    return _mean(_ratios([values.sum() for values in along(p, q)], "p"))
+    return _mean(_ratios([values.sum() for values in _along(p, q)], "p"))
 
 
-def along(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _along(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return the divergence of the next byte at every byte of texts, an array a text, nats."""
     if len(p) != len(q) or any(a.shape != b.shape for a, b in zip(p, q, strict=False)):
         raise ValueError("p and q differ in shape; take the conditionals of both on the same texts")
@@ -122,12 +122,12 @@ def compare(
         row: dict[str, float] = {"share": share}
         for place, drawn in (("own", own), ("texts", texts)):
             before, other = tables[place]
-            after = [towards(a, b, share) for a, b in zip(before, other, strict=True)]
+            after = [_towards(a, b, share) for a, b in zip(before, other, strict=True)]
             if place == "own":
-                true = by_conditionals(before, after)
+                true = _by_conditionals(before, after)
                 row |= {"true": true.value, "error": true.error}
             else:
-                there, back = by_conditionals(before, after), by_conditionals(after, before)
+                there, back = _by_conditionals(before, after), _by_conditionals(after, before)
                 row["texts_true"] = (there.value + back.value) / 2
             ratios = [
                 np.log(_picked(a, text) / _picked(b, text))
@@ -143,7 +143,7 @@ def compare(
     return found
 
 
-def towards(p: np.ndarray, q: np.ndarray, share: float) -> np.ndarray:
+def _towards(p: np.ndarray, q: np.ndarray, share: float) -> np.ndarray:
     """Return p^(1-s) q^s with rows that add up to one, for conditionals (bytes, 256), share s."""
     if share == 1:
         return q

@@ -44,14 +44,14 @@ def load(
         n_texts=(n_texts, genres), n_items=(n_items, genres), most_bytes=(most_bytes, 4)
     )
     more = text_sets.load_texts(n_map + n_texts + max(n_items, 4 * genres)).iloc[n_map:]
-    items = make_items(more["text"][n_texts:], more["genre"][n_texts:], n_items // genres)
+    items = _make_items(more["text"][n_texts:], more["genre"][n_texts:], n_items // genres)
     texts = more[:n_texts].copy()
     texts["text"] = [text.encode()[:most_bytes].decode(errors="ignore") for text in texts["text"]]
     texts["n_bytes"] = [len(text.encode()) for text in texts["text"]]
     return HeldOut(texts, items)
 
 
-def make_items(
+def _make_items(
     texts: Sequence[str],
     genres: Sequence[str],
     per_genre: int,

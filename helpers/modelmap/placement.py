@@ -115,7 +115,7 @@ def yardsticks(made: ModelMap, models: pd.DataFrame) -> dict[str, float]:
     return {label: float(of.get(label, np.max)(found)) for label, found in pairs.items() if found}
 
 
-def kinship(distance: float, yards: Mapping[str, float]) -> str:
+def _kinship(distance: float, yards: Mapping[str, float]) -> str:
     """Return in words what a squared distance means beside the `yardsticks` of a map.
 
     The bounds are the distances themselves: a nearest model no farther than one rounded to 8 bits
@@ -139,7 +139,7 @@ def kinship(distance: float, yards: Mapping[str, float]) -> str:
 
 def kinship_between(low: float, high: float, yards: Mapping[str, float]) -> str:
     """Return `kinship` of a distance that lies between two, undecided where they differ in it."""
-    ends = dict.fromkeys(kinship(distance, yards) for distance in (low, high))
+    ends = dict.fromkeys(_kinship(distance, yards) for distance in (low, high))
     return next(iter(ends)) if len(ends) == 1 else f"undecided: {'; or '.join(ends)}"
 
 

@@ -92,7 +92,7 @@ def relative_error(estimate: ArrayLike, exact: ArrayLike) -> float:
     return float(np.linalg.norm(estimate - exact) / np.linalg.norm(exact))
 
 
-def pairwise_error(estimate: ArrayLike, exact: ArrayLike) -> float:
+def _pairwise_error(estimate: ArrayLike, exact: ArrayLike) -> float:
     """Return the root mean square, over pairs of models, of the relative error of their distance.
 
     Pairs at distance 0 are left out. Both have shape (K, K).
@@ -141,7 +141,7 @@ def error_curve(
             for run in range(n_runs):
                 draw = draw_texts(p, int(n), seed=seed + run)
                 found = drawn_distances(made.log_likelihoods, draw)
-                errors = relative_error(found, exact), pairwise_error(found, exact)
+                errors = relative_error(found, exact), _pairwise_error(found, exact)
                 runs.append((len(draw.texts), *errors))
             (unique, relative, pairs), spread = np.mean(runs, axis=0), np.std(runs, axis=0)
             rows.append((rule, int(n), unique, relative, spread[1], pairs, spread[2]))

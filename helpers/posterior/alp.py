@@ -331,12 +331,12 @@ def _heads(
         return [(dims[block], None) for block in blocks]
     rng, parts = validation.generator(seed), []
     for _ in range(n_permutations):
-        turn = random_rotation(len(dims), rng)
+        turn = _random_rotation(len(dims), rng)
         parts += [(dims, turn[:, b]) for b in heads(len(dims), head_dim, seed=seed)]
     return parts
 
 
-def random_rotation(n_dims: int, rng: np.random.Generator) -> np.ndarray:
+def _random_rotation(n_dims: int, rng: np.random.Generator) -> np.ndarray:
     """Return a rotation drawn uniformly: Q of a Gaussian matrix, signs made unique."""
     q, r = np.linalg.qr(rng.standard_normal((n_dims, n_dims)))
     return q * np.sign(np.diag(r))

@@ -199,7 +199,7 @@ def quadratic(values: pd.DataFrame, factor: ArrayLike | None = None) -> np.ndarr
     return np.hstack(parts)
 
 
-def fit_share(X: np.ndarray, y: np.ndarray, *, logistic: bool, steps: int = 50) -> np.ndarray:
+def _fit_share(X: np.ndarray, y: np.ndarray, *, logistic: bool, steps: int = 50) -> np.ndarray:
     """Return the coefficients of a line, or of a logistic curve, for shares between 0 and 1.
 
     `X` of shape (n, k) holds its own column of ones, `y` the shares. The line is least squares; the
@@ -229,7 +229,7 @@ def predict_held_out(
 
     `X` has shape (n, k) with its own column of ones, `y` are shares, `groups` such as the families
     of the models. Predictions of a line are cut to [0, 1]. `thin` fits to every thin-th row only.
-    Raises `ValueError` for a single group, or as `fit_share`.
+    Raises `ValueError` for a single group, or as `_fit_share`.
     """
     y, groups = validation.numbers(y, "y"), np.asarray(groups)
     if not len(X) == len(y) == len(groups):
@@ -240,7 +240,7 @@ def predict_held_out(
     out = np.empty(len(y))
     for name in names:
         held = groups == name
-        b = fit_share(X[~held][::thin], y[~held][::thin], logistic=logistic)
+        b = _fit_share(X[~held][::thin], y[~held][::thin], logistic=logistic)
         out[held] = expit(X[held] @ b) if logistic else np.clip(X[held] @ b, 0, 1)
     return out
 

@@ -117,7 +117,7 @@ def _field(entry: Mapping[str, Any], *path: str) -> str:
     return factbook.plain(value) if isinstance(value, str) else ""
 
 
-def clean_name(text: str) -> str:
+def _clean_name(text: str) -> str:
     """Return a name without brackets, lists, notes and a leading *the*; '' if nothing is left.
 
     Abbreviated names of states are written out. A name begins with a capital letter and holds no
@@ -131,14 +131,14 @@ def clean_name(text: str) -> str:
 
 
 def _capital(entry: Mapping[str, Any]) -> str:
-    return clean_name(_field(entry, "Government", "Capital", "name").split(" in ")[0])
+    return _clean_name(_field(entry, "Government", "Capital", "name").split(" in ")[0])
 
 
 def _language(entry: Mapping[str, Any]) -> str:
     part = entry.get("People and Society", {})
     text = _field(part, "Languages", "Languages") or _field(part, "Languages")
     official = re.search(r"([A-Z][A-Za-z ]*?)\s*(?:[\d.]+%\s*)?\(official", text)
-    name = clean_name(re.split(r"[(%\d]", official[1] if official else text)[0])
+    name = _clean_name(re.split(r"[(%\d]", official[1] if official else text)[0])
     word = name.split(" ")[-1] if len(name.split(" ")) < 3 else ""
     return "Persian" if word == "Farsi" else word if word[:1].isupper() else ""
 
@@ -146,25 +146,25 @@ def _language(entry: Mapping[str, Any]) -> str:
 def _neighbour(entry: Mapping[str, Any]) -> str:
     text = _field(entry, "Geography", "Land boundaries", "border countries")
     found = re.findall(r"([A-Z][^\d;,:(]+?)\s*(?:\([^)]*\)\s*)?([\d,.]+) km", text)
-    lengths = {clean_name(n): float(km.replace(",", "").strip(".") or 0) for n, km in found}
+    lengths = {_clean_name(n): float(km.replace(",", "").strip(".") or 0) for n, km in found}
     return max(lengths, key=lambda n: lengths[n]) if lengths else ""
 
 
 def _region(entry: Mapping[str, Any]) -> str:
-    name = clean_name(_field(entry, "Geography", "Map references"))
+    name = _clean_name(_field(entry, "Geography", "Map references"))
     return "" if re.search(r"World|Region| and |AsiaEurope", name) else name
 
 
 def _religion(entry: Mapping[str, Any]) -> str:
     text = re.split(r"[%\d<]", _field(entry, "People and Society", "Religions"))[0]
-    name = clean_name(text).removeprefix("Roman ").removeprefix("Sunni ")
+    name = _clean_name(text).removeprefix("Roman ").removeprefix("Sunni ")
     known = ("Muslim", "Catholic", "Protestant", "Christian", "Buddhist", "Orthodox", "Hindu")
     return name if name in known else ""
 
 
 def _ruler(entry: Mapping[str, Any]) -> str:
     found = re.findall(r"\(from ([^;)]*)\)", _field(entry, "Government", "Independence"))
-    name = clean_name(found[-1]) if found else ""
+    name = _clean_name(found[-1]) if found else ""
     odd = re.search(r"admin|mandate|trusteeship|status|control| and |State Union", name)
     return "" if odd else name.replace("Soviet Russia", "Soviet Union")
 
@@ -178,7 +178,7 @@ def _currency(entry: Mapping[str, Any]) -> str:
 
 def _peak(entry: Mapping[str, Any]) -> str:
     text = re.split(r" on |-? ?\d", _field(entry, "Geography", "Elevation", "highest point"))[0]
-    return "" if " was" in text else clean_name(text)
+    return "" if " was" in text else _clean_name(text)
 
 
 FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -199,7 +199,7 @@ def _entries() -> dict[str, tuple[str, dict[str, Any]]]:
     found = {}
     for _, code, entry in factbook.entries():
         short = _field(entry, "Government", "Country name", "conventional short form")
-        name = ENTRY_NAMES.get(code) or clean_name(short)
+        name = ENTRY_NAMES.get(code) or _clean_name(short)
         several = "," in short and code not in ENTRY_NAMES
         lived_in = _field(entry, "People and Society", "Population", "total")
         found[code] = (name if lived_in[:1].isdigit() and not several else "", entry)
@@ -254,7 +254,7 @@ def draw_facts(table: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
     return table.iloc[np.random.default_rng(seed).permutation(len(table))[:n]]
 
 
-def spoken(name: str) -> str:
+def _spoken(name: str) -> str:
     """Return a name as it stands within a sentence: *the Netherlands*, *France*."""
     return f"the {name}" if ARTICLE.search(name) else name
 
@@ -271,14 +271,14 @@ def prompts(relations: Sequence[str], subjects: Sequence[str], template: int) ->
             raise ValueError(f"relation is {relation!r}; choose one of {', '.join(TEMPLATES)}")
         if not 0 <= template < len(TEMPLATES[relation]):
             raise ValueError(f"template is {template}; give 0 to {len(TEMPLATES[relation]) - 1}")
-        text = TEMPLATES[relation][template].replace("{s}", spoken(subject))
+        text = TEMPLATES[relation][template].replace("{s}", _spoken(subject))
         found.append(text[0].upper() + text[1:])
     return found
 
 
 def answers(objects: Sequence[str]) -> list[str]:
     """Return objects as they follow a question: after a space, with the article they take."""
-    return [f" {spoken(name)}" for name in objects]
+    return [f" {_spoken(name)}" for name in objects]
 
 
 def choices(table: pd.DataFrame, rows: pd.DataFrame, most: int = 12, seed: int = 0) -> list[list]:

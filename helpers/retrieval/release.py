@@ -84,14 +84,14 @@ def count_checks() -> dict[str, int]:
         wrong |= (t.n_subject + t.n_object_only + t.n_neither != t.n_documents).to_numpy()
     return {
         "smi-evaluation-set-size": len(facts.drop_duplicates(["subject", "object"])),
-        "smi-templates": sum(len(set(texts)) for texts in load_templates().values()),
+        "smi-templates": sum(len(set(texts)) for texts in _load_templates().values()),
         "smi-documents-counted": sum(int(t.n_documents.iloc[0]) for t in tables.values()),
         "smi-cells-add-up": int(wrong.sum()),
         "smi-v1-counts-agree": int((load_v1().groupby("object").N_o.nunique() > 1).sum()),
     }
 
 
-def load_templates() -> dict[str, list[str]]:
+def _load_templates() -> dict[str, list[str]]:
     """Return the released templates of questions, by relation."""
     return json.loads(data.fetch("smi/multi_templates.json").read_text())
 

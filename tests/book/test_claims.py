@@ -45,7 +45,7 @@ def test_status_is_computed_from_the_numbers(published, tolerance, inside, outsi
 )
 def test_values_that_cannot_be_compared_are_refused(published, value, message):
     with pytest.raises(ValueError, match=message):
-        claims.matches(published, 0, value)
+        claims._matches(published, 0, value)
 
 
 def test_a_claim_without_published_value_cannot_be_reproduced():

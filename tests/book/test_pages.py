@@ -52,7 +52,7 @@ def test_the_figures_of_the_cover_are_there():
 
 def test_measured_has_every_claim_and_the_page_that_measured_it():
     rows = claims.ledger([])
-    found = json.loads(pages.measured(rows))
+    found = json.loads(pages._measured(rows))
     assert set(found) == set(claims.load())
     told = found["syn-counter-finds-the-planted"]
     assert told == {"value": 0, "text": "0", "label": "synthesis-which-signal"}
@@ -63,7 +63,7 @@ def test_measured_has_every_claim_and_the_page_that_measured_it():
 
 
 def test_formats_in_the_prose_suit_their_claims():
-    found = json.loads(pages.measured(claims.ledger([])))
+    found = json.loads(pages._measured(claims.ledger([])))
     for path in (ROOT / "book").glob("*.md"):
         for name, form in re.findall(r"\{measured\}`([^`:]+):([^`]+)`", path.read_text()):
             if found[name]["value"] is not None:

@@ -50,7 +50,7 @@ def test_only_what_has_changed_runs_again(write_notebook, build, monkeypatch):
     write_notebook("a/one", "print(n)")
     write_notebook("a/two", "print(n)")
     executed = []
-    real = pipeline.execute
+    real = pipeline._execute
     monkeypatch.setattr(
         pipeline, "execute", lambda task, *a, **k: executed.append(task.name) or real(task, *a, **k)
     )
@@ -389,5 +389,5 @@ def test_dead_links_stop_the_whole_book_only(tmp_path, monkeypatch, whole):
 
     monkeypatch.setattr(pipeline, "book_source", lambda build: source)
     monkeypatch.setattr(pipeline.subprocess, "run", run)
-    assert pipeline.build_site(tmp_path, whole=whole) == tmp_path / "html"
+    assert pipeline._build_site(tmp_path, whole=whole) == tmp_path / "html"
     assert ("-W" in given) == whole and (tmp_path / "html").is_dir()

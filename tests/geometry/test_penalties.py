@@ -41,7 +41,7 @@ def naive_counts(points, centroids, temperature):
 def test_counts_and_index_agree_with_a_plain_loop(temperature):
     points, centroids = cloud(60), cells()
     counts = naive_counts(points, centroids, temperature)
-    found = penalties.soft_counts(points, centroids, temperature)
+    found = penalties._soft_counts(points, centroids, temperature)
     np.testing.assert_allclose(found.numpy(), counts, rtol=1e-9, atol=1e-12)
     assert float(found.sum()) == pytest.approx(60)
     index = penalties.soft_lloyd_index(points, centroids, temperature=temperature)
@@ -57,7 +57,7 @@ def test_near_zero_it_is_the_index_of_the_nearest_centroids():
         codes, pairwise_distances_argmin(points.numpy(), centroids.numpy())
     )
     hard = quantization.cell_counts(codes, 8)[0]
-    assert penalties.soft_counts(points, centroids, 1e-7).numpy() == pytest.approx(hard, abs=1e-6)
+    assert penalties._soft_counts(points, centroids, 1e-7).numpy() == pytest.approx(hard, abs=1e-6)
     soft = penalties.soft_lloyd_index(points, centroids, temperature=1e-7)
     assert float(soft) == pytest.approx(quantization.lloyd_index(hard), rel=1e-9)
     assert float(soft) > 1.1
@@ -97,10 +97,10 @@ def test_gradients_agree_with_finite_differences(measure):
             )
     else:
         points = cloud(4 if "few" in measure else 12, 5)
-        assert torch.autograd.gradcheck(penalties.batch_isoscore, points.requires_grad_())
+        assert torch.autograd.gradcheck(penalties._batch_isoscore, points.requires_grad_())
         # Where all eigenvalues are equal, the gradient is still there.
         equal = torch.cat([torch.eye(3), -torch.eye(3)]).double().requires_grad_()
-        penalties.batch_isoscore(equal).backward()
+        penalties._batch_isoscore(equal).backward()
         assert equal.grad.abs().max() < 1e-12
 
 
@@ -113,7 +113,7 @@ def test_a_common_factor_or_shift_changes_nothing(factor):
     shifted = penalties.soft_lloyd_index(points + 50, centroids + 50, temperature=0.1)
     torch.testing.assert_close(shifted, usual, rtol=1e-9, atol=0)
     torch.testing.assert_close(
-        penalties.batch_isoscore(factor * points + 50 * factor), penalties.batch_isoscore(points)
+        penalties._batch_isoscore(factor * points + 50 * factor), penalties._batch_isoscore(points)
     )
 
 
@@ -138,22 +138,22 @@ def test_counts_of_points_scattered_at_random_have_the_mean_and_deviation_named(
 def test_the_scale_is_that_of_the_codebook_alone():
     centroids = cells()
     points = cloud(50)
-    both = penalties.soft_counts(torch.cat([points, 1e3 * cloud(50, seed=2)]), centroids, 0.1)
-    far = penalties.soft_counts(1e3 * cloud(50, seed=2), centroids, 0.1)
-    torch.testing.assert_close(both - far, penalties.soft_counts(points, centroids, 0.1))
+    both = penalties._soft_counts(torch.cat([points, 1e3 * cloud(50, seed=2)]), centroids, 0.1)
+    far = penalties._soft_counts(1e3 * cloud(50, seed=2), centroids, 0.1)
+    torch.testing.assert_close(both - far, penalties._soft_counts(points, centroids, 0.1))
 
 
 @pytest.mark.parametrize("n", [5, 200])
 def test_isoscore_is_that_of_the_spread_module(n):
     points = cloud(n, 12)
     expected = spread.isoscore(spread.eigenvalues(points.numpy()))
-    assert float(penalties.batch_isoscore(points)) == pytest.approx(expected, rel=1e-9)
+    assert float(penalties._batch_isoscore(points)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_isoscore_ends():
     line = torch.outer(torch.arange(9.0), torch.ones(4))
-    assert float(penalties.batch_isoscore(line)) == pytest.approx(0, abs=1e-6)
-    assert float(penalties.batch_isoscore(torch.cat([torch.eye(4), -torch.eye(4)]))) == (
+    assert float(penalties._batch_isoscore(line)) == pytest.approx(0, abs=1e-6)
+    assert float(penalties._batch_isoscore(torch.cat([torch.eye(4), -torch.eye(4)]))) == (
         pytest.approx(1)
     )
 
@@ -174,7 +174,7 @@ def test_penalties_take_the_tokens_that_the_mask_keeps(batch, target):
     wide = penalties.covariance_penalty(target=target)
     for penalty, value in [
         (patchy, penalties.soft_lloyd_index(kept, cells(), temperature=0.1)),
-        (wide, penalties.batch_isoscore(kept)),
+        (wide, penalties._batch_isoscore(kept)),
     ]:
         expected = value if target is None else (value - target) ** 2
         torch.testing.assert_close(penalty(states, mask), expected)
@@ -266,19 +266,19 @@ def test_refuses_bad_points_and_centroids():
         with pytest.raises(ValueError, match="temperature is"):
             penalties.patchiness_penalty(centroids, temperature=temperature)
     with pytest.raises(ValueError, match="points has 6 columns but centroids 3"):
-        penalties.soft_counts(points, cells(4, 3), 0.1)
+        penalties._soft_counts(points, cells(4, 3), 0.1)
     with pytest.raises(ValueError, match=r"points has shape \(0, 6\)"):
-        penalties.soft_counts(points[:0], centroids, 0.1)
+        penalties._soft_counts(points[:0], centroids, 0.1)
     with pytest.raises(ValueError, match=r"centroids has shape \(1, 6\)"):
-        penalties.soft_counts(points, centroids[:1], 0.1)
+        penalties._soft_counts(points, centroids[:1], 0.1)
     with pytest.raises(ValueError, match="centroids are all equal"):
         penalties.patchiness_penalty(np.ones((4, 6)), temperature=0.1)
     with pytest.raises(ValueError, match="centroids has NaN"):
         penalties.patchiness_penalty(np.full((4, 6), np.nan), temperature=0.1)
     with pytest.raises(ValueError, match="2 points and dimensions"):
-        penalties.batch_isoscore(points[:1])
+        penalties._batch_isoscore(points[:1])
     with pytest.raises(ValueError, match="points are all equal"):
-        penalties.batch_isoscore(torch.ones(5, 3))
+        penalties._batch_isoscore(torch.ones(5, 3))
 
 
 def test_penalties_refuse_batches(batch):

@@ -74,13 +74,15 @@ def test_variance_and_kl_of_counts_follow_the_released_steps(n, m, k, seed):
     codes = rng.choice(k, (n, m), p=rng.dirichlet(np.ones(k)))
     counts = quantization.cell_counts(codes, k)
     entropies = stats.entropy(counts, axis=1)
-    assert quantization.count_kl(counts) == pytest.approx(np.mean(np.log(k) - entropies), abs=1e-12)
+    assert quantization._count_kl(counts) == pytest.approx(
+        np.mean(np.log(k) - entropies), abs=1e-12
+    )
     if counts.max() == n:
-        assert quantization.count_variance(counts) == np.inf
+        assert quantization._count_variance(counts) == np.inf
         return
     variance, divergence = released_counts(codes, k, np.full(k, 1 / k))
-    assert quantization.count_variance(counts) == pytest.approx(variance, rel=1e-10, abs=1e-12)
-    assert quantization.count_kl(counts) == pytest.approx(divergence, rel=1e-10, abs=1e-12)
+    assert quantization._count_variance(counts) == pytest.approx(variance, rel=1e-10, abs=1e-12)
+    assert quantization._count_kl(counts) == pytest.approx(divergence, rel=1e-10, abs=1e-12)
 
 
 def test_released_kl_hangs_on_its_random_sample():
@@ -90,20 +92,20 @@ def test_released_kl_hangs_on_its_random_sample():
     for _ in range(60):
         uniform = np.histogram(rng.uniform(0, 16, 4000), bins=16)[0] / 4000
         found.append(released_counts(codes, 16, uniform)[1])
-    exact = quantization.count_kl(quantization.cell_counts(codes, 16))
+    exact = quantization._count_kl(quantization.cell_counts(codes, 16))
     assert np.std(found) > 1e-3
     assert np.mean(found) == pytest.approx(exact, abs=4 * np.std(found) / np.sqrt(60) + 0.002)
 
 
 def test_variance_and_kl_at_their_ends():
     even, one = np.full((3, 16), 5), np.eye(16)[:3] * 80
-    assert quantization.count_variance(even) == 0 and quantization.count_kl(even) == 0
-    assert quantization.count_variance(one) == np.inf
-    assert quantization.count_kl(one) == pytest.approx(np.log(16))
+    assert quantization._count_variance(even) == 0 and quantization._count_kl(even) == 0
+    assert quantization._count_variance(one) == np.inf
+    assert quantization._count_kl(one) == pytest.approx(np.log(16))
     half = np.zeros(16)
     half[[2, 7]] = 40
-    assert quantization.count_kl(half) == pytest.approx(np.log(8))
-    assert quantization.count_variance(half) == pytest.approx(15**2 * (2 / 16) * (14 / 16))
+    assert quantization._count_kl(half) == pytest.approx(np.log(8))
+    assert quantization._count_variance(half) == pytest.approx(15**2 * (2 / 16) * (14 / 16))
 
 
 def test_poisson_counts_are_not_patchy_on_average():
@@ -131,8 +133,8 @@ def test_cell_counts_refuses(codes, message):
     [
         quantization.lloyd_index,
         quantization.patchiness_as_released,
-        quantization.count_variance,
-        quantization.count_kl,
+        quantization._count_variance,
+        quantization._count_kl,
     ],
 )
 @pytest.mark.parametrize(
@@ -328,8 +330,8 @@ def test_quantized_measures_agree_with_plain_formulas(dtype):
     assert measures["lloyd_index"] == pytest.approx(lloyd)
     assert measures["patchiness_as_released"] == pytest.approx(released)
     counts = quantization.cell_counts(codes, 32)
-    assert measures["count_variance"] == quantization.count_variance(counts)
-    assert measures["count_kl"] == quantization.count_kl(counts)
+    assert measures["count_variance"] == quantization._count_variance(counts)
+    assert measures["count_kl"] == quantization._count_kl(counts)
     more = quantization.quantized_measures(points, codes, restored, n_cells=32, per_cell=True)
     enrichment = more.pop("point_eee")
     assert more == measures and enrichment == quantization.cell_enrichment(points, codes)

@@ -26,17 +26,17 @@ def runs_like(seed=0):
 
 def test_bands_hold_enough_runs_and_their_means():
     runs = runs_like()
-    bands = release.published_bands(runs)
+    bands = release._published_bands(runs)
     assert bands["runs"].tolist() == [3, 3, 3, 3, 5]
     assert bands["runs"].sum() == len(runs)
     last = runs.query("architecture == 'b'")
     assert bands.iloc[-1]["glue"] == pytest.approx(last["glue"].mean())
     assert bands.iloc[-1]["alpha"] == pytest.approx(3)
     assert (bands.iloc[-1]["alpha_low"], bands.iloc[-1]["alpha_high"]) == (1, 5)
-    shuffled = release.published_bands(runs.sample(frac=1, random_state=0))
+    shuffled = release._published_bands(runs.sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(bands, shuffled)
     with pytest.raises(ValueError, match="fewer than least=6"):
-        release.published_bands(runs, least=6)
+        release._published_bands(runs, least=6)
 
 
 def test_the_committed_bands_are_those_of_the_released_runs():
@@ -52,7 +52,7 @@ def test_the_committed_bands_are_those_of_the_released_runs():
     assert list(bands)[:7] == expected and set(MEASURES) <= set(bands)
     assert bands["glue"].between(0, 1).all() and not bands.isna().any(axis=None)
     if HAVE_RUNS:
-        fresh = release.published_bands(release.load_perturbed_runs())
+        fresh = release._published_bands(release.load_perturbed_runs())
         pd.testing.assert_frame_equal(bands, fresh, rtol=1e-6, check_dtype=False)
 
 

@@ -106,7 +106,7 @@ def test_eigenvalue_measures_agree_with_their_definitions(n, d, seed):
     np.testing.assert_allclose(about_zero, singular**2 / n, rtol=1e-9, atol=1e-12)
     assert spread.rankme(about_zero) == pytest.approx(rankme_by_svd(points), rel=1e-5)
     total = values.sum()
-    assert spread.participation_ratio(values) == pytest.approx(
+    assert spread._participation_ratio(values) == pytest.approx(
         np.trace(np.cov(points.T)) ** 2 / np.square(np.cov(points.T)).sum()
     )
     assert spread.early_enrichment(values) == pytest.approx(
@@ -141,14 +141,14 @@ def test_vrm_is_the_mean_over_axes_of_vasicek_ratios(n):
     projected *= np.sqrt(5 / projected.var(axis=0, ddof=1).sum())
     ratios = [np.exp(vasicek_by_hand(axis)) / np.sqrt(2 * np.pi * np.e) for axis in projected.T]
     expected = np.mean([(1 - r) ** 2 for r in ratios])
-    assert spread.vasicek_ratio_error(points) == pytest.approx(expected, rel=1e-9)
+    assert spread._vasicek_ratio_error(points) == pytest.approx(expected, rel=1e-9)
 
 
 def test_vrm_is_the_released_one_above_a_thousand_points_only():
     points = cloud(1001, 6)
-    assert spread.vasicek_ratio_error(points) == pytest.approx(released_vrm(points), rel=1e-9)
+    assert spread._vasicek_ratio_error(points) == pytest.approx(released_vrm(points), rel=1e-9)
     few = points[:1000]
-    assert abs(spread.vasicek_ratio_error(few) - released_vrm(few)) > 1e-3
+    assert abs(spread._vasicek_ratio_error(few) - released_vrm(few)) > 1e-3
 
 
 def test_mean_cosine_agrees_with_all_pairs():
@@ -251,7 +251,7 @@ def test_measures_stay_in_their_ranges_on_known_clouds(name):
     assert 0 <= measures["isoscore"] <= 1 and 1 <= measures["participation_ratio"] <= D
     assert 1 <= measures["rankme"] <= D and -1 / (N - 1) <= measures["mean_cosine"] <= 1
     assert measures["vrm"] >= 0 and measures["twonn"] > 0
-    assert measures["vrm"] == spread.vasicek_ratio_error(CLOUDS[name])
+    assert measures["vrm"] == spread._vasicek_ratio_error(CLOUDS[name])
     assert measures["twonn"] == spread.twonn(CLOUDS[name])
     assert measures["mean_cosine"] == spread.mean_cosine(CLOUDS[name])
 
@@ -260,8 +260,8 @@ def test_measures_stay_in_their_ranges_on_known_clouds(name):
 @pytest.mark.parametrize(("shift", "scale"), [(0, 1), (30, 1), (0, 1e-25), (0, 1e25)])
 def test_projection_in_float32_moves_vrm_by_less_than_a_millionth(name, shift, scale):
     narrow = ((CLOUDS[name] + shift) * scale).astype(np.float32)
-    wide = spread.vasicek_ratio_error(narrow.astype(np.float64))
-    assert spread.vasicek_ratio_error(narrow) == pytest.approx(wide, abs=1e-6)
+    wide = spread._vasicek_ratio_error(narrow.astype(np.float64))
+    assert spread._vasicek_ratio_error(narrow) == pytest.approx(wide, abs=1e-6)
 
 
 def test_points_in_pieces_give_what_they_give_at_once(monkeypatch):
@@ -293,7 +293,7 @@ def test_equal_eigenvalues_are_the_limit_itself():
     assert spread.early_enrichment(values) == pytest.approx(0, abs=1e-15)
     assert spread.isoscore(values) == pytest.approx(1)
     assert spread.rankme(values) == pytest.approx(7)
-    assert spread.participation_ratio(values) == pytest.approx(7)
+    assert spread._participation_ratio(values) == pytest.approx(7)
 
 
 def test_one_direction_is_the_other_limit():
@@ -370,7 +370,7 @@ def test_eigenvalues_may_come_in_any_order_and_scale():
         spread.early_enrichment,
         spread.isoscore,
         spread.rankme,
-        spread.participation_ratio,
+        spread._participation_ratio,
     ):
         for other in (np.sort(values), values * 1e-200, values * 1e200, list(values)):
             assert measure(other) == pytest.approx(measure(values), rel=1e-12)
@@ -421,7 +421,7 @@ def test_memory_does_not_grow_with_the_number_of_points():
     tracemalloc.start()
     spread.eigenvalues(points)
     spread.mean_cosine(points)
-    spread.vasicek_ratio_error(points)
+    spread._vasicek_ratio_error(points)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # All coordinates in float64 would be 20 MiB, and the entropy needs five times its input.
@@ -452,7 +452,7 @@ def test_refuses_eigenvalues(values):
         spread.early_enrichment,
         spread.isoscore,
         spread.rankme,
-        spread.participation_ratio,
+        spread._participation_ratio,
     ):
         with pytest.raises(ValueError, match="eigenvalues"):
             measure(values)
@@ -476,7 +476,7 @@ def test_refuses_settings():
                                              (1e155, "far from"), (1e300, "far from")])  # fmt: skip
 def test_clouds_whose_squares_are_lost_are_refused(scale, word):
     points = scale * np.random.default_rng(0).standard_normal((50, 4))
-    for measure in (spread.spread_measures, spread.eigenvalues, spread.vasicek_ratio_error):
+    for measure in (spread.spread_measures, spread.eigenvalues, spread._vasicek_ratio_error):
         with pytest.raises(ValueError, match=f"points are so {word} one another"):
             measure(points)
     fine = np.random.default_rng(0).standard_normal((50, 4))

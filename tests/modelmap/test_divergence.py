@@ -52,10 +52,10 @@ def test_the_errors_are_those_of_repeated_draws():
 
 def test_the_conditionals_leave_no_error_where_nothing_depends_on_the_context(drawn):
     tables = [ngrams.conditionals(model, drawn[:5]) for model in (ONE, OTHER)]
-    found = divergence.by_conditionals(*tables)
+    found = divergence._by_conditionals(*tables)
     np.testing.assert_allclose(found.value, closed_form()[0], rtol=1e-12)
     assert found.error < 1e-12
-    assert all((row > 0).all() for row in divergence.along(*tables))
+    assert all((row > 0).all() for row in divergence._along(*tables))
 
 
 def test_conditionals_and_samples_agree_where_it_does():
@@ -63,7 +63,7 @@ def test_conditionals_and_samples_agree_where_it_does():
     texts = ngrams.sample(one, 3000, N_BYTES, seed=1)
     r = ngrams.log_likelihood(one, texts) - ngrams.log_likelihood(other, texts)
     sampled = divergence.by_sampling(r)
-    exact = divergence.by_conditionals(
+    exact = divergence._by_conditionals(
         *(ngrams.conditionals(m, texts[:1000]) for m in (one, other))
     )
     assert abs(sampled.value - exact.value) < 4 * np.hypot(sampled.error, exact.error)
@@ -71,8 +71,8 @@ def test_conditionals_and_samples_agree_where_it_does():
 
 def test_a_byte_that_p_rules_out_counts_nothing_and_one_that_q_does_is_infinite():
     p, q = np.array([[0.5, 0.5, 0.0]]), np.array([[0.25, 0.5, 0.25]])
-    np.testing.assert_allclose(divergence.along([p], [q])[0], 0.5 * np.log(2))
-    assert divergence.along([q], [p])[0][0] == np.inf
+    np.testing.assert_allclose(divergence._along([p], [q])[0], 0.5 * np.log(2))
+    assert divergence._along([q], [p])[0][0] == np.inf
 
 
 def test_chunks_add_up_their_bytes_and_drop_what_is_left():
@@ -88,11 +88,11 @@ def test_bits_a_byte():
 
 def test_a_step_towards_a_model_ends_there_and_stays_a_distribution():
     p, q = (np.random.default_rng(s).dirichlet(np.ones(6), size=4) for s in (0, 1))
-    half = divergence.towards(p, q, 0.5)
+    half = divergence._towards(p, q, 0.5)
     np.testing.assert_allclose(half.sum(axis=1), 1)
     expected = np.sqrt(p * q) / np.sqrt(p * q).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(half, expected)
-    assert divergence.towards(p, q, 1) is q
+    assert divergence._towards(p, q, 1) is q
 
 
 def test_compare_is_the_pieces_put_together_and_small_steps_obey_the_formula(drawn):
@@ -106,7 +106,7 @@ def test_compare_is_the_pieces_put_together_and_small_steps_obey_the_formula(dra
     assert full["texts_40"] * scale == pytest.approx(divergence.stand_in(ratios(texts)).value)
     assert full["sd_own"] == pytest.approx(ratios(own).std())
     tables = [ngrams.conditionals(m, texts) for m in (ONE, OTHER)]
-    there, back = divergence.by_conditionals(*tables), divergence.by_conditionals(*tables[::-1])
+    there, back = divergence._by_conditionals(*tables), divergence._by_conditionals(*tables[::-1])
     assert full["texts_true"] * scale == pytest.approx((there.value + back.value) / 2)
     # With all bytes independent the only error left is that of drawing texts.
     assert small["own_8"] / small["true"] == pytest.approx(1, abs=0.1)
@@ -124,4 +124,4 @@ def test_bad_requests_are_refused_by_name():
     with pytest.raises(ValueError, match="n_bytes is 9, and the texts hold 0"):
         divergence.chunk_ratios([[1.0, 2.0]], 9)
     with pytest.raises(ValueError, match="p and q differ in shape"):
-        divergence.along([np.ones((2, 3))], [np.ones((3, 3))])
+        divergence._along([np.ones((2, 3))], [np.ones((3, 3))])

@@ -24,13 +24,13 @@ def test_nothing_asked_is_on_the_map_and_items_are_from_other_texts(asked):
 
 def test_an_item_has_one_beginning_and_its_own_passage_first():
     texts = ["aaaabbbbXX", "ccccddddXX", "eeeeffffXX", "gggghhhhXX"]
-    items = held_out_texts.make_items(texts, ["g"] * 4, 2, context=4, length=4)
+    items = held_out_texts._make_items(texts, ["g"] * 4, 2, context=4, length=4)
     assert items[items.item == 0].text.tolist() == ["aaaabbbb", "aaaadddd", "aaaaffff", "aaaahhhh"]
     assert items[items.item == 1].text.tolist() == ["ccccdddd", "ccccffff", "cccchhhh", "ccccbbbb"]
 
 
 def test_cuts_keep_characters_whole():
-    items = held_out_texts.make_items(
+    items = held_out_texts._make_items(
         ["aéé" * 9] * 2, ["g"] * 2, 1, n_candidates=2, context=2, length=2
     )
     assert items.text.tolist() == ["aé"] * 2
@@ -38,9 +38,9 @@ def test_cuts_keep_characters_whole():
 
 def test_items_refuse_what_cannot_be_made():
     with pytest.raises(ValueError, match="texts has 2 of genre 'g'; give 4 or more"):
-        held_out_texts.make_items(["x" * 99] * 2, ["g"] * 2, 1)
+        held_out_texts._make_items(["x" * 99] * 2, ["g"] * 2, 1)
     with pytest.raises(ValueError, match="one of 3 bytes; 64 are needed"):
-        held_out_texts.make_items(["abc"] * 4, ["g"] * 4, 1)
+        held_out_texts._make_items(["abc"] * 4, ["g"] * 4, 1)
 
 
 def test_scores_follow_their_definitions(asked):

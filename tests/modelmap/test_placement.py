@@ -77,15 +77,15 @@ def test_yardsticks_are_the_distances_that_they_name(made, models):
 
 def test_kinship_grows_with_distance():
     yards = {"rounded to 8 bits": 1.0, "tuned": 5.0, "family": 20.0, "stranger": 50.0}
-    told = [placement.kinship(d, yards) for d in (0, 1, 3, 30, 60)]
+    told = [placement._kinship(d, yards) for d in (0, 1, 3, 30, 60)]
     assert told[0] == told[1] == "the same weights, but for rounding"
     assert told[2] == "as near as a fine-tune" and told[4] == "a stranger"
     assert len(set(told)) == 4 and "(5)" in told[3] and "(50)" in told[3]
-    assert placement.kinship(0.0, {}) == "a stranger"
+    assert placement._kinship(0.0, {}) == "a stranger"
     assert placement.kinship_between(2, 4, yards) == told[2]
     assert placement.kinship_between(0.5, 4, yards) == f"undecided: {told[0]}; or {told[2]}"
     with pytest.raises(ValueError, match="distance is nan"):
-        placement.kinship(float("nan"), yards)
+        placement._kinship(float("nan"), yards)
 
 
 def test_a_linear_score_is_predicted_and_groups_are_held_out():

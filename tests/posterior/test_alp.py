@@ -428,7 +428,7 @@ def test_rotations_mix_all_dimensions_and_change_no_full_space_score():
         for kind in ("blocks", "rotations")
     )
     assert turned.per_head.std() < raw.per_head.std()
-    turn = alp.random_rotation(12, np.random.default_rng(0))
+    turn = alp._random_rotation(12, np.random.default_rng(0))
     np.testing.assert_allclose(turn @ turn.T, np.eye(12), atol=1e-12)
     options = {"form": "published", "ridge": 0.0}
     whole = average_log_posterior(X, labels, **options).per_entity

@@ -147,15 +147,15 @@ def test_the_logistic_curve_is_that_of_statsmodels():
     X = sm.add_constant(rng.standard_normal((400, 3)))
     y = rng.binomial(400, 1 / (1 + np.exp(-X @ [-1, 0.8, -0.5, 0]))) / 400
     expected = sm.GLM(y, X, family=sm.families.Binomial()).fit().params
-    assert binned_fits.fit_share(X, y, logistic=True) == pytest.approx(expected, abs=1e-7)
-    assert binned_fits.fit_share(X, y, logistic=False) == pytest.approx(sm.OLS(y, X).fit().params)
+    assert binned_fits._fit_share(X, y, logistic=True) == pytest.approx(expected, abs=1e-7)
+    assert binned_fits._fit_share(X, y, logistic=False) == pytest.approx(sm.OLS(y, X).fit().params)
     with pytest.raises(ValueError, match="shares"):
-        binned_fits.fit_share(X, 100 * y, logistic=True)
+        binned_fits._fit_share(X, 100 * y, logistic=True)
     for logistic in (True, False):
         with pytest.raises(ValueError, match="none missing"):
-            binned_fits.fit_share(X, np.where(X[:, 1] > 2, np.nan, y), logistic=logistic)
+            binned_fits._fit_share(X, np.where(X[:, 1] > 2, np.nan, y), logistic=logistic)
     with pytest.raises(ValueError, match="no convergence"):
-        binned_fits.fit_share(X, (X[:, 1] > 0).astype(float), logistic=True, steps=5)
+        binned_fits._fit_share(X, (X[:, 1] > 0).astype(float), logistic=True, steps=5)
 
 
 def test_held_out_predictions_are_those_of_scikit_learn():

@@ -76,7 +76,7 @@ def test_marks_are_those_of_the_strings(facts):
     ],
 )
 def test_clean_name(text, name):
-    assert factbook_facts.clean_name(text) == name
+    assert factbook_facts._clean_name(text) == name
 
 
 def test_every_relation_has_five_questions_that_end_where_the_answer_begins():

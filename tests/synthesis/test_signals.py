@@ -193,7 +193,7 @@ def test_the_latent_space_is_that_of_the_geometry_part(measured, loaded):
 
 def test_answers_are_those_of_closed_book(measured, loaded, inputs):
     one, row = loaded["causal"], inputs.facts.iloc[0]
-    answers = [f" {factbook_facts.spoken(c)}" for c in row["choices"]]
+    answers = [f" {factbook_facts._spoken(c)}" for c in row["choices"]]
     direct = closed_book.answer_log_probability(one.model, one.tokenizer, [row.prompt], [answers])
     found = measured["causal"]["facts"]
     assert found["log_probability"][0] == pytest.approx(direct.log_probability[0], abs=1e-3)

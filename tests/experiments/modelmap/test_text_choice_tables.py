@@ -129,7 +129,7 @@ def test_a_curve_is_that_of_a_plain_loop(L, made):
                 (
                     len(draw.texts),
                     text_choice.relative_error(estimate, exact),
-                    text_choice.pairwise_error(estimate, exact),
+                    text_choice._pairwise_error(estimate, exact),
                     (near[0] != near[1]).mean(),
                 )
             )
