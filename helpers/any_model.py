@@ -5,10 +5,7 @@ Nothing is unpickled and no code of a model's author is run.
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from helpers import adapters, closed_book, decoders, gguf_head, hub, model_files, models
+from helpers import adapters, closed_book, decoders, devices, gguf_head, hub, model_files, models
 from helpers.model_files import AGAIN, DAMAGE, Refusal
 
 if TYPE_CHECKING:
@@ -32,6 +29,8 @@ COLUMNS = ("model", "kind", "form", "architecture", "parameters")
 COLUMNS += ("what it can tell, or why it is refused",)
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
+# Titles that would be taken for those of a control beside the models.
+_CONTROLS = ("noise", "spelling", "spelling alone", "GloVe")
 _CURE = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
 
 
@@ -40,7 +39,8 @@ class Look(NamedTuple):
 
     `kind` is one of `KINDS`, or "refused", and then `reason` says why and `cure` what helps; `form`
     is "folder", "file", "package" or "hub"; `parameters` are counted in the files, None where they
-    do not tell; `allow_bin` is what was asked for. A `name` on the hub ends in `@` and the commit.
+    do not tell; `allow_bin` and `how` are what was asked for. A `name` on the hub ends in `@` and
+    the commit.
     """
 
     name: str
@@ -51,12 +51,14 @@ class Look(NamedTuple):
     reason: str = ""
     cure: str = ""
     allow_bin: bool = False
+    how: devices.How = devices.DEFAULT
 
 
 class Loaded(NamedTuple):
     """A model ready to read: `model` with its output where it has one, `body` without.
 
-    `kind` is what it can really do, and `note` says where this is less than its files promised.
+    `kind` is what it can really do, and `note` says where this is less than its files promised;
+    `batch_tokens` go through it at a time, None for what suits the reader.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -64,19 +66,20 @@ class Loaded(NamedTuple):
     body: PreTrainedModel
     kind: str
     note: str
+    batch_tokens: int | None = None
 
 
-def look(name: str | Path, *, allow_bin: bool = False) -> Look:
-    """Find out what a name stands for, and whether it can be read; never raises.
+def look(name: str | Path, *, allow_bin: bool = False, how: devices.How = devices.DEFAULT) -> Look:
+    """Find out what a name stands for, and whether it can be read; no name makes it raise.
 
     Only small files, and the heads of large ones, are read; of a hub name the configuration, the
     tokenizer and the index with the sizes, unless `BOOK_OFFLINE` is set. `allow_bin` is that of
-    `models.source`: what it is for is fetched and converted here. What is refused comes back with
-    `reason` and `cure`.
+    `models.source`: what it is for is fetched and converted here. `how` is for `load`, and raises
+    as `devices.How.checked`. What is refused comes back with `reason` and `cure`.
     """
-    text = str(name).strip()
+    text, how = str(name).strip(), how.checked()
     try:
-        return _look(text, allow_bin)._replace(allow_bin=allow_bin)
+        return _look(text, allow_bin)._replace(allow_bin=allow_bin, how=how)
     except Refusal as refusal:
         return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
     except (OSError, ValueError) as error:
@@ -87,10 +90,14 @@ def look(name: str | Path, *, allow_bin: bool = False) -> Look:
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return name -> a short title: the end of a path or hub name, or all of it where two agree."""
+    """Return name -> a short title: the end of a path or hub name, or all of it where two agree.
+
+    No title is that of a control on the pages, such as noise.
+    """
     ends = {str(name): re.split(r"[/\\]", str(name).rstrip("/\\"))[-1] for name in names}
     shared = {end for end in ends.values() if list(ends.values()).count(end) > 1 or not end}
-    return {name: name if end in shared else end for name, end in ends.items()}
+    titles = {name: name if end in shared | {*_CONTROLS} else end for name, end in ends.items()}
+    return {n: f"the model {t}" if t in _CONTROLS else t for n, t in titles.items()}
 
 
 def table(looks: Iterable[Look]) -> pd.DataFrame:
@@ -177,7 +184,7 @@ def _folder(name: str, path: Path, form: str) -> Look:
     files = sorted(file.name for file in path.iterdir() if file.is_file())
     config = _config(path, files)
     kind = _kind(config)
-    parameters = _weights(path, files)
+    parameters = model_files.parameters_in(path)
     _check_tokenizer(path, kind)
     model_files.check_memory(parameters)
     return Look(name, kind, form, str(config["model_type"]), parameters)
@@ -193,6 +200,7 @@ def _check_tokenizer(path: Path, kind: str) -> None:
 
 
 def _config(path: Path, files: list[str]) -> dict[str, Any]:
+    config = model_files.read_config(path)
     if "config.json" not in files:
         inner = next((f.parent.name for f in sorted(path.glob("*/config.json"))), None)
         ggufs = [file for file in files if file.endswith(".gguf")]
@@ -203,13 +211,8 @@ def _config(path: Path, files: list[str]) -> dict[str, Any]:
         if not files:
             raise Refusal("the folder is empty", _CURE)
         raise Refusal("the folder has no config.json", _CURE)
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except DAMAGE as error:
-        raise Refusal(f"config.json is damaged ({models.first_line(error)})", AGAIN) from error
-    if isinstance(config, dict):
-        model_files.check_config(config)
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+    model_files.check_config(config)
+    if not isinstance(config.get("model_type"), str):
         if model_files.BIN in files:
             # Old models lack it, and converting them finds it out.
             model_files.weights_in(files, path)
@@ -269,35 +272,8 @@ def _kind(config: Mapping[str, Any]) -> str:
     return "masked" if head.endswith(("ForMaskedLM", "ForPreTraining")) else "encoder"
 
 
-def _weights(path: Path, files: list[str]) -> int:
-    """Return the number of weights in a folder's safetensors, or say why they cannot be read."""
-    tensors = model_files.weights_in(files, path)
-    if absent := sorted(set(tensors) - set(files)):
-        cure = "download the rest of the model"
-        raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
-    return sum(_count(path / file) for file in tensors)
-
-
-def _count(path: Path) -> int:
-    """Return the number of weights that the head of a safetensors file names."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if not 2 <= length <= path.stat().st_size - 8:
-                raise ValueError("its head is longer than the file")
-            head = json.loads(file.read(length))
-        head.pop("__metadata__", None)
-        end = max(entry["data_offsets"][1] for entry in head.values())
-        if 8 + length + end > path.stat().st_size:
-            raise ValueError("it is cut short")
-        return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
-    except DAMAGE as error:
-        reason = f"{path.name} is damaged ({models.first_line(error)})"
-        raise Refusal(reason, AGAIN) from error
-
-
 def load(found: Look) -> Loaded:
-    """Load a model that `look` accepted, float32, on the CPU, padding on the right.
+    """Load a model that `look` accepted, as its `how` says, padding on the right.
 
     A masked model without its output over words in the file is read as an encoder, a causal one
     without its output, or whose output changes with later words, too; `note` says so. Raises
@@ -330,7 +306,8 @@ def load(found: Look) -> Loaded:
         note = "of its encoder and its decoder the encoder alone is read"
     if kind == "masked" and tokenizer.mask_token_id is None:
         kind, note = "encoder", "its tokenizer has no mask"
-    return Loaded(tokenizer, model, body, kind, note)
+    found.how.move(model)
+    return Loaded(tokenizer, model, body, kind, note, found.how.batch_tokens)
 
 
 def _short(error: Exception) -> str:

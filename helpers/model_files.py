@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import struct
@@ -64,11 +65,16 @@ def sentence(error: BaseException) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration in a folder; empty where there is none or it is no mapping."""
+    """Return the configuration in a folder; empty where there is none or it is no mapping.
+
+    Raises `Refusal` where it is damaged.
+    """
     try:
         config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except (OSError, *DAMAGE) as error:
+        raise Refusal(f"config.json is damaged ({first_line(error)})", AGAIN) from error
     return config if isinstance(config, dict) else {}
 
 
@@ -141,6 +147,33 @@ def _indexed(index: Path) -> list[str]:
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise Refusal(f"{index.name} is damaged ({first_line(error)})", AGAIN) from error
     return files
+
+
+def parameters_in(folder: Path) -> int:
+    """Return the number of weights in a folder's safetensors, or say why they cannot be read."""
+    files = [file.name for file in folder.iterdir() if file.is_file()]
+    tensors = weights_in(files, folder)
+    if absent := sorted(set(tensors) - set(files)):
+        cure = "download the rest of the model"
+        raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
+    return sum(_count(folder / file) for file in tensors)
+
+
+def _count(path: Path) -> int:
+    """Return the number of weights that the head of a safetensors file names."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if not 2 <= length <= path.stat().st_size - 8:
+                raise ValueError("its head is longer than the file")
+            head = json.loads(file.read(length))
+        head.pop("__metadata__", None)
+        end = max(entry["data_offsets"][1] for entry in head.values())
+        if 8 + length + end > path.stat().st_size:
+            raise ValueError("it is cut short")
+        return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
+    except DAMAGE as error:
+        raise Refusal(f"{path.name} is damaged ({first_line(error)})", AGAIN) from error
 
 
 def copy_small(folder: Path, out: Path) -> None:

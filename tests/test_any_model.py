@@ -336,6 +336,9 @@ def test_the_table_and_titles():
     names = ["a/b", "c/b", "d/e", "x.gguf", "/p/q/"]
     titles = any_model.short_names(names)
     assert titles == {"a/b": "a/b", "c/b": "c/b", "d/e": "e", "x.gguf": "x.gguf", "/p/q/": "q"}
+    # A control of the pages has the name of no model.
+    controls = {"a/noise": "a/noise", "GloVe": "the model GloVe", "b/spelling": "b/spelling"}
+    assert any_model.short_names(list(controls)) == controls
     table = any_model.table([any_model.look(""), any_model.look(models.MINILM)])
     assert table.kind.tolist() == ["refused", "encoder"]
     assert "empty" in table.iloc[0, -1]

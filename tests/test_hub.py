@@ -4,8 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -239,6 +242,54 @@ def test_a_break_in_the_middle_resumes_or_says_so(server, folders, monkeypatch):
     assert any_model.look(ROBERTA).kind == "masked"
     server.times["model.safetensors"] = 0
     assert models.load_model(ROBERTA)[1].config.hidden_size == 64
+
+
+FETCH = """
+import sys
+from huggingface_hub import constants
+constants.DOWNLOAD_CHUNK_SIZE = 4096
+from helpers import hub
+print(hub.folder(sys.argv[1]))
+"""
+
+
+def test_a_run_after_a_killed_one_fetches_the_rest(server, folders, tmp_path):
+    file = folders["causal"] / "model.safetensors"
+    size, held = file.stat().st_size, 40 * 4096
+    server.holds[file.name] = held
+    there = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "home"), "BOOK_OFFLINE": ""}
+    there |= {"HF_HUB_OFFLINE": "", "PYTHONPATH": str(data.ROOT)}
+    run = {"cwd": tmp_path, "env": os.environ | there, "text": True}
+    words = [sys.executable, "-c", FETCH, PYTHIA]
+
+    def parts():
+        return [path.stat().st_size for path in (tmp_path / "home").rglob("*.part")]
+
+    with subprocess.Popen(words, **run) as first:
+        for _ in range(600):
+            # What is left of a page of the file's buffer is not on the disk yet.
+            if parts() and parts()[0] > held - 8192:
+                break
+            time.sleep(0.1)
+        first.kill()
+    (kept,) = parts()
+    assert first.returncode == -signal.SIGKILL and held - 8192 < kept <= held < size
+    again = subprocess.run(words, **run, capture_output=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert (Path(again.stdout.strip()) / file.name).read_bytes() == file.read_bytes()
+    assert server.sent[file.name] == held + size - kept and not parts()
+
+
+def test_a_part_that_is_damaged_is_fetched_anew(server, folders):
+    file = folders["causal"] / "model.safetensors"
+    blobs = hub.small_files(PYTHIA).parents[1] / "blobs"
+    part = blobs / f"{data.sha256(file)}.part"
+    part.write_bytes(bytes(5000))
+    with pytest.raises(ValueError, match="another SHA-256 sum .*; run it again"):
+        hub.folder(PYTHIA)
+    assert not part.exists()
+    part.write_bytes(bytes(file.stat().st_size + 1))
+    assert (hub.folder(PYTHIA) / file.name).read_bytes() == file.read_bytes()
 
 
 def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(server, folders, monkeypatch):
