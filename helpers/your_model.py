@@ -226,9 +226,10 @@ def write(
     tables = {"results.csv": run.table.to_csv(index=False)}
     if ranks is not None and len(ranks):
         tables["ranking.csv"] = ranks.to_csv()
-    else:
+    files = results.write(folder, report(run, inputs, ranks), tables)
+    if "ranking.csv" not in tables:
         (folder / "ranking.csv").unlink(missing_ok=True)
-    return results.write(folder, report(run, inputs, ranks), tables)
+    return files
 
 
 def own_references(
