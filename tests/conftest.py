@@ -121,8 +121,8 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
 
 # Files that load or train models, or run the book: `make check` leaves them out.
 MODELS = set(
-    """adapters any_model byte_gpt causal_tuning closed_book decoders descendants divergence
-    each_model embeddings encoders fact_tests faults geometry_sweep glass_box
+    """adapters any_model byte_gpt causal_tuning closed_book decoders descendants devices
+    divergence each_model embeddings encoders fact_tests faults geometry_sweep glass_box
     glass_box_report held_out hub images injection likelihood likelihood_runs logit_lens
     masked_likelihood merges models onnx_bert pipeline real_model recommender signal_words
     signals small_world smollm2_divergence tiny_gpt training variants your_model""".split()
