@@ -124,7 +124,7 @@ MODELS = set(
     """adapters any_model byte_gpt causal_tuning closed_book decoders descendants devices
     divergence each_model embeddings encoders fact_tests faults geometry_sweep glass_box
     glass_box_report held_out hub images injection likelihood likelihood_runs logit_lens
-    masked_likelihood merges models onnx_bert pipeline real_model recommender signal_words
+    masked_likelihood merges models onnx_bert pipeline real_model recommender results signal_words
     signals small_world smollm2_divergence tiny_gpt training variants your_model""".split()
 )
 # Files whose results hang on how a processor adds up: `make test-dispatch` runs them.
