@@ -58,7 +58,7 @@ class Loaded(NamedTuple):
     """A model ready to read: `model` with its output where it has one, `body` without.
 
     `kind` is what it can really do, and `note` says where this is less than its files promised;
-    `batch_tokens` go through it at a time, None for what suits the reader.
+    `batch_tokens` are scored at a time, None for what suits the reader.
     """
 
     tokenizer: PreTrainedTokenizerBase

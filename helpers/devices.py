@@ -16,7 +16,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 class How(NamedTuple):
-    """A device, a dtype of `DTYPES`, and the tokens that go through a model at a time.
+    """A device, a dtype of `DTYPES`, and the tokens that are scored at a time.
 
     "" is a GPU when there is one, None the number that suits the reader. Only float32 gives the
     numbers of the book.
@@ -70,7 +70,7 @@ def add_arguments(parser: ArgumentParser, *, tokens: bool = True) -> None:
     add("--device", default="", help="cpu, cuda, cuda:1; left out: a GPU when there is one")
     add("--dtype", default="float32", choices=DTYPES, help="bfloat16 halves a GPU's memory")
     if tokens:
-        add("--batch-tokens", type=int, help="tokens read at a time; fewer take less memory")
+        add("--batch-tokens", type=int, help="tokens scored at a time; fewer take less memory")
 
 
 def given(words: Namespace) -> How:

@@ -18,6 +18,7 @@ from helpers.model_files import Refusal, first_line
 
 _SUBFOLDERS = ["*/*"]
 _NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+_SUM = re.compile("[0-9a-f]{64}")
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 _FOLDER = "pass a folder where the model was saved, or try again where the hub can be reached"
 
@@ -171,7 +172,9 @@ def _listing(name: str, pinned: Any) -> Listing:
         split(name)[0], revision=pinned.resolved, files_metadata=True, timeout=_timeout()
     )
     sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
-    sums = {file.rfilename: file.lfs.sha256 for file in info.siblings or () if file.lfs}
+    large = [file for file in info.siblings or () if file.lfs]
+    # They become the names of files.
+    sums = {f.rfilename: f.lfs.sha256 for f in large if _SUM.fullmatch(f.lfs.sha256)}
     return Listing(sizes, info.safetensors.total if info.safetensors else None, sums)
 
 

@@ -480,6 +480,8 @@ def test_commands_take_names_and_relative_folders(server, folders, tmp_path, mon
             assert main([*words, name]) == 2
             message = capsys.readouterr().err
             assert name in message and ";" in message and "Traceback" not in message
+        assert main([*words, "./mine", "--device", "abacus"]) == 2
+        assert "device is 'abacus'" in capsys.readouterr().err
     assert "mine is there" in message and not (tmp_path / "a.csv").exists()
 
 
