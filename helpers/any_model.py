@@ -79,7 +79,7 @@ def look(name: str | Path, *, allow_bin: bool = False, how: devices.How = device
     """
     text, how = str(name).strip(), how.checked()
     try:
-        return _look(text, allow_bin)._replace(allow_bin=allow_bin, how=how)
+        return _look(text, allow_bin, how.dtype)._replace(allow_bin=allow_bin, how=how)
     except Refusal as refusal:
         return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
     except (OSError, ValueError) as error:
@@ -116,7 +116,7 @@ def table(looks: Iterable[Look]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).set_index("model")
 
 
-def _look(name: str, allow_bin: bool) -> Look:
+def _look(name: str, allow_bin: bool, dtype: str) -> Look:
     if not name:
         raise Refusal("the name is empty", _CURE)
     package = name in (models.MINILM, *models._FILES)
@@ -125,31 +125,31 @@ def _look(name: str, allow_bin: bool) -> Look:
     if name == models.MINILM_L3:
         return Look(name, "encoder", form, "bert")
     if source is None:
-        return _on_hub(name, allow_bin)
+        return _on_hub(name, allow_bin, dtype)
     if source.is_file():
         return _file(name, source, form)
-    return _folder(name, models.source(source, allow_bin=allow_bin), form)
+    return _folder(name, models.source(source, allow_bin=allow_bin), form, dtype)
 
 
-def _on_hub(name: str, allow_bin: bool) -> Look:
+def _on_hub(name: str, allow_bin: bool, dtype: str) -> Look:
     """Look at a hub name: its small files, and the sizes of the others in the hub's index."""
     name = hub.pinned(name)
     place = hub.small_files(name)
     if adapters.is_alone(place):
-        return _folder(name, models.source(name, allow_bin=allow_bin), "hub")
+        return _folder(name, models.source(name, allow_bin=allow_bin), "hub", dtype)
     if model_files.complete(place):
-        return _folder(name, place, "hub")
+        return _folder(name, place, "hub", dtype)
     if hub.is_closed(None):
-        return _folder(name, hub.folder(name, allow_bin=allow_bin), "hub")
+        return _folder(name, hub.folder(name, allow_bin=allow_bin), "hub", dtype)
     index = hub.listing(name)
     wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin, model=name)
     if not wanted[0].endswith(".safetensors"):
-        return _folder(name, models.source(name, allow_bin=True), "hub")
+        return _folder(name, models.source(name, allow_bin=True, dtype=dtype), "hub", dtype)
     config = _config(place, sorted(file.name for file in place.iterdir()))
     kind = _kind(config)
     _check_tokenizer(place, kind)
     parameters = hub.parameters_of(index, wanted, config)
-    model_files.check_memory(parameters)
+    model_files.check_memory(parameters, dtype=dtype)
     return Look(name, kind, "hub", str(config["model_type"]), parameters)
 
 
@@ -179,14 +179,14 @@ def _file(name: str, path: Path, form: str) -> Look:
     return Look(name, "causal", form, architecture, parameters)
 
 
-def _folder(name: str, path: Path, form: str) -> Look:
+def _folder(name: str, path: Path, form: str, dtype: str) -> Look:
     """Look at a folder with a saved model, or say what it lacks."""
     files = sorted(file.name for file in path.iterdir() if file.is_file())
     config = _config(path, files)
     kind = _kind(config)
     parameters = model_files.parameters_in(path)
     _check_tokenizer(path, kind)
-    model_files.check_memory(parameters)
+    model_files.check_memory(parameters, dtype=dtype)
     return Look(name, kind, form, str(config["model_type"]), parameters)
 
 
@@ -282,20 +282,21 @@ def load(found: Look) -> Loaded:
     if found.kind not in KINDS:
         raise Refusal(found.reason, found.cure)
     kind, note = found.kind, ""
+    options: dict[str, Any] = {"allow_bin": found.allow_bin, "dtype": found.how.dtype}
     try:
         if kind == "causal":
-            tokenizer, model = closed_book.load_causal(found.name, allow_bin=found.allow_bin)
+            tokenizer, model = closed_book.load_causal(found.name, **options)
         elif kind == "masked":
             tokenizer, model = models.read_pretrained(
-                "AutoModelForMaskedLM", found.name, _CURE, allow_bin=found.allow_bin
+                "AutoModelForMaskedLM", found.name, _CURE, **options
             )
         else:
-            tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
+            tokenizer, model = models.load_model(found.name, **options)
     except ValueError as error:
         if kind == "encoder":
             raise
         # The same error again where it was not the output that is missing.
-        tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
+        tokenizer, model = models.load_model(found.name, **options)
         kind, note = "encoder", f"no output over words could be read ({_short(error)})"
     body = model.base_model
     _check_tokens(tokenizer, body)
@@ -347,4 +348,7 @@ def _check_states(body: PreTrainedModel) -> None:
             "pass a model with a vector for every token",
         )
     if not torch.isfinite(states).all():
-        raise Refusal("its vectors are not finite (NaN or infinite): damaged weights", AGAIN)
+        reason = "its vectors are not finite (NaN or infinite)"
+        if body.dtype == torch.float32:
+            raise Refusal(f"{reason}: damaged weights", AGAIN)
+        raise Refusal(f"{reason} in {body.dtype}", "read it in float32 (--dtype float32)")

@@ -38,13 +38,14 @@ class How(NamedTuple):
 
     def key(self) -> dict[str, str]:
         """Return what of it changes numbers beyond rounding, for the keys of kept results."""
-        return {} if self.dtype == "float32" else {"dtype": self.dtype}
+        return {} if self.dtype == "float32" else {"weights": self.dtype}
 
     def move(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Return the model, itself moved and changed; raises as `find`."""
-        import torch
+        """Return the model, itself moved to the device; raises as `find`.
 
-        return model.to(find(self.device), getattr(torch, self.dtype))
+        Its dtype is what it was read in: changed afterwards, more than its weights would change.
+        """
+        return model.to(find(self.device))
 
 
 DEFAULT = How()
@@ -68,7 +69,7 @@ def add_arguments(parser: ArgumentParser, *, tokens: bool = True) -> None:
     """Add `--device`, `--dtype` and, with `tokens`, `--batch-tokens` to a command."""
     add = parser.add_argument
     add("--device", default="", help="cpu, cuda, cuda:1; left out: a GPU when there is one")
-    add("--dtype", default="float32", choices=DTYPES, help="bfloat16 halves a GPU's memory")
+    add("--dtype", default="float32", choices=DTYPES, help="bfloat16 halves the memory")
     if tokens:
         add("--batch-tokens", type=int, help="tokens scored at a time; fewer take less memory")
 

@@ -240,7 +240,7 @@ def noise_rows(
     where the model is read. Raises as the functions named.
     """
     name_or_path = models.pinned(name_or_path)
-    tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin)
+    tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin, dtype=how.dtype)
     how.move(model)
     tasks = tasks_of(size)
 

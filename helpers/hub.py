@@ -19,7 +19,6 @@ from helpers.model_files import Refusal, first_line
 _SUBFOLDERS = ["*/*"]
 _NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _SUM = re.compile("[0-9a-f]{64}")
-_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 _FOLDER = "pass a folder where the model was saved, or try again where the hub can be reached"
 
 
@@ -107,10 +106,11 @@ def listing(name: str) -> Listing:
         return _listing(name, _pinned(name))
 
 
-def folder(name: str, *, allow_bin: bool = False) -> Path:
+def folder(name: str, *, allow_bin: bool = False, dtype: str = "float32") -> Path:
     """Return a folder with all files of a model that loading needs, downloaded where they are not.
 
-    Before weights are fetched their size is compared with the memory and the disk that are free.
+    Before weights are fetched their size, in numbers of type `dtype`, is compared with the memory
+    that is free, and that of the files with the disk.
     Only safetensors are fetched, or with `allow_bin` the files of pickles where there are no
     others. A download that was broken off goes on where it stood. What was fetched before is taken
     without asking, where the hub may not or cannot be asked, or `name` ends in `@` and a whole
@@ -125,7 +125,7 @@ def folder(name: str, *, allow_bin: bool = False) -> Path:
             raise Refusal("its weights were not, or not all, downloaded before", _away()[1])
         index = _listing(name, pinned)
         wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin, model=name)
-        _check_room(name, index, wanted, place)
+        _check_room(index, wanted, place, dtype)
         for file in wanted:
             if file in index.sums:
                 _fetch(name, pinned.resolved, file, index)
@@ -137,15 +137,15 @@ def parameters_of(index: Listing, wanted: Sequence[str], config: dict[str, Any])
     if index.parameters:
         return index.parameters
     dtype = str(config.get("dtype") or config.get("torch_dtype"))
-    return sum(index.sizes.get(file, 0) for file in wanted) // _BYTES.get(dtype, 4)
+    return sum(index.sizes.get(file, 0) for file in wanted) // model_files.BYTES.get(dtype, 4)
 
 
-def _check_room(name: str, index: Listing, wanted: Sequence[str], place: Path) -> None:
+def _check_room(index: Listing, wanted: Sequence[str], place: Path, dtype: str) -> None:
     from huggingface_hub import constants
 
     size = sum(index.sizes[file] for file in wanted)
     parameters = parameters_of(index, wanted, model_files.read_config(place))
-    model_files.check_memory(parameters, f", {size / 1e9:.1f} GB to download")
+    model_files.check_memory(parameters, f", {size / 1e9:.1f} GB to download", dtype=dtype)
     free = shutil.disk_usage(place).free
     if size > free:
         raise Refusal(

@@ -188,7 +188,8 @@ def _score_model(
             found = _stored(place, len(some))
             if found is None:
                 if loaded is None:
-                    loaded = closed_book.load_causal(name_now, allow_bin=allow_bin)
+                    options = {"allow_bin": allow_bin, "dtype": how.dtype}
+                    loaded = closed_book.load_causal(name_now, **options)
                     how.move(loaded[1])
                 tokenizer, model = loaded
                 row["device"] = str(model.device)

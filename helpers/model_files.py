@@ -21,6 +21,7 @@ WHOLE = (SAFE, SAFE_INDEX, BIN, BIN_INDEX)
 SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
+BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 AGAIN = "download or save it again"
 # What reading a damaged file may raise.
 DAMAGE = (
@@ -201,14 +202,17 @@ def complete(folder: Path, *, allow_bin: bool = False) -> bool:
         return False
 
 
-def check_memory(parameters: int, beside: str = "") -> None:
-    """Refuse a model that does not fit, in float32, into the memory that is free."""
+def check_memory(parameters: int, beside: str = "", *, dtype: str = "float32") -> None:
+    """Refuse a model that does not fit, in a type of numbers, into the memory that is free."""
     import psutil
 
-    need, free = 4 * parameters, psutil.virtual_memory().available
+    need, free = BYTES[dtype] * parameters, psutil.virtual_memory().available
     if need > free:
+        cure = "use a larger machine, or a smaller model of the same family"
+        if BYTES["bfloat16"] * parameters <= free:
+            cure += ", or read it in bfloat16 (--dtype bfloat16)"
         raise Refusal(
-            f"it has {parameters / 1e9:.1f} billion weights, {need / 1e9:.0f} GB in float32"
+            f"it has {parameters / 1e9:.1f} billion weights, {need / 1e9:.0f} GB in {dtype}"
             f"{beside}, and {free / 1e9:.0f} GB of memory are free",
-            "use a larger machine, or a smaller model of the same family",
+            cure,
         )

@@ -150,7 +150,7 @@ def ask_all(
     `models.source`, and `how` says where the model is read. Raises `ValueError` when it cannot be
     loaded.
     """
-    tokenizer, model = closed_book.load_causal(name, allow_bin=allow_bin)
+    tokenizer, model = closed_book.load_causal(name, allow_bin=allow_bin, dtype=how.dtype)
     how.move(model)
     options = {"seed": seed, "batch_tokens": how.batch_tokens or 512}
     asked = [ask(tokenizer, model, rows, k, table, **options) for k in templates]
@@ -378,7 +378,8 @@ def _write(given: argparse.Namespace) -> None:
             kept = keeping.stored(file)
             if kept is None:
                 if loaded is None:
-                    loaded = closed_book.load_causal(given.model, allow_bin=given.allow_bin)
+                    options = {"allow_bin": given.allow_bin, "dtype": how.dtype}
+                    loaded = closed_book.load_causal(given.model, **options)
                     how.move(loaded[1])
                 found = [
                     ask(*loaded, rows, k, table, batch_tokens=how.batch_tokens or 512)

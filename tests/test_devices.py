@@ -111,9 +111,13 @@ def test_half_the_bits_change_numbers_but_little(kind, paths):
     def first(dtype):
         one = any_model.load(any_model.look(paths[kind], how=devices.How("cpu", dtype)))
         assert str(one.model.dtype) == f"torch.{dtype}"
+        # Angles of positions are no weights: fewer digits would turn far places by much.
+        angles = [b.dtype for name, b in one.model.named_buffers() if "inv_freq" in name]
+        assert angles == [torch.float32] * len(angles) and bool(angles) == (kind == "causal")
         return np.asarray(next(ASKED[kind][-1](one)), float)
 
     whole, half = first("float32"), first("bfloat16")
+    # Eight bits of a mantissa: near, and not the same.
     assert 0 < np.abs(whole - half).max() < 0.03 * np.abs(whole).max()
 
 

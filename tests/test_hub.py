@@ -39,6 +39,7 @@ from helpers import (
     closed_book,
     convert,
     data,
+    devices,
     embeddings,
     geometry_sweep,
     hub,
@@ -320,6 +321,19 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(server, folde
     with pytest.raises(ValueError, match="GB are free in .*; make room there, or set HF_HOME"):
         models.load_model(PYTHIA)
     assert not server.fetched(".safetensors")
+
+
+def test_half_the_bits_fit_where_the_whole_does_not(server, folders, monkeypatch):
+    free = type("Memory", (), {"available": 3 * any_model.look(folders["causal"]).parameters})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    half = devices.How("cpu", "bfloat16")
+    for name in (PYTHIA, folders["causal"]):
+        seen = any_model.look(name)
+        assert "GB in float32" in seen.reason and "or read it in bfloat16" in seen.cure
+        assert any_model.load(any_model.look(name, how=half)).model.dtype == torch.bfloat16
+    free.available //= 3
+    assert "GB in bfloat16" in any_model.look(PYTHIA, how=half).reason
+    assert "bfloat16" not in any_model.look(PYTHIA).cure
 
 
 def test_pickled_weights_are_read_where_that_is_asked_for(server, folders):
