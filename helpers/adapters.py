@@ -62,6 +62,8 @@ def merge(folder: Path, base: Path, out: Path) -> Path:
     config = _config(folder)
     if not (folder / ADAPTER).is_file():
         raise Refusal(f"its weights, {ADAPTER}, are missing", AGAIN)
+    if base.is_dir():
+        model_files.check_memory(model_files.parameters_in(base))
     try:
         weights = load_file(folder / ADAPTER)
     except Exception as error:  # damaged files raise what they like

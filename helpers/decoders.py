@@ -344,23 +344,27 @@ def with_output(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def load_causal(
-    name_or_path: str | Path, *, revision: str | None = None, allow_bin: bool = False
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    allow_bin: bool = False,
+    dtype: str = "float32",
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Load a tokenizer and a causal language model that can answer, float32 and on the CPU.
+    """Load a tokenizer and a causal language model that can answer, on the CPU.
 
-    `name_or_path`, `revision` and `allow_bin` are what `models.load_model` takes. Of a GGUF file
-    the output layer is read where it is not the embedding matrix. Raises `ValueError` when nothing
+    `name_or_path` and the options are what `models.load_model` takes. Of a GGUF file the output
+    layer is read where it is not the embedding matrix. Raises `ValueError` when nothing
     can be loaded, or the model is not causal, has no output layer, or gives logits that are not
     finite.
     """
     source = models.local_source(name_or_path)
     if source is not None and source.suffix == ".gguf":
-        tokenizer, model = models.read_gguf(source, output=True)
+        tokenizer, model = models.read_gguf(source, output=True, dtype=dtype)
     else:
         cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
         tokenizer, model = models.read_pretrained(
             "AutoModelForCausalLM", name_or_path, cure,
-            check=check_causal, revision=revision, allow_bin=allow_bin,
+            check=check_causal, revision=revision, allow_bin=allow_bin, dtype=dtype,
         )  # fmt: skip
     prove(model)
     return tokenizer, model

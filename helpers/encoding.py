@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import adapters, data, models, reading, storage, validation
+from helpers import adapters, data, devices, models, reading, storage, validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -220,15 +220,13 @@ def _loaded(
 
     Of a hub model the commit in it is read, should the hub have a later one by now.
     """
-    import torch
-
     if control_seed is None:
         place = version if models.local_source(name) is None else name
         tokenizer, model = models.load_model(place, allow_bin=allow_bin)
     else:
         tokenizer, model = _loaded(name, None, version, allow_bin)
         model = randomised(model, control_seed)
-    return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return tokenizer, devices.DEFAULT.move(model)
 
 
 def _packed(vectors: np.ndarray, dtype: str) -> np.ndarray:

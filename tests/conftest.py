@@ -147,7 +147,7 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
 
 # Files that load or train models, or run the book: `make check` leaves them out.
 MODELS = set(
-    """adapters book/pipeline decoders each_model encoders encoding experiments/byte_gpt
+    """adapters book/pipeline decoders devices each_model encoders encoding experiments/byte_gpt
     experiments/geometry/noise_sweep experiments/modelmap/merges
     experiments/modelmap/smollm2_divergence experiments/modelmap/smollm2_family
     experiments/posterior/images experiments/posterior/movielens
@@ -155,7 +155,7 @@ MODELS = set(
     experiments/synthesis/glass_box_report experiments/synthesis/glass_box_training
     experiments/tiny_gpt experiments/tuning faults fine_tuning hub injection likelihood
     model_edits modelmap/divergence modelmap/held_out_texts modelmap/logit_lens
-    modelmap/scoring models onnx_bert retrieval/closed_book synthesis/fact_tests
+    modelmap/scoring models onnx_bert results retrieval/closed_book synthesis/fact_tests
     synthesis/masked_likelihood synthesis/model_kinds synthesis/signal_prose
     synthesis/signals synthesis/your_model""".split()
 )

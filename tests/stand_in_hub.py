@@ -1,5 +1,6 @@
 """A stand-in for the Hugging Face hub: what its index, its files and its refusals look like."""
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -17,12 +18,14 @@ class Hub:
 
     `revisions` maps a model to revision -> folder; `gated` names models whose files are refused;
     `claims` a model to what its index says beside the truth; `cuts` a file to how many bytes an
-    answer has before the connection breaks, `times` how often; `asked` has every request.
+    answer has before the connection breaks, `times` how often, and `holds` after how many bytes
+    it stays silent instead; `asked` has every request, and `sent` the bytes of a file that left.
     """
 
     def __init__(self):
         self.revisions, self.gated, self.claims, self.asked = {}, set(), {}, []
         self.cuts, self.times, self.status = {}, {}, None
+        self.holds, self.sent, self.closed = {}, collections.Counter(), threading.Event()
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
@@ -33,6 +36,7 @@ class Hub:
         return self
 
     def __exit__(self, *_):
+        self.closed.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -135,6 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        if self.command == "GET" and (hold := self.hub.holds.pop(file, None)):
+            self.hub.sent[file] += hold
+            return self.say(200, content, headers, hold, hold=True)
+        self.hub.sent[file] += (self.command == "GET") * (len(content) - start)
         cut = self.hub.cuts.get(file)
         if cut and self.command == "GET" and self.hub.times.get(file, 0):
             self.hub.times[file] -= 1
@@ -145,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         named = {"X-Error-Code": code} if code else {}
         self.say(status, b"", {**(headers or {}), **named})
 
-    def say(self, status, body, headers=None, cut=None):
+    def say(self, status, body, headers=None, cut=None, hold=False):
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -153,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body[:cut])
+        if hold:
+            self.hub.closed.wait()
         if cut:
             self.close_connection = True
 

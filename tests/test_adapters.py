@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -106,6 +107,18 @@ def test_others_are_refused(change, reason, folders, tmp_path, clean_data):  # n
     with pytest.raises(ValueError, match=reason):
         decoders.load_causal(tmp_path / "adapter")
     assert not list((data.cache_folder() / "merged").glob("*"))
+
+
+def test_memory_is_weighed_before_anything_is_merged(folders, tmp_path, clean_data, monkeypatch):  # noqa: F811
+    write(tmp_path / "adapter", folders["causal"], LLAMA)
+    free = type("Memory", (), {"available": 4 * model_kinds.look(folders["causal"]).parameters - 1})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    loads, load = [], models.read_pretrained
+    monkeypatch.setattr(models, "read_pretrained", lambda *a, **o: loads.append(a) or load(*a, **o))
+    assert "GB of memory are free" in model_kinds.look(tmp_path / "adapter").reason
+    assert not loads and not list((data.cache_folder() / "merged").glob("*"))
+    free.available += 1
+    assert model_kinds.look(tmp_path / "adapter").kind == "causal" and loads
 
 
 def test_one_of_itself_or_cut_short_is_refused(folders, tmp_path, clean_data):  # noqa: F811

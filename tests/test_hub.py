@@ -4,8 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,7 +36,7 @@ from transformers import (
 from experiments.geometry import noise_sweep
 from experiments.posterior import images
 from experiments.retrieval import factbook_answers
-from helpers import convert, data, decoders, encoding, hub, likelihood, models
+from helpers import convert, data, decoders, devices, encoding, hub, likelihood, models
 from helpers.book import planning
 from helpers.modelmap import scoring
 from helpers.synthesis import example_models, model_kinds, score
@@ -231,6 +234,54 @@ def test_a_break_in_the_middle_resumes_or_says_so(server, folders, monkeypatch):
     assert models.load_model(ROBERTA)[1].config.hidden_size == 64
 
 
+FETCH = """
+import sys
+from huggingface_hub import constants
+constants.DOWNLOAD_CHUNK_SIZE = 4096
+from helpers import hub
+print(hub.folder(sys.argv[1]))
+"""
+
+
+def test_a_run_after_a_killed_one_fetches_the_rest(server, folders, tmp_path):
+    file = folders["causal"] / "model.safetensors"
+    size, held = file.stat().st_size, 40 * 4096
+    server.holds[file.name] = held
+    there = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "home"), "BOOK_OFFLINE": ""}
+    there |= {"HF_HUB_OFFLINE": "", "PYTHONPATH": str(data.ROOT)}
+    run = {"cwd": tmp_path, "env": os.environ | there, "text": True}
+    words = [sys.executable, "-c", FETCH, PYTHIA]
+
+    def parts():
+        return [path.stat().st_size for path in (tmp_path / "home").rglob("*.part")]
+
+    with subprocess.Popen(words, **run) as first:
+        for _ in range(600):
+            # What is left of a page of the file's buffer is not on the disk yet.
+            if parts() and parts()[0] > held - 8192:
+                break
+            time.sleep(0.1)
+        first.kill()
+    (kept,) = parts()
+    assert first.returncode == -signal.SIGKILL and held - 8192 < kept <= held < size
+    again = subprocess.run(words, **run, capture_output=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert (Path(again.stdout.strip()) / file.name).read_bytes() == file.read_bytes()
+    assert server.sent[file.name] == held + size - kept and not parts()
+
+
+def test_a_part_that_is_damaged_is_fetched_anew(server, folders):
+    file = folders["causal"] / "model.safetensors"
+    blobs = hub.small_files(PYTHIA).parents[1] / "blobs"
+    part = blobs / f"{data.sha256(file)}.part"
+    part.write_bytes(bytes(5000))
+    with pytest.raises(ValueError, match="another SHA-256 sum .*; run it again"):
+        hub.folder(PYTHIA)
+    assert not part.exists()
+    part.write_bytes(bytes(file.stat().st_size + 1))
+    assert (hub.folder(PYTHIA) / file.name).read_bytes() == file.read_bytes()
+
+
 def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(server, folders, monkeypatch):
     large = "meta-llama/Llama-2-70b-hf"
     server.add(large, folders["causal"])
@@ -259,6 +310,19 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_fetched(server, folde
     with pytest.raises(ValueError, match="GB are free in .*; make room there, or set HF_HOME"):
         models.load_model(PYTHIA)
     assert not server.fetched(".safetensors")
+
+
+def test_half_the_bits_fit_where_the_whole_does_not(server, folders, monkeypatch):
+    free = type("Memory", (), {"available": 3 * model_kinds.look(folders["causal"]).parameters})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    half = devices.How("cpu", "bfloat16")
+    for name in (PYTHIA, folders["causal"]):
+        seen = model_kinds.look(name)
+        assert "GB in float32" in seen.reason and "or read it in bfloat16" in seen.cure
+        assert model_kinds.load(model_kinds.look(name, how=half)).model.dtype == torch.bfloat16
+    free.available //= 3
+    assert "GB in bfloat16" in model_kinds.look(PYTHIA, how=half).reason
+    assert "bfloat16" not in model_kinds.look(PYTHIA).cure
 
 
 def test_pickled_weights_are_read_where_that_is_asked_for(server, folders):
@@ -419,6 +483,8 @@ def test_commands_take_names_and_relative_folders(server, folders, tmp_path, mon
             assert main([*words, name]) == 2
             message = capsys.readouterr().err
             assert name in message and ";" in message and "Traceback" not in message
+        assert main([*words, "./mine", "--device", "abacus"]) == 2
+        assert "device is 'abacus'" in capsys.readouterr().err
     assert "mine is there" in message and not (tmp_path / "a.csv").exists()
 
 

@@ -18,6 +18,7 @@ from experiments import run_parts
 from helpers import (
     data,
     decoders,
+    devices,
     encoding,
     glue,
     injection,
@@ -227,6 +228,7 @@ def noise_rows(
     folder: Path | None = None,
     progress: Callable[[str], None] | None = None,
     allow_bin: bool = False,
+    how: devices.How = devices.DEFAULT,
 ) -> pd.DataFrame:
     """Return `encoder_row` of a model with noise, one row a setting, so that it can resume.
 
@@ -234,11 +236,12 @@ def noise_rows(
     (`injection.inject_noise`), and for a causal language model `log_perplexity`.
     The tokens and the quantizers are drawn by
     the number of the replicate, the noise by level and replicate. Rows are kept in `folder`, by
-    default `geometry` in the cache folder; `allow_bin` is that of `models.source`. Raises as the
-    functions named.
+    default `geometry` in the cache folder; `allow_bin` is that of `models.source`, and `how` says
+    where the model is read. Raises as the functions named.
     """
     name_or_path = models.pinned(name_or_path)
-    tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin)
+    tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin, dtype=how.dtype)
+    how.move(model)
     tasks = tasks_of(size)
 
     def measure(rule: str, level: float, replicate: int) -> dict[str, float]:
@@ -256,6 +259,7 @@ def noise_rows(
         "sentences": _sum(models.world_factbook_sentences(SIZES[size]["n_sentences"])),
         "perplexity": _sum(_perplexity_texts()),
         "quantizers": QUANTIZERS,
+        **how.key(),
     }
     folder = folder or data.cache_folder() / "geometry"
     return collect_rows(settings, measure, folder, key=key, progress=progress)
@@ -281,6 +285,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     models.add_arguments(parser)
+    devices.add_arguments(parser, tokens=False)
     run_parts.add_argument(parser, "computes every k-th row")
     given = parser.parse_args(words)
     run = {"progress": lambda line: print(line, flush=True), "allow_bin": given.allow_bin}
@@ -293,6 +298,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for size in given.sizes
     }
     try:
+        run["how"] = devices.given(given)
         encoder = models.pinned(models.at_revision(given.encoder, given.revision))
         for size, rows in settings.items():
             noise_rows(encoder, rows[given.part], size=size, **run)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from helpers import models, validation
+from helpers import devices, models, validation
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, CLIPModel
@@ -240,7 +240,7 @@ def clip_embeddings(
     if isinstance(paths, str | Path) or not len(paths):
         raise ValueError("paths is empty or one path; pass a list of at least one image")
     model, processor = _load_clip(name_or_path, allow_bin)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    devices.DEFAULT.move(model)
     out = np.empty((len(paths), model.config.projection_dim), dtype=np.float32)
     with torch.inference_mode():
         for first in range(0, len(paths), batch_size):

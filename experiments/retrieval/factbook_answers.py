@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import data, decoders, encoding, model_files, models, stats, storage
+from helpers import data, decoders, devices, encoding, model_files, models, stats, storage
 from helpers.retrieval import closed_book, factbook_facts, release, smi
 from helpers.retrieval.binned_fits import Gain, draw_weights, gain, weighted_correlation
 
@@ -44,6 +44,7 @@ def ask(
     *,
     n_choices: int = 12,
     seed: int = 0,
+    batch_tokens: int = 512,
 ) -> pd.DataFrame:
     """Return how well a model knows facts in one form of their question, one row a fact.
 
@@ -52,14 +53,16 @@ def ask(
     question, in nats, and its `n_tokens`; `neutral`, the same after the question about nobody
     (`factbook_facts.NEUTRAL`); and the share of up to `n_choices` - 1 other objects that the true
     one beats, by log P (`beaten`), by log P per token (`beaten_per_token`) and by log P minus
-    neutral (`beaten_pmi`): 0.5 is chance. Source of the last: Holtzman et al. (2021).
+    neutral (`beaten_pmi`): 0.5 is chance. `batch_tokens` are read at a time. Source of
+    the last: Holtzman et al. (2021).
     """
     options = factbook_facts.choices(table, rows, n_choices, seed)
     texts = factbook_facts.prompts(rows.relation, rows.subject, template)
     asked = [factbook_facts.answers(row) for row in options]
-    scores = closed_book.answer_log_probability(model, tokenizer, texts, asked)
+    tokens = {"batch_tokens": batch_tokens}
+    scores = closed_book.answer_log_probability(model, tokenizer, texts, asked, **tokens)
     scores["per_token"] = scores.log_probability / scores.n_tokens
-    scores["neutral"] = _neutral(tokenizer, model, rows, options, template)
+    scores["neutral"] = _neutral(tokenizer, model, rows, options, template, **tokens)
     scores["pmi"] = scores.log_probability - scores.neutral
     names = {"log_probability": "beaten", "per_token": "beaten_per_token", "pmi": "beaten_pmi"}
     true = scores[scores.answer == 0].set_index("prompt")
@@ -77,6 +80,7 @@ def _neutral(
     rows: pd.DataFrame,
     options: Sequence[Sequence[str]],
     template: int,
+    batch_tokens: int,
 ) -> list[float]:
     """Return log P of every option after its relation's question about nobody."""
     wanted: dict[str, dict[str, None]] = {}
@@ -84,7 +88,9 @@ def _neutral(
         wanted.setdefault(relation, {}).update(dict.fromkeys(row))
     texts = factbook_facts.prompts(list(wanted), [factbook_facts.NEUTRAL] * len(wanted), template)
     asked = [factbook_facts.answers(list(names)) for names in wanted.values()]
-    scores = closed_book.answer_log_probability(model, tokenizer, texts, asked)
+    scores = closed_book.answer_log_probability(
+        model, tokenizer, texts, asked, batch_tokens=batch_tokens
+    )
     keys = [(relation, name) for relation, names in wanted.items() for name in names]
     known = dict(zip(keys, scores.log_probability, strict=True))
     return [known[r, o] for r, row in zip(rows.relation, options, strict=True) for o in row]
@@ -125,14 +131,18 @@ def ask_all(
     n_samples: int = 4,
     seed: int = 0,
     allow_bin: bool = False,
+    how: devices.How = devices.DEFAULT,
 ) -> pd.DataFrame:
     """Return the answers of a model, loaded by name, to facts in several forms of their questions.
 
     One row a fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
-    `models.source`. Raises `ValueError` when the model cannot be loaded.
+    `models.source`, and `how` says where the model is read. Raises `ValueError` when it cannot be
+    loaded.
     """
-    tokenizer, model = decoders.load_causal(name, allow_bin=allow_bin)
-    asked = [ask(tokenizer, model, rows, k, table, seed=seed) for k in templates]
+    tokenizer, model = decoders.load_causal(name, allow_bin=allow_bin, dtype=how.dtype)
+    how.move(model)
+    options = {"seed": seed, "batch_tokens": how.batch_tokens or 512}
+    asked = [ask(tokenizer, model, rows, k, table, **options) for k in templates]
     drawn = [sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
     return pd.concat(asked).merge(pd.concat(drawn), on=KEY, validate="one_to_one")
 
@@ -323,6 +333,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=200, help="facts a piece")
     parser.add_argument("--out", default=str(STORED), help="CSV file to write")
     models.add_arguments(parser)
+    devices.add_arguments(parser)
     given = parser.parse_args(words)
     try:
         given.model = models.pinned(models.at_revision(given.model, given.revision))
@@ -336,19 +347,26 @@ def main(words: Sequence[str] | None = None) -> int:
 def _write(given: argparse.Namespace) -> None:
     table = factbook_facts.facts()
     drawn, parts = factbook_facts.draw_facts(table, given.facts), []
+    how = devices.given(given)
     identity, loaded = encoding.identity(given.model), None
     # The wrong answers come from all facts.
     every = hashlib.sha256(table.to_csv().encode()).hexdigest()
     for start in range(0, len(drawn), given.size):
         rows, pieces = drawn.iloc[start : start + given.size], []
         for what in ("ask", "sample"):
-            key = json.dumps([VERSION, identity, what, N_TEMPLATES, rows.to_csv(), every])
-            file = Path(given.pieces) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+            key = [VERSION, identity, what, N_TEMPLATES, rows.to_csv(), every, *how.key().values()]
+            name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+            file = Path(given.pieces) / f"{name}.json"
             kept = storage.stored(file)
             if kept is None:
-                loaded = loaded or decoders.load_causal(given.model, allow_bin=given.allow_bin)
+                if loaded is None:
+                    options = {"allow_bin": given.allow_bin, "dtype": how.dtype}
+                    loaded = decoders.load_causal(given.model, **options)
+                    how.move(loaded[1])
                 found = [
-                    ask(*loaded, rows, k, table) if what == "ask" else sample(*loaded, rows, k)
+                    ask(*loaded, rows, k, table, batch_tokens=how.batch_tokens or 512)
+                    if what == "ask"
+                    else sample(*loaded, rows, k)
                     for k in range(N_TEMPLATES)
                 ]
                 kept = pd.concat(found).round(4).to_csv(index=False)

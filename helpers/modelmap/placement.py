@@ -258,6 +258,20 @@ def coverage(errors: ArrayLike, groups: Sequence[str], confidence: float = 0.9) 
     return float(np.mean(shares))
 
 
+def rows_of(near: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return `neighbours` and predicted scores as one table, a row a number with its interval.
+
+    `predictions` has a row a score, with `predicted`, `low` and `high`. Columns: `measure`, `to`,
+    the model of a distance, `value`, `low`, `high`, `unit`, `over`, and the rest of both tables.
+    """
+    far = near.reset_index(names="to").rename(columns={"distance": "value"})
+    far = far.assign(measure="squared distance", unit="nats² a text", over="texts")
+    guess = predictions.reset_index(names="measure").rename(columns={"predicted": "value"})
+    rows = pd.concat([far, guess.assign(over="families left out")], ignore_index=True)
+    first = ["measure", "to", "value", "low", "high", "unit", "over"]
+    return rows[[*first, *rows.columns.difference(first)]]
+
+
 def close_up(
     made: ModelMap, log_likelihoods: ArrayLike | pd.Series, names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import data, decoders, encoding, likelihood, provenance, storage, validation
+from helpers import data, decoders, devices, encoding, likelihood, results, storage, validation
 from helpers import models as loader
 from helpers.model_files import sentence
 from helpers.models import FAILURES
 
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 2
-DTYPES = ("float32", "bfloat16", "float16")
 COLUMNS = ["log_likelihood", "first_token_log_likelihood", "n_tokens", "n_bytes", "truncated"]
 
 
@@ -52,16 +51,13 @@ def score_models(
     scheduler: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     allow_bin: bool = False,
-    device: str | None = None,
-    dtype: str = "float32",
-    batch_tokens: int | None = None,
+    how: devices.How = devices.DEFAULT,
 ) -> Scored:
     """Score texts under each of several causal models, and keep every piece of `piece` texts.
 
-    `models` and `allow_bin` are what `decoders.load_causal` takes; `bos`, `max_tokens` and
-    `batch_tokens` are those of `likelihood.score_texts`. A model is read in `dtype`, one of
-    `DTYPES`, on `device`, such as "cpu" or "cuda:1"; on a GPU when there is one by default. Only
-    float32 gives the numbers of the book; bfloat16 halves the memory.
+    `models` and `allow_bin` are what `decoders.load_causal` takes; `bos` and `max_tokens` are
+    those of `likelihood.score_texts`, and `how` says on which device, in which numbers, and how
+    many tokens at a time.
 
     Pieces lie in `folder` under a name made of the model's files or commit, the texts and the
     settings, whole or not at all: a run that was stopped scores what is missing, and a model whose
@@ -87,25 +83,20 @@ def score_models(
     if max_tokens is not None:
         validation.counts(max_tokens=(max_tokens, 2))
     settings = {"bos": bos, "max_tokens": max_tokens}
-    validation.choice(dtype, DTYPES, "dtype")
-    if dtype != "float32":
-        settings["dtype"] = dtype
-    if scheduler is None:
-        device = _device(device)
-    how = {"allow_bin": allow_bin, "device": device, "batch_tokens": batch_tokens}
+    how = how.checked(here=scheduler is None)
     # Workers run in folders of their own.
     place = str(Path(folder).absolute())
-    work = [(name, texts, place, settings, piece, how | {"place": _place(name)}) for name in models]
+    work = [(name, _place(name), texts, place, settings, piece, allow_bin, how) for name in models]
     if scheduler is None:
-        results = [_score_model(*task, progress=progress) for task in work]
+        parts = [_score_model(*task, progress=progress) for task in work]
     else:
         validation.address(scheduler)
         from distributed import Client
 
         with Client(scheduler, set_as_default=False) as client:
             futures = [client.submit(_score_model, *task, pure=False) for task in work]
-            results = client.gather(futures)
-    tables, rows = zip(*results, strict=True)
+            parts = client.gather(futures)
+    tables, rows = zip(*parts, strict=True)
     scored = [table for table in tables if table is not None]
     empty = pd.DataFrame(columns=["model", "text", *COLUMNS])
     scores = pd.concat(scored, ignore_index=True) if scored else empty
@@ -114,33 +105,38 @@ def score_models(
 
 def _score_model(
     name: str,
+    source: str,
     texts: list[str],
     folder: str,
     settings: dict[str, Any],
     piece: int,
-    how: dict[str, Any],
+    allow_bin: bool,
+    how: devices.How,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[pd.DataFrame | None, dict[str, Any]]:
     start = time.perf_counter()
     row: dict[str, Any] = {"model": name, "digest": "", "status": "scored", "error": ""}
-    row |= {"bos": None, "n_texts": 0, "n_truncated": 0, "dtype": settings.get("dtype", "float32")}
+    row |= {"bos": None, "n_texts": 0, "n_truncated": 0, "dtype": how.dtype}
     row |= {"device": "", "seconds": 0.0}
     try:
-        name_now = loader.pinned(how["place"])
+        name_now = loader.pinned(source)
         identity = row["digest"] = encoding.identity(name_now)
         loaded, parts = None, []
         for first in range(0, len(texts), piece):
             some = texts[first : first + piece]
-            key = json.dumps([VERSION, identity, settings, some])
+            key = json.dumps([VERSION, identity, settings | how.key(), some])
             place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
             found = _stored(place, len(some))
             if found is None:
-                loaded = loaded or _loaded(name_now, settings, how)
+                if loaded is None:
+                    options = {"allow_bin": allow_bin, "dtype": how.dtype}
+                    loaded = decoders.load_causal(name_now, **options)
+                    how.move(loaded[1])
                 tokenizer, model = loaded
                 row["device"] = str(model.device)
-                options = {key: settings[key] for key in ("bos", "max_tokens")}
-                options["batch_tokens"] = how["batch_tokens"]
-                table = likelihood.score_texts(model, tokenizer, some, **options)
+                table = likelihood.score_texts(
+                    model, tokenizer, some, batch_tokens=how.batch_tokens, **settings
+                )
                 columns = table.to_dict("list")
                 storage.store(place, {"bos": table.attrs["bos"], "columns": columns})
                 # As written: a number read again is the same, and so is the table.
@@ -166,29 +162,6 @@ def _score_model(
 def _place(name: str) -> str:
     path = Path(name).expanduser()
     return str(path.absolute()) if path.exists() else name
-
-
-def _device(name: str | None) -> str:
-    """Return a device by name, or the best there is; raise `ValueError` for one that is not."""
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = loader.first_line(error)
-        raise ValueError(f"device is {name!r} ({reason}); choose cpu, cuda or cuda:1") from error
-    return name
-
-
-def _loaded(name: str, settings: dict[str, Any], how: dict[str, Any]) -> tuple[Any, Any]:
-    import torch
-
-    tokenizer, model = decoders.load_causal(name, allow_bin=how["allow_bin"])
-    return tokenizer, model.to(
-        _device(how["device"]), getattr(torch, settings.get("dtype", "float32"))
-    )
 
 
 def _stored(place: Path, n: int) -> dict[str, Any] | None:
@@ -233,8 +206,6 @@ def write(
             ends = likelihood.bits_per_byte(part.log_likelihood, part.n_bytes)
             row |= dict(zip(("value", "low", "high"), ends, strict=True))
             row |= {"measure": "bits per byte", "unit": "bits", "by": "texts"}
-    whole = {"schema": 1, "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    whole |= {"book": provenance.commit(), "versions": provenance.versions(provenance.MODELS)}
-    whole |= {"settings": settings or {}, "n_texts": len(texts), "models": made}
+    whole = results.head(settings or {}) | {"n_texts": len(texts), "models": made}
     whole["texts"] = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
-    storage.write_json(folder / "results.json", whole)
+    results.write(folder, whole, {})

@@ -51,20 +51,12 @@ def answers(raw: Mapping[str, Any], facts: pd.DataFrame) -> Answers:
     return Answers(asked, blocks)
 
 
-def dependence(found: Answers) -> np.ndarray:
-    """Return by how much each fact's subject raises log P of its own object, nats, shape (n,).
-
-    It is what a block's matrix has at the true answers beyond the means of its rows and columns: a
-    model that prefers some answers whoever is asked about, or gives one subject all of them, has 0
-    everywhere.
-    """
-    values = np.zeros(len(found.facts))
-    for places, own, matrix in found.blocks:
-        values[places] = _centred(matrix)[np.arange(len(own)), own]
-    return values
-
-
 def _centred(matrix: np.ndarray) -> np.ndarray:
+    """Return by how much each subject raises log P of each answer, nats, shape (n, answers).
+
+    It is what the matrix has beyond the means of its rows and columns: a model that prefers some
+    answers whoever is asked about, or gives one subject all of them, has 0 everywhere.
+    """
     apart = matrix - matrix.mean(axis=1, keepdims=True)
     apart = apart - apart.mean(axis=0)
     return np.where(np.abs(apart) > ROUNDING, apart, 0.0)
@@ -141,7 +133,8 @@ def knowledge(
 ) -> pd.DataFrame:
     """Return whether answers depend on the subject: rows "first" and "gain".
 
-    "first" is the share of facts whose object comes first, "gain" the mean of `dependence`, nats.
+    "first" is the share of facts whose object comes first, "gain" the mean, in nats, of how much
+    the subject raises log P of its own object, beyond the means of its block's rows and columns.
     Columns: `value`; `low`, `high`, over subjects and objects drawn as wholes; `expected`, the mean
     under shuffled questions, which is what preferences alone give; `p`, NaN with the reason in
     `why` where there are too few facts. Source of the two-way interval: Owen (2007).
@@ -187,7 +180,7 @@ def follow(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return how `dependence` follows what a corpus says of the facts, by rank within relations.
+    """Return how the gain of `knowledge` follows what a corpus says, by rank within relations.
 
     One row a count: index "N(s,o)", "P(o|s)", "SMI"; `value`, Spearman's rho; `low`, `high`, over
     subjects and objects drawn as wholes, with the ranks of the whole sample; `p` under shuffled

@@ -22,7 +22,7 @@ def score_texts(
     *,
     every: int = 7,
     max_tokens: int | None = None,
-    batch_tokens: int = 2048,
+    batch_tokens: int | None = None,
 ) -> pd.DataFrame:
     """Return the pseudo-log-likelihood of each text under a masked language model, in nats.
 
@@ -32,13 +32,14 @@ def score_texts(
     the sum in float64, `n_tokens`, `n_bytes` of the whole text, and `truncated`, whether tokens
     beyond `max_tokens`, or what the model takes, were dropped. It is no probability of a text:
     compare masked models with one another, never with causal ones. Texts go through the model
-    `batch_tokens` tokens at a time, which changes rounding only. Raises `ValueError` for no texts,
-    a text without tokens, a model or tokenizer without masks, and output that is not finite.
-    Source: Salazar et al. (2020), who hide one token at a time.
+    `batch_tokens` tokens at a time, 2,048 by default, which changes rounding only. Raises
+    `ValueError` for no texts, a text without tokens, a model or tokenizer without masks, and output
+    that is not finite. Source: Salazar et al. (2020), who hide one token at a time.
     """
     import torch
 
     texts = validation.strings(texts, "texts")
+    batch_tokens = 2048 if batch_tokens is None else batch_tokens
     validation.counts(every=(every, 2), batch_tokens=(batch_tokens, 1))
     check_masked(model, tokenizer)
     rows, special, cut = _encode(model, tokenizer, texts, max_tokens)

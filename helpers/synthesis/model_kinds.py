@@ -5,10 +5,7 @@ Nothing is unpickled and no code of a model's author is run.
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from helpers import adapters, decoders, gguf_head, hub, model_files, models
+from helpers import adapters, decoders, devices, gguf_head, hub, model_files, models
 from helpers.model_files import AGAIN, DAMAGE, Refusal
 
 if TYPE_CHECKING:
@@ -32,6 +29,8 @@ COLUMNS = ("model", "kind", "form", "architecture", "parameters")
 COLUMNS += ("what it can tell, or why it is refused",)
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
+# Titles that would be taken for those of a control beside the models.
+_CONTROLS = ("noise", "spelling", "spelling alone", "GloVe")
 _CURE = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
 
 
@@ -40,7 +39,8 @@ class Look(NamedTuple):
 
     `kind` is one of `KINDS`, or "refused", and then `reason` says why and `cure` what helps; `form`
     is "folder", "file", "package" or "hub"; `parameters` are counted in the files, None where they
-    do not tell; `allow_bin` is what was asked for. A `name` on the hub ends in `@` and the commit.
+    do not tell; `allow_bin` and `how` are what was asked for. A `name` on the hub ends in `@` and
+    the commit.
     """
 
     name: str
@@ -51,12 +51,14 @@ class Look(NamedTuple):
     reason: str = ""
     cure: str = ""
     allow_bin: bool = False
+    how: devices.How = devices.DEFAULT
 
 
 class Loaded(NamedTuple):
     """A model ready to read: `model` with its output where it has one, `body` without.
 
-    `kind` is what it can really do, and `note` says where this is less than its files promised.
+    `kind` is what it can really do, and `note` says where this is less than its files promised;
+    `batch_tokens` are scored at a time, None for what suits the reader.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -64,19 +66,20 @@ class Loaded(NamedTuple):
     body: PreTrainedModel
     kind: str
     note: str
+    batch_tokens: int | None = None
 
 
-def look(name: str | Path, *, allow_bin: bool = False) -> Look:
-    """Find out what a name stands for, and whether it can be read; never raises.
+def look(name: str | Path, *, allow_bin: bool = False, how: devices.How = devices.DEFAULT) -> Look:
+    """Find out what a name stands for, and whether it can be read; no name makes it raise.
 
     Only small files, and the heads of large ones, are read; of a hub name the configuration, the
     tokenizer and the index with the sizes, unless `BOOK_OFFLINE` is set. `allow_bin` is that of
-    `models.source`: what it is for is fetched and converted here. What is refused comes back with
-    `reason` and `cure`.
+    `models.source`: what it is for is fetched and converted here. `how` is for `load`, and raises
+    as `devices.How.checked`. What is refused comes back with `reason` and `cure`.
     """
-    text = str(name).strip()
+    text, how = str(name).strip(), how.checked()
     try:
-        return _look(text, allow_bin)._replace(allow_bin=allow_bin)
+        return _look(text, allow_bin, how.dtype)._replace(allow_bin=allow_bin, how=how)
     except Refusal as refusal:
         return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
     except (OSError, ValueError) as error:
@@ -87,10 +90,14 @@ def look(name: str | Path, *, allow_bin: bool = False) -> Look:
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return name -> a short title: the end of a path or hub name, or all of it where two agree."""
+    """Return name -> a short title: the end of a path or hub name, or all of it where two agree.
+
+    No title is that of a control on the pages, such as noise.
+    """
     ends = {str(name): re.split(r"[/\\]", str(name).rstrip("/\\"))[-1] for name in names}
     shared = {end for end in ends.values() if list(ends.values()).count(end) > 1 or not end}
-    return {name: name if end in shared else end for name, end in ends.items()}
+    titles = {name: name if end in shared | {*_CONTROLS} else end for name, end in ends.items()}
+    return {n: f"the model {t}" if t in _CONTROLS else t for n, t in titles.items()}
 
 
 def table(looks: Iterable[Look]) -> pd.DataFrame:
@@ -109,7 +116,7 @@ def table(looks: Iterable[Look]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).set_index("model")
 
 
-def _look(name: str, allow_bin: bool) -> Look:
+def _look(name: str, allow_bin: bool, dtype: str) -> Look:
     if not name:
         raise Refusal("the name is empty", _CURE)
     package = name in (models.MINILM, *models._FILES)
@@ -118,31 +125,31 @@ def _look(name: str, allow_bin: bool) -> Look:
     if name == models.MINILM_L3:
         return Look(name, "encoder", form, "bert")
     if source is None:
-        return _on_hub(name, allow_bin)
+        return _on_hub(name, allow_bin, dtype)
     if source.is_file():
         return _file(name, source, form)
-    return _folder(name, models.source(source, allow_bin=allow_bin), form)
+    return _folder(name, models.source(source, allow_bin=allow_bin), form, dtype)
 
 
-def _on_hub(name: str, allow_bin: bool) -> Look:
+def _on_hub(name: str, allow_bin: bool, dtype: str) -> Look:
     """Look at a hub name: its small files, and the sizes of the others in the hub's index."""
     name = hub.pinned(name)
     place = hub.small_files(name)
     if adapters.is_alone(place):
-        return _folder(name, models.source(name, allow_bin=allow_bin), "hub")
+        return _folder(name, models.source(name, allow_bin=allow_bin), "hub", dtype)
     if model_files.complete(place):
-        return _folder(name, place, "hub")
+        return _folder(name, place, "hub", dtype)
     if hub.is_closed(None):
-        return _folder(name, hub.folder(name, allow_bin=allow_bin), "hub")
+        return _folder(name, hub.folder(name, allow_bin=allow_bin), "hub", dtype)
     index = hub.listing(name)
     wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin, model=name)
     if not wanted[0].endswith(".safetensors"):
-        return _folder(name, models.source(name, allow_bin=True), "hub")
+        return _folder(name, models.source(name, allow_bin=True, dtype=dtype), "hub", dtype)
     config = _config(place, sorted(file.name for file in place.iterdir()))
     kind = _kind(config)
     _check_tokenizer(place, kind)
     parameters = hub.parameters_of(index, wanted, config)
-    model_files.check_memory(parameters)
+    model_files.check_memory(parameters, dtype=dtype)
     return Look(name, kind, "hub", str(config["model_type"]), parameters)
 
 
@@ -172,14 +179,14 @@ def _file(name: str, path: Path, form: str) -> Look:
     return Look(name, "causal", form, architecture, parameters)
 
 
-def _folder(name: str, path: Path, form: str) -> Look:
+def _folder(name: str, path: Path, form: str, dtype: str) -> Look:
     """Look at a folder with a saved model, or say what it lacks."""
     files = sorted(file.name for file in path.iterdir() if file.is_file())
     config = _config(path, files)
     kind = _kind(config)
-    parameters = _weights(path, files)
+    parameters = model_files.parameters_in(path)
     _check_tokenizer(path, kind)
-    model_files.check_memory(parameters)
+    model_files.check_memory(parameters, dtype=dtype)
     return Look(name, kind, form, str(config["model_type"]), parameters)
 
 
@@ -193,6 +200,7 @@ def _check_tokenizer(path: Path, kind: str) -> None:
 
 
 def _config(path: Path, files: list[str]) -> dict[str, Any]:
+    config = model_files.read_config(path)
     if "config.json" not in files:
         inner = next((f.parent.name for f in sorted(path.glob("*/config.json"))), None)
         ggufs = [file for file in files if file.endswith(".gguf")]
@@ -203,13 +211,8 @@ def _config(path: Path, files: list[str]) -> dict[str, Any]:
         if not files:
             raise Refusal("the folder is empty", _CURE)
         raise Refusal("the folder has no config.json", _CURE)
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except DAMAGE as error:
-        raise Refusal(f"config.json is damaged ({models.first_line(error)})", AGAIN) from error
-    if isinstance(config, dict):
-        model_files.check_config(config)
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+    model_files.check_config(config)
+    if not isinstance(config.get("model_type"), str):
         if model_files.BIN in files:
             # Old models lack it, and converting them finds it out.
             model_files.weights_in(files, path)
@@ -269,35 +272,8 @@ def _kind(config: Mapping[str, Any]) -> str:
     return "masked" if head.endswith(("ForMaskedLM", "ForPreTraining")) else "encoder"
 
 
-def _weights(path: Path, files: list[str]) -> int:
-    """Return the number of weights in a folder's safetensors, or say why they cannot be read."""
-    tensors = model_files.weights_in(files, path)
-    if absent := sorted(set(tensors) - set(files)):
-        cure = "download the rest of the model"
-        raise Refusal(f"{len(absent)} of its files are missing, such as {absent[0]}", cure)
-    return sum(_count(path / file) for file in tensors)
-
-
-def _count(path: Path) -> int:
-    """Return the number of weights that the head of a safetensors file names."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if not 2 <= length <= path.stat().st_size - 8:
-                raise ValueError("its head is longer than the file")
-            head = json.loads(file.read(length))
-        head.pop("__metadata__", None)
-        end = max(entry["data_offsets"][1] for entry in head.values())
-        if 8 + length + end > path.stat().st_size:
-            raise ValueError("it is cut short")
-        return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
-    except DAMAGE as error:
-        reason = f"{path.name} is damaged ({models.first_line(error)})"
-        raise Refusal(reason, AGAIN) from error
-
-
 def load(found: Look) -> Loaded:
-    """Load a model that `look` accepted, float32, on the CPU, padding on the right.
+    """Load a model that `look` accepted, as its `how` says, padding on the right.
 
     A masked model without its output over words in the file is read as an encoder, a causal one
     without its output, or whose output changes with later words, too; `note` says so. Raises
@@ -306,20 +282,21 @@ def load(found: Look) -> Loaded:
     if found.kind not in KINDS:
         raise Refusal(found.reason, found.cure)
     kind, note = found.kind, ""
+    options: dict[str, Any] = {"allow_bin": found.allow_bin, "dtype": found.how.dtype}
     try:
         if kind == "causal":
-            tokenizer, model = decoders.load_causal(found.name, allow_bin=found.allow_bin)
+            tokenizer, model = decoders.load_causal(found.name, **options)
         elif kind == "masked":
             tokenizer, model = models.read_pretrained(
-                "AutoModelForMaskedLM", found.name, _CURE, allow_bin=found.allow_bin
+                "AutoModelForMaskedLM", found.name, _CURE, **options
             )
         else:
-            tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
+            tokenizer, model = models.load_model(found.name, **options)
     except ValueError as error:
         if kind == "encoder":
             raise
         # The same error again where it was not the output that is missing.
-        tokenizer, model = models.load_model(found.name, allow_bin=found.allow_bin)
+        tokenizer, model = models.load_model(found.name, **options)
         kind, note = "encoder", f"no output over words could be read ({_short(error)})"
     body = model.base_model
     _check_tokens(tokenizer, body)
@@ -330,7 +307,8 @@ def load(found: Look) -> Loaded:
         note = "of its encoder and its decoder the encoder alone is read"
     if kind == "masked" and tokenizer.mask_token_id is None:
         kind, note = "encoder", "its tokenizer has no mask"
-    return Loaded(tokenizer, model, body, kind, note)
+    found.how.move(model)
+    return Loaded(tokenizer, model, body, kind, note, found.how.batch_tokens)
 
 
 def _short(error: Exception) -> str:
@@ -370,4 +348,7 @@ def _check_states(body: PreTrainedModel) -> None:
             "pass a model with a vector for every token",
         )
     if not torch.isfinite(states).all():
-        raise Refusal("its vectors are not finite (NaN or infinite): damaged weights", AGAIN)
+        reason = "its vectors are not finite (NaN or infinite)"
+        if body.dtype == torch.float32:
+            raise Refusal(f"{reason}: damaged weights", AGAIN)
+        raise Refusal(f"{reason} in {body.dtype}", "read it in float32 (--dtype float32)")

@@ -14,23 +14,27 @@ from helpers.modelmap import held_out_texts
 from helpers.retrieval.binned_fits import draw_weights
 from helpers.synthesis import fact_tests, signal_inputs
 
-# Use: what is compared, and whether more is better.
+# Use: what is compared, whether more is better, and what a model that learnt nothing gives.
 USES = {
-    "facts": ("right answers beyond its preferences (share)", 1),
-    "categories": ("ALP above chance (nats)", 1),
-    "texts": ("bits per byte", -1),
+    "facts": ("right answers beyond its preferences (share)", 1, "its preferences alone"),
+    "categories": ("ALP above chance (nats)", 1, "the spelling of the names alone"),
+    "texts": ("bits per byte", -1, "a guess that takes all tokens for equally likely"),
 }
 COLUMNS = ["kind", "value", "low", "high", "behind", "behind_low", "behind_high", "first"]
-COLUMNS += ["parameters", "verdict"]
+COLUMNS += ["parameters", "above_nothing", "verdict"]
 # With fewer groups of entities, or texts, nothing is ranked: bootstraps of so few are too narrow.
 LEAST_UNITS = 10
 
 
 class Items(NamedTuple):
-    """What models share: numbers (models, n), a denominator (n,), resamples, units drawn whole."""
+    """What models share: numbers (models, n), a denominator (n,), resamples, units drawn whole.
+
+    `nothing`, of the shape of `values`, has what a model that learnt nothing would give.
+    """
 
     names: list[str]
     values: np.ndarray
+    nothing: np.ndarray
     sizes: np.ndarray
     weights: np.ndarray
     n_units: int
@@ -53,7 +57,9 @@ def rank(
     worse than the best one, in the unit of the values. That interval is Student's with the spread
     of the resamples, corrected for all pairs of models (Bonferroni), as the same data chose the
     best one. `verdict` is "first" where the best one's lead over every other excludes 0,
-    "undecided" for all that could be the first, and "behind" for the rest. Models of different
+    "undecided" for all that could be the first, and "behind" for the rest. No model is "first"
+    whose `above_nothing` is false: its lead over one that learnt nothing (its preferences, the
+    spelling of the names, equally likely tokens) must exclude 0 as well. Models of different
     kinds are ranked apart, but for categories. `parameters` is the rival: their number costs
     nothing. Models that were not measured are absent; so are kinds with one model only.
     """
@@ -87,24 +93,27 @@ def _items(
         n_units = inputs.entities["group"].nunique()
         if n_units < LEAST_UNITS:
             return None
-        values = np.array([raw["skill"] for raw in raws.values()])
+        values, spelling = (
+            np.array([raw[name] for raw in raws.values()]) for name in ("skill", "spelling")
+        )
         weights = draw_weights(
             values.shape[1], n_resamples, groups=inputs.entities["group"], seed=seed
         )
-        return Items(list(raws), values, np.ones(values.shape[1]), weights, n_units)
+        return Items(list(raws), values, spelling, np.ones(values.shape[1]), weights, n_units)
     # Texts that one of the models could not read whole are left out for all of them.
     n = len(inputs.texts) or len(held_out_texts.load().texts)
     read = [raw["read"] for raw in raws.values()]
     shared = sorted(set.intersection(*map(set, read)) & set(range(n)))
     if len(shared) < LEAST_UNITS:
         return None
-    rows, sizes = [], np.zeros(0)
+    bits, guesses, sizes = [], [], np.zeros(0)
     for raw, numbers in zip(raws.values(), read, strict=True):
         at = [numbers.index(i) for i in shared]
-        rows.append(-np.array(raw["log_likelihood"])[at] / np.log(2))
+        bits.append(-np.array(raw["log_likelihood"])[at] / np.log(2))
+        guesses.append(-np.array(raw["guess"])[at] / np.log(2))
         sizes = np.array(raw["n_bytes"], float)[at]
     weights = draw_weights(len(shared), n_resamples, seed=seed)
-    return Items(list(raws), np.array(rows), sizes, weights, len(shared))
+    return Items(list(raws), np.array(bits), np.array(guesses), sizes, weights, len(shared))
 
 
 def _right(
@@ -126,7 +135,8 @@ def _right(
     weights = fact_tests.two_way(facts.iloc[shared], n_resamples, seed)
     values = np.array([scores[shared] for scores in values])
     n_units = min(facts[name].iloc[shared].nunique() for name in ("subject", "object"))
-    return Items(list(raws), values, np.ones(len(shared)), weights, n_units)
+    nothing = np.zeros_like(values)
+    return Items(list(raws), values, nothing, np.ones(len(shared)), weights, n_units)
 
 
 def _ranked(items: Items, sign: int, confidence: float) -> pd.DataFrame:
@@ -137,6 +147,10 @@ def _ranked(items: Items, sign: int, confidence: float) -> pd.DataFrame:
     top = sign * sample >= (sign * sample).max(axis=1, keepdims=True) - 1e-12
     first = (top / top.sum(axis=1, keepdims=True)).mean(axis=0)
     n_pairs, rows = len(order) * (len(order) - 1) / 2, []
+    gain = sign * (items.values - items.nothing)
+    apart = (items.weights @ gain.T) / (items.weights @ items.sizes)[:, None]
+    gain = gain.sum(axis=1) / items.sizes.sum()
+    alone = stats.t.ppf(1 - tail / len(order), items.n_units - 1)
     reach = stats.t.ppf(1 - tail / n_pairs, items.n_units - 1)
     for i in order:
         behind = sign * (whole[best] - whole[i])
@@ -144,9 +158,10 @@ def _ranked(items: Items, sign: int, confidence: float) -> pd.DataFrame:
         low, high = np.quantile(sample[:, i], [tail, 1 - tail])
         row = {"value": whole[i], "low": low, "high": high, "first": first[i], "behind": behind}
         row |= {"behind_low": behind - half, "behind_high": behind + half}
+        row["above_nothing"] = bool(gain[i] > alone * apart[:, i].std())
         rows.append(row | {"verdict": "behind" if behind > half else "undecided"})
     table = pd.DataFrame(rows, index=pd.Index([items.names[i] for i in order], name="model"))
-    if (table["verdict"].iloc[1:] == "behind").all():
+    if table["above_nothing"].iloc[0] and (table["verdict"].iloc[1:] == "behind").all():
         table.iloc[0, table.columns.get_loc("verdict")] = "first"
     return table
 
@@ -161,8 +176,12 @@ def in_words(table: pd.DataFrame, use: str) -> str:
     for kind, part in table.groupby("kind", sort=False):
         names = list(part.index[part["verdict"].isin(("first", "undecided"))])
         of = f"Of {len(part)} {'' if kind == 'all' else f'{kind} '}models, by {USES[use][0]}: "
-        if len(names) == 1:
-            of += f"{names[0]} is the first ({part['first'].iloc[0]:.0%} of resamples)"
+        shares = f"{part['first'].iloc[0]:.0%} of resamples"
+        if not part["above_nothing"].iloc[0]:
+            of += f"undecided, as {part.index[0]}, the first in {shares}, is not shown to be "
+            of += f"better than {USES[use][2]}"
+        elif len(names) == 1:
+            of += f"{names[0]} is the first ({shares})"
         else:
             shares = ", ".join(f"{n} {part.loc[n, 'first']:.0%}" for n in names)
             of += f"undecided between {' and '.join(names)} (first in resamples: {shares})"

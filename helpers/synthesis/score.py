@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from helpers import likelihood, progress, text_sets, validation
+from helpers import devices, likelihood, progress, text_sets, validation
 from helpers import models as loader
 from helpers.modelmap import scoring
 from helpers.retrieval import corpora
@@ -50,10 +50,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
     parser.add_argument("--max-tokens", type=int, help="read no more of a text")
     parser.add_argument("--scheduler", help="address of a Dask scheduler")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1; left out: a GPU when there is one")
-    parser.add_argument("--dtype", default="float32", choices=scoring.DTYPES)
-    parser.add_argument("--batch-tokens", type=int, help="tokens read at a time")
     loader.add_arguments(parser)
+    devices.add_arguments(parser)
     given = parser.parse_args(words)
     try:
         if given.limit is not None:
@@ -87,9 +85,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 scheduler=given.scheduler,
                 progress=told,
                 allow_bin=given.allow_bin,
-                device=given.device,
-                dtype=given.dtype,
-                batch_tokens=given.batch_tokens,
+                how=devices.How(given.device, given.dtype, given.batch_tokens),
             )
         scoring.write(scored, texts, given.out, keys, vars(given))
     except (ValueError, OSError) as error:

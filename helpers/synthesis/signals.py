@@ -109,7 +109,7 @@ def plan(
     identity, parts = encoding.identity(found.name), {}
     for name, (function, options) in work.items():
         options = {**options, "seed": seed}
-        plain = {k: _plain(v) for k, v in options.items()}
+        plain = {k: _plain(v) for k, v in options.items()} | found.how.key()
         key = json.dumps([VERSION, BITS, TOKENS, SPREAD, identity, name, plain])
         place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
         why = CANNOT[found.kind].get(name) or inputs.missing.get(name, "")
@@ -306,13 +306,12 @@ def latent_space(
 
 
 def facts(loaded: model_kinds.Loaded, *, table: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
-    """Return how a model answers each fact: `rows`, `log_probability` (nats), `first`, `chance`.
+    """Return how a model answers each fact: `rows` and `answers`.
 
-    `rows` are the places of the facts asked; `first` says whether the true object beats all other
-    `choices`; `answers` has log P of each of the choices, None where not asked. A masked model
-    fills the place of one mask, so facts whose object is more than one token are left out, and
-    other objects too. Raises `ValueError` for a model without probabilities. Source:
-    `closed_book`, `masked_likelihood`.
+    `rows` are the places of the facts asked; `answers` has log P, in nats, of each of their
+    choices, the true object first, None where not asked. A masked model fills the place of one
+    mask, so facts whose object is more than one token are left out, and other objects too. Raises
+    `ValueError` for a model without probabilities. Source: `closed_book`, `masked_likelihood`.
     """
     _check_kind(loaded.kind, "facts")
     asked = [factbook_facts.answers(row) for row in table["choices"]]
@@ -320,22 +319,13 @@ def facts(loaded: model_kinds.Loaded, *, table: pd.DataFrame, seed: int = 0) -> 
     if loaded.kind == "causal":
         rows = list(range(len(table)))
         scores = closed_book.answer_log_probability(
-            loaded.model, loaded.tokenizer, prompts, asked, batch_tokens=512
+            loaded.model, loaded.tokenizer, prompts, asked, batch_tokens=loaded.batch_tokens or 512
         )
     else:
         rows, scores = _fill(loaded, prompts, asked)
-    own = scores[scores.answer == 0].log_probability.to_numpy()
     known = scores.set_index(["prompt", "answer"]).log_probability.to_dict()
     every = [[known.get((i, j)) for j in range(len(asked[row]))] for i, row in enumerate(rows)]
-    beaten = closed_book.share_beaten(scores)
-    sizes = scores.groupby("prompt").size()
-    return {
-        "rows": rows,
-        "log_probability": own.tolist(),
-        "first": (beaten.to_numpy() == 1).astype(float).tolist(),
-        "chance": (1 / sizes).tolist(),
-        "answers": every,
-    }
+    return {"rows": rows, "answers": every}
 
 
 def _check_kind(kind: str, signal: str) -> None:
@@ -405,7 +395,9 @@ def _scored(
 ) -> dict[str, Any]:
     _check_kind(loaded.kind, "prediction")
     score = likelihood if loaded.kind == "causal" else masked_likelihood
-    table = score.score_texts(loaded.model, loaded.tokenizer, texts)
+    table = score.score_texts(
+        loaded.model, loaded.tokenizer, texts, batch_tokens=loaded.batch_tokens
+    )
     cut = table["truncated"]
     if cut.all() or (whole and cut.any()):
         raise ValueError(

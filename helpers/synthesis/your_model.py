@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import data, encoding, models, progress, provenance, storage, validation
+from helpers import devices, encoding, models, progress, results, storage, validation
 from helpers.synthesis import (
     model_kinds,
     ranking,
@@ -29,9 +27,6 @@ from helpers.synthesis import (
     signals,
 )
 
-SCHEMA = 1
-# Folders of the book, into which no reader's run writes.
-_KEPT_OUT = ("book", "build", "data", "helpers", "notebooks", "tests", "benchmarks")
 # Seconds of loading for each weight, most of them for GGUF files.
 _LOADING = 1e-7
 # Operations of a fit of ALP, for each entity, shuffling and squared width.
@@ -163,8 +158,8 @@ def _estimate_words(costs: pd.DataFrame, total: float) -> str:
         return "everything is kept from before; nothing is measured again"
     longest = costs.stack().idxmax()
     return (
-        f"estimated time: {progress.duration(total)}, by weights, texts and the speed of this "
-        f"machine, right within a factor of 3; longest: {longest[1]} of {longest[0]}"
+        f"estimated time without a GPU: {progress.duration(total)}, by weights, texts and the "
+        f"speed of this machine, right within a factor of 3; longest: {longest[1]} of {longest[0]}"
     )
 
 
@@ -178,10 +173,7 @@ def digests(inputs: signal_inputs.Inputs) -> dict[str, str]:
 
 
 def report(run: Run, inputs: signal_inputs.Inputs, ranks: pd.DataFrame | None = None) -> dict:
-    """Return a run as what JSON can hold: models with their digests and measures, inputs, versions.
-
-    `schema` rises when a field changes its meaning.
-    """
+    """Return a run as what JSON can hold: models with their digests and measures, and inputs."""
     rows = run.table.rename(columns={"why": "reason"}).to_dict("records")
     made = []
     for title, look in run.looks.items():
@@ -211,34 +203,11 @@ def report(run: Run, inputs: signal_inputs.Inputs, ranks: pd.DataFrame | None = 
                 ],
             }
         )
-    whole = {
-        "schema": SCHEMA,
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "book": provenance.commit(),
-        "versions": provenance.versions(provenance.MODELS),
-        "hardware": provenance.hardware(),
-        "settings": run.settings,
+    return results.head(run.settings) | {
         "inputs": {"own": sorted(inputs.own), "missing": inputs.missing, **digests(inputs)},
         "models": made,
         "ranking": [] if ranks is None else ranks.reset_index().to_dict("records"),
     }
-    return whole
-
-
-def out_folder(out: str, names: Sequence[str], settings: Mapping[str, Any]) -> Path:
-    """Return the folder of a run, `results/your_model-DIGEST` where `out` is empty.
-
-    The digest is that of the models' names and the settings: a run again writes to the same place.
-    A relative folder is below the one where the runner was called. Raises `ValueError` for a folder
-    of the book itself.
-    """
-    here = Path(os.environ.get("BOOK_CALLER") or Path.cwd())
-    asked = json.dumps([list(names), settings], default=str)
-    name = f"your_model-{hashlib.sha256(asked.encode()).hexdigest()[:10]}"
-    folder = (here / Path(out).expanduser() if out else here / "results" / name).resolve()
-    if out and any(folder.is_relative_to(data.ROOT / part) for part in _KEPT_OUT):
-        raise ValueError(f"out is {str(folder)!r}, a folder of the book; choose one outside it")
-    return folder
 
 
 def write(
@@ -248,15 +217,13 @@ def write(
 
     Each is written whole or not at all; raises `storage.CannotWrite`.
     """
-    storage.write_json(folder / "results.json", report(run, inputs, ranks))
-    files = {"results.csv": run.table.to_csv(index=False)}
+    tables = {"results.csv": run.table.to_csv(index=False)}
     if ranks is not None and len(ranks):
-        files["ranking.csv"] = ranks.to_csv()
-    else:
+        tables["ranking.csv"] = ranks.to_csv()
+    files = results.write(folder, report(run, inputs, ranks), tables)
+    if "ranking.csv" not in tables:
         (folder / "ranking.csv").unlink(missing_ok=True)
-    for name, content in files.items():
-        storage.write_text(folder / name, content)
-    return [folder / name for name in ("results.json", *files)]
+    return files
 
 
 def own_references(
@@ -278,8 +245,8 @@ def own_references(
         file = file / "results.json" if file.is_dir() else file
         try:
             whole = json.loads(file.read_text(encoding="utf-8"))
-            if whole["schema"] != SCHEMA:
-                raise ValueError(f"its schema is {whole['schema']}, not {SCHEMA}")
+            if whole["schema"] != results.SCHEMA:
+                raise ValueError(f"its schema is {whole['schema']}, not {results.SCHEMA}")
             same = {k: whole["inputs"][k] == here[k] for k in here}
             alike = {
                 "categories": same["entities"],
@@ -325,6 +292,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add("--out", default="", help="folder to write; left out: results/your_model-DIGEST")
     add("--seed", type=int, default=0)
     models.add_arguments(parser)
+    devices.add_arguments(parser)
     given = parser.parse_args(words)
     try:
         names = [models.at_revision(name, given.revision) for name in given.models]
@@ -361,10 +329,12 @@ def _run(given: argparse.Namespace, names: list[str]) -> tuple[Run, signal_input
     files |= {"corpus": given.corpus, "texts_file": given.texts}
     inputs = signal_inputs.read_inputs(**files, **asked, seed=given.seed)
     titles = model_kinds.short_names(names)
-    looks = {t: model_kinds.look(n, allow_bin=given.allow_bin) for n, t in titles.items()}
+    how = devices.given(given)
+    looks = {t: model_kinds.look(n, allow_bin=given.allow_bin, how=how) for n, t in titles.items()}
     settings = {"limit": given.limit, **asked, **files, "references": given.references}
+    settings |= how._asdict()
     asked = {**settings, **sizes, "seed": given.seed, "signals": given.signals}
-    folder = out_folder(given.out, names, asked)
+    folder = results.folder(given.out, names, asked, page="your_model")
     known = own_references(
         signal_report.references(), given.references, inputs, sizes["n_sentences"]
     )

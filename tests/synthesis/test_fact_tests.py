@@ -29,8 +29,16 @@ def asked(n_objects=4, per_object=6, relations=("r", "q")):
 def answered(facts, score):
     """What `signals.facts` gives for a model that scores (subject, object) by a function."""
     rows = [[score(s, o) for o in c] for s, c in zip(facts.subject, facts.choices, strict=True)]
-    first = [float(row[0] > max(row[1:])) for row in rows]
-    return {"rows": list(range(len(facts))), "answers": rows, "first": first}
+    return {"rows": list(range(len(facts))), "answers": rows}
+
+
+def gains(found):
+    """Return what `knowledge` takes the mean of, one value a fact."""
+    values = np.zeros(len(found.facts))
+    for places, own, matrix in found.blocks:
+        apart = matrix - matrix.mean(axis=1, keepdims=True)
+        values[places] = (apart - apart.mean(axis=0))[range(len(own)), own]
+    return values
 
 
 def noise(seed=0):
@@ -73,8 +81,8 @@ def test_preferences_alone_show_nothing(level):
         return 5 * taste("any", o) + 3 * taste(s, "any") + level * small(s, o)
 
     found = fact_tests.answers(answered(facts, score), facts)
-    assert fact_tests.dependence(found) == pytest.approx(0, abs=1e-9)
     told = fact_tests.knowledge(found, **FEW)
+    assert told.loc["gain", "value"] == told.loc["gain", "high"] == 0
     assert told.loc["first", "value"] == pytest.approx(told.loc["first", "expected"], abs=1e-9)
     assert told.loc["first", "value"] == pytest.approx(1 / 4) and (told.p == 1).all()
     assert fact_tests.beyond(found).mean() == pytest.approx(0, abs=1e-12)
@@ -111,7 +119,8 @@ def test_p_is_that_of_all_dealings():
     )
     values = fact_tests._shuffled(found, np.random.default_rng(0), 4000, fact_tests._centred)
     assert fact_tests.p_value(values.mean(axis=1)) == pytest.approx(min(1, exact), abs=0.04)
-    assert fact_tests.dependence(found) == pytest.approx(apart[range(6), own])
+    told = fact_tests.knowledge(found, **FEW)
+    assert told.loc["gain", "value"] == pytest.approx(apart[range(6), own].mean())
 
 
 def test_p_keeps_its_level_for_models_that_know_nothing():
@@ -139,7 +148,7 @@ def test_rho_is_spearmans_within_relations():
     value = fact_tests.follow(found, **FEW).loc["SMI", "value"]
     one, two = (
         [stats.rankdata(v[facts.relation == r]) - 12.5 for r in ("r", "q")]
-        for v in (fact_tests.dependence(found), facts["MI"].to_numpy())
+        for v in (gains(found), facts["MI"].to_numpy())
     )
     expected = np.corrcoef(np.concatenate(one), np.concatenate(two))[0, 1]
     assert value == pytest.approx(expected, abs=1e-9)

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from helpers import convert, gguf_head, likelihood, models
+from helpers import convert, devices, gguf_head, likelihood, models
 from helpers.synthesis import example_models, model_kinds
 
 
@@ -286,8 +286,10 @@ def test_damaged_weights_are_refused_whatever_the_kind(kind, made, tmp_path):
     name = next(n for n in weights if "layers.0" in n or "layer.0" in n)
     weights[name].view(-1)[0] = float("nan")
     save_file(weights, file, {"format": "pt"})
-    with pytest.raises(model_kinds.Refusal, match="not finite"):
-        model_kinds.load(model_kinds.look(tmp_path / kind))
+    cures = {"float32": "damaged weights; download", "bfloat16": "read it in float32"}
+    for dtype, cure in cures.items():
+        with pytest.raises(model_kinds.Refusal, match=f"not finite.*{cure}"):
+            model_kinds.load(model_kinds.look(tmp_path / kind, how=devices.How("cpu", dtype)))
 
 
 def test_a_table_of_no_models_has_its_columns():
@@ -337,6 +339,9 @@ def test_the_table_and_titles():
     names = ["a/b", "c/b", "d/e", "x.gguf", "/p/q/"]
     titles = model_kinds.short_names(names)
     assert titles == {"a/b": "a/b", "c/b": "c/b", "d/e": "e", "x.gguf": "x.gguf", "/p/q/": "q"}
+    # A control of the pages has the name of no model.
+    controls = {"a/noise": "a/noise", "GloVe": "the model GloVe", "b/spelling": "b/spelling"}
+    assert model_kinds.short_names(list(controls)) == controls
     table = model_kinds.table([model_kinds.look(""), model_kinds.look(models.MINILM)])
     assert table.kind.tolist() == ["refused", "encoder"]
     assert "empty" in table.iloc[0, -1]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import data, progress, storage
+from helpers import data, progress, results, storage
 from helpers.synthesis import (
     example_models,
     model_kinds,
@@ -148,17 +148,17 @@ def test_a_run_that_cannot_be_written_leaves_nothing(run, inputs, tmp_path):
         your_model.write(tmp_path / "file" / "below", run, inputs)
     for part in ("build/x", "data", "book/notebooks"):
         with pytest.raises(ValueError, match="a folder of the book"):
-            your_model.out_folder(str(data.ROOT / part), ["m"], {})
+            results.folder(str(data.ROOT / part), ["m"], {}, page="p")
 
 
 def test_folders_are_those_of_the_caller(tmp_path, monkeypatch):
     monkeypatch.delenv("BOOK_CALLER", raising=False)
     monkeypatch.chdir(tmp_path)
-    one, two = (your_model.out_folder("", ["m"], {"seed": s}) for s in (0, 1))
+    one, two = (results.folder("", ["m"], {"seed": s}, page="p") for s in (0, 1))
     assert one.parent == tmp_path / "results" and one != two
-    assert one == your_model.out_folder("", ["m"], {"seed": 0})
+    assert one == results.folder("", ["m"], {"seed": 0}, page="p") and one.name[:2] == "p-"
     monkeypatch.setenv("BOOK_CALLER", str(tmp_path / "there"))
-    assert your_model.out_folder("mine", ["m"], {}) == tmp_path / "there" / "mine"
+    assert results.folder("mine", ["m"], {}, page="p") == tmp_path / "there" / "mine"
 
 
 def test_limits_keep_what_signals_need():
@@ -233,9 +233,9 @@ def test_own_references_stand_beside_ours_where_the_same_was_asked(run, inputs, 
             your_model.own_references(known, [str(tmp_path / path)], inputs, 40)
 
 
-def raw_texts(values, kind="causal", parameters=1):
+def raw_texts(values, kind="causal", parameters=1, guess=-90):
     part = {"status": "computed", "log_likelihood": list(values), "n_bytes": [10] * len(values)}
-    part |= {"read": list(range(len(values)))}
+    part |= {"read": list(range(len(values))), "guess": [guess] * len(values)}
     return {
         "model": {"status": "computed", "kind": kind, "parameters": parameters},
         "my texts": part,
@@ -266,15 +266,44 @@ def test_models_are_ranked_in_pairs(inputs):
     table = ranking.rank(found, asked, "texts", n_resamples=400)
     assert table.verdict.tolist() == ["first", "behind"]
     assert "a is the first" in ranking.in_words(table, "texts")
+    assert table.above_nothing.all()
     assert "fewer than two" in ranking.in_words(ranking.rank({}, asked, "facts"), "facts")
     with pytest.raises(ValueError, match="rank_for is 'size'"):
         ranking.rank(found, asked, "size")
+
+
+def test_the_best_of_models_that_learnt_nothing_is_no_first(inputs):
+    rng = np.random.default_rng(1)
+    texts, asked = rng.normal(-50, 20, 40), inputs._replace(texts=["t"] * 40)
+    # One is behind in every text; what equally likely tokens give lies between the two.
+    raws = {"a": raw_texts(texts, guess=-45), "b": raw_texts(texts - 5, guess=-45)}
+    table = ranking.rank(raws, asked, "texts", n_resamples=400)
+    assert table.verdict.tolist() == ["undecided", "behind"] and not table.above_nothing.any()
+    told = ranking.in_words(table, "texts")
+    assert "undecided, as a, the first in 100% of resamples, is not shown to be better" in told
+    assert "a guess that takes all tokens" in told
+    skill = rng.normal(0.5, 0.3, len(inputs.entities))
+    found = {
+        name: {
+            "model": {"status": "computed", "kind": "encoder", "parameters": 1},
+            "categories": {"status": "computed", "skill": skill - lost, "spelling": spelling},
+        }
+        for name, lost, spelling in (("a", 0, skill + 0.1), ("b", 0.2, skill))
+    }
+    table = ranking.rank(found, inputs, "categories", n_resamples=400)
+    assert table.verdict.tolist() == ["undecided", "behind"]
+    assert "the spelling of the names alone" in ranking.in_words(table, "categories")
+    found["a"]["categories"]["spelling"] = skill - 0.3
+    table = ranking.rank(found, inputs, "categories", n_resamples=400)
+    assert table.verdict.tolist() == ["first", "behind"]
 
 
 def test_random_models_are_not_ranked_by_their_tastes(run, inputs):
     table = ranking.rank(run.found, inputs, "facts", n_resamples=500)
     assert set(table.index) <= {"random", "another", "burst", "constant"} and len(table) >= 2
     assert set(table.verdict) == {"undecided"} and table.value.abs().max() < 0.2
+    for use in ("texts", "categories"):
+        assert "first" not in set(ranking.rank(run.found, inputs, use, n_resamples=500).verdict)
     entities = ranking.rank(run.found, inputs, "categories", **FEW)
     assert "masked" in entities.index and set(entities.kind) == {"all"}
 
@@ -287,10 +316,20 @@ def test_the_command(folder, looks, tmp_path, monkeypatch, capsys):
     words += ["--signals", "my texts", "--limit", "12", "--rank-for", "texts", "--out", "mine"]
     assert your_model.main(words) == 0
     told = capsys.readouterr()
-    assert "estimated time: " in told.out and "2 causal models" in told.out
+    assert "estimated time without a GPU: " in told.out and "2 causal models" in told.out
     whole = strictly((tmp_path / "mine" / "results.json").read_text())
     assert [m["signal"] for m in whole["models"][0]["measures"]] == ["my texts"]
     assert whole["settings"]["limit"] == 12 and (tmp_path / "mine" / "progress.log").is_file()
+    half = ["--out", "half", "--dtype", "bfloat16", "--device", "cpu", "--batch-tokens", "64"]
+    assert your_model.main([*words, *half]) == 0
+    other = strictly((tmp_path / "half" / "results.json").read_text())
+    assert other["settings"] | {"dtype": "bfloat16", "batch_tokens": 64} == other["settings"]
+    assert other["models"][0]["dtype"] == "bfloat16" != whole["models"][0]["dtype"]
+    values = [run["models"][0]["measures"][0]["value"] for run in (whole, other)]
+    # Eight bits of a mantissa: near, and not the same.
+    assert values[1] == pytest.approx(values[0], rel=0.01) and values[0] != values[1]
+    assert your_model.main([*words, "--device", "abacus"]) == 2
+    assert "device is 'abacus'" in (told := capsys.readouterr().err) and "; choose cpu" in told
     assert your_model.main([*words, "--models", "no/where"]) == 3
     assert "no model could be read" in capsys.readouterr().err
     assert your_model.main([*words, "--signals", "size"]) == 2

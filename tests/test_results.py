@@ -1,0 +1,44 @@
+"""Files of results of a reader's own model, from a page that places it."""
+
+import json
+
+import pandas as pd
+import papermill
+import pytest
+
+from helpers import text_sets
+from helpers.data import ROOT
+from helpers.modelmap import placement, stored_families
+from helpers.synthesis import example_models
+
+
+def test_a_page_writes_what_it_says_of_a_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOK_CALLER", str(tmp_path))
+    monkeypatch.setenv("BOOK_DATA_CACHE", str(tmp_path / "cache"))
+    model = str(example_models.write("causal", tmp_path / "mine"))
+
+    asked = {"model": model, "dtype": "bfloat16", "device": "cpu", "n_texts": 8, "refused": ""}
+    papermill.execute_notebook(
+        ROOT / "notebooks/modelmap/place_my_model.ipynb",
+        tmp_path / "page.ipynb",
+        asked | {"n_resamples": 50},
+        cwd=ROOT,
+        progress_bar=False,
+    )
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.parent == tmp_path / "results" and folder.name.startswith("place_my_model-")
+    whole = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
+    (one,) = whole["models"]
+    assert (one["model"], one["dtype"], one["device"]) == (model, "bfloat16", "cpu")
+    assert len(one["digest"]) == 64 and one["kinship"] and "torch" in whole["versions"]
+    assert whole["settings"]["seed"] == 0 and len(whole["inputs"]["map"]) == 64
+    assert whole["inputs"]["texts"] == text_sets.fingerprint(text_sets.load_texts(8))
+    table = pd.read_csv(folder / "results.csv")
+    assert len(table) == len(one["measures"]) == 7
+    near = table[table.measure == "squared distance"]
+    made, _ = stored_families.load()
+    assert (
+        set(near.to) <= set(placement.first_texts(made, 8).names)
+        and near.value.is_monotonic_increasing
+    )
+    assert ((table.low <= table.value) & (table.value <= table.high)).all()
