@@ -136,6 +136,11 @@ def measure(
     stand `kind`, `parameters` and `note`. Raw numbers are kept in `folder`, by default `your_model`
     in the cache, under a key of the model's files and all settings, so that a second run reads
     them. A model that cannot be loaded has the reason under every signal.
+
+    >>> from helpers.synthesis import look, measure, read_inputs
+    >>> found = measure(look("./nowhere"), read_inputs())
+    >>> found["map"]["status"], found["map"]["why"]
+    ('refused', "'./nowhere' is no file or folder here, and no name on the hub; correct the name")
     """
     for name in only:
         validation.choice(name, tuple(SIGNALS), "signals")
