@@ -99,7 +99,7 @@ def lloyd_from_released(
     `patchiness` is any array, `points_per_cell` n = N / K and `codebooks` M; the result has the
     shape of `patchiness`. The map is affine at a fixed number of points, so that correlations do
     not change. Raises `ValueError` unless `points_per_cell` is positive. Source: algebra on the
-    two definitions above; `tests/test_geometry.py` checks it.
+    two definitions of `lloyd_index` and `patchiness_as_released`; the tests check it.
 
     >>> from helpers.geometry import lloyd_from_released
     >>> lloyd_from_released([1.0, 1.1], points_per_cell=60, codebooks=4)

@@ -139,8 +139,7 @@ def isoscore(eigenvalues: ArrayLike) -> float:
     `eigenvalues` and errors as in `early_enrichment`. The paper scales them to the length √d, takes
     the distance to the vector of ones, and turns it into a share of dimensions in use. All of this
     is (P - 1) / (d - 1), with P the participation ratio: the two measures cannot disagree. Source:
-    Rudman et al. (2022), released code; the short form is algebra that `tests/test_spread.py`
-    checks.
+    Rudman et al. (2022), released code; the short form is algebra, and the tests check it.
 
     >>> from helpers.geometry import isoscore
     >>> isoscore([1, 0, 0]), isoscore([1, 1, 0]), isoscore([1, 1, 1])
