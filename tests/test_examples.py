@@ -7,11 +7,11 @@ from inspect import getmodule
 
 import pytest
 
+from helpers.book import claims
 from helpers.data import ROOT
 
-WINGS = ("posterior", "geometry", "retrieval", "modelmap", "synthesis")
 SHARED = re.findall(r"autofunction:: (\S+)", (ROOT / "book" / "api_shared.md").read_text())
-NAMES = [f"helpers.{w}.{name}" for w in WINGS for name in import_module(f"helpers.{w}").__all__]
+NAMES = [f"helpers.{w}.{name}" for w in claims.PAPERS for name in import_module(f"helpers.{w}").__all__]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 

@@ -331,7 +331,7 @@ def test_the_reference_has_a_place_and_an_example_for_every_name(html, site):
         for name in import_module(f"helpers.{wing}").__all__:
             place = soup.find(id=f"helpers.{wing}.{name}")
             assert place, name
-            assert place.find_next_sibling("dd").select(".highlight-default, .doctest"), name
+            assert place.find_next_sibling("dd").select(".doctest"), name
 
 
 def test_the_first_use_of_a_function_leads_to_the_reference(html, site):

@@ -125,7 +125,7 @@ def patchiness_penalty(
     weight makes the space less patchy, a negative one more so. With a `target` it is the squared
     distance of the index from it, and the weight is positive. See `soft_lloyd_index` for the noise
     of a small batch. Raises `ValueError` for bad centroids or temperature at once, and for states
-    that do not fit, or no tokens, when called.
+    that do not fit, or no tokens, when called. Source: this book's, from `soft_lloyd_index`.
 
     >>> import torch
     >>> from helpers.geometry import patchiness_penalty

@@ -25,7 +25,8 @@ def cell_counts(codes: ArrayLike, n_cells: int) -> np.ndarray:
 
     `codes` holds integers of shape (n, M), or (n,) for one codebook: column m is the cell of every
     point in codebook m, from 0 to `n_cells - 1`. The result is int64, and every row sums to n.
-    Raises `ValueError` for no points, codes that are no integers, or codes out of range.
+    Raises `ValueError` for no points, codes that are no integers, or codes out of range. Source:
+    Lloyd (1967), counts in cells.
 
     >>> from helpers.geometry import cell_counts
     >>> cell_counts([0, 0, 1, 3], n_cells=4)

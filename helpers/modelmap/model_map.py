@@ -337,7 +337,7 @@ def principal_coordinates(made: ModelMap, k: int | None = None) -> Principal:
     At most K - 1 of them, exactly, from the K x K Gram matrix; without `k`, all with variance. They
     are a rotation: distances between positions over N are those of the map. The sign of an axis is
     such that its largest entry in `axes` is positive. New models are placed by
-    `Placement.coordinates @ axes.T`. Raises `ValueError` for `k` below 1.
+    `Placement.coordinates @ axes.T`. Raises `ValueError` for `k` below 1. Source: Gower (1966).
 
     >>> from helpers.modelmap import fit_map, principal_coordinates
     >>> made = fit_map([[-10, -20], [-11, -20], [-20, -10]], names=["a", "b", "c"], clip=0)
@@ -370,7 +370,7 @@ def tsne(
 
     It works on the exact rotation of `principal_coordinates`, with Euclidean distances. Neighbours
     can be read from it, distances between groups cannot. Raises `ValueError` unless `perplexity` is
-    below the number of models.
+    below the number of models. Source: van der Maaten and Hinton (2008).
 
     >>> import numpy as np
     >>> from helpers.modelmap import fit_map, tsne

@@ -71,7 +71,7 @@ def score_models(
     model, the texts done and their number.
 
     Raises `ValueError` for no models or one named twice, no texts, and bad settings, and
-    `storage.CannotWrite` where a piece cannot be kept.
+    `storage.CannotWrite` where a piece cannot be kept. Source: that of `likelihood.score_texts`.
 
     >>> from tempfile import TemporaryDirectory
     >>> from helpers.modelmap import score_models

@@ -201,7 +201,8 @@ def held_out_log_posterior(
     float64, in nats. Covariance "empirical" has divisor n_k and the relative `ridge`; "oas"
     shrinks each cluster's covariance instead, as `average_log_posterior` does, and takes no
     ridge. Raises `ValueError` for bad input, a test label that training lacks, or a singular
-    covariance, and a `UserWarning` where the ridge alone makes one invertible.
+    covariance, and a `UserWarning` where the ridge alone makes one invertible. Source: arXiv
+    2401.02987 for the score; that it is held out is this book's.
 
     >>> from helpers.posterior import held_out_log_posterior
     >>> X, labels = [[0], [1], [2], [3], [10], [11], [12], [13]], ["low"] * 4 + ["high"] * 4
@@ -337,6 +338,7 @@ def expected_optimism(cluster_size: ArrayLike, head_dim: ArrayLike, n_clusters: 
     dimensions: half the free parameters of the K - 1 discriminants, divided by the entities.
     Leave-one-out falls short of chance by as much. It overstates the gain once it nears the
     entropy of the labels, which the true gain cannot pass. Raises `ValueError` for sizes below 1.
+    Source: this book's expansion, which simulation checks.
 
     >>> from helpers.posterior import expected_optimism
     >>> expected_optimism(cluster_size=[50, 500], head_dim=10, n_clusters=2)

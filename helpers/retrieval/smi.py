@@ -240,7 +240,7 @@ def fit_metrics(
     """Fit the three metrics of one model and return one row a metric, as the tables have them.
 
     `co_occurrence` and `information` are frames of `bin_statistics` over bins of N_so and of MI;
-    `options` go to `fit_bins`.
+    `options` go to `fit_bins`. Source: released code of arXiv 2502.04066.
 
     >>> import numpy as np
     >>> from helpers.retrieval import fit_metrics
@@ -295,6 +295,8 @@ def r2_interval(
 
 def object_in_subject(subjects: ArrayLike, objects: ArrayLike) -> np.ndarray:
     """Return the mask of facts whose object string stands in their subject, case-sensitively.
+
+    Source: this book's audit of arXiv 2502.04066, released code.
 
     >>> from helpers.retrieval import object_in_subject
     >>> object_in_subject(["South Africa", "Rome"], ["Africa", "Italy"])

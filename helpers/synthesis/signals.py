@@ -122,7 +122,7 @@ def measure(
     inputs: signal_inputs.Inputs,
     *,
     only: Sequence[str] = (),
-    progress: Callable[[str], None] = lambda signal: None,
+    progress: Callable[[str], None] | None = None,
     **sizes: Any,
 ) -> dict[str, dict[str, Any]]:
     """Measure what the inputs allow of one model, and return signal -> raw numbers.
@@ -165,7 +165,8 @@ def measure(
             results[name] = {"status": "cannot", "why": why}
         else:
             results[name] = _kept(part.place, reader, part.function, part.options)
-            progress(name)
+            if progress:
+                progress(name)
         if name == "model" and results[name]["status"] != "computed":
             return {n: {**results[name], "status": "refused"} for n in ("model", *SIGNALS)}
     results["corpus"] = _corpus(results["facts"], inputs)
