@@ -11,7 +11,9 @@ from helpers.book import claims
 from helpers.data import ROOT
 
 SHARED = re.findall(r"autofunction:: (\S+)", (ROOT / "book" / "api_shared.md").read_text())
-NAMES = [f"helpers.{w}.{name}" for w in claims.PAPERS for name in import_module(f"helpers.{w}").__all__]
+NAMES = [
+    f"helpers.{w}.{name}" for w in claims.PAPERS for name in import_module(f"helpers.{w}").__all__
+]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
