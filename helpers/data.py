@@ -124,6 +124,12 @@ def fetch(key: str, *, progress: bool | None = None, table: pd.DataFrame | None 
     anew; one in the mirror is an error, for somebody put it there. `progress` shows a bar on
     stderr, by default in a terminal and in a notebook that is run by hand. Two processes may
     fetch one key at once. Raises `DataError`, naming the key, the URL, the size and the cure.
+
+    >>> from helpers.data import fetch
+    >>> fetch("nowhere.csv")
+    Traceback (most recent call last):
+        ...
+    helpers.data.DataError: 'nowhere.csv' is no key of data/registry.tsv; add a line for it there
     """
     from filelock import FileLock
 

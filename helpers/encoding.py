@@ -42,6 +42,13 @@ def layer_embeddings(
     nothing but the time, and are cut at `max_tokens`. Raises `ValueError` for no texts, a text
     without tokens, an unknown layer, a layer that has not one vector of the model's width for each
     token, or states that are not finite.
+
+    >>> from helpers.encoding import layer_embeddings
+    >>> from helpers.models import load_encoder
+    >>> tokenizer, encoder = load_encoder()
+    >>> layers = layer_embeddings(encoder, tokenizer, ["Rome", "ROME", "Paris"])
+    >>> layers.shape, bool((layers[:, 0] == layers[:, 1]).all())
+    ((7, 3, 384), True)
     """
     import torch
 

@@ -45,6 +45,19 @@ def score_texts(
     at a time, whole. Raises `ValueError` for no texts, a text without tokens, a model that is not
     causal or has no head, and one whose output is not finite. Source: arXiv 2502.16173, eq. 1 and
     released code, which scores one text at a time and leaves the first token out.
+
+    >>> from tokenizers import Tokenizer, models
+    >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    >>> from helpers.likelihood import score_texts
+    >>> letters = Tokenizer(models.BPE({"a": 0, "b": 1, "c": 2, " ": 3}, []))
+    >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters)
+    >>> sizes = {"vocab_size": 4, "n_embd": 8, "n_head": 1, "n_layer": 1}
+    >>> model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    >>> _ = model.transformer.ln_f.weight.data.zero_()  # every letter is as likely
+    >>> score_texts(model, tokenizer, ["ab", "abba"])[["log_likelihood", "n_tokens"]].round(3)
+       log_likelihood  n_tokens
+    0          -1.386         2
+    1          -4.159         4
     """
     import torch
 
@@ -115,6 +128,12 @@ def bits_per_byte(
 
     `log_likelihoods` (nats) and `n_bytes` have shape (n,). The interval is that of percentiles,
     whole texts drawn with replacement. Source: Efron and Tibshirani (1993), chapter 13.
+
+    >>> import numpy as np
+    >>> from helpers.likelihood import bits_per_byte
+    >>> n_bytes = np.array([10, 20, 40])
+    >>> bits_per_byte(-n_bytes * np.log(256), n_bytes)
+    (8.0, 8.0, 8.0)
     """
     bits = -validation.numbers(log_likelihoods, "log_likelihoods") / np.log(2)
     sizes, n = validation.numbers(n_bytes, "n_bytes"), len(bits)

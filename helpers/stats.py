@@ -78,6 +78,10 @@ def correlation(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> Corr
     the rest. The interval is tanh(artanh r ± z / sqrt(n - 3)), and [-1, 1] for n = 3. It takes
     the rows as independent. Raises `ValueError` for unequal lengths, fewer than 3 rows or a
     column that does not vary. Source: Fisher (1921).
+
+    >>> from helpers.stats import correlation
+    >>> [round(x, 2) for x in correlation([1, 2, 3, 4, 5], [1, 3, 2, 5, 4])]
+    [0.8, -0.28, 0.99, 5]
     """
     rows = _complete(x=x, y=y)
     return _pearson(rows["x"], rows["y"], 0, confidence)
@@ -265,6 +269,11 @@ def paired_difference(
     differences at random: (1 + number as far from 0) / (1 + n_resamples), two-sided. Raises
     `ValueError` for unequal lengths, fewer than 3 rows or a missing value. Source: Efron and
     Tibshirani (1993), chapters 13 and 15.
+
+    >>> from helpers.stats import paired_difference
+    >>> before, after = [1.0, 5.0, 9.0, 13.0, 2.0, 4.0], [1.4, 5.6, 9.4, 13.6, 2.2, 4.3]
+    >>> [round(x, 3) for x in paired_difference(after, before)]
+    [0.417, 0.3, 0.533, 0.03, 6]
     """
     first, second = _column(a, "a"), _column(b, "b")
     if len(first) != len(second):

@@ -43,6 +43,11 @@ def load_texts(
     and with the pinned versions of the packages the texts are the same on every machine
     (`fingerprint`). Raises `ValueError` for an unknown genre, `n` not a multiple of their number,
     fewer texts than asked for, and a package that is absent or of another version.
+
+    >>> from helpers.text_sets import load_texts
+    >>> texts = load_texts(8, genres=["romance", "slavic"])
+    >>> texts["genre"].value_counts().to_dict(), bool(texts["n_bytes"].between(257, 1024).all())
+    ({'romance': 4, 'slavic': 4}, True)
     """
     genres = list(genres)
     if not genres or len(set(genres)) < len(genres):

@@ -147,7 +147,8 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
 
 # Files that load or train models, or run the book: `make check` leaves them out.
 MODELS = set(
-    """adapters book/pipeline decoders devices each_model encoders encoding experiments/byte_gpt
+    """adapters book/pipeline decoders devices each_model encoders encoding examples
+    experiments/byte_gpt
     experiments/geometry/noise_sweep experiments/modelmap/merges
     experiments/modelmap/smollm2_divergence experiments/modelmap/smollm2_family
     experiments/posterior/images experiments/posterior/movielens

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -314,3 +315,27 @@ def test_the_whole_site_is_small(site):
     size = sum(p.stat().st_size for p in site.rglob("*") if p.is_file())
     assert size < 40 * 2**20
     assert json.loads((ROOT / "build/smoke/records/retrieval/published_tables.json").read_text())
+
+
+def test_the_reference_has_a_place_and_an_example_for_every_name(html, site):
+    for wing in claims.PAPERS:
+        soup = html[site / f"api_{wing}.html"]
+        for name in import_module(f"helpers.{wing}").__all__:
+            place = soup.find(id=f"helpers.{wing}.{name}")
+            assert place, name
+            assert place.find_next_sibling("dd").select(".doctest"), name
+
+
+def test_the_first_use_of_a_function_leads_to_the_reference(html, site):
+    wings = set()
+    for page, soup in executed(html, site).items():
+        links = soup.select(".highlight a.reference")
+        targets = [(link["href"], link.get_text()) for link in links]
+        assert len(targets) == len(set(targets)), page
+        for href, text in targets:
+            file, _, place = href.rpartition("#")
+            target = (site / "notebooks" / page).parent / file
+            assert html[target.resolve()].find(id=place), (page, href)
+            assert place.endswith(f".{text.rpartition('.')[2]}"), (page, href)
+            wings.add(place.split(".")[1])
+    assert wings >= set(claims.PAPERS)

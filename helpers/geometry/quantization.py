@@ -25,7 +25,12 @@ def cell_counts(codes: ArrayLike, n_cells: int) -> np.ndarray:
 
     `codes` holds integers of shape (n, M), or (n,) for one codebook: column m is the cell of every
     point in codebook m, from 0 to `n_cells - 1`. The result is int64, and every row sums to n.
-    Raises `ValueError` for no points, codes that are no integers, or codes out of range.
+    Raises `ValueError` for no points, codes that are no integers, or codes out of range. Source:
+    Lloyd (1967), counts in cells.
+
+    >>> from helpers.geometry import cell_counts
+    >>> cell_counts([0, 0, 1, 3], n_cells=4)
+    array([[2, 1, 0, 1]])
     """
     validation.counts(n_cells=(n_cells, 1))
     codes = np.asarray(codes)
@@ -64,6 +69,10 @@ def lloyd_index(counts: ArrayLike) -> float:
     give K - 1 / n, counts that are all equal 1 - 1 / n. Raises `ValueError` for
     negative counts or codebooks with different totals. Source: Lloyd (1967), mean crowding over
     mean density; named by Marbut et al. (2024).
+
+    >>> from helpers.geometry import lloyd_index
+    >>> [lloyd_index(counts) for counts in ([8, 8, 8, 8], [12, 4, 10, 6], [32, 0, 0, 0])]
+    [0.875, 1.03125, 3.875]
     """
     counts = _counts(counts)
     mean = counts.mean()
@@ -91,7 +100,11 @@ def lloyd_from_released(
     `patchiness` is any array, `points_per_cell` n = N / K and `codebooks` M; the result has the
     shape of `patchiness`. The map is affine at a fixed number of points, so that correlations do
     not change. Raises `ValueError` unless `points_per_cell` is positive. Source: algebra on the
-    two definitions above; `tests/test_geometry.py` checks it.
+    two definitions of `lloyd_index` and `patchiness_as_released`; the tests check it.
+
+    >>> from helpers.geometry import lloyd_from_released
+    >>> lloyd_from_released([1.0, 1.1], points_per_cell=60, codebooks=4)
+    array([1.05, 2.65])
     """
     if not points_per_cell > 0:
         raise ValueError(f"points_per_cell is {points_per_cell}; pass points / cells, above 0")
@@ -271,6 +284,13 @@ def measure_cloud(
     of points in a cell. The number of points, the quantizer and its settings are part of what
     is measured: keep them fixed over the clouds to compare. Raises `ValueError` as `quantize` and
     `spread_measures` do. Source: see each function.
+
+    >>> import numpy as np
+    >>> from helpers.geometry import measure_cloud
+    >>> points = np.random.default_rng(0).standard_normal((800, 4))
+    >>> found = measure_cloud(points, quantizer="kmeans", bits=2)
+    >>> {key: round(found[key], 2) for key in ("lloyd_index", "isoscore", "twonn")}
+    {'lloyd_index': 1.0, 'isoscore': 0.99, 'twonn': 4.57}
     """
     settings = (quantizer, codebooks, bits, train_iters, seed)
     x = _for_faiss(points, *settings)
@@ -304,6 +324,13 @@ def quantize(
     than cells, values that are not finite or beyond `for_quantizer`, or, for `pq`, a width that the
     codebooks do not divide.
     Source: Marbut et al. (2024), released code, FAISS with 4 codebooks of 8 bits.
+
+    >>> import numpy as np
+    >>> from helpers.geometry import cell_counts, quantize
+    >>> points = np.repeat([[0.0, 1.0], [0.0, -1.0]], [30, 70], axis=0)
+    >>> codes, error = quantize(points, quantizer="kmeans", bits=1)
+    >>> sorted(cell_counts(codes, 2)[0].tolist()), error
+    ([30, 70], 0.0)
     """
     settings = (quantizer, codebooks, bits, train_iters, seed)
     x = _for_faiss(points, *settings)

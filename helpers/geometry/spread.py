@@ -139,8 +139,11 @@ def isoscore(eigenvalues: ArrayLike) -> float:
     `eigenvalues` and errors as in `early_enrichment`. The paper scales them to the length √d, takes
     the distance to the vector of ones, and turns it into a share of dimensions in use. All of this
     is (P - 1) / (d - 1), with P the participation ratio: the two measures cannot disagree. Source:
-    Rudman et al. (2022), released code; the short form is algebra that `tests/test_spread.py`
-    checks.
+    Rudman et al. (2022), released code; the short form is algebra, and the tests check it.
+
+    >>> from helpers.geometry import isoscore
+    >>> isoscore([1, 0, 0]), isoscore([1, 1, 0]), isoscore([1, 1, 1])
+    (0.0, 0.5, 1.0)
     """
     return (_participation_ratio(eigenvalues) - 1) / (len(np.asarray(eigenvalues)) - 1)
 
@@ -264,6 +267,12 @@ def twonn(
     Values below 1 say that points lie in tight groups: raise `tolerance` to count a group once.
     Raises `ValueError` for bad input, or fewer than 10 distinct points. Source: Facco et al. (2017)
     with its share of 10 %; `tolerance`, at least 1e-7 for the rounding, is this book's.
+
+    >>> import numpy as np
+    >>> from helpers.geometry import twonn
+    >>> plane = np.random.default_rng(0).random((2000, 2))
+    >>> round(twonn(plane), 1), round(twonn(plane @ np.ones((2, 10))), 1)
+    (2.0, 1.0)
     """
     x = _points(points)
     validation.counts(most=(most, FEWEST_DISTINCT), seed=(seed, 0))
@@ -365,6 +374,13 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
     beside the input is bounded in N: 76 MiB for 20,000 x 768 in float32. Raises `ValueError` for
     bad input, equal points, or rows of zeros.
     Source: see each function.
+
+    >>> import numpy as np
+    >>> from helpers.geometry import spread_measures
+    >>> points = np.random.default_rng(0).standard_normal((1000, 3))
+    >>> found = spread_measures(points)
+    >>> {key: round(found[key], 1) for key in ("isoscore", "participation_ratio", "twonn")}
+    {'isoscore': 1.0, 'participation_ratio': 3.0, 'twonn': 2.9}
     """
     x = _points(points)
     validation.counts(seed=(seed, 0))

@@ -31,6 +31,12 @@ class ModelMap:
     `names` of K models, `texts` (keys of N texts), `log_likelihoods` (K, N) in nats, already cut
     below at `threshold` (nats), and `text_means` (N,), the means of the columns once each row's own
     mean is taken off. `n_bytes` (N,) are the texts' lengths in UTF-8, or None.
+
+    >>> from helpers.modelmap import fit_map
+    >>> L = [[-10, -20, -30], [-11, -20, -31], [-20, -10, -30]]
+    >>> made = fit_map(L, names=["base", "tuned", "other"], clip=0)
+    >>> made.nearest("base", k=2).round(2).to_dict()
+    {'tuned': 0.22, 'other': 66.67}
     """
 
     names: tuple[str, ...]
@@ -204,6 +210,13 @@ def load_map(path: str | Path) -> ModelMap:
     """Read a map that `ModelMap.save` wrote; nothing in the file is executed.
 
     Raises `ValueError` for another or a damaged file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from helpers.modelmap import fit_map, load_map
+    >>> with TemporaryDirectory() as folder:
+    ...     fit_map([[-10, -20], [-12, -21]], names=["a", "b"]).save(f"{folder}/map.npz")
+    ...     print(load_map(f"{folder}/map.npz").names)
+    ('a', 'b')
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -236,6 +249,13 @@ def fit_map(
     Raises `ValueError` for fewer than 2 models or texts, missing or infinite values (model and text
     are named), names or texts that repeat, wrong lengths, and `clip` outside 0 to 0.5. Source:
     arXiv 2502.16173, released code.
+
+    >>> from helpers.modelmap import fit_map
+    >>> L = [[-10, -20, -30], [-11, -21, -31], [-20, -10, -30]]
+    >>> fit_map(L, names=["base", "shifted", "other"], clip=0).distances().round(2)
+    array([[ 0.  ,  0.  , 66.67],
+           [ 0.  ,  0.  , 66.67],
+           [66.67, 66.67,  0.  ]])
     """
     if isinstance(L, pd.DataFrame):
         names = list(L.index) if names is None else names
@@ -317,7 +337,15 @@ def principal_coordinates(made: ModelMap, k: int | None = None) -> Principal:
     At most K - 1 of them, exactly, from the K x K Gram matrix; without `k`, all with variance. They
     are a rotation: distances between positions over N are those of the map. The sign of an axis is
     such that its largest entry in `axes` is positive. New models are placed by
-    `Placement.coordinates @ axes.T`. Raises `ValueError` for `k` below 1.
+    `Placement.coordinates @ axes.T`. Raises `ValueError` for `k` below 1. Source: Gower (1966).
+
+    >>> from helpers.modelmap import fit_map, principal_coordinates
+    >>> made = fit_map([[-10, -20], [-11, -20], [-20, -10]], names=["a", "b", "c"], clip=0)
+    >>> found = principal_coordinates(made)
+    >>> found.positions.round(2), found.shares
+    (array([[-4.95],
+           [-4.24],
+           [ 9.19]]), array([1.]))
     """
     if not isinstance(made, ModelMap):
         raise ValueError(f"made is of type {type(made).__name__}; make a map of it by fit_map")
@@ -342,7 +370,13 @@ def tsne(
 
     It works on the exact rotation of `principal_coordinates`, with Euclidean distances. Neighbours
     can be read from it, distances between groups cannot. Raises `ValueError` unless `perplexity` is
-    below the number of models.
+    below the number of models. Source: van der Maaten and Hinton (2008).
+
+    >>> import numpy as np
+    >>> from helpers.modelmap import fit_map, tsne
+    >>> L = np.random.default_rng(0).normal(-100, 10, (12, 20))
+    >>> tsne(fit_map(L, names=range(12)), perplexity=3, iterations=250).shape
+    (12, 2)
     """
     from sklearn.manifold import TSNE
 

@@ -67,7 +67,15 @@ def score_models(
     model, the texts done and their number.
 
     Raises `ValueError` for no models or one named twice, no texts, and bad settings, and
-    `storage.CannotWrite` where a piece cannot be kept.
+    `storage.CannotWrite` where a piece cannot be kept. Source: that of `likelihood.score_texts`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from helpers.modelmap import score_models
+    >>> with TemporaryDirectory() as folder:
+    ...     report = score_models(["./nowhere"], ["A text."], folder).report
+    >>> report[["model", "status", "n_texts"]]
+           model  status  n_texts
+    0  ./nowhere  failed        0
     """
     if isinstance(models, str | Path) or not len(models) or len(set(models)) < len(models):
         raise ValueError("models is empty, one string, or names one twice; pass a list, each once")

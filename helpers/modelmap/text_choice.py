@@ -59,6 +59,11 @@ def draw_texts(probabilities: ArrayLike, n: int, seed: int = 0) -> Draw:
 
     The weight of a text drawn c times is sqrt(c / (n p)). Raises `ValueError` unless the
     probabilities are positive or zero and add up to 1. Source: arXiv 2505.15428, released code.
+
+    >>> from helpers.modelmap import draw_texts
+    >>> draw = draw_texts([0.5, 0.25, 0.25, 0.0], n=8)
+    >>> draw.texts, (draw.weights**2).round(2)
+    (array([0, 1, 2]), array([0.75, 1.5 , 1.  ]))
     """
     p = checked_probabilities(probabilities)
     validation.counts(n=(n, 1))

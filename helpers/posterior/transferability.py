@@ -47,6 +47,14 @@ def log_me(X: ArrayLike, labels: ArrayLike) -> float:
     afresh (the authors' code starts afresh), so that the order of the clusters matters a little.
     With N < d it counts d/2 log alpha against N, not d, terms of -1/2 log(alpha + beta sigma), and
     so is (d - N)/(2N) log alpha off (as in the authors' code for the second paper, not the first).
+
+    >>> import numpy as np
+    >>> from helpers.posterior import log_me
+    >>> labels = np.repeat(["film", "song"], 50)
+    >>> noise = np.random.default_rng(0).standard_normal((100, 3))
+    >>> signal = noise + 4 * (labels == "film")[:, None]
+    >>> [round(log_me(X, labels), 2) for X in (noise, signal)]
+    [-1.07, -0.32]
     """
     from torch import from_numpy
 
@@ -70,6 +78,14 @@ def h_score(X: ArrayLike, labels: ArrayLike) -> float:
     tr(cov(f)^-1 cov(E[f|y])) of Bao et al., ICIP 2019, as package transformer-ranker 0.2.0
     computes it: S has divisor N but B has N - 1, so that it is N/(N - 1) times the formula, and
     the roots of the cluster sizes are taken in single precision (1e-7 of the score).
+
+    >>> import numpy as np
+    >>> from helpers.posterior import h_score
+    >>> labels = np.repeat(["film", "song"], 50)
+    >>> noise = np.random.default_rng(0).standard_normal((100, 3))
+    >>> signal = noise + 4 * (labels == "film")[:, None]
+    >>> [round(h_score(X, labels), 2) for X in (noise, signal)]
+    [0.0, 0.93]
     """
     from torch import from_numpy
 
@@ -198,6 +214,11 @@ def rank_me(X: ArrayLike, *, eps: float = 1e-7) -> float:
     divided by their sum, each share plus `eps`. Raises `ValueError` for bad input.
 
     Source: Garrido et al., ICML 2023, eq. 1, with their `eps`.
+
+    >>> import numpy as np
+    >>> from helpers.posterior import rank_me
+    >>> round(rank_me(np.eye(4)), 3), round(rank_me(np.ones((4, 4))), 3)
+    (4.0, 1.0)
     """
     validation.non_negative(eps, "eps")
     singular = np.linalg.svd(validation.matrix(X).astype(np.float64), compute_uv=False)
@@ -217,6 +238,14 @@ def linear_probe(
     `ValueError` for bad input, and where the fit does not converge.
 
     Source: Alain and Bengio 2016, by scikit-learn's `LogisticRegression` (multinomial, lbfgs).
+
+    >>> import numpy as np
+    >>> from helpers.posterior import linear_probe
+    >>> labels = np.repeat(["film", "song"], 50)
+    >>> noise = np.random.default_rng(2).standard_normal((100, 3))
+    >>> signal = noise + 4 * (labels == "film")[:, None]
+    >>> [linear_probe(X, labels).accuracy for X in (noise, signal)]
+    [0.48, 0.99]
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -47,6 +47,15 @@ def embedding_tree(
 
     Raises `ValueError` for bad input. Source: Zheng et al. (2023) for the tree; the closed form
     and the stop are this book's.
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from helpers.posterior import embedding_tree
+    >>> rng = np.random.default_rng(0)
+    >>> features = pd.DataFrame(rng.random((400, 2)) < 0.5, columns=["war", "short"])
+    >>> X = rng.standard_normal((400, 3)) + 2 * features[["war"]].to_numpy()
+    >>> embedding_tree(X, features).names
+    ['war', 'not war']
     """
     validation.choice(stop, STOPS, "stop")
     validation.counts(min_cluster_size=(min_cluster_size, 2), max_leaves=(max_leaves, 1))

@@ -40,6 +40,19 @@ def answer_log_probability(
     Raises `ValueError` for no prompts, a prompt or an answer without tokens, an answer whose first
     letters melt into the prompt's last token, a temperature not above 0, or a model that is not
     causal or whose output is not finite. Source: the chain rule.
+
+    >>> from tokenizers import Tokenizer, models
+    >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    >>> from helpers.retrieval import answer_log_probability
+    >>> letters = Tokenizer(models.BPE({"a": 0, "b": 1, "c": 2, " ": 3}, []))
+    >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters)
+    >>> sizes = {"vocab_size": 4, "n_embd": 8, "n_head": 1, "n_layer": 1}
+    >>> model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    >>> _ = model.transformer.ln_f.weight.data.zero_()  # every letter is as likely
+    >>> answer_log_probability(model, tokenizer, ["a b"], [[" c", " ca"]]).round(3)
+       prompt  answer  log_probability  n_tokens
+    0       0       0           -2.773         2
+    1       0       1           -4.159         3
     """
     import torch
 

@@ -139,6 +139,14 @@ def read_documents(
     `strict` raises `CorpusError` instead. Without a report the same is said by a warning at the
     end. `advance` gets the number of bytes, as on disk, after every read. Raises `ValueError` for
     an unknown kind of file and `FileNotFoundError` when there is none.
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from helpers.retrieval import read_documents
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "corpus.jsonl").write_text('{"text": "Rome", "year": 2026}')
+    ...     print(list(read_documents(f"{folder}/*.jsonl")))
+    [b'Rome']
     """
     check_reading(unit, max_document)
     files, reading = list_files(source), (column, unit, max_document)

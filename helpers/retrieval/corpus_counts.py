@@ -86,6 +86,17 @@ def count_corpus(
     Raises what `list_files`, `read_documents` and `NameIndex` raise, also for problems that a kept
     range has when `strict`; `RuntimeError` when a process dies or a file changes while it is
     counted. What was finished before stays. Source: the rule of arXiv:2502.04066, released code.
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from helpers.retrieval import count_corpus
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.txt").write_text("They met in Rome, Italy.")
+    ...     _ = Path(folder, "b.txt").write_text("All of Rome slept.")
+    ...     found = count_corpus(f"{folder}/*.txt", [("Rome", "Italy")], f"{folder}/counts")
+    >>> found.table
+      subject object  n_subject  n_object  n_both
+    0    Rome  Italy          2         1       1
     """
     if not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers is {workers!r}; give a whole number, at least 1")

@@ -76,6 +76,12 @@ def count_documents(
     Raises `ValueError` for an empty name, no pairs, one string in place of many, and when case is
     ignored for bytes that are no UTF-8; `TypeError` for a document of another type. Source:
     arXiv:2502.04066, released code, of which the defaults are the rule.
+
+    >>> from helpers.retrieval import count_documents
+    >>> documents = ["They met in Rome, Italy.", "All of Rome slept.", "North of Italy."]
+    >>> count_documents(documents, [("Rome", "Italy")]).table
+      subject object  n_subject  n_object  n_both
+    0    Rome  Italy          2         2       1
     """
     if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
         raise ValueError(

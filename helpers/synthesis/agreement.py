@@ -27,6 +27,13 @@ def rank_correlations(
     bootstrap, whole `groups` drawn, such as the models of one size and corpus), `n`. A signal that
     does not vary, or of which nothing is left, has NaN. Raises `ValueError` for an absent column.
     Source: Spearman (1904).
+
+    >>> import pandas as pd
+    >>> from helpers.synthesis import rank_correlations
+    >>> columns = {"size": [1, 2, 3, 4, 5, 6], "loss": [9, 7, 8, 5, 2, 1], "family": list("aabbcc")}
+    >>> rank_correlations(pd.DataFrame(columns), ["loss"], ["size"], groups="family").round(2)
+      signal truth     r  low  high  n
+    0   loss  size -0.94 -1.0  -0.8  6
     """
     signals, truths, given = list(signals), list(truths), list(given)
     validation.columns(table, [*signals, *truths, *given, groups], "table")

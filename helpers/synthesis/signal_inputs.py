@@ -58,6 +58,11 @@ def read_inputs(
     `corpora.read_documents`, or "factbook", a stand-in. `texts_file` has a text a line, or JSON
     lines; the first `most_texts` are taken. A file that cannot be read leaves its signals out,
     with the reason in `missing`.
+
+    >>> from helpers.synthesis import read_inputs
+    >>> inputs = read_inputs(texts_file="nowhere.txt")
+    >>> inputs.missing["my texts"]
+    'no file nowhere.txt; correct the path or the pattern'
     """
     missing: dict[str, str] = {}
     given = {"entities": entities_file, "facts": facts_file, "corpus": corpus, "texts": texts_file}

@@ -122,7 +122,7 @@ def measure(
     inputs: signal_inputs.Inputs,
     *,
     only: Sequence[str] = (),
-    progress: Callable[[str], None] = lambda signal: None,
+    progress: Callable[[str], None] | None = None,
     **sizes: Any,
 ) -> dict[str, dict[str, Any]]:
     """Measure what the inputs allow of one model, and return signal -> raw numbers.
@@ -136,6 +136,11 @@ def measure(
     stand `kind`, `parameters` and `note`. Raw numbers are kept in `folder`, by default `your_model`
     in the cache, under a key of the model's files and all settings, so that a second run reads
     them. A model that cannot be loaded has the reason under every signal.
+
+    >>> from helpers.synthesis import look, measure, read_inputs
+    >>> found = measure(look("./nowhere"), read_inputs())
+    >>> found["map"]["status"], found["map"]["why"]
+    ('refused', "'./nowhere' is no file or folder here, and no name on the hub; correct the name")
     """
     for name in only:
         validation.choice(name, tuple(SIGNALS), "signals")
@@ -160,7 +165,8 @@ def measure(
             results[name] = {"status": "cannot", "why": why}
         else:
             results[name] = _kept(part.place, reader, part.function, part.options)
-            progress(name)
+            if progress:
+                progress(name)
         if name == "model" and results[name]["status"] != "computed":
             return {n: {**results[name], "status": "refused"} for n in ("model", *SIGNALS)}
     results["corpus"] = _corpus(results["facts"], inputs)

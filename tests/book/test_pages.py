@@ -1,4 +1,5 @@
 import base64
+import importlib
 import json
 import os
 import re
@@ -7,6 +8,9 @@ import sys
 
 import nbformat
 import pytest
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 from helpers.book import claims, pages
 from helpers.data import ROOT
@@ -127,3 +131,30 @@ def test_the_pages_of_the_book_ask_for_claims_that_exist():
     ]
     assert len(asked) > 20
     assert not [(page, name) for page, name in asked if name not in claims.load()]
+
+
+def test_code_leads_to_the_function_that_it_imports_and_to_no_namesake(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    reference = importlib.import_module("reference")
+    known = {
+        "helpers.geometry.quantization.lloyd_index": "helpers.geometry.lloyd_index",
+        "helpers.posterior.log_me": "helpers.posterior.log_me",
+        "helpers.synthesis.signals.measure": "helpers.synthesis.measure",
+    }
+    code = (
+        "from helpers.geometry import quantization as q\n"
+        "from helpers.posterior import (\n    h_score,\n    log_me,\n)\n"
+        "from helpers.synthesis import your_model\n"
+        "print(log_me(X, y), q.lloyd_index(counts), your_model.measure(looks), other.log_me(1))\n"
+    )
+    html = highlight(code, PythonLexer(), HtmlFormatter())
+    found = [
+        (name, [m.start() for m in re.finditer(pattern, html)])
+        for pattern, name in reference.uses(code, known)
+    ]
+    assert [name for name, _ in found] == [
+        "helpers.geometry.lloyd_index",
+        "helpers.posterior.log_me",
+    ]
+    line = html.index("print")
+    assert all(len(places) == 1 and places[0] > line for _, places in found)
