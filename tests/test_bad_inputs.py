@@ -10,6 +10,7 @@ from experiments import ngrams, tiny_gpt
 from helpers import (
     decoders,
     encoding,
+    factbook,
     figures,
     injection,
     likelihood,
@@ -189,12 +190,12 @@ CASES = {
     "closed_book: nothing as name_or_path": of(decoders.load_causal, None),
     "models: an empty name_or_path": of(models.load_model, ""),
     "models: a number as name_or_path": of(models.load_encoder, 3),
-    "models: numbers as sentences": of(models.token_vectors, GPT, TOKENIZER, [3]),
+    "models: numbers as sentences": of(encoding.token_vectors, GPT, TOKENIZER, [3]),
     "models: half of tokens_per_sentence": of(
-        models.token_vectors, GPT, TOKENIZER, TEXTS, tokens_per_sentence=1.5
+        encoding.token_vectors, GPT, TOKENIZER, TEXTS, tokens_per_sentence=1.5
     ),
-    "models: negative seed": of(models.token_vectors, GPT, TOKENIZER, TEXTS, seed=-1),
-    "models: half of n": of(models.world_factbook_sentences, 2.5),
+    "models: negative seed": of(encoding.token_vectors, GPT, TOKENIZER, TEXTS, seed=-1),
+    "models: half of n": of(factbook.draw_sentences, 2.5),
     "embeddings: a number as layers": of(
         encoding.layer_embeddings, GPT, TOKENIZER, TEXTS, layers=1
     ),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.geometry import noise_sweep
-from helpers import devices, encoding, likelihood, models
+from helpers import devices, encoding, likelihood
 from helpers.modelmap import logit_lens, scoring
 from helpers.retrieval import closed_book
 from helpers.synthesis import example_models, masked_likelihood, model_kinds
@@ -22,8 +22,8 @@ def paths(tmp_path_factory):
 
 def vectors(one):
     asked = [one.body, one.tokenizer, TEXTS]
-    yield models.token_vectors(*asked, tokens_per_sentence=2)
-    yield models.token_vectors(*asked, pooling="mean", layer=1)
+    yield encoding.token_vectors(*asked, tokens_per_sentence=2)
+    yield encoding.token_vectors(*asked, pooling="mean", layer=1)
     for pooling in encoding.POOLINGS:
         yield encoding.layer_embeddings(*asked, pooling=pooling)
 

@@ -38,8 +38,8 @@ def test_vectors_of_a_text_do_not_hang_on_the_longer_one_beside_it(name):
     model = small(name, "AutoModel")
     model = model.encoder if models.encoder_stands_alone(name) else model
     options = {"tokens_per_sentence": None, "batch_size": 8}
-    both = models.token_vectors(model, TOKENIZER, TEXTS, **options)
-    alone = [models.token_vectors(model, TOKENIZER, [text], **options) for text in TEXTS]
+    both = encoding.token_vectors(model, TOKENIZER, TEXTS, **options)
+    alone = [encoding.token_vectors(model, TOKENIZER, [text], **options) for text in TEXTS]
     # Float32 sums in another order; what reads the padding is off by a tenth and more.
     np.testing.assert_allclose(both, np.concatenate(alone), rtol=0, atol=1e-3 * np.abs(both).max())
     if name in reading.READ_PADDING:

@@ -36,7 +36,17 @@ from transformers import (
 from experiments.geometry import noise_sweep
 from experiments.posterior import images
 from experiments.retrieval import factbook_answers
-from helpers import convert, data, decoders, devices, encoding, hub, likelihood, models
+from helpers import (
+    convert,
+    data,
+    decoders,
+    devices,
+    encoding,
+    hub,
+    likelihood,
+    model_sources,
+    models,
+)
 from helpers.book import planning
 from helpers.modelmap import scoring
 from helpers.synthesis import example_models, model_kinds, score
@@ -155,7 +165,7 @@ def test_a_revision_is_a_branch_or_a_commit(server, folders):
         models.load_model(PYTHIA, revision="step7")
     assert model_kinds.look(f"{PYTHIA}@step1000").kind == "causal"
     # A folder may have an @ in its name, and a revision means nothing there.
-    assert models.at_revision(folders["causal"], "main") == str(folders["causal"])
+    assert model_sources.at_revision(folders["causal"], "main") == str(folders["causal"])
 
 
 def test_what_was_fetched_before_is_read_without_the_network(server, folders, monkeypatch):
@@ -536,7 +546,7 @@ def test_of_t5_the_encoder_is_read_and_others_have_their_reason(tmp_path, folder
     for name in ("t5", "alone"):
         loaded = model_kinds.load(model_kinds.look(tmp_path / name))
         assert loaded.kind == "encoder" and ("encoder alone" in loaded.note) == (name == "t5")
-        vectors = models.token_vectors(
+        vectors = encoding.token_vectors(
             loaded.body, loaded.tokenizer, TEXTS[:1], tokens_per_sentence=None
         )
         np.testing.assert_allclose(vectors, wanted, atol=1e-5)

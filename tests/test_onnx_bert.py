@@ -10,7 +10,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from transformers import BertConfig, BertModel
 
-from helpers import encoding, models, onnx_bert
+from helpers import encoding, model_sources, models, onnx_bert
 
 TEXTS = ["the sea is deep", "a large river runs to the sea in the north of the country"]
 
@@ -112,7 +112,7 @@ def test_the_package_gives_what_its_own_graph_gives(capfd):
     batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
         ours = model(**batch).last_hidden_state.numpy()
-    graph = ReferenceEvaluator(str(models.local_source(models.MINILM_L3)))
+    graph = ReferenceEvaluator(str(model_sources.local_source(models.MINILM_L3)))
     outputs = graph.run(None, {k: batch[k].numpy() for k in ("input_ids", "attention_mask")})
     (theirs,) = [found for found in outputs if found.shape == ours.shape]
     kept = batch["attention_mask"].numpy().astype(bool)
@@ -122,7 +122,7 @@ def test_the_package_gives_what_its_own_graph_gives(capfd):
 
 def test_the_package_is_a_model_like_the_others():
     tokenizer, model = models.load_model(models.MINILM_L3)
-    vectors = models.token_vectors(
+    vectors = encoding.token_vectors(
         model, tokenizer, [*TEXTS, "the ocean is deep", "taxes on trade"], pooling="mean"
     )
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -132,10 +132,10 @@ def test_the_package_is_a_model_like_the_others():
 
 
 def test_an_absent_or_damaged_package_names_the_cure(tmp_path, monkeypatch):
-    real = models.local_source
+    real = model_sources.local_source
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(real(models.MINILM_L3).read_bytes()[:5000])
-    monkeypatch.setattr(models, "local_source", lambda name: broken)
+    monkeypatch.setattr(model_sources, "local_source", lambda name: broken)
     with pytest.raises(ValueError, match="'vital-model-.*' could not be loaded"):
         models.load_encoder(models.MINILM_L3)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from experiments.synthesis import glass_box_world
-from helpers import encoding, fine_tuning, glue, models, reading
+from helpers import encoding, fine_tuning, glue, reading
 from helpers.synthesis import masked_likelihood
 
 LONG = "Bora and Lin met in the harbour of Dare, and spoke for long. " * 20
@@ -66,7 +66,7 @@ def test_a_model_without_a_limit_reads_all(tokenizer):
     model.config.__dict__["max_position_embeddings"] = None
     assert reading.room(model, tokenizer) is None
     assert encoding.layer_embeddings(model, tokenizer, ["Bora"]).shape == (2, 1, 16)
-    assert models.token_vectors(model, tokenizer, [LONG]).shape == (3, 16)
+    assert encoding.token_vectors(model, tokenizer, [LONG]).shape == (3, 16)
 
 
 def test_a_long_text_is_cut_to_the_positions_after_the_padding(tokenizer, roberta):
@@ -77,7 +77,7 @@ def test_a_long_text_is_cut_to_the_positions_after_the_padding(tokenizer, robert
     assert np.isfinite(found.log_likelihood).all()
     body = roberta.base_model
     assert encoding.layer_embeddings(body, tokenizer, [LONG]).shape == (2, 1, 16)
-    assert models.token_vectors(body, tokenizer, [LONG, "Bora met Lin"]).shape == (6, 16)
+    assert encoding.token_vectors(body, tokenizer, [LONG, "Bora met Lin"]).shape == (6, 16)
 
 
 def test_a_long_text_is_learnt_from_as_far_as_the_positions_go(tokenizer, roberta):

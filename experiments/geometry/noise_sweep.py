@@ -20,16 +20,18 @@ from helpers import (
     decoders,
     devices,
     encoding,
+    factbook,
     glue,
     injection,
     likelihood,
     model_files,
+    model_sources,
     models,
     probing,
     storage,
     validation,
 )
-from helpers.geometry import quantization
+from helpers.geometry import quantization, spread
 from helpers.posterior import transferability
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def model_row(
 ) -> dict[str, float]:
     """Measure the latent space of one encoder and its score on each task by a frozen probe.
 
-    Tokens drawn from each of the sentences give the cloud (`models.token_vectors`), on which
+    Tokens drawn from each of the sentences give the cloud (`encoding.token_vectors`), on which
     `quantization.measure_cloud` works with the additive quantizer. To its measures come
     `between_share` (share of variance between sentences), the Lloyd index and reconstruction error
     of a product quantizer (`pq_`) and of flat k-means (`km_`), and the number of points. Each task
@@ -106,12 +108,12 @@ def model_row(
     Raises as the functions named. Source: Marbut et al. (2024), released code, with frozen probes
     in place of fine-tuning.
     """
-    points = models.token_vectors(
+    points = encoding.token_vectors(
         model, tokenizer, sentences, tokens_per_sentence=tokens_per_sentence, seed=seed
     )
     shared = {"bits": bits, "train_iters": train_iters, "seed": seed}
     row = {"points": len(points), **quantization.measure_cloud(points, per_cell=True, **shared)}
-    row["between_share"] = models.between_share(
+    row["between_share"] = spread.between_share(
         points, np.repeat(np.arange(len(sentences)), tokens_per_sentence)
     )
     for prefix, quantizer in QUANTIZERS.items():
@@ -203,12 +205,12 @@ def encoder_row(
     """
     tasks = tasks_of(size) if tasks is None else tasks
     options = {k: v for k, v in SIZES[size].items() if k not in ("tasks", "n_sentences")}
-    sentences = models.world_factbook_sentences(SIZES[size]["n_sentences"])
+    sentences = factbook.draw_sentences(SIZES[size]["n_sentences"])
     return model_row(tokenizer, model, sentences, tasks, seed=seed, **options)
 
 
 def _perplexity_texts() -> list[str]:
-    return models.world_factbook_sentences(200, seed=5)
+    return factbook.draw_sentences(200, seed=5)
 
 
 def log_perplexity(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
@@ -256,7 +258,7 @@ def noise_rows(
         "model": encoding.identity(name_or_path),
         "size": SIZES[size],
         "tasks": [_digest(task) for task in tasks],
-        "sentences": _sum(models.world_factbook_sentences(SIZES[size]["n_sentences"])),
+        "sentences": _sum(factbook.draw_sentences(SIZES[size]["n_sentences"])),
         "perplexity": _sum(_perplexity_texts()),
         "quantizers": QUANTIZERS,
         **how.key(),
@@ -284,7 +286,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("table", type=Path, help="the CSV file to write")
     parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    models.add_arguments(parser)
+    model_sources.add_arguments(parser)
     devices.add_arguments(parser, tokens=False)
     run_parts.add_argument(parser, "computes every k-th row")
     given = parser.parse_args(words)
@@ -299,7 +301,7 @@ def main(words: Sequence[str] | None = None) -> int:
     }
     try:
         run["how"] = devices.given(given)
-        encoder = models.pinned(models.at_revision(given.encoder, given.revision))
+        encoder = models.pinned(model_sources.at_revision(given.encoder, given.revision))
         for size, rows in settings.items():
             noise_rows(encoder, rows[given.part], size=size, **run)
         tables = [noise_rows(encoder, rows, size=size, **run) for size, rows in settings.items()]

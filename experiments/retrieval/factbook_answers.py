@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import data, decoders, devices, encoding, model_files, models, stats, storage
+from helpers import (
+    data,
+    decoders,
+    devices,
+    encoding,
+    model_files,
+    model_sources,
+    models,
+    stats,
+    storage,
+)
 from helpers.retrieval import closed_book, factbook_facts, release, smi
 from helpers.retrieval.binned_fits import Gain, draw_weights, gain, weighted_correlation
 
@@ -332,11 +342,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--pieces", required=True, help="folder of pieces")
     parser.add_argument("--size", type=int, default=200, help="facts a piece")
     parser.add_argument("--out", default=str(STORED), help="CSV file to write")
-    models.add_arguments(parser)
+    model_sources.add_arguments(parser)
     devices.add_arguments(parser)
     given = parser.parse_args(words)
     try:
-        given.model = models.pinned(models.at_revision(given.model, given.revision))
+        given.model = models.pinned(model_sources.at_revision(given.model, given.revision))
         _write(given)
     except models.FAILURES as error:  # other people's files raise what they like
         print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.retrieval import small_world
 from experiments.synthesis import glass_box_world
-from helpers import decoders, encoding, fine_tuning, glue, likelihood, models, probing
+from helpers import decoders, encoding, fine_tuning, glue, likelihood, probing
 from helpers.geometry import quantization
 from helpers.posterior import alp, transferability
 from helpers.retrieval import closed_book
@@ -84,7 +84,7 @@ def measure(
         found = alp.average_log_posterior(vectors, bench.world.people.community)
         row["alp"] = found.skill
     with _clock(seconds, "geometry"):
-        points = models.token_vectors(
+        points = encoding.token_vectors(
             body, tokenizer, bench.sentences, tokens_per_sentence=TOKENS, seed=seed
         )
         cloud = quantization.measure_cloud(points, bits=BITS, seed=seed)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from helpers import validation
@@ -396,3 +397,31 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
         "mean_cosine": cosine,
         "twonn": _slope(first, second, 0.1) if kept >= FEWEST_DISTINCT else float("nan"),
     }
+
+
+def between_share(points: ArrayLike, groups: ArrayLike) -> float:
+    """Return the share of the total variance of a cloud that lies between groups, from 0 to 1.
+
+    `points` has shape (N, d), any real dtype; `groups` holds one label a point, such as the number
+    of its sentence. The share is the sum over groups of n_g |m_g - m|² over the sum of |x - m|²,
+    with m_g the mean of a group, n_g its size and m the mean of all: 1 if each group is one point,
+    0 if all groups have the same mean. Groups drawn at random give (k - 1) / (N - 1) on average,
+    with k groups: three tokens a sentence give about 1/3 for nothing. Raises `ValueError` for bad
+    input or equal points. Source: the multivariate eta squared of the analysis of variance.
+    """
+    x = validation.varying(validation.matrix(points, "points"), "points")
+    if np.shape(groups) != (len(x),):
+        raise ValueError(
+            f"groups has shape {np.shape(groups)} but points has {len(x)} rows; pass one label a "
+            "point"
+        )
+    codes, names = pd.factorize(validation.labels(groups, len(x), "groups"))
+    # Scaled first: squares of tiny or huge entries are lost otherwise.
+    x = x.astype(np.float64)
+    x /= np.abs(x).max()
+    x -= x.mean(axis=0)
+    x /= np.abs(x).max()
+    sums = np.zeros((len(names), x.shape[1]))
+    np.add.at(sums, codes, x)
+    between = np.einsum("kd,kd->k", sums, sums) @ (1 / np.bincount(codes))
+    return min(1.0, float(between / np.einsum("nd,nd->", x, x)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from helpers import adapters, decoders, devices, gguf_head, hub, model_files, models
+from helpers import adapters, decoders, devices, gguf_head, hub, model_files, model_sources, models
 from helpers.model_files import AGAIN, DAMAGE, Refusal
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _look(name: str, allow_bin: bool, dtype: str) -> Look:
     if not name:
         raise Refusal("the name is empty", _CURE)
     package = name in (models.MINILM, *models._FILES)
-    source = models.local_source(name)
+    source = model_sources.local_source(name)
     form = "package" if package else "folder" if source and source.is_dir() else "file"
     if name == models.MINILM_L3:
         return Look(name, "encoder", form, "bert")

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from helpers import devices, likelihood, progress, text_sets, validation
-from helpers import models as loader
+from helpers import devices, likelihood, model_sources, progress, text_sets, validation
 from helpers.modelmap import scoring
 from helpers.retrieval import corpora
 from helpers.synthesis import model_kinds
@@ -21,7 +20,7 @@ def _estimate(models: Sequence[str], texts: Sequence[str]) -> str:
     for name in models:
         # A path to nothing is for the report.
         with suppress(ValueError):
-            here = loader.local_source(name) is not None
+            here = model_sources.local_source(name) is not None
             sizes.append(model_kinds.look(name).parameters if here else None)
     known, tokens = [n for n in sizes if n], sum(len(text.encode()) for text in texts) / 4
     seconds = sum(progress.reading(n, tokens) for n in known)
@@ -50,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--bos", default="tokenizer", choices=likelihood.BOS)
     parser.add_argument("--max-tokens", type=int, help="read no more of a text")
     parser.add_argument("--scheduler", help="address of a Dask scheduler")
-    loader.add_arguments(parser)
+    model_sources.add_arguments(parser)
     devices.add_arguments(parser)
     given = parser.parse_args(words)
     try:
@@ -77,7 +76,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 done[name] = n
 
             scored = scoring.score_models(
-                [loader.at_revision(name, given.revision) for name in given.models],
+                [model_sources.at_revision(name, given.revision) for name in given.models],
                 texts,
                 Path(given.out) / "pieces",
                 bos=given.bos,

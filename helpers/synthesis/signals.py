@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import data, encoding, likelihood, models, storage, text_sets, validation
+from helpers import data, encoding, factbook, likelihood, models, storage, text_sets, validation
 from helpers.geometry import quantization
 from helpers.modelmap import held_out_texts
 from helpers.posterior import alp, entities
@@ -96,7 +96,7 @@ def plan(
     folder = folder or data.cache_folder() / "your_model"
     facts_asked = inputs.facts[signal_inputs.FACTS] if len(inputs.facts) else inputs.facts
     # Read before a clock runs: finding these texts is no part of a signal's price.
-    read, sentences = text_sets.load_texts(n_texts), models.world_factbook_sentences(n_sentences)
+    read, sentences = text_sets.load_texts(n_texts), factbook.draw_sentences(n_sentences)
     work: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
         "model": (about, {}),
         "categories": (categories, {"table": inputs.entities, "n_shuffles": n_shuffles}),
@@ -292,14 +292,14 @@ def latent_space(
     leaving out every `n_groups`-th sentence, in turn (the delete-a-group jackknife). Source:
     `quantization.measure_cloud`.
     """
-    points = models.token_vectors(
+    points = encoding.token_vectors(
         loaded.body, loaded.tokenizer, sentences, tokens_per_sentence=TOKENS, seed=seed
     )
     owner = np.repeat(np.arange(len(sentences)), TOKENS)
 
     def cloud(keep: np.ndarray) -> dict[str, float]:
         found = quantization.measure_cloud(points[keep], bits=BITS, seed=seed)
-        return found | {"between_share": models.between_share(points[keep], owner[keep])}
+        return found | {"between_share": spread.between_share(points[keep], owner[keep])}
 
     whole = cloud(np.ones(len(points), bool))
     parts = [cloud(owner % n_groups != g) for g in range(n_groups)]

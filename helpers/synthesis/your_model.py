@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import devices, encoding, models, progress, results, storage, validation
+from helpers import devices, encoding, model_sources, models, progress, results, storage, validation
 from helpers.synthesis import (
     model_kinds,
     ranking,
@@ -291,11 +291,11 @@ def main(words: Sequence[str] | None = None) -> int:
     add("--rank-for", default="", choices=["", *ranking.USES], help="rank the models for one use")
     add("--out", default="", help="folder to write; left out: results/your_model-DIGEST")
     add("--seed", type=int, default=0)
-    models.add_arguments(parser)
+    model_sources.add_arguments(parser)
     devices.add_arguments(parser)
     given = parser.parse_args(words)
     try:
-        names = [models.at_revision(name, given.revision) for name in given.models]
+        names = [model_sources.at_revision(name, given.revision) for name in given.models]
         run, inputs, folder = _run(given, names)
         ranks = None
         if given.rank_for:

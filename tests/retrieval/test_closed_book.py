@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from helpers import decoders, models
+from helpers import decoders, model_sources, models
 from helpers.retrieval import closed_book
 
 PROMPTS = ["the capital of france is", "rain falls on", "the river", "a language that is spoken in"]
@@ -159,7 +159,7 @@ def test_a_cold_sample_is_the_greedy_text(model, tokenizer):
 
 def test_nothing_follows_the_end_of_a_text(model, tokenizer):
     likely = int(logits_after(model, ids_of(tokenizer, "the river")).argmax())
-    ends = transformers.AutoTokenizer.from_pretrained(models.local_source(models.MINILM))
+    ends = transformers.AutoTokenizer.from_pretrained(model_sources.local_source(models.MINILM))
     ends.eos_token = ends.convert_ids_to_tokens(likely)
     ours = closed_book.sample_continuations(model, ends, ["the river"], n=2, temperature=1e-4)
     assert ours == [["", ""]]

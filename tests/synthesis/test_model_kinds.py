@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from helpers import convert, devices, gguf_head, likelihood, models
+from helpers import convert, devices, encoding, gguf_head, likelihood, models
 from helpers.synthesis import example_models, model_kinds
 
 
@@ -258,9 +258,9 @@ def test_gpt2_and_left_padding_are_made_ready(made, tmp_path):
     loaded = model_kinds.load(model_kinds.look(tmp_path))
     assert loaded.kind == "causal"
     texts = ["Rain.", "The river has its source in the hills."]
-    both = models.token_vectors(loaded.body, loaded.tokenizer, texts, tokens_per_sentence=None)
+    both = encoding.token_vectors(loaded.body, loaded.tokenizer, texts, tokens_per_sentence=None)
     alone = [
-        models.token_vectors(loaded.body, loaded.tokenizer, [text], tokens_per_sentence=None)
+        encoding.token_vectors(loaded.body, loaded.tokenizer, [text], tokens_per_sentence=None)
         for text in texts
     ]
     np.testing.assert_allclose(both, np.concatenate(alone), atol=1e-5)

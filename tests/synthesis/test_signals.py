@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from helpers import encoding, models, text_sets
+from helpers import encoding, factbook, text_sets
 from helpers.geometry import quantization
 from helpers.modelmap import held_out_texts, stored_families
 from helpers.posterior import alp
@@ -178,8 +178,8 @@ def test_categories_are_those_of_the_posterior_part(measured, paths, inputs):
 
 def test_the_latent_space_is_that_of_the_geometry_part(measured, loaded):
     one = loaded["encoder"]
-    sentences = models.world_factbook_sentences(40)
-    points = models.token_vectors(one.body, one.tokenizer, sentences)
+    sentences = factbook.draw_sentences(40)
+    points = encoding.token_vectors(one.body, one.tokenizer, sentences)
     whole = quantization.measure_cloud(points, bits=5)
     half = np.repeat(np.arange(40) % 2 == 0, 3)
     parts = [quantization.measure_cloud(points[half == side], bits=5) for side in (True, False)]

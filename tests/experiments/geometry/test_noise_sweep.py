@@ -8,7 +8,7 @@ import pytest
 import transformers
 
 from experiments.geometry import noise_sweep
-from helpers import data, glue, injection, likelihood, models, probing
+from helpers import data, encoding, factbook, glue, injection, likelihood, models, probing
 from helpers.geometry import quantization
 
 SMALL = {**noise_sweep.SIZES["small"], "n_sentences": 60, "bits": 3, "n_train": 60}
@@ -29,8 +29,8 @@ def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(sm
     tokenizer, model = encoder
     tasks = noise_sweep.tasks_of("small")[:2]
     row = noise_sweep.encoder_row(tokenizer, model, size="small", tasks=tasks, seed=1)
-    sentences = models.world_factbook_sentences(60)
-    points = models.token_vectors(model, tokenizer, sentences, tokens_per_sentence=3, seed=1)
+    sentences = factbook.draw_sentences(60)
+    points = encoding.token_vectors(model, tokenizer, sentences, tokens_per_sentence=3, seed=1)
     cloud = quantization.measure_cloud(points, bits=3, seed=1, per_cell=True)
     assert {name: row[name] for name in cloud} == pytest.approx(cloud, nan_ok=True)
     assert row["points"] == 180
@@ -68,8 +68,8 @@ def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
     assert first.loc[1, "noise_to_signal"] == pytest.approx(ratio)
     assert first.loc[0, "noise_to_signal"] == 0
     # Other sentences, other rows.
-    draw = models.world_factbook_sentences
-    monkeypatch.setattr(models, "world_factbook_sentences", lambda n, seed=1: draw(n, seed))
+    draw = factbook.draw_sentences
+    monkeypatch.setattr(factbook, "draw_sentences", lambda n, seed=1: draw(n, seed))
     other = noise_sweep.noise_rows(models.MINILM, settings[:1], **run)
     assert other.loc[0, "lloyd_index"] != first.loc[0, "lloyd_index"]
 
@@ -87,7 +87,7 @@ def test_rows_of_a_causal_model_tell_its_perplexity(small, monkeypatch, tmp_path
     tokenizer, model = models.load_model(tmp_path / "gpt")
     seed = noise_sweep.noise_seed(50, 0)
     noisy, _ = injection.inject_noise(model, 50, rule="relative", seed=seed)
-    scores = likelihood.score_texts(noisy, tokenizer, models.world_factbook_sentences(200, seed=5))
+    scores = likelihood.score_texts(noisy, tokenizer, factbook.draw_sentences(200, seed=5))
     assert np.exp(row["log_perplexity"]) == pytest.approx(likelihood.perplexity(scores), rel=1e-6)
     assert "log_perplexity" not in noise_sweep.noise_rows(models.MINILM, settings, **options)
 
