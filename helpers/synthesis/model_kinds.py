@@ -123,7 +123,7 @@ def table(looks: Iterable[Look]) -> pd.DataFrame:
 def _look(name: str, allow_bin: bool, dtype: str) -> Look:
     if not name:
         raise Refusal("the name is empty", _CURE)
-    package = name in (models.MINILM, *models._FILES)
+    package = name in (models.MINILM, *model_sources.FILES)
     source = model_sources.local_source(name)
     form = "package" if package else "folder" if source and source.is_dir() else "file"
     if name == models.MINILM_L3:
