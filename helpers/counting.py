@@ -33,8 +33,9 @@ class Rule(NamedTuple):
 
 
 PUBLISHED = Rule()
-BATCH = 1 << 21
+BATCH = 1 << 22
 ASCII = bytes(range(128))
+NONE = np.empty(0, np.int64)
 
 
 class Counts(NamedTuple):
@@ -117,7 +118,8 @@ class NameIndex:
         self.n_names, self.n_both = len(names), len(distinct)
         before = _encoded(written(rule.prefix))
         self._scanner = scanner([before + _encoded(name) for name in names])
-        self._linked = _Links(distinct, len(names))
+        self._bits = len(names).bit_length()
+        self._linked = _Links(distinct, len(names), self._bits)
 
     def for_tally(self) -> NameIndex:
         """Return an index that can count and makes no table: a copy without the names as text."""
@@ -128,49 +130,53 @@ class NameIndex:
     def tally(self, documents: Iterable[str | bytes]) -> Tally:
         """Count documents, many of them in one search, and work in proportion to their names."""
         names, both = (np.zeros(n, dtype=np.int64) for n in (self.n_names, self.n_both))
-        n_documents = 0
-        for batch in self._batches(documents):
-            present = self._present(batch)
+        n_documents, alone = 0, False
+        for batch, size in self._batches(documents):
+            # Where names repeat, it is cheaper to look for their first places, text by text.
+            if alone and size < 2 * BATCH:
+                document, name = self._scanner.firsts(batch)
+                present = np.sort(document << self._bits | name)
+            else:
+                present, repeats = self._present(batch)
+                alone = repeats + size / 8192 > len(batch) and not self.rule.right_boundary
             n_documents += len(batch)
-            np.add.at(names, present % self.n_names, 1)
-            np.add.at(both, self._linked.of(present), 1)
+            if len(present):
+                np.add.at(names, present & (1 << self._bits) - 1, 1)
+                np.add.at(both, self._linked.of(present), 1)
         return Tally(n_documents, names.tolist(), both.tolist())
 
-    def _batches(self, documents: Iterable[str | bytes]) -> Iterator[list[bytes]]:
-        """Yield the documents as they are searched, some at a time."""
-        batch, size, folded = [], 0, not self.rule.case_sensitive
+    def _batches(self, documents: Iterable[str | bytes]) -> Iterator[tuple[list[bytes], int]]:
+        """Yield the documents as they are searched, some at a time, and their size."""
+        # The first of them are few, by which the way of the search is chosen.
+        batch, size, most, folded = [], 0, BATCH >> 4, not self.rule.case_sensitive
         for number, document in enumerate(documents, 1):
             if folded:
                 document = _folded(document, number)
-            elif not isinstance(document, bytes):
+            elif type(document) is not bytes:
                 document = _encoded(document, number)
             batch.append(document)
             size += len(document) + 1  # an empty document takes room too
-            if size > BATCH:
-                yield batch
-                batch, size = [], 0
+            if size > most:
+                yield batch, size
+                batch, size, most = [], 0, BATCH
         if batch:
-            yield batch
+            yield batch, size
 
-    def _present(self, batch: list[bytes]) -> np.ndarray:
-        """Return, in order and once each, document * n_names + name for the names of documents."""
-        ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)) + 1)
+    def _present(self, batch: list[bytes]) -> tuple[np.ndarray, int]:
+        """Return, in order, document << bits | name, once each, and how many were repeated."""
         # No name holds this byte, so that none reaches from one document into the next.
-        text = b"\xff".join([*batch, b""])
-        pattern, end = self._scanner.matches(text)
-        if self.rule.right_boundary:
-            free = ~_words_at(text, end)
-            pattern, end = pattern[free], end[free]
-        many = np.diff(np.searchsorted(end, ends), prepend=0)
-        present = np.arange(len(batch)).repeat(many) * self.n_names + pattern
-        # To mark every name of every document is the faster where a tenth of them are there.
-        if len(batch) * self.n_names < 80 * len(present):
-            marks = np.zeros(len(batch) * self.n_names, bool)
-            marks[present] = True
-            return np.flatnonzero(marks)
-        # Documents are in order already, of which the stable sort makes use.
-        present.sort(kind="stable")
-        return present[np.append(True, present[1:] != present[:-1])[: len(present)]]
+        text = b"\xff".join(batch)
+        found, n = [], 0
+        for name, end in self._scanner.matches(text):
+            if self.rule.right_boundary:
+                free = ~_words_at(text, end)
+                name, end = name[free], end[free]
+            if len(name):
+                n += len(name)
+                ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)) + 1)
+                found.append(_distinct(ends.searchsorted(end) << self._bits | name))
+        present = found[0] if len(found) == 1 else _distinct(np.concatenate([NONE, *found]))
+        return present, n - len(present)
 
     def table(self, tally: Tally) -> pd.DataFrame:
         """Return the counts of a tally, one row a pair, as `count_documents` describes."""
@@ -189,27 +195,28 @@ class NameIndex:
         return names.assign(**pd.DataFrame(counts, dtype="int64"))
 
 
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    numbers = np.sort(numbers)
+    return numbers[np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)]]
+
+
 class _Links:
     """The objects of each subject, and the number of the pair that both are."""
 
-    def __init__(self, distinct: dict[tuple[int, int], int], n_names: int) -> None:
+    def __init__(self, distinct: dict[tuple[int, int], int], n_names: int, bits: int) -> None:
         pairs = np.array(list(distinct), dtype=np.int64)
-        self._n_names, self._pairs = n_names, np.argsort(pairs[:, 0], kind="stable")
+        self._bits, self._pairs = bits, np.argsort(pairs[:, 0], kind="stable")
         self._objects = pairs[self._pairs, 1]
         self._many = np.bincount(pairs[:, 0], minlength=n_names)
         self._first = self._many.cumsum() - self._many
 
     def of(self, present: np.ndarray) -> np.ndarray:
         """Return the pairs of which both names are present, one for each document they are in."""
-        name = present % self._n_names
-        subject = np.flatnonzero(self._many[name])
-        name, document = name[subject], present[subject] - name[subject]
+        name = present & (1 << self._bits) - 1
         n = self._many[name]
-        before = n.cumsum() - n
-        at = np.arange(n.sum()) + (self._first[name] - before).repeat(n)
-        wanted = document.repeat(n) + self._objects[at]
-        place = np.searchsorted(present, wanted)
-        here = np.append(present, -1)[place] == wanted
+        at = np.arange(n.sum()) + (self._first[name] - (n.cumsum() - n)).repeat(n)
+        wanted = (present - name).repeat(n) + self._objects[at]
+        here = present.take(np.searchsorted(present, wanted), mode="clip") == wanted
         return self._pairs[at[here]]
 
 
@@ -271,8 +278,8 @@ WORDS = np.array([chr(i).isalnum() or chr(i) == "_" for i in range(128)] + [Fals
 
 def _words_at(text: bytes, places: np.ndarray) -> np.ndarray:
     """Tell at which places a word character begins; broken bytes are none."""
-    bytes_ = np.frombuffer(text, np.uint8)[places]
-    words = WORDS[bytes_]
+    bytes_ = np.frombuffer(text, np.uint8).take(places, mode="clip")
+    words = WORDS[bytes_] & (places < len(text))
     for i in np.flatnonzero(bytes_ >= 0xC2).tolist():
         at, length = int(places[i]), 2 + (bytes_[i] >= 0xE0) + (bytes_[i] >= 0xF0)
         try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,20 +14,13 @@ try:
 except ImportError:  # no wheel for this machine
     hyperscan = None
 
-# Of a larger text the matches are found piece by piece, for as Python objects they take much room.
-PIECE = 1 << 24
+# Of a larger text the matches are found piece by piece, for they may take much room.
+PIECE = 1 << 23
 # With more names Hyperscan is no faster than the automaton, and takes seconds to compile them.
 MANY = 100_000
 
 
-class Matches(NamedTuple):
-    """Places of patterns in a text, in the order of their ends.
-
-    `pattern` is the number of a pattern and `end` the byte after its last one.
-    """
-
-    pattern: np.ndarray
-    end: np.ndarray
+Places = tuple[np.ndarray, np.ndarray]
 
 
 def scanner(patterns: Sequence[bytes]) -> Hyperscan | Automaton:
@@ -56,45 +48,63 @@ class Hyperscan:
     def __init__(self, patterns: Sequence[bytes]) -> None:
         # As codes of bytes: the interface for plain text ends a pattern at its first zero byte.
         codes = [b"".join(b"\\x%02x" % byte for byte in pattern) for pattern in patterns]
-        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        database.compile(expressions=codes, flags=0)
-        self._keep(patterns, database)
+        databases = [hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK) for _ in range(2)]
+        for database, flags in zip(databases, (0, hyperscan.HS_FLAG_SINGLEMATCH), strict=True):
+            database.compile(expressions=codes, flags=flags)
+        self._keep(patterns, databases)
 
-    def _keep(self, patterns: Sequence[bytes], database: hyperscan.Database) -> None:
-        self._patterns, self._database, self._own = patterns, database, threading.local()
+    def _keep(self, patterns: Sequence[bytes], databases: list[hyperscan.Database]) -> None:
+        self._patterns, self._databases, self._own = patterns, databases, threading.local()
         self._longest = max(map(len, patterns))
 
     def __reduce__(self) -> tuple:
-        return _loaded, (self._patterns, hyperscan.dumpb(self._database))
+        return _loaded, (self._patterns, [hyperscan.dumpb(one) for one in self._databases])
 
-    def matches(self, text: bytes) -> Matches:
-        """Return every place of every pattern, also those within one another."""
-        scan, own = self._database.scan, self._own
-        if not hasattr(own, "scratch"):
-            own.scratch = hyperscan.Scratch(self._database)
+    def matches(self, text: bytes) -> Iterator[Places]:
+        """Yield every place of every pattern, also those within one another, some at a time.
 
-        def piece(view: memoryview) -> tuple[np.ndarray, np.ndarray]:
+        A place is the number of a pattern and the byte after its last one.
+        """
+
+        def search(view: memoryview) -> Places:
             found = array("I")
-            scan(view, _note, 0, found.append, own.scratch)
+            self._scan([view], 0, _place, found)
             return np.frombuffer(found, np.uint32).reshape(-1, 2).T
 
-        return _by_pieces(piece, text, self._longest, PIECE)
+        return _by_pieces(search, text, self._longest, PIECE)
+
+    def firsts(self, documents: list[bytes]) -> Places:
+        """Return the number of a document and of a pattern that is in it, once each."""
+        found = array("I")
+        ends = self._scan(documents, 1, _pattern, found)
+        return np.arange(len(ends)).repeat(np.diff(ends, prepend=0)), np.frombuffer(found, "I")
+
+    def _scan(self, texts: list, which: int, note: Callable, found: array) -> list[int]:
+        """Put matches into an array, and return how many it holds after each text."""
+        if not hasattr(self._own, "scratches"):
+            self._own.scratches = [hyperscan.Scratch(one) for one in self._databases]
+        scan, add, scratch = self._databases[which].scan, found.append, self._own.scratches[which]
+        return [scan(text, note, 0, add, scratch) or len(found) for text in texts]
 
 
-def _note(pattern: int, begin: int, end: int, flags: int, append: Callable[[int], None]) -> None:
+def _place(pattern: int, begin: int, end: int, flags: int, append: Callable[[int], None]) -> None:
     append(pattern)
     append(end)
 
 
-def _loaded(patterns: Sequence[bytes], stored: bytes) -> Hyperscan | Automaton:
+def _pattern(pattern: int, begin: int, end: int, flags: int, append: Callable[[int], None]) -> None:
+    append(pattern)
+
+
+def _loaded(patterns: Sequence[bytes], stored: list[bytes]) -> Hyperscan | Automaton:
     if hyperscan is None:
         return Automaton(patterns)
     try:
-        database = hyperscan.loadb(stored, hyperscan.HS_MODE_BLOCK)
+        databases = [hyperscan.loadb(one, hyperscan.HS_MODE_BLOCK) for one in stored]
     except hyperscan.error:  # compiled on another kind of processor
         return scanner(patterns)
     loaded = Hyperscan.__new__(Hyperscan)
-    loaded._keep(patterns, database)
+    loaded._keep(patterns, databases)
     return loaded
 
 
@@ -106,42 +116,38 @@ class Automaton:
 
         self._patterns, self._longest = patterns, max(map(len, patterns))
         # Nearly as fast as the DFA, with a twentieth of its memory.
-        self._automaton = ahocorasick_rs.BytesAhoCorasick(
+        self._search = ahocorasick_rs.BytesAhoCorasick(
             patterns, implementation=ahocorasick_rs.Implementation.ContiguousNFA
-        )
+        ).find_matches_as_indexes
 
     def __reduce__(self) -> tuple:
         return Automaton, (self._patterns,)
 
-    def matches(self, text: bytes) -> Matches:
-        """Return every place of every pattern, also those within one another."""
-        search = self._automaton.find_matches_as_indexes
+    def matches(self, text: bytes) -> Iterator[Places]:
+        """Yield places as `Hyperscan.matches` does."""
 
-        def piece(view: memoryview) -> tuple[np.ndarray, np.ndarray]:
-            found = chain.from_iterable(search(view, overlapping=True))
+        def search(view: memoryview) -> Places:
+            found = chain.from_iterable(self._search(view, overlapping=True))
             table = np.fromiter(found, np.int64).reshape(-1, 3)
             return table[:, 0], table[:, 2]
 
-        return _by_pieces(piece, text, self._longest, max(PIECE >> 4, 1))
+        return _by_pieces(search, text, self._longest, max(PIECE >> 3, 1))
+
+    def firsts(self, documents: list[bytes]) -> Places:
+        """Return documents and patterns as `Hyperscan.firsts` does."""
+        found = [{one[0] for one in self._search(text, overlapping=True)} for text in documents]
+        many = list(map(len, found))
+        return np.arange(len(many)).repeat(many), np.fromiter(chain.from_iterable(found), np.int64)
 
 
 def _by_pieces(
-    search: Callable[[memoryview], tuple[np.ndarray, np.ndarray]],
-    text: bytes,
-    longest: int,
-    size: int,
-) -> Matches:
-    """Return the matches of a text by a search of its pieces, which overlap by the longest."""
-    view, parts = memoryview(text), []
-    for at in range(0, len(text) or 1, size):
+    search: Callable[[memoryview], Places], text: bytes, longest: int, size: int
+) -> Iterator[Places]:
+    """Yield the matches of a text by a search of its pieces, which overlap by the longest."""
+    for at in range(0, len(text), size):
         first = max(at - longest + 1, 0)
-        pattern, end = search(view[first : at + size])
-        if at:
-            end = end.astype(np.int64) + first
-            pattern, end = pattern[end > at], end[end > at]
-        # Both find them in this order; Hyperscan does not promise it.
-        if (end[1:] < end[:-1]).any():
-            order = np.argsort(end, kind="stable")
-            pattern, end = pattern[order], end[order]
-        parts.append((pattern, end))
-    return Matches(*(map(np.concatenate, zip(*parts, strict=True)) if at else parts[0]))
+        pattern, end = search(memoryview(text)[first : at + size])
+        if at:  # those that end before are of the piece before
+            new = end > at - first
+            pattern, end = pattern[new], end[new] + np.int64(first)
+        yield pattern, end
