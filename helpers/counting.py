@@ -33,9 +33,10 @@ class Rule(NamedTuple):
 
 
 PUBLISHED = Rule()
-BATCH = 1 << 22
+BATCH = 3 << 20
+# A larger document is searched piece by piece.
+LARGE = 1 << 20
 ASCII = bytes(range(128))
-NONE = np.empty(0, np.int64)
 
 
 class Counts(NamedTuple):
@@ -119,7 +120,7 @@ class NameIndex:
         before = _encoded(written(rule.prefix))
         self._scanner = scanner([before + _encoded(name) for name in names])
         self._bits = len(names).bit_length()
-        self._linked = _Links(distinct, len(names), self._bits)
+        self._linked = _Links(distinct, len(names))
 
     def for_tally(self) -> NameIndex:
         """Return an index that can count and makes no table: a copy without the names as text."""
@@ -132,17 +133,19 @@ class NameIndex:
         names, both = (np.zeros(n, dtype=np.int64) for n in (self.n_names, self.n_both))
         n_documents, alone = 0, False
         for batch, size in self._batches(documents):
-            # Where names repeat, it is cheaper to look for their first places, text by text.
-            if alone and size < 2 * BATCH:
-                document, name = self._scanner.firsts(batch)
+            n_documents += len(batch)
+            if alone and max(map(len, batch)) < LARGE:
+                name, document = self._scanner.firsts(batch)
                 present = np.sort(document << self._bits | name)
             else:
-                present, repeats = self._present(batch)
-                alone = repeats + size / 8192 > len(batch) and not self.rule.right_boundary
-            n_documents += len(batch)
-            if len(present):
-                np.add.at(names, present & (1 << self._bits) - 1, 1)
-                np.add.at(both, self._linked.of(present), 1)
+                present, n = self._present(batch)
+                # To search each document by itself, for first places only, costs as much as to
+                # copy 8 kB of it or to find one name once more.
+                more = n - len(present) + size / 8192
+                alone = more > len(batch) and not self.rule.right_boundary
+            name = present & (1 << self._bits) - 1
+            np.add.at(names, name, 1)
+            np.add.at(both, self._linked.of(present, name), 1)
         return Tally(n_documents, names.tolist(), both.tolist())
 
     def _batches(self, documents: Iterable[str | bytes]) -> Iterator[tuple[list[bytes], int]]:
@@ -163,20 +166,18 @@ class NameIndex:
             yield batch, size
 
     def _present(self, batch: list[bytes]) -> tuple[np.ndarray, int]:
-        """Return, in order, document << bits | name, once each, and how many were repeated."""
+        """Return, in order and once each, document << bits | name, and how often these stand."""
         # No name holds this byte, so that none reaches from one document into the next.
         text = b"\xff".join(batch)
-        found, n = [], 0
+        ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)) + 1)
+        found, n = [np.empty(0, np.int64)], 0
         for name, end in self._scanner.matches(text):
             if self.rule.right_boundary:
                 free = ~_words_at(text, end)
                 name, end = name[free], end[free]
-            if len(name):
-                n += len(name)
-                ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)) + 1)
-                found.append(_distinct(ends.searchsorted(end) << self._bits | name))
-        present = found[0] if len(found) == 1 else _distinct(np.concatenate([NONE, *found]))
-        return present, n - len(present)
+            found.append(_distinct(ends.searchsorted(end) << self._bits | name))
+            n += len(name)
+        return _distinct(np.concatenate(found)) if found[2:] else found[-1], n
 
     def table(self, tally: Tally) -> pd.DataFrame:
         """Return the counts of a tally, one row a pair, as `count_documents` describes."""
@@ -203,16 +204,15 @@ def _distinct(numbers: np.ndarray) -> np.ndarray:
 class _Links:
     """The objects of each subject, and the number of the pair that both are."""
 
-    def __init__(self, distinct: dict[tuple[int, int], int], n_names: int, bits: int) -> None:
+    def __init__(self, distinct: dict[tuple[int, int], int], n_names: int) -> None:
         pairs = np.array(list(distinct), dtype=np.int64)
-        self._bits, self._pairs = bits, np.argsort(pairs[:, 0], kind="stable")
+        self._pairs = np.argsort(pairs[:, 0], kind="stable")
         self._objects = pairs[self._pairs, 1]
         self._many = np.bincount(pairs[:, 0], minlength=n_names)
         self._first = self._many.cumsum() - self._many
 
-    def of(self, present: np.ndarray) -> np.ndarray:
+    def of(self, present: np.ndarray, name: np.ndarray) -> np.ndarray:
         """Return the pairs of which both names are present, one for each document they are in."""
-        name = present & (1 << self._bits) - 1
         n = self._many[name]
         at = np.arange(n.sum()) + (self._first[name] - (n.cumsum() - n)).repeat(n)
         wanted = (present - name).repeat(n) + self._objects[at]
@@ -311,27 +311,25 @@ def read_pairs(
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise bad(f"no UTF-8 ({error.reason}); save the file as UTF-8", line) from error
-    separators = "\t," if str(path).lower().endswith(".tsv") else ",\t"
-    try:
-        headers = {
-            one: next(csv.reader(io.StringIO(text, newline=""), delimiter=one), [])
-            for one in separators
-        }
-    except csv.Error as error:
-        raise bad(f"{error}; pass a CSV or TSV file", 1) from error
-    fit = [one for one in separators if set(columns) <= set(headers[one])]
-    separator = [*fit, *separators][0]
-    if absent := [name for name in columns if name not in headers[separator]]:
-        raise bad(
-            f"no column {' and no column '.join(absent)}, only {', '.join(headers[separator])}; "
-            "give its columns of subjects and objects (--columns)"
+    reasons = []
+    for separator in "\t," if str(path).lower().endswith(".tsv") else ",\t":
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        try:
+            header = next(rows, [])
+        except csv.Error as error:
+            reasons.append(f"{error}; pass a CSV or TSV file")
+            continue
+        if not (absent := [name for name in columns if name not in header]):
+            break
+        reasons.append(
+            f"no column {' and no column '.join(absent)}, only {', '.join(header)}; give its "
+            "columns of subjects and objects (--columns)"
         )
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    pairs, line = [], 1
+    else:
+        raise bad(reasons[0], 1)
+    places = [header.index(name) for name in columns]
+    pairs, line = [], rows.line_num + 1
     try:
-        header = next(rows)
-        places = [header.index(name) for name in columns]
-        line = rows.line_num + 1
         for row in rows:
             if len(row) > len(header):
                 reason = f"{len(row)} fields, but the header has {len(header)}"
@@ -392,7 +390,7 @@ def main(words: Sequence[str] | None = None) -> int:
         type=int,
         default=MAX_DOCUMENT // MB,
         metavar="MB",
-        help="leave larger documents out; a process may take 12 times that; default %(default)s",
+        help="leave larger documents out; a process may take 8 times that; default %(default)s",
     )
     parser.add_argument(
         "--range-size",

@@ -15,11 +15,10 @@ except ImportError:  # no wheel for this machine
     hyperscan = None
 
 # Of a larger text the matches are found piece by piece, for they may take much room.
-PIECE = 1 << 23
+PIECE = 1 << 22
 # With more names Hyperscan is no faster than the automaton, and takes seconds to compile them.
 MANY = 100_000
-
-
+# The numbers of patterns, and for each the byte after it or the number of its document.
 Places = tuple[np.ndarray, np.ndarray]
 
 
@@ -61,39 +60,26 @@ class Hyperscan:
         return _loaded, (self._patterns, [hyperscan.dumpb(one) for one in self._databases])
 
     def matches(self, text: bytes) -> Iterator[Places]:
-        """Yield every place of every pattern, also those within one another, some at a time.
-
-        A place is the number of a pattern and the byte after its last one.
-        """
-
-        def search(view: memoryview) -> Places:
-            found = array("I")
-            self._scan([view], 0, _place, found)
-            return np.frombuffer(found, np.uint32).reshape(-1, 2).T
-
-        return _by_pieces(search, text, self._longest, PIECE)
+        """Yield patterns and their ends, wherever they are, also within one another, in pieces."""
+        return _by_pieces(lambda view: self._scan([view], 0)[0], text, self._longest, PIECE)
 
     def firsts(self, documents: list[bytes]) -> Places:
-        """Return the number of a document and of a pattern that is in it, once each."""
-        found = array("I")
-        ends = self._scan(documents, 1, _pattern, found)
-        return np.arange(len(ends)).repeat(np.diff(ends, prepend=0)), np.frombuffer(found, "I")
+        """Return the patterns of each of some documents, once each, and which of them it is."""
+        (pattern, _), ends = self._scan(documents, 1)
+        return pattern, np.arange(len(ends)).repeat(np.diff(ends, prepend=0))
 
-    def _scan(self, texts: list, which: int, note: Callable, found: array) -> list[int]:
-        """Put matches into an array, and return how many it holds after each text."""
+    def _scan(self, texts: list, which: int) -> tuple[np.ndarray, list[int]]:
+        """Return patterns and ends, shape (2, matches), and how many there are up to each text."""
         if not hasattr(self._own, "scratches"):
             self._own.scratches = [hyperscan.Scratch(one) for one in self._databases]
-        scan, add, scratch = self._databases[which].scan, found.append, self._own.scratches[which]
-        return [scan(text, note, 0, add, scratch) or len(found) for text in texts]
+        found, scan, scratch = array("I"), self._databases[which].scan, self._own.scratches[which]
+        many = [scan(text, _note, 0, found.append, scratch) or len(found) // 2 for text in texts]
+        return np.frombuffer(found, np.uint32).reshape(-1, 2).T, many
 
 
-def _place(pattern: int, begin: int, end: int, flags: int, append: Callable[[int], None]) -> None:
+def _note(pattern: int, begin: int, end: int, flags: int, append: Callable[[int], None]) -> None:
     append(pattern)
     append(end)
-
-
-def _pattern(pattern: int, begin: int, end: int, flags: int, append: Callable[[int], None]) -> None:
-    append(pattern)
 
 
 def _loaded(patterns: Sequence[bytes], stored: list[bytes]) -> Hyperscan | Automaton:
@@ -124,24 +110,23 @@ class Automaton:
         return Automaton, (self._patterns,)
 
     def matches(self, text: bytes) -> Iterator[Places]:
-        """Yield places as `Hyperscan.matches` does."""
+        """Yield what `Hyperscan.matches` does."""
 
-        def search(view: memoryview) -> Places:
+        def search(view: memoryview) -> np.ndarray:
             found = chain.from_iterable(self._search(view, overlapping=True))
-            table = np.fromiter(found, np.int64).reshape(-1, 3)
-            return table[:, 0], table[:, 2]
+            return np.fromiter(found, np.int64).reshape(-1, 3).T[::2]
 
-        return _by_pieces(search, text, self._longest, max(PIECE >> 3, 1))
+        return _by_pieces(search, text, self._longest, max(PIECE >> 2, 1))
 
     def firsts(self, documents: list[bytes]) -> Places:
-        """Return documents and patterns as `Hyperscan.firsts` does."""
+        """Return what `Hyperscan.firsts` does."""
         found = [{one[0] for one in self._search(text, overlapping=True)} for text in documents]
-        many = list(map(len, found))
-        return np.arange(len(many)).repeat(many), np.fromiter(chain.from_iterable(found), np.int64)
+        pattern = np.fromiter(chain.from_iterable(found), np.int64)
+        return pattern, np.arange(len(found)).repeat(list(map(len, found)))
 
 
 def _by_pieces(
-    search: Callable[[memoryview], Places], text: bytes, longest: int, size: int
+    search: Callable[[memoryview], np.ndarray], text: bytes, longest: int, size: int
 ) -> Iterator[Places]:
     """Yield the matches of a text by a search of its pieces, which overlap by the longest."""
     for at in range(0, len(text), size):
