@@ -132,51 +132,51 @@ class NameIndex:
         """Count documents, many of them in one search, and work in proportion to their names."""
         names, both = (np.zeros(n, dtype=np.int64) for n in (self.n_names, self.n_both))
         n_documents, alone = 0, False
-        for batch, size in self._batches(documents):
+        for batch, ends in self._batches(documents):
             n_documents += len(batch)
             if alone and max(map(len, batch)) < LARGE:
                 name, document = self._scanner.firsts(batch)
                 present = np.sort(document << self._bits | name)
             else:
-                present, n = self._present(batch)
+                present, n = self._present(batch, ends)
                 # To search each document by itself, for first places only, costs as much as to
-                # copy 8 kB of it or to find one name once more.
-                more = n - len(present) + size / 8192
-                alone = more > len(batch) and not self.rule.right_boundary
+                # copy 6 kB of it or to find three names once more.
+                more = n - len(present) + ends[-1] / 2048
+                alone = more > 3 * len(batch) and not self.rule.right_boundary
             name = present & (1 << self._bits) - 1
             np.add.at(names, name, 1)
             np.add.at(both, self._linked.of(present, name), 1)
         return Tally(n_documents, names.tolist(), both.tolist())
 
-    def _batches(self, documents: Iterable[str | bytes]) -> Iterator[tuple[list[bytes], int]]:
-        """Yield the documents as they are searched, some at a time, and their size."""
+    def _batches(self, documents: Iterable[str | bytes]) -> Iterator[tuple[list[bytes], list[int]]]:
+        """Yield the documents as they are searched, some at a time, and where each ends."""
         # The first of them are few, by which the way of the search is chosen.
-        batch, size, most, folded = [], 0, BATCH >> 4, not self.rule.case_sensitive
-        for number, document in enumerate(documents, 1):
-            if folded:
-                document = _folded(document, number)
-            elif type(document) is not bytes:
-                document = _encoded(document, number)
+        done, batch, ends, end, most = 0, [], [], 0, BATCH >> 4
+        ready = bytes if self.rule.case_sensitive else None
+        for document in documents:
+            if type(document) is not ready:
+                document = (_encoded if ready else _folded)(document, done + len(batch) + 1)
             batch.append(document)
-            size += len(document) + 1  # an empty document takes room too
-            if size > most:
-                yield batch, size
-                batch, size, most = [], 0, BATCH
+            end += len(document) + 1  # a byte stands between them
+            ends.append(end)
+            if end > most:
+                yield batch, ends
+                done, batch, ends, end, most = done + len(batch), [], [], 0, BATCH
         if batch:
-            yield batch, size
+            yield batch, ends
 
-    def _present(self, batch: list[bytes]) -> tuple[np.ndarray, int]:
+    def _present(self, batch: list[bytes], ends: list[int]) -> tuple[np.ndarray, int]:
         """Return, in order and once each, document << bits | name, and how often these stand."""
         # No name holds this byte, so that none reaches from one document into the next.
         text = b"\xff".join(batch)
-        ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)) + 1)
         found, n = [np.empty(0, np.int64)], 0
         for name, end in self._scanner.matches(text):
             if self.rule.right_boundary:
                 free = ~_words_at(text, end)
                 name, end = name[free], end[free]
-            found.append(_distinct(ends.searchsorted(end) << self._bits | name))
-            n += len(name)
+            if len(name):
+                found.append(_distinct(np.searchsorted(ends, end) << self._bits | name))
+                n += len(name)
         return _distinct(np.concatenate(found)) if found[2:] else found[-1], n
 
     def table(self, tally: Tally) -> pd.DataFrame:
@@ -197,8 +197,9 @@ class NameIndex:
 
 
 def _distinct(numbers: np.ndarray) -> np.ndarray:
-    numbers = np.sort(numbers)
-    return numbers[np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)]]
+    numbers, new = np.sort(numbers), np.ones(len(numbers), bool)
+    np.not_equal(numbers[1:], numbers[:-1], out=new[1:])
+    return numbers[new]
 
 
 class _Links:

@@ -182,7 +182,7 @@ def test_documents_stay_apart_in_every_way_of_the_search(data, rule, batch, larg
 
 @pytest.mark.parametrize(
     ("text", "large", "n"),
-    [(" car a car Ho a car", 99, 40), (" car a Ho", 99, 0), (" a a a", 3, 0)],
+    [(" car" * 5 + " Ho a a", 99, 40), (" car a Ho", 99, 0), (" a" * 6, 12, 0)],
 )
 def test_documents_in_which_names_repeat_are_searched_one_by_one(text, large, n, monkeypatch):
     monkeypatch.setattr(counting, "BATCH", 100)
