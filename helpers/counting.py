@@ -140,9 +140,9 @@ class NameIndex:
             else:
                 present, n = self._present(batch, ends)
                 # To search each document by itself, for first places only, costs as much as to
-                # copy 6 kB of it or to find three names once more.
+                # copy 8 kB of it or to find four names once more.
                 more = n - len(present) + ends[-1] / 2048
-                alone = more > 3 * len(batch) and not self.rule.right_boundary
+                alone = more > 4 * len(batch) and not self.rule.right_boundary
             name = present & (1 << self._bits) - 1
             np.add.at(names, name, 1)
             np.add.at(both, self._linked.of(present, name), 1)
@@ -152,9 +152,9 @@ class NameIndex:
         """Yield the documents as they are searched, some at a time, and where each ends."""
         # The first of them are few, by which the way of the search is chosen.
         done, batch, ends, end, most = 0, [], [], 0, BATCH >> 4
-        ready = bytes if self.rule.case_sensitive else None
+        ready = bytes if self.rule.case_sensitive else ()
         for document in documents:
-            if type(document) is not ready:
+            if not isinstance(document, ready):
                 document = (_encoded if ready else _folded)(document, done + len(batch) + 1)
             batch.append(document)
             end += len(document) + 1  # a byte stands between them
