@@ -33,7 +33,9 @@ class Rule(NamedTuple):
 
 
 PUBLISHED = Rule()
-BATCH = 1 << 21
+BATCH = 3 << 20
+# A larger document is searched piece by piece.
+LARGE = 1 << 20
 ASCII = bytes(range(128))
 
 
@@ -123,6 +125,7 @@ class NameIndex:
         self.n_names, self.n_both = len(names), len(distinct)
         before = _encoded(written(rule.prefix))
         self._scanner = scanner([before + _encoded(name) for name in names])
+        self._bits = len(names).bit_length()
         self._linked = _Links(distinct, len(names))
 
     def for_tally(self) -> NameIndex:
@@ -134,49 +137,53 @@ class NameIndex:
     def tally(self, documents: Iterable[str | bytes]) -> Tally:
         """Count documents, many of them in one search, and work in proportion to their names."""
         names, both = (np.zeros(n, dtype=np.int64) for n in (self.n_names, self.n_both))
-        n_documents = 0
-        for batch in self._batches(documents):
-            present = self._present(batch)
+        n_documents, alone = 0, False
+        for batch, ends in self._batches(documents):
             n_documents += len(batch)
-            np.add.at(names, present % self.n_names, 1)
-            np.add.at(both, self._linked.of(present), 1)
+            if alone and max(map(len, batch)) < LARGE:
+                name, document = self._scanner.firsts(batch)
+                present = np.sort(document << self._bits | name)
+            else:
+                present, n = self._present(batch, ends)
+                # To search each document by itself, for first places only, costs as much as to
+                # copy 8 kB of it or to find four names once more.
+                more = n - len(present) + ends[-1] / 2048
+                alone = more > 4 * len(batch) and not self.rule.right_boundary
+            name = present & (1 << self._bits) - 1
+            np.add.at(names, name, 1)
+            np.add.at(both, self._linked.of(present, name), 1)
         return Tally(n_documents, names.tolist(), both.tolist())
 
-    def _batches(self, documents: Iterable[str | bytes]) -> Iterator[list[bytes]]:
-        """Yield the documents as they are searched, some at a time."""
-        batch, size, folded = [], 0, not self.rule.case_sensitive
-        for number, document in enumerate(documents, 1):
-            if folded:
-                document = _folded(document, number)
-            elif not isinstance(document, bytes):
-                document = _encoded(document, number)
+    def _batches(self, documents: Iterable[str | bytes]) -> Iterator[tuple[list[bytes], list[int]]]:
+        """Yield the documents as they are searched, some at a time, and where each ends."""
+        # The first of them are few, by which the way of the search is chosen.
+        done, batch, ends, end, most = 0, [], [], 0, BATCH >> 4
+        ready = bytes if self.rule.case_sensitive else ()
+        for document in documents:
+            if not isinstance(document, ready):
+                document = (_encoded if ready else _folded)(document, done + len(batch) + 1)
             batch.append(document)
-            size += len(document) + 1  # an empty document takes room too
-            if size > BATCH:
-                yield batch
-                batch, size = [], 0
+            end += len(document) + 1  # a byte stands between them
+            ends.append(end)
+            if end > most:
+                yield batch, ends
+                done, batch, ends, end, most = done + len(batch), [], [], 0, BATCH
         if batch:
-            yield batch
+            yield batch, ends
 
-    def _present(self, batch: list[bytes]) -> np.ndarray:
-        """Return, in order and once each, document * n_names + name for the names of documents."""
-        ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)) + 1)
+    def _present(self, batch: list[bytes], ends: list[int]) -> tuple[np.ndarray, int]:
+        """Return, in order and once each, document << bits | name, and how often these stand."""
         # No name holds this byte, so that none reaches from one document into the next.
-        text = b"\xff".join([*batch, b""])
-        pattern, end = self._scanner.matches(text)
-        if self.rule.right_boundary:
-            free = ~_words_at(text, end)
-            pattern, end = pattern[free], end[free]
-        many = np.diff(np.searchsorted(end, ends), prepend=0)
-        present = np.arange(len(batch)).repeat(many) * self.n_names + pattern
-        # To mark every name of every document is the faster where a tenth of them are there.
-        if len(batch) * self.n_names < 80 * len(present):
-            marks = np.zeros(len(batch) * self.n_names, bool)
-            marks[present] = True
-            return np.flatnonzero(marks)
-        # Documents are in order already, of which the stable sort makes use.
-        present.sort(kind="stable")
-        return present[np.append(True, present[1:] != present[:-1])[: len(present)]]
+        text = b"\xff".join(batch)
+        found, n = [np.empty(0, np.int64)], 0
+        for name, end in self._scanner.matches(text):
+            if self.rule.right_boundary:
+                free = ~_words_at(text, end)
+                name, end = name[free], end[free]
+            if len(name):
+                found.append(_distinct(np.searchsorted(ends, end) << self._bits | name))
+                n += len(name)
+        return _distinct(np.concatenate(found)) if found[2:] else found[-1], n
 
     def table(self, tally: Tally) -> pd.DataFrame:
         """Return the counts of a tally, one row a pair, as `count_documents` describes."""
@@ -195,27 +202,28 @@ class NameIndex:
         return names.assign(**pd.DataFrame(counts, dtype="int64"))
 
 
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    numbers, new = np.sort(numbers), np.ones(len(numbers), bool)
+    np.not_equal(numbers[1:], numbers[:-1], out=new[1:])
+    return numbers[new]
+
+
 class _Links:
     """The objects of each subject, and the number of the pair that both are."""
 
     def __init__(self, distinct: dict[tuple[int, int], int], n_names: int) -> None:
         pairs = np.array(list(distinct), dtype=np.int64)
-        self._n_names, self._pairs = n_names, np.argsort(pairs[:, 0], kind="stable")
+        self._pairs = np.argsort(pairs[:, 0], kind="stable")
         self._objects = pairs[self._pairs, 1]
         self._many = np.bincount(pairs[:, 0], minlength=n_names)
         self._first = self._many.cumsum() - self._many
 
-    def of(self, present: np.ndarray) -> np.ndarray:
+    def of(self, present: np.ndarray, name: np.ndarray) -> np.ndarray:
         """Return the pairs of which both names are present, one for each document they are in."""
-        name = present % self._n_names
-        subject = np.flatnonzero(self._many[name])
-        name, document = name[subject], present[subject] - name[subject]
         n = self._many[name]
-        before = n.cumsum() - n
-        at = np.arange(n.sum()) + (self._first[name] - before).repeat(n)
-        wanted = document.repeat(n) + self._objects[at]
-        place = np.searchsorted(present, wanted)
-        here = np.append(present, -1)[place] == wanted
+        at = np.arange(n.sum()) + (self._first[name] - (n.cumsum() - n)).repeat(n)
+        wanted = (present - name).repeat(n) + self._objects[at]
+        here = present.take(np.searchsorted(present, wanted), mode="clip") == wanted
         return self._pairs[at[here]]
 
 
@@ -277,8 +285,8 @@ WORDS = np.array([chr(i).isalnum() or chr(i) == "_" for i in range(128)] + [Fals
 
 def _words_at(text: bytes, places: np.ndarray) -> np.ndarray:
     """Tell at which places a word character begins; broken bytes are none."""
-    bytes_ = np.frombuffer(text, np.uint8)[places]
-    words = WORDS[bytes_]
+    bytes_ = np.frombuffer(text, np.uint8).take(places, mode="clip")
+    words = WORDS[bytes_] & (places < len(text))
     for i in np.flatnonzero(bytes_ >= 0xC2).tolist():
         at, length = int(places[i]), 2 + (bytes_[i] >= 0xE0) + (bytes_[i] >= 0xF0)
         try:
@@ -310,27 +318,25 @@ def read_pairs(
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise bad(f"no UTF-8 ({error.reason}); save the file as UTF-8", line) from error
-    separators = "\t," if str(path).lower().endswith(".tsv") else ",\t"
-    try:
-        headers = {
-            one: next(csv.reader(io.StringIO(text, newline=""), delimiter=one), [])
-            for one in separators
-        }
-    except csv.Error as error:
-        raise bad(f"{error}; pass a CSV or TSV file", 1) from error
-    fit = [one for one in separators if set(columns) <= set(headers[one])]
-    separator = [*fit, *separators][0]
-    if absent := [name for name in columns if name not in headers[separator]]:
-        raise bad(
-            f"no column {' and no column '.join(absent)}, only {', '.join(headers[separator])}; "
-            "give its columns of subjects and objects (--columns)"
+    reasons = []
+    for separator in "\t," if str(path).lower().endswith(".tsv") else ",\t":
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        try:
+            header = next(rows, [])
+        except csv.Error as error:
+            reasons.append(f"{error}; pass a CSV or TSV file")
+            continue
+        if not (absent := [name for name in columns if name not in header]):
+            break
+        reasons.append(
+            f"no column {' and no column '.join(absent)}, only {', '.join(header)}; give its "
+            "columns of subjects and objects (--columns)"
         )
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    pairs, line = [], 1
+    else:
+        raise bad(reasons[0], 1)
+    places = [header.index(name) for name in columns]
+    pairs, line = [], rows.line_num + 1
     try:
-        header = next(rows)
-        places = [header.index(name) for name in columns]
-        line = rows.line_num + 1
         for row in rows:
             if len(row) > len(header):
                 reason = f"{len(row)} fields, but the header has {len(header)}"
@@ -391,7 +397,7 @@ def main(words: Sequence[str] | None = None) -> int:
         type=int,
         default=MAX_DOCUMENT // MB,
         metavar="MB",
-        help="leave larger documents out; a process may take 12 times that; default %(default)s",
+        help="leave larger documents out; a process may take 8 times that; default %(default)s",
     )
     parser.add_argument(
         "--range-size",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,20 +14,12 @@ try:
 except ImportError:  # no wheel for this machine
     hyperscan = None
 
-# Of a larger text the matches are found piece by piece, for as Python objects they take much room.
-PIECE = 1 << 24
+# Of a larger text the matches are found piece by piece, for they may take much room.
+PIECE = 1 << 22
 # With more names Hyperscan is no faster than the automaton, and takes seconds to compile them.
 MANY = 100_000
-
-
-class Matches(NamedTuple):
-    """Places of patterns in a text, in the order of their ends.
-
-    `pattern` is the number of a pattern and `end` the byte after its last one.
-    """
-
-    pattern: np.ndarray
-    end: np.ndarray
+# The numbers of patterns, and for each the byte after it or the number of its document.
+Places = tuple[np.ndarray, np.ndarray]
 
 
 def scanner(patterns: Sequence[bytes]) -> Hyperscan | Automaton:
@@ -56,29 +47,34 @@ class Hyperscan:
     def __init__(self, patterns: Sequence[bytes]) -> None:
         # As codes of bytes: the interface for plain text ends a pattern at its first zero byte.
         codes = [b"".join(b"\\x%02x" % byte for byte in pattern) for pattern in patterns]
-        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        database.compile(expressions=codes, flags=0)
-        self._keep(patterns, database)
+        databases = [hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK) for _ in range(2)]
+        for database, flags in zip(databases, (0, hyperscan.HS_FLAG_SINGLEMATCH), strict=True):
+            database.compile(expressions=codes, flags=flags)
+        self._keep(patterns, databases)
 
-    def _keep(self, patterns: Sequence[bytes], database: hyperscan.Database) -> None:
-        self._patterns, self._database, self._own = patterns, database, threading.local()
+    def _keep(self, patterns: Sequence[bytes], databases: list[hyperscan.Database]) -> None:
+        self._patterns, self._databases, self._own = patterns, databases, threading.local()
         self._longest = max(map(len, patterns))
 
     def __reduce__(self) -> tuple:
-        return _loaded, (self._patterns, hyperscan.dumpb(self._database))
+        return _loaded, (self._patterns, [hyperscan.dumpb(one) for one in self._databases])
 
-    def matches(self, text: bytes) -> Matches:
-        """Return every place of every pattern, also those within one another."""
-        scan, own = self._database.scan, self._own
-        if not hasattr(own, "scratch"):
-            own.scratch = hyperscan.Scratch(self._database)
+    def matches(self, text: bytes) -> Iterator[Places]:
+        """Yield patterns and their ends, wherever they are, also within one another, in pieces."""
+        return _by_pieces(lambda view: self._scan([view], 0)[0], text, self._longest, PIECE)
 
-        def piece(view: memoryview) -> tuple[np.ndarray, np.ndarray]:
-            found = array("I")
-            scan(view, _note, 0, found.append, own.scratch)
-            return np.frombuffer(found, np.uint32).reshape(-1, 2).T
+    def firsts(self, documents: list[bytes]) -> Places:
+        """Return the patterns of each of some documents, once each, and which of them it is."""
+        (pattern, _), ends = self._scan(documents, 1)
+        return pattern, np.arange(len(ends)).repeat(np.diff(ends, prepend=0))
 
-        return _by_pieces(piece, text, self._longest, PIECE)
+    def _scan(self, texts: list, which: int) -> tuple[np.ndarray, list[int]]:
+        """Return patterns and ends, shape (2, matches), and how many there are up to each text."""
+        if not hasattr(self._own, "scratches"):
+            self._own.scratches = [hyperscan.Scratch(one) for one in self._databases]
+        found, scan, scratch = array("I"), self._databases[which].scan, self._own.scratches[which]
+        many = [scan(text, _note, 0, found.append, scratch) or len(found) // 2 for text in texts]
+        return np.frombuffer(found, np.uint32).reshape(-1, 2).T, many
 
 
 def _note(pattern: int, begin: int, end: int, flags: int, append: Callable[[int], None]) -> None:
@@ -86,15 +82,15 @@ def _note(pattern: int, begin: int, end: int, flags: int, append: Callable[[int]
     append(end)
 
 
-def _loaded(patterns: Sequence[bytes], stored: bytes) -> Hyperscan | Automaton:
+def _loaded(patterns: Sequence[bytes], stored: list[bytes]) -> Hyperscan | Automaton:
     if hyperscan is None:
         return Automaton(patterns)
     try:
-        database = hyperscan.loadb(stored, hyperscan.HS_MODE_BLOCK)
+        databases = [hyperscan.loadb(one, hyperscan.HS_MODE_BLOCK) for one in stored]
     except hyperscan.error:  # compiled on another kind of processor
         return scanner(patterns)
     loaded = Hyperscan.__new__(Hyperscan)
-    loaded._keep(patterns, database)
+    loaded._keep(patterns, databases)
     return loaded
 
 
@@ -106,42 +102,37 @@ class Automaton:
 
         self._patterns, self._longest = patterns, max(map(len, patterns))
         # Nearly as fast as the DFA, with a twentieth of its memory.
-        self._automaton = ahocorasick_rs.BytesAhoCorasick(
+        self._search = ahocorasick_rs.BytesAhoCorasick(
             patterns, implementation=ahocorasick_rs.Implementation.ContiguousNFA
-        )
+        ).find_matches_as_indexes
 
     def __reduce__(self) -> tuple:
         return Automaton, (self._patterns,)
 
-    def matches(self, text: bytes) -> Matches:
-        """Return every place of every pattern, also those within one another."""
-        search = self._automaton.find_matches_as_indexes
+    def matches(self, text: bytes) -> Iterator[Places]:
+        """Yield what `Hyperscan.matches` does."""
 
-        def piece(view: memoryview) -> tuple[np.ndarray, np.ndarray]:
-            found = chain.from_iterable(search(view, overlapping=True))
-            table = np.fromiter(found, np.int64).reshape(-1, 3)
-            return table[:, 0], table[:, 2]
+        def search(view: memoryview) -> np.ndarray:
+            found = chain.from_iterable(self._search(view, overlapping=True))
+            return np.fromiter(found, np.int64).reshape(-1, 3).T[::2]
 
-        return _by_pieces(piece, text, self._longest, max(PIECE >> 4, 1))
+        return _by_pieces(search, text, self._longest, max(PIECE >> 2, 1))
+
+    def firsts(self, documents: list[bytes]) -> Places:
+        """Return what `Hyperscan.firsts` does."""
+        found = [{one[0] for one in self._search(text, overlapping=True)} for text in documents]
+        pattern = np.fromiter(chain.from_iterable(found), np.int64)
+        return pattern, np.arange(len(found)).repeat(list(map(len, found)))
 
 
 def _by_pieces(
-    search: Callable[[memoryview], tuple[np.ndarray, np.ndarray]],
-    text: bytes,
-    longest: int,
-    size: int,
-) -> Matches:
-    """Return the matches of a text by a search of its pieces, which overlap by the longest."""
-    view, parts = memoryview(text), []
-    for at in range(0, len(text) or 1, size):
+    search: Callable[[memoryview], np.ndarray], text: bytes, longest: int, size: int
+) -> Iterator[Places]:
+    """Yield the matches of a text by a search of its pieces, which overlap by the longest."""
+    for at in range(0, len(text), size):
         first = max(at - longest + 1, 0)
-        pattern, end = search(view[first : at + size])
-        if at:
-            end = end.astype(np.int64) + first
-            pattern, end = pattern[end > at], end[end > at]
-        # Both find them in this order; Hyperscan does not promise it.
-        if (end[1:] < end[:-1]).any():
-            order = np.argsort(end, kind="stable")
-            pattern, end = pattern[order], end[order]
-        parts.append((pattern, end))
-    return Matches(*(map(np.concatenate, zip(*parts, strict=True)) if at else parts[0]))
+        pattern, end = search(memoryview(text)[first : at + size])
+        if at:  # those that end before are of the piece before
+            new = end > at - first
+            pattern, end = pattern[new], end[new] + np.int64(first)
+        yield pattern, end

@@ -6,6 +6,8 @@ import json
 import pickle
 import random
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from helpers.data import ROOT
 from helpers.retrieval import corpora, counting
 
 COLUMNS = ["n_subject", "n_object", "n_both"]
@@ -163,15 +166,33 @@ def test_documents_are_read_once_and_one_at_a_time():
     assert nothing.n_documents == 0 and not nothing.table[COLUMNS].to_numpy().any()
 
 
-@given(st.data(), rules, st.integers(0, 12))
-def test_documents_that_are_searched_together_stay_apart(data, rule, batch):
+@given(st.data(), rules, st.integers(0, 12), st.integers(0, 12), st.sampled_from([0, 9]))
+def test_documents_stay_apart_in_every_way_of_the_search(data, rule, batch, large, times):
     picked = st.sampled_from(["a", "ab", "b a", "é", "1_", "Σ"])
     pairs = data.draw(st.lists(st.tuples(picked, picked), min_size=1, max_size=4))
     pieces = st.one_of(picked, picked.map(lambda name: rule["prefix"] + name), st.just(" "))
     documents = data.draw(st.lists(st.lists(pieces, max_size=3).map("".join), max_size=9))
+    # Where names repeat, the documents that follow are searched one by one.
+    documents.insert(0, (rule["prefix"] + pairs[0][0]) * times)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counting, "BATCH", batch)
+        patch.setattr(counting, "LARGE", large)
         assert (counted(documents, pairs, **rule) == loop(documents, pairs, **rule)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "large", "n"),
+    [(" car" * 5 + " Ho a a", 99, 40), (" car a Ho", 99, 0), (" a" * 6, 12, 0)],
+)
+def test_documents_in_which_names_repeat_are_searched_one_by_one(text, large, n, monkeypatch):
+    monkeypatch.setattr(counting, "BATCH", 100)
+    monkeypatch.setattr(counting, "LARGE", large)
+    names, alone = ("car", "Ho", "a", "none"), []
+    index = counting.NameIndex([names[:2], names[2:]])
+    firsts = index._scanner.firsts
+    index._scanner.firsts = lambda batch: alone.extend(batch) or firsts(batch)
+    assert index.tally([text] * 41).names == [41 * (" " + name in text) for name in names]
+    assert len(alone) == n
 
 
 def test_bytes_that_stand_between_documents_may_stand_in_them():
@@ -258,8 +279,30 @@ def test_a_header_may_have_a_line_break_and_what_is_no_table_is_told(tmp_path):
 def test_documents_of_nothing_are_not_kept_either(monkeypatch):
     monkeypatch.setattr(counting, "BATCH", 1000)
     index = counting.NameIndex([("a", "b")])
-    assert max(map(len, index._batches(itertools.repeat(b"", 5000)))) <= 1001
+    assert max(len(batch) for batch, _ in index._batches(itertools.repeat(b"", 5000))) <= 1001
     assert index.tally(itertools.repeat(b"", 5000)).n_documents == 5000
+
+
+DENSE = """
+import resource, sys
+from helpers import counting, scanning
+scanning.hyperscan = scanning.hyperscan if sys.argv[1] == "hyperscan" else None
+text = b"abcdefgh" * (1 << 21)
+rule = counting.Rule("", sys.argv[2] == "boundary", True)
+index = counting.NameIndex([(a, b) for a in "abcdefgh" for b in "abcdefgh"], rule)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+print(sum(index.tally([text]).names), peak() - before)
+"""
+
+
+@pytest.mark.parametrize("words", ["hyperscan none", "hyperscan boundary", "automaton none"])
+def test_the_matches_of_a_large_document_are_never_all_in_memory(words):
+    program = [sys.executable, "-c", DENSE, *words.split()]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+    n, megabytes = map(float, done.stdout.split())
+    # All of its 16 million matches would take 330 MB and more.
+    assert n == (1 if "boundary" in words else 8) and megabytes < 280, done.stderr
 
 
 DOCUMENTS = ["one", "zwölf 😀", "two\u2028lines\r\nor\nthree", "", "x" * 70_000]
