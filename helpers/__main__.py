@@ -9,7 +9,7 @@ COMMANDS = {
     "run": ("book.pipeline", "run notebooks, with parameters of your own, and build the book"),
     "look": ("synthesis.your_model", "every signal on models of your own, without a page"),
     "score": ("synthesis.score", "log-likelihoods of texts under language models"),
-    "count": ("retrieval.counting", "in how many documents names and pairs of names stand"),
+    "count": ("retrieval.count", "in how many documents names and pairs of names stand"),
     "convert": ("convert", "pickled weights, or an adapter and its base, to safetensors"),
     "data": ("data", "which registered files are at hand; fetch the rest"),
 }

@@ -27,7 +27,7 @@ from experiments.posterior import images
 from helpers import checkpoints, data, decoders, encoding, models, storage
 from helpers.book import pipeline, planning
 from helpers.modelmap import model_map, scoring
-from helpers.retrieval import corpus_counts, counting
+from helpers.retrieval import corpus_counts, count, counting
 from helpers.synthesis import score
 
 TEXTS = [f"{a} {verb} {b}." for a in "ABCD" for verb in ("likes", "knows") for b in "UVW"]
@@ -179,7 +179,7 @@ def test_the_commands_tell_that_they_cannot_write(folder, tmp_path, capsys):
     (tmp_path / "facts.csv").write_text("subject,object\na,b\n")
     (tmp_path / "texts.txt").write_text("A likes U.\n")
     words = ["--corpus", str(tmp_path / "texts.txt"), "--pairs", str(tmp_path / "facts.csv")]
-    assert counting.main([*words, "--out", str(tmp_path / "file" / "counts.csv")]) == 2
+    assert count.main([*words, "--out", str(tmp_path / "file" / "counts.csv")]) == 2
     told = capsys.readouterr().err
     assert "no counts written" in told and "could not be written" in told
     words = ["--models", folder, "--texts", str(tmp_path / "texts.txt")]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import orjson
 import zstandard
 
-from helpers.retrieval.packed import BUFFER, PACKED, boundary, cuts, open_file
+from helpers.retrieval.packed import BUFFER, PACKED, Left, boundary, cuts, open_file, too_large
 
 # A worker process imports this module, so what only some corpora need is imported where it is used.
 LINES = (".jsonl", ".ndjson", ".json")
@@ -49,14 +49,6 @@ class Problem(NamedTuple):
         """Return the same problem in a file where `n` more lines or rows stand before it."""
         place = re.sub(r"\d+", lambda number: str(int(number[0]) + n), self.place)
         return self._replace(place=place)
-
-
-class Left(NamedTuple):
-    """In place of the last of `n` documents that are left out before they are read: why."""
-
-    kind: str
-    detail: str
-    n: int = 1
 
 
 class Range(NamedTuple):
@@ -439,12 +431,6 @@ def _whole(stream: io.BufferedReader, largest: int) -> bytes | Left:
     del text
     size += sum(map(len, iter(partial(stream.read, BUFFER), b"")))
     return too_large(size, largest, of="the file")
-
-
-def too_large(size: int, largest: int, times: int = 1, of: str = "it") -> Left:
-    """Return what is said of what has `size` bytes, more than `times` times `largest`."""
-    limit = "max_document" if times == 1 else f"{times} times max_document"
-    return Left("too large", f"{of} has {size:,} bytes; {limit} is {times * largest:,}")
 
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.S)

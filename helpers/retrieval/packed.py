@@ -7,7 +7,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
@@ -194,3 +194,17 @@ def frames(file: str) -> Iterator[int]:
                 # A block of one byte repeated holds that byte alone.
                 place += 3 + (1 if kind == 1 else length)
             place += 4 * has_checksum
+
+
+class Left(NamedTuple):
+    """In place of the last of `n` documents that are left out before they are read: why."""
+
+    kind: str
+    detail: str
+    n: int = 1
+
+
+def too_large(size: int, largest: int, times: int = 1, of: str = "it") -> Left:
+    """Return what is said of what has `size` bytes, more than `times` times `largest`."""
+    limit = "max_document" if times == 1 else f"{times} times max_document"
+    return Left("too large", f"{of} has {size:,} bytes; {limit} is {times * largest:,}")

@@ -9,8 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
-from helpers.retrieval.corpora import Left, too_large
-from helpers.retrieval.packed import BUFFER
+from helpers.retrieval.packed import BUFFER, Left, too_large
 
 ROWS = 64
 AS_BYTES = {

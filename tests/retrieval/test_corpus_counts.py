@@ -18,7 +18,7 @@ from distributed import LocalCluster
 from pyarrow import parquet
 
 from helpers import data
-from helpers.retrieval import corpora, corpus_counts, counting
+from helpers.retrieval import corpora, corpus_counts, count, counting
 
 PAIRS = [("car", "Paris"), ("Paris", "car"), ("India", "Ho"), ("South Africa", "Africa")]
 EMPTY = '{"n_documents": 1, "names": [], "both": [], "counts": {}, "first": [], "lines": 0}'
@@ -442,24 +442,24 @@ def test_the_command_line_tells_what_went_wrong(corpus, tmp_path, capsys, monkey
         (f"{tmp_path}/corpus/*.txt",): "no file",
         (f"{tmp_path}/corpus/*", "--out", "counts.json"): "end its name in .parquet or .csv",
     }.items():
-        assert counting.main([*words, *given]) == 2
+        assert count.main([*words, *given]) == 2
         assert message in capsys.readouterr().err
     facts.write_text("subj,obj\na,b\n")
-    assert counting.main([*words, f"{tmp_path}/corpus/*"]) == 2
+    assert count.main([*words, f"{tmp_path}/corpus/*"]) == 2
     assert "no column subject and no column object, only subj, obj" in capsys.readouterr().err
-    assert counting.main([*words, list(corpus)[0], "--columns", "obj,subj"]) == 0
+    assert count.main([*words, list(corpus)[0], "--columns", "obj,subj"]) == 0
     assert read_table(tmp_path).iloc[0, :2].tolist() == ["b", "a"]
     (tmp_path / "counts.parquet").unlink()
     assert not (tmp_path / "counts.parquet").exists()
     facts.write_text("subject,object\ncar,Paris\n")
     csv = str(tmp_path / "counts.csv")
-    assert counting.main([*words, *corpus, "--out", csv]) == 3
+    assert count.main([*words, *corpus, "--out", csv]) == 3
     table = pd.read_csv(csv)
     columns = ["subject", "object", "n_documents", "n_subject", "n_object", "n_both"]
     assert list(table) == columns
     capsys.readouterr()
     with pytest.raises(SystemExit):
-        counting.main(["--help"])
+        count.main(["--help"])
     told = capsys.readouterr().out.partition("columns of the output")[2]
     assert all(f"{column} " in told or f"{column}," in told for column in columns)
     assert table.loc[0, "n_both"] == expected(corpus).table.loc[0, "n_both"]

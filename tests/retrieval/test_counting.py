@@ -285,8 +285,8 @@ def test_documents_of_nothing_are_not_kept_either(monkeypatch):
 
 DENSE = """
 import resource, sys
-from helpers import counting, scanning
-scanning.hyperscan = scanning.hyperscan if sys.argv[1] == "hyperscan" else None
+from helpers.retrieval import counting, name_matching
+name_matching.hyperscan = name_matching.hyperscan if sys.argv[1] == "hyperscan" else None
 text = b"abcdefgh" * (1 << 21)
 rule = counting.Rule("", sys.argv[2] == "boundary", True)
 index = counting.NameIndex([(a, b) for a in "abcdefgh" for b in "abcdefgh"], rule)
