@@ -23,12 +23,26 @@ RESULTS = ROOT / "data" / "results" / "ledger.json"
 REPRODUCED = "reproduced"
 AS_RELEASED = "reproduced with the released code, not as described"
 NOT_REPRODUCED = "not reproduced"
+UNDECIDED = "undecided"
 NOT_TESTED = "not tested here"
-MARKS = {REPRODUCED: "✓", AS_RELEASED: "≈", NOT_REPRODUCED: "✗", NOT_TESTED: "–"}
-# A check is a statement of this book, not of a paper: it holds or not, and reproduces nothing.
-CHECK, WORDS = "check of this book", {REPRODUCED: "holds", NOT_REPRODUCED: "does not hold"}
+MARKS = {
+    REPRODUCED: "✓",
+    AS_RELEASED: "≈",
+    NOT_REPRODUCED: "✗",
+    UNDECIDED: "?",
+    NOT_TESTED: "–",
+}
+# Only a statement of the paper can be reproduced, or not; the others hold or do not.
+KINDS = {
+    "paper": "statements of the paper",
+    "reading": "our readings of it",
+    "extension": "its statements put to other models, data or controls",
+    "check": "checks of this book",
+}
+WORDS = {REPRODUCED: "holds", NOT_REPRODUCED: "does not hold"}
+CHECK = "check of this book"
 
-FIELDS = {"id", "paper", "where", "statement", "published", "source", "notebook", "needs"}
+FIELDS = {"id", "kind", "paper", "where", "statement", "published", "source", "notebook", "needs"}
 OPTIONAL = {"tolerance", "unit"}
 PAPERS = {
     "posterior": "Average log posterior",
@@ -62,6 +76,12 @@ def load(path: Path = CLAIMS) -> dict[str, dict[str, Any]]:
             raise ValueError(f"{path.name}: the id {name} stands twice")
         if entry["paper"] not in PAPERS or entry["needs"] not in NEEDS:
             raise ValueError(f"{path.name}: {name} has an unknown paper or need")
+        if entry["kind"] not in KINDS:
+            raise ValueError(f"{path.name}: {name} has kind {entry['kind']!r}; give {[*KINDS]}")
+        if (entry["kind"] == "check") != str(entry["source"]).startswith(CHECK):
+            raise ValueError(
+                f"{path.name}: {name}: a source begins with {CHECK!r} for a check only"
+            )
         _check_published(name, entry["published"])
         claims[name] = {"tolerance": 0.0, "unit": "", **entry}
         claims[name]["tolerance"] = float(claims[name]["tolerance"])
@@ -102,25 +122,28 @@ def _matches(published: Any, tolerance: float, value: Any) -> bool:
     return abs(value - published) <= tolerance
 
 
-def status(claim: Mapping[str, Any], ours: Any, released: Any = None) -> str:
-    """Compute the status of a claim from what the description, and the released code, give."""
+def status(
+    claim: Mapping[str, Any], ours: Any, released: Any = None, other_end: float | None = None
+) -> str:
+    """Compute the status of a claim from what the description, and the released code, give.
+
+    Where `ours` is an end of an interval, `other_end` is the other: if that alone agrees, the data
+    do not decide.
+    """
     if claim["published"] is None:
         raise ValueError(f"{claim['id']} has no published value to compare with; use not_tested")
     if _matches(claim["published"], claim["tolerance"], ours):
         return REPRODUCED
     if released is not None and _matches(claim["published"], claim["tolerance"], released):
         return AS_RELEASED
+    if other_end is not None and _matches(claim["published"], claim["tolerance"], other_end):
+        return UNDECIDED
     return NOT_REPRODUCED
 
 
-def is_check(claim: Mapping[str, Any]) -> bool:
-    """Tell whether a claim is a check of this book, rather than a statement of its paper."""
-    return str(claim["source"]).startswith(CHECK)
-
-
 def word(claim: Mapping[str, Any], status: str) -> str:
-    """Return a status in words: a check holds or does not hold, the rest as computed."""
-    return WORDS.get(status, status) if is_check(claim) else status
+    """Return a status in words: only a statement of the paper is reproduced, the rest holds."""
+    return status if claim["kind"] == "paper" else WORDS.get(status, status)
 
 
 def _claim(name: str) -> dict[str, Any]:
@@ -144,20 +167,24 @@ def _keep(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def record(id: str, ours: Any, *, released: Any = None, note: str = "") -> str:
+def record(
+    id: str, ours: Any, *, released: Any = None, other_end: float | None = None, note: str = ""
+) -> str:
     """Enter what was measured for a claim and return its status in words, computed from the claim.
 
     `ours` is what the paper's description gives, a number or, for an order, a list of names from
-    best to worst; `released` what the authors' released procedure gives, where it differs.
+    best to worst; `released` what the authors' released procedure gives, where it differs. Where
+    `ours` is the end of an interval that a bound is put on, `other_end` is the other one.
     Raises `ValueError` for an unknown id, a claim without a published value, or NaN.
     """
     claim = _claim(id)
-    result = status(claim, ours, released)
+    result = status(claim, ours, released, other_end)
     _keep(
         {
             "id": id,
             "ours": _plain(ours),
             "released": _plain(released),
+            "other_end": _plain(other_end),
             "status": result,
             "note": note,
         }
@@ -168,7 +195,7 @@ def record(id: str, ours: Any, *, released: Any = None, note: str = "") -> str:
 def not_tested(id: str, why: str) -> str:
     """Enter that a claim was not tested in this run, with the reason the scoreboard will show."""
     _claim(id)
-    _keep({"id": id, "ours": None, "released": None, "status": NOT_TESTED, "note": why})
+    _keep(dict(id=id, ours=None, released=None, other_end=None, status=NOT_TESTED, note=why))
     return f"{NOT_TESTED} ({why})"
 
 
@@ -188,6 +215,13 @@ def number(value: Any) -> str:
     if float(value).is_integer() and abs(value) < 1e9:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def ours_text(row: Mapping[str, Any]) -> str:
+    """Format what was measured: a number, an order, or both ends of an interval."""
+    if row.get("other_end") is None:
+        return number(row["ours"])
+    return " to ".join(number(end) for end in sorted((row["ours"], row["other_end"])))
 
 
 def published_text(claim: Mapping[str, Any]) -> str:
@@ -221,7 +255,12 @@ def _style(frame: pd.DataFrame) -> Styler:
 def show(notebook: str) -> Styler:
     """Return the opening table of a notebook: the claims that it will test, and their source."""
     rows = [
-        {"claim": c["statement"], "published": published_text(c), "source": c["source"]}
+        {
+            "claim": c["statement"],
+            "kind": c["kind"],
+            "expected": published_text(c),
+            "source": c["source"],
+        }
         for c in _of(notebook)
     ]
     return _style(pd.DataFrame(rows))
@@ -239,19 +278,20 @@ def verdict(notebook: str) -> Styler:
             raise ValueError(
                 f"{claim['id']} was neither recorded nor marked as not tested in this notebook"
             )
-        ours = number(row["ours"])
+        ours = ours_text(row)
         if row["released"] is not None:
             ours += f" (released code: {number(row['released'])})"
         text = f"{MARKS[row['status']]} {word(claim, row['status'])}"
         if row["status"] == NOT_TESTED:
             text += f" ({row['note']})"
             if (old := kept.get(claim["id"])) and old["ours"] is not None:
-                ours = f"{number(old['ours'])} in the last full run"
+                ours = f"{ours_text(old)} in the last full run"
                 text += f"; last full run: {word(claim, old['status'])}"
         rows.append(
             {
                 "claim": claim["statement"],
-                "published": published_text(claim),
+                "kind": claim["kind"],
+                "expected": published_text(claim),
                 "ours": ours,
                 "status": text,
             }

@@ -111,19 +111,18 @@ def _cell(text: str) -> str:
 
 
 def _scoreboard(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the scoreboard in MyST: a paper's statements, our checks, and the runs behind them."""
+    """Return the scoreboard in MyST: each part by kinds of claim, and the runs behind the rows."""
     runs: dict[tuple[str, ...], str] = {}
     out = []
     for paper, title in claims.PAPERS.items():
-        chosen = [row for row in rows if row["paper"] == paper]
-        checks = [row for row in chosen if claims.is_check(row)]
-        said = [row for row in chosen if not claims.is_check(row)]
-        told = _tally(said, "claims") if said else "no paper, only checks of this book"
-        out += [f"## {title}", "", f"{{ref}}`part-{paper}`: {told}.", ""]
-        out += _table(said, "published", runs) if said else []
-        if checks:
-            out += [f"### Checks of this book: {title[0].lower()}{title[1:]}", ""]
-            out += [f"{_tally(checks, 'checks')}.", "", *_table(checks, "expected", runs)]
+        out += [f"## {title}", "", f"{{ref}}`part-{paper}`", ""]
+        for kind, words in claims.KINDS.items():
+            chosen = [row for row in rows if row["paper"] == paper and row["kind"] == kind]
+            if chosen:
+                head = f"{title}: {words}"
+                out += [f"### {head}", "", f"{_tally(chosen)}.", ""]
+                value = "published" if kind == "paper" else "expected"
+                out += _table(chosen, value, runs)
     out += ["## The runs behind the rows", ""]
     out += ["| run | profile | commit | seed | hardware | versions |", "|---|---|---|---|---|---|"]
     out += [
@@ -149,37 +148,38 @@ def _table(
             key = tuple(str(row[k]) for k in ("profile", "commit", "seed", "hardware", "versions"))
             mark = runs.setdefault(key, f"R{len(runs) + 1}")
             page += f", run {mark}" + (" (stored)" if row.get("stored") else "")
-        ours = escaping.markdown(claims.number(row["ours"]))
+        ours = escaping.markdown(claims.ours_text(row))
         if row.get("released") is not None:
             ours += f"; released code {escaping.markdown(claims.number(row['released']))}"
-        source = row["where"] if claims.is_check(row) else f"{row['where']}; {row['source']}"
+        source = row["where"] + ("" if row["kind"] == "check" else f"; {row['source']}")
         cells = [status, f"{row['statement']} *({source})*", claims.published_text(row)]
         out.append("| " + " | ".join(_cell(c) for c in [*cells, ours, page]) + " |")
     return [*out, ""]
 
 
-def _tally(rows: Sequence[Mapping[str, Any]], noun: str) -> str:
+def _tally(rows: Sequence[Mapping[str, Any]]) -> str:
     count = Counter(claims.word(row, row["status"]) for row in rows)
-    plural = {"holds": "hold", "does not hold": "do not"} if noun == "checks" else {}
-    parts = (f"{n} {plural.get(word, word)}" for word, n in count.most_common())
-    return f"{len(rows)} {noun}, " + ", ".join(parts)
+    return f"{len(rows)}: " + ", ".join(f"{n} {word}" for word, n in count.most_common())
 
 
 def _totals(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the scoreboard's totals as a small MyST table, one line a paper, checks apart."""
-    heads, checked = list(claims.MARKS), [s for s in claims.MARKS if s != claims.AS_RELEASED]
+    """Return the scoreboard's totals as a MyST table: a line a part and kind of claim."""
     short = {claims.AS_RELEASED: "released code only", claims.NOT_TESTED: "not tested"}
-    names = ["claims of the paper", *(f"{claims.MARKS[h]} {short.get(h, h)}" for h in heads)]
-    names += ["checks of this book"]
-    names += [f"{claims.MARKS[h]} {claims.WORDS.get(h, short.get(h, h))}" for h in checked]
-    out = ["| part | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    heads = {
+        claims.REPRODUCED: "reproduced, holds",
+        claims.NOT_REPRODUCED: "not reproduced, does not hold",
+    }
+    names = [f"{mark} {(heads | short).get(s, s)}" for s, mark in claims.MARKS.items()]
+    out = ["| part | kind | claims | " + " | ".join(names) + " |"]
+    out += ["|---|---|" + "---:|" * (len(names) + 1)]
     for paper in claims.PAPERS:
-        cells: list[object] = [f"{{ref}}`{paper} <part-{paper}>`"]
-        for is_check, statuses in ((False, heads), (True, checked)):
-            chosen = [r for r in rows if r["paper"] == paper and claims.is_check(r) is is_check]
-            count = Counter(row["status"] for row in chosen)
-            cells += [len(chosen), *(count[h] for h in statuses)]
-        out.append("| " + " | ".join(str(c) for c in cells) + " |")
+        for kind, words in claims.KINDS.items():
+            chosen = [r for r in rows if r["paper"] == paper and r["kind"] == kind]
+            if chosen:
+                count = Counter(row["status"] for row in chosen)
+                cells = [f"{{ref}}`{paper} <part-{paper}>`", words, len(chosen)]
+                cells += [count[status] for status in claims.MARKS]
+                out.append("| " + " | ".join(str(c) for c in cells) + " |")
     return "\n".join(out) + "\n"
 
 
