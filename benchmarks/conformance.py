@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _timing import keep, machine, note, parser
 
-from helpers import data, decoders, likelihood, reading, text_sets
+from helpers import data, decoders, devices, likelihood, reading, text_sets
 from helpers.modelmap import conformance, scoring
 
 STORED = data.PUBLISHED / "conformance.csv"
@@ -156,7 +156,7 @@ def measure(given: argparse.Namespace, texts: pd.DataFrame) -> None:
     # Read first: a file that does not fit should not wait for a model.
     owns = {Path(path).stem: conformance.read_scores(path, texts.index) for path in given.own}
     asked = given.only or ([] if owns else NAMES)
-    place, how = data.cache_folder() / "conformance", {"bos": given.bos, "device": "cpu"}
+    place, how = data.cache_folder() / "conformance", {"bos": given.bos, "how": devices.How("cpu")}
     scored = scoring.score_models([given.model], list(texts.text), place, **how)
     if scored.report.status[0] == "failed":
         raise ValueError(scored.report.error[0])

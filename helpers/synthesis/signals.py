@@ -15,6 +15,7 @@ import pandas as pd
 
 from helpers import data, encoding, factbook, likelihood, models, storage, text_sets, validation
 from helpers.geometry import quantization
+from helpers.geometry.spread import between_share
 from helpers.modelmap import held_out_texts
 from helpers.posterior import alp, entities
 from helpers.retrieval import closed_book, factbook_facts
@@ -299,7 +300,7 @@ def latent_space(
 
     def cloud(keep: np.ndarray) -> dict[str, float]:
         found = quantization.measure_cloud(points[keep], bits=BITS, seed=seed)
-        return found | {"between_share": spread.between_share(points[keep], owner[keep])}
+        return found | {"between_share": between_share(points[keep], owner[keep])}
 
     whole = cloud(np.ones(len(points), bool))
     parts = [cloud(owner % n_groups != g) for g in range(n_groups)]

@@ -52,7 +52,9 @@ def test_only_what_has_changed_runs_again(write_notebook, build, monkeypatch):
     executed = []
     real = pipeline._execute
     monkeypatch.setattr(
-        pipeline, "execute", lambda task, *a, **k: executed.append(task.name) or real(task, *a, **k)
+        pipeline,
+        "_execute",
+        lambda task, *a, **k: executed.append(task.name) or real(task, *a, **k),
     )
     assert run(build) == 0 and sorted(executed) == ["a/one", "a/two"]
     executed.clear()
