@@ -26,6 +26,9 @@ def _copy(app, error) -> None:
             shutil.copyfile(source / name, part)
     plotly = Path(find_spec("plotly").origin).parent / "package_data" / PLOTLY
     shutil.copyfile(plotly, Path(app.outdir) / "_static" / PLOTLY)
+    # The theme's maps of its own sources are for those who mend it.
+    for file in (Path(app.outdir) / "_static").rglob("*.map"):
+        file.unlink()
 
 
 def _with_plotly(app, page, template, context, doctree) -> None:

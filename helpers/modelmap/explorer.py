@@ -129,7 +129,7 @@ def show(
     )  # fmt: skip
     rows = escaping.styled(about).to_html()
     return HTML(
-        f'<div class="point-explorer">{drawn}<details><summary>{html.escape(title)} as a table'
+        f'<div class="point-explorer">{drawn}<details style="position: relative; margin-top: 4rem; overflow-x: auto"><summary>{html.escape(title)} as a table'
         f"</summary>{rows}</details></div>"
     )
 
