@@ -128,9 +128,11 @@ def show(
         config={"responsive": True, "displaylogo": False},
     )  # fmt: skip
     rows = escaping.styled(about).to_html()
+    # Below the legend, which takes more lines where the page is narrow.
+    style = "position: relative; margin-top: 4rem; overflow-x: auto"
     return HTML(
-        f'<div class="point-explorer">{drawn}<details style="position: relative; margin-top: 4rem; overflow-x: auto"><summary>{html.escape(title)} as a table'
-        f"</summary>{rows}</details></div>"
+        f'<div class="point-explorer">{drawn}<details style="{style}">'
+        f"<summary>{html.escape(title)} as a table</summary>{rows}</details></div>"
     )
 
 
