@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
+
+from helpers.__main__ import dispatch
 
 RUNS = {
-    "noise_sweep": "geometry.noise_sweep",
-    "byte_gpt_runs": "modelmap.byte_gpt_runs",
-    "merges": "modelmap.merges",
-    "reference_map": "modelmap.reference_map",
-    "smollm2_divergence": "modelmap.smollm2_divergence",
-    "smollm2_family": "modelmap.smollm2_family",
-    "factbook_counts": "retrieval.factbook_counts",
-    "factbook_answers": "retrieval.factbook_answers",
-    "small_world_runs": "retrieval.small_world_runs",
-    "glass_box_runs": "synthesis.glass_box_runs",
-    "glass_box_table": "synthesis.glass_box_table",
-    "reference_encoders": "synthesis.reference_encoders",
+    "noise_sweep": ("geometry.noise_sweep", "models harmed by noise, of the geometry part"),
+    "byte_gpt_runs": (
+        "modelmap.byte_gpt_runs",
+        "GPTs of bytes: trained, scored, compared in pairs",
+    ),
+    "merges": ("modelmap.merges", "small relatives and the models between their weights"),
+    "reference_map": ("modelmap.reference_map", "the saved map on which a model is placed"),
+    "smollm2_divergence": ("modelmap.smollm2_divergence", "divergences of SmolLM2 and its copies"),
+    "smollm2_family": ("modelmap.smollm2_family", "copies of SmolLM2 changed on purpose"),
+    "factbook_counts": ("retrieval.factbook_counts", "the Factbook's facts counted in corpora"),
+    "factbook_answers": (
+        "retrieval.factbook_answers",
+        "answers of a model to facts of the Factbook",
+    ),
+    "small_world_runs": ("retrieval.small_world_runs", "GPTs trained on invented facts"),
+    "glass_box_runs": ("synthesis.glass_box_runs", "the glass-box suite, trained"),
+    "glass_box_table": ("synthesis.glass_box_table", "the glass-box suite, measured"),
+    "reference_encoders": (
+        "synthesis.reference_encoders",
+        "encoders that stand beside a reader's own",
+    ),
 }
 
-
-def main(words: list[str] | None = None) -> int:
-    """Make the run that the first word names, with the others; return its exit status."""
-    name, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
-    if name in RUNS:
-        return import_module(f"experiments.{RUNS[name]}").main(rest) or 0
-    asked = name in ("-h", "--help")
-    text = f"python -m experiments NAME --help; NAME is one of {', '.join(RUNS)}"
-    print(text, file=sys.stdout if asked else sys.stderr)
-    return 0 if asked else 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dispatch("experiments", RUNS, None))

@@ -15,17 +15,26 @@ COMMANDS = {
 }
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run the command that the first word names, with the others; return its exit status."""
+def dispatch(package: str, commands: dict[str, tuple[str, str]], words: list[str] | None) -> int:
+    """Run the command of a package that the first word names; return its exit status.
+
+    `commands` gives each name its module, below the package, and a line on it.
+    """
     name, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
-    if name in COMMANDS:
-        return import_module(f"helpers.{COMMANDS[name][0]}").main(rest) or 0
-    told = "\n".join(f"  {each:10}{text}" for each, (_, text) in COMMANDS.items())
+    if name in commands:
+        return import_module(f"{package}.{commands[name][0]}").main(rest) or 0
+    width = max(map(len, commands)) + 2
+    told = "\n".join(f"  {each:{width}}{text}" for each, (_, text) in commands.items())
     asked = name in ("-h", "--help")
     if not asked:
         print(f"no command {name!r}; there are:", file=sys.stderr)
-    print(f"python -m helpers COMMAND --help\n{told}", file=sys.stdout if asked else sys.stderr)
+    print(f"python -m {package} COMMAND --help\n{told}", file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a command of `COMMANDS`."""
+    return dispatch("helpers", COMMANDS, words)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from helpers import data, provenance, storage
 
 SCHEMA = 1
 # Folders of the book, into which no reader's run writes.
-_KEPT_OUT = ("book", "build", "data", "helpers", "notebooks", "tests", "benchmarks")
+_KEPT_OUT = ("book", "build", "data", "experiments", "helpers", "notebooks", "tests", "benchmarks")
 
 
 def folder(out: str, names: Sequence[str], settings: Mapping[str, Any], *, page: str) -> Path:

@@ -10,6 +10,8 @@ import nbformat
 import pytest
 import yaml
 
+import experiments.__main__
+import helpers.__main__
 from helpers.book import claims, pages, planning
 from helpers.data import ROOT
 
@@ -174,3 +176,19 @@ def test_a_wing_offers_few_names_and_each_is_there(wing):
     assert not modules & set(package.__all__)
     for name in package.__all__:
         assert getattr(package, name).__doc__
+
+
+@pytest.mark.parametrize(
+    ("package", "commands"),
+    [("helpers", helpers.__main__.COMMANDS), ("experiments", experiments.__main__.RUNS)],
+)
+def test_every_command_is_there_and_no_other(package, commands, capsys):
+    for module, _ in commands.values():
+        path = planning._file(f"{package}.{module}")
+        names = [n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)]
+        assert "main" in names, module
+    assert helpers.__main__.dispatch(package, commands, ["nothing"]) == 2
+    told = capsys.readouterr().err
+    assert "no command 'nothing'" in told and all(name in told for name in commands)
+    assert helpers.__main__.dispatch(package, commands, []) == 0
+    assert f"python -m {package} COMMAND --help" in capsys.readouterr().out

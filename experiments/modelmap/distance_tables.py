@@ -114,7 +114,7 @@ def share_between(values: ArrayLike, groups: ArrayLike) -> float:
 def training_medians(stored: pd.DataFrame, about: pd.DataFrame, n_bytes: float) -> pd.Series:
     """Return medians of the map's formula for runs, in bits a byte: size, seed, early, late steps.
 
-    `stored` has a row a model, nats, and `about` those of `tiny_map_runs`; `n_bytes` is the mean
+    `stored` has a row a model, nats, and `about` those of `byte_gpt_runs`; `n_bytes` is the mean
     length of texts. Size and seed pairs are at one step, from 128 on; steps are those from 128 to
     256 and from 384 to 512.
     """

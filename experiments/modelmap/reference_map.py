@@ -53,7 +53,7 @@ def stand_in(kind: str, dropped: int = 3) -> tuple[str, Callable[[Sequence[str]]
     """Return the name of a model that is not on the map, and what scores texts by it, in nats.
 
     `kind` is "smollm2", the model without `dropped` layers, or "n-gram", of order 4, trained on
-    facts and Python. None of the texts of the map or of `held_out` is trained on. Raises
+    facts and Python. None of the texts of the map or of `held_out_texts` is trained on. Raises
     `ValueError` for another kind, and as `smollm2_family.layers_dropped` does.
     """
     validation.choice(kind, ("smollm2", "n-gram"), "kind")

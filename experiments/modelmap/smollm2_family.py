@@ -104,7 +104,7 @@ def tuned(
     """Return a copy trained on for some steps on texts of one genre of `text_sets`.
 
     None of the texts is among the first 256 of `text_sets.load_texts`, which maps and the scores of
-    `held_out` use; `n_bytes` are read, `seed` orders them, `options` go to `tuning.tune`.
+    `held_out_texts` use; `n_bytes` are read, `seed` orders them, `options` go to `tuning.tune`.
     Raises `ValueError` as the functions named do.
     """
     unwanted = text_sets.load_texts(256)["text"]
@@ -178,9 +178,9 @@ def family(
     """Score models of `FAMILY`, each piece of texts kept in a folder, so that a run can resume.
 
     Returns the log-likelihoods of `text_sets.load_texts(n_texts)` (models by keys of texts, nats)
-    and a row a model: its place in the family and the scores of `held_out`. The first `PIECE` texts
-    of all models come first. `load` gives the tokenizer and the parent, and is
-    called when something must be scored; `progress` gets a line after each piece.
+    and a row a model: its place in the family and the scores of `held_out_texts`. The first
+    `PIECE` texts of all models come first. `load` gives the tokenizer and the parent, and is called
+    when something must be scored; `progress` gets a line after each piece.
     """
     texts, asked = text_sets.load_texts(n_texts), held_out_texts.load()
     work = [*(texts[i : i + PIECE]["text"] for i in range(0, n_texts, PIECE)), asked.every_text]

@@ -143,7 +143,7 @@ def read_scores(path: str | Path, keys: Sequence[str]) -> np.ndarray:
     if found := [f"{what} {validation.name_some(names)}" for what, names in wrong.items() if names]:
         raise ValueError(
             f"own {' and '.join(found)}; score the {len(keys)} texts of `python -m "
-            f"helpers.likelihood --out FOLDER --n-texts {len(keys)}`, each once"
+            f"helpers score --out FOLDER --n-texts {len(keys)}`, each once"
         )
     values = pd.to_numeric(table.set_index("key").log_likelihood[list(keys)], errors="coerce")
     if not np.isfinite(values).all():

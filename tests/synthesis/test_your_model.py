@@ -146,7 +146,7 @@ def test_a_run_that_cannot_be_written_leaves_nothing(run, inputs, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(storage.CannotWrite):
         your_model.write(tmp_path / "file" / "below", run, inputs)
-    for part in ("build/x", "data", "book/notebooks"):
+    for part in ("build/x", "data", "book/notebooks", "experiments"):
         with pytest.raises(ValueError, match="a folder of the book"):
             results.folder(str(data.ROOT / part), ["m"], {}, page="p")
 
