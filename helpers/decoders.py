@@ -162,38 +162,31 @@ def _windows(model: PreTrainedModel) -> tuple[int, float]:
 
 def _ways(model: PreTrainedModel) -> tuple[int | None, bool, bool]:
     """Return which of its bodies serves, and whether rows may be padded and go on from a cache."""
-    import torch
-
     rows = _tokens(model)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            plain = Decoder(model)
+    with reading.inference(model):
+        plain = Decoder(model)
+        try:
+            truth = [plain.read(row[None], use_cache=False)[0][0] for row in rows]
+        except models.FAILURES as error:
+            said = f"{type(error).__name__}: {models.first_line(error)}"
+            raise ValueError(f"model fails on a short text ({said}); take another") from error
+        _check(truth)
+
+        def agrees(way: Callable[..., Iterator[Tensor]], decoder: Decoder, **at: int) -> bool:
             try:
-                truth = [plain.read(row[None], use_cache=False)[0][0] for row in rows]
-            except models.FAILURES as error:
-                said = f"{type(error).__name__}: {models.first_line(error)}"
-                raise ValueError(f"model fails on a short text ({said}); take another") from error
-            _check(truth)
+                return all(map(_close, way(decoder, *rows, **at), truth))
+            except models.FAILURES:  # as a way that is not there
+                return False
 
-            def agrees(way: Callable[..., Iterator[Tensor]], decoder: Decoder, **at: int) -> bool:
-                try:
-                    return all(map(_close, way(decoder, *rows, **at), truth))
-                except models.FAILURES:  # as a way that is not there
-                    return False
-
-            parts = [*_bodies(model), None]
-            serves = (k for k, b in enumerate(parts) if agrees(_padded, Decoder(model, b, True)))
-            number = next(serves, None)
-            body, padded = None if number is None else parts[number], number is not None
-            # From well before a window, across its end, and from behind it.
-            n, decoder = len(rows[0]), Decoder(model, body, padded, cached=True)
-            places = sorted({3, n - 7, n - 4} & set(range(1, n - 3)))
-            cached = all(agrees(_cached, decoder, at=at) for at in places) and bool(places)
-            return number, padded, cached
-    finally:
-        model.train(was_training)
+        parts = [*_bodies(model), None]
+        serves = (k for k, b in enumerate(parts) if agrees(_padded, Decoder(model, b, True)))
+        number = next(serves, None)
+        body, padded = None if number is None else parts[number], number is not None
+        # From well before a window, across its end, and from behind it.
+        n, decoder = len(rows[0]), Decoder(model, body, padded, cached=True)
+        places = sorted({3, n - 7, n - 4} & set(range(1, n - 3)))
+        cached = all(agrees(_cached, decoder, at=at) for at in places) and bool(places)
+        return number, padded, cached
 
 
 def is_causal(model: PreTrainedModel) -> bool:

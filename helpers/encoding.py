@@ -64,34 +64,27 @@ def layer_embeddings(
         raise ValueError(f"texts[{empty}] ({texts[empty]!r}) has no tokens; leave it out")
     out = np.empty((len(wanted), len(texts), model.config.hidden_size), dtype=np.float32)
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for rows in reading.batches(lengths, rows=batch_size, model=model):
-                tokens, mask = reading.padded([ids[i] for i in rows], tokenizer)
-                found = body(
-                    input_ids=tokens.to(device),
-                    attention_mask=mask.to(device),
-                    output_hidden_states=True,
+    with reading.inference(model):
+        for rows in reading.batches(lengths, rows=batch_size, model=model):
+            tokens, mask = reading.padded([ids[i] for i in rows], tokenizer)
+            found = body(
+                input_ids=tokens.to(device),
+                attention_mask=mask.to(device),
+                output_hidden_states=True,
+            )
+            # A model without layers gives no states but its last, the embeddings.
+            states = found.hidden_states or (found.last_hidden_state,)
+            if any(each.shape[1] != tokens.shape[1] for each in states):
+                raise ValueError(
+                    f"model, of the type {model.config.model_type}, shortens a text between "
+                    "its layers, which have no vector for each token; pass another"
                 )
-                # A model without layers gives no states but its last, the embeddings.
-                states = found.hidden_states or (found.last_hidden_state,)
-                if any(each.shape[1] != tokens.shape[1] for each in states):
-                    raise ValueError(
-                        f"model, of the type {model.config.model_type}, shortens a text between "
-                        "its layers, which have no vector for each token; pass another"
-                    )
-                weight = (
-                    mask if pooling == "mean" else torch.eye(tokens.shape[1])[lengths[rows] - 1]
-                )
-                weight = (weight / weight.sum(dim=1, keepdim=True)).to(device)
-                for line, layer in zip(out, wanted, strict=True):
-                    _check_shape(states[layer], layer, (*tokens.shape, out.shape[2]))
-                    pooled = torch.einsum("btd,bt->bd", states[layer].float(), weight)
-                    line[rows] = pooled.cpu().numpy()
-    finally:
-        model.train(was_training)
+            weight = mask if pooling == "mean" else torch.eye(tokens.shape[1])[lengths[rows] - 1]
+            weight = (weight / weight.sum(dim=1, keepdim=True)).to(device)
+            for line, layer in zip(out, wanted, strict=True):
+                _check_shape(states[layer], layer, (*tokens.shape, out.shape[2]))
+                pooled = torch.einsum("btd,bt->bd", states[layer].float(), weight)
+                line[rows] = pooled.cpu().numpy()
     if not np.isfinite(out).all():
         raise ValueError("model gives states that are not finite; load it in float32, or repair it")
     return out
@@ -298,8 +291,6 @@ def token_vectors(
     >>> token_vectors(encoder, tokenizer, sentences, pooling="mean").shape
     (2, 384)
     """
-    import torch
-
     sentences = validation.strings(sentences, "sentences")
     if tokens_per_sentence is not None:
         validation.counts(tokens_per_sentence=(tokens_per_sentence, 1))
@@ -317,27 +308,23 @@ def token_vectors(
     ]
     starts = np.concatenate([[0], np.cumsum([1 if pooling else len(p) for p in drawn])])
     vectors = None
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for chosen in reading.batches(lengths, rows=batch_size, model=model):
-                tokens, mask = reading.padded([ids[i] for i in chosen], tokenizer)
-                found = model(
-                    input_ids=tokens.to(device),
-                    attention_mask=mask.to(device),
-                    output_hidden_states=not at_end,
-                )
-                states = found.last_hidden_state if at_end else found.hidden_states[layer]
-                states = states.float().cpu().numpy()
-                if vectors is None:
-                    # A last layer may be narrower than the model, as in OPT-350m.
-                    vectors = np.empty((starts[-1], states.shape[2]), dtype=np.float32)
-                for row, i in enumerate(chosen):
-                    tokens = states[row, drawn[i]]
-                    vectors[starts[i] : starts[i + 1]] = tokens.mean(axis=0) if pooling else tokens
-    finally:
-        model.train(was_training)
+    device = next(model.parameters()).device
+    with reading.inference(model):
+        for chosen in reading.batches(lengths, rows=batch_size, model=model):
+            tokens, mask = reading.padded([ids[i] for i in chosen], tokenizer)
+            found = model(
+                input_ids=tokens.to(device),
+                attention_mask=mask.to(device),
+                output_hidden_states=not at_end,
+            )
+            states = found.last_hidden_state if at_end else found.hidden_states[layer]
+            states = states.float().cpu().numpy()
+            if vectors is None:
+                # A last layer may be narrower than the model, as in OPT-350m.
+                vectors = np.empty((starts[-1], states.shape[2]), dtype=np.float32)
+            for row, i in enumerate(chosen):
+                tokens = states[row, drawn[i]]
+                vectors[starts[i] : starts[i + 1]] = tokens.mean(axis=0) if pooling else tokens
     return vectors
 
 

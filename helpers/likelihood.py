@@ -59,8 +59,6 @@ def score_texts(
     0          -1.386         2
     1          -4.159         4
     """
-    import torch
-
     texts = validation.strings(texts, "texts")
     validation.choice(bos, BOS, "bos")
     decoder = decoders.prove(model)
@@ -78,20 +76,15 @@ def score_texts(
         limit = min(limit, max_tokens + len(start))
     rows = [start + list(row)[: limit - len(start)] for row in ids]
     found = np.zeros((len(rows), 2))
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for batch in reading.batches([len(row) for row in rows], tokens=batch_tokens):
-                for i, values in zip(
-                    batch,
-                    _token_scores(decoder, [rows[i] for i in batch], head_rows),
-                    strict=True,
-                ):
-                    first = len(start)
-                    found[i] = values[first:].sum(), values[:first].sum()
-    finally:
-        model.train(was_training)
+    with reading.inference(model):
+        for batch in reading.batches([len(row) for row in rows], tokens=batch_tokens):
+            for i, values in zip(
+                batch,
+                _token_scores(decoder, [rows[i] for i in batch], head_rows),
+                strict=True,
+            ):
+                first = len(start)
+                found[i] = values[first:].sum(), values[:first].sum()
     check_finite(found.sum(axis=1), "texts")
     table = pd.DataFrame(
         {
@@ -190,20 +183,15 @@ def draw_tokens(
     decoder = decoders.prove(model)
     generator = torch.Generator().manual_seed(seed)
     ids = torch.tensor([list(start)] * n, device=model.device)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            states, cache = decoder.begin(ids)
-            for t in range(n_tokens):
-                # Drawn on the CPU, so that one seed gives one text on every device.
-                logits = decoder.logits(states[:, -1])[:, :below].double().cpu()
-                last = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)
-                ids = torch.cat([ids, last.to(ids.device)], dim=1)
-                if t + 1 < n_tokens:
-                    states, cache = decoder.go_on(ids, cache)
-    finally:
-        model.train(was_training)
+    with reading.inference(model):
+        states, cache = decoder.begin(ids)
+        for t in range(n_tokens):
+            # Drawn on the CPU, so that one seed gives one text on every device.
+            logits = decoder.logits(states[:, -1])[:, :below].double().cpu()
+            last = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)
+            ids = torch.cat([ids, last.to(ids.device)], dim=1)
+            if t + 1 < n_tokens:
+                states, cache = decoder.go_on(ids, cache)
     return ids[:, len(start) :].cpu().numpy()
 
 

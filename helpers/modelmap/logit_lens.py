@@ -45,32 +45,25 @@ def layer_scores(
         )
     limit = reading.room(model)
     columns = []
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for number, ids in enumerate(tokenizer(texts, add_special_tokens=False)["input_ids"]):
-                row = [*start, *ids]
-                if not ids or (limit and len(row) > limit):
-                    raise ValueError(
-                        f"texts[{number}] has {len(ids)} tokens; give 1 to {limit or 'any number'}"
-                    )
-                read = torch.tensor([row], device=model.device)
-                states = body(
-                    input_ids=read, use_cache=False, output_hidden_states=True
-                ).hidden_states
-                # The states of the last layer have gone through the normalisation.
-                layers = [*map(norm, states[:-1]), states[-1]]
-                columns.append(
-                    [
-                        likelihood.head_scores(
-                            decoder.logits, layer[0, :-1], read[0, 1:], head_rows
-                        )[len(start) :].sum()
-                        for layer in layers
-                    ]
+    with reading.inference(model):
+        for number, ids in enumerate(tokenizer(texts, add_special_tokens=False)["input_ids"]):
+            row = [*start, *ids]
+            if not ids or (limit and len(row) > limit):
+                raise ValueError(
+                    f"texts[{number}] has {len(ids)} tokens; give 1 to {limit or 'any number'}"
                 )
-    finally:
-        model.train(was_training)
+            read = torch.tensor([row], device=model.device)
+            states = body(input_ids=read, use_cache=False, output_hidden_states=True).hidden_states
+            # The states of the last layer have gone through the normalisation.
+            layers = [*map(norm, states[:-1]), states[-1]]
+            columns.append(
+                [
+                    likelihood.head_scores(decoder.logits, layer[0, :-1], read[0, 1:], head_rows)[
+                        len(start) :
+                    ].sum()
+                    for layer in layers
+                ]
+            )
     return pd.DataFrame(np.transpose(columns)).rename_axis("layer")
 
 

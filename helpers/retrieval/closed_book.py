@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers import decoders, likelihood, validation
+from helpers import decoders, likelihood, reading, validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,36 +54,29 @@ def answer_log_probability(
     0       0       0           -2.773         2
     1       0       1           -4.159         3
     """
-    import torch
-
     validation.counts(batch_tokens=(batch_tokens, 1))
     prompt_ids = _prompt_ids(tokenizer, prompts, temperature)
     answer_ids = _answer_ids(tokenizer, prompts, prompt_ids, answers)
     found = [np.zeros(len(row)) for row in answer_ids]
     decoder = decoders.prove(model)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for chosen in _equal_lengths(prompt_ids, batch_tokens):
-                states, cache = decoder.begin(_tensor([prompt_ids[i] for i in chosen], model))
-                scores = _log_softmax(decoder.logits(states[:, -1]), temperature)
-                for row, i in enumerate(chosen):
-                    found[i] += scores[row, [ids[0] for ids in answer_ids[i]]].double().numpy()
-                for group in _beginnings(chosen, answer_ids, batch_tokens):
-                    whole = _tensor([[*prompt_ids[chosen[r]], *b] for r, b in group], model)
-                    states, _ = decoder.go_on(whole, cache, [r for r, _ in group])
-                    m = len(next(iter(group))[1])
-                    states = states[:, -m:]
-                    scores = _log_softmax(decoder.logits(states.flatten(0, 1)), temperature)
-                    scores = scores.unflatten(0, states.shape[:2])
-                    for at, ((row, _), ends) in enumerate(group.items()):
-                        i = chosen[row]
-                        for j in ends:
-                            rest = answer_ids[i][j][1:]
-                            found[i][j] += float(scores[at, range(m), rest].double().sum())
-    finally:
-        model.train(was_training)
+    with reading.inference(model):
+        for chosen in _equal_lengths(prompt_ids, batch_tokens):
+            states, cache = decoder.begin(_tensor([prompt_ids[i] for i in chosen], model))
+            scores = _log_softmax(decoder.logits(states[:, -1]), temperature)
+            for row, i in enumerate(chosen):
+                found[i] += scores[row, [ids[0] for ids in answer_ids[i]]].double().numpy()
+            for group in _beginnings(chosen, answer_ids, batch_tokens):
+                whole = _tensor([[*prompt_ids[chosen[r]], *b] for r, b in group], model)
+                states, _ = decoder.go_on(whole, cache, [r for r, _ in group])
+                m = len(next(iter(group))[1])
+                states = states[:, -m:]
+                scores = _log_softmax(decoder.logits(states.flatten(0, 1)), temperature)
+                scores = scores.unflatten(0, states.shape[:2])
+                for at, ((row, _), ends) in enumerate(group.items()):
+                    i = chosen[row]
+                    for j in ends:
+                        rest = answer_ids[i][j][1:]
+                        found[i][j] += float(scores[at, range(m), rest].double().sum())
     likelihood.check_finite(np.concatenate(found), "answers")
     table = [
         (i, j, found[i][j], len(ids))
@@ -112,8 +105,6 @@ def sample_continuations(
     `ValueError` as `answer_log_probability`. Source: the protocol of arXiv 2502.04066, released
     code, has 20 samples of 32 tokens at 0.7 for each of 20 templates.
     """
-    import torch
-
     validation.counts(
         seed=(seed, 0), n=(n, 1), max_new_tokens=(max_new_tokens, 1), batch_rows=(batch_rows, 1)
     )
@@ -122,21 +113,16 @@ def sample_continuations(
     # A text ends where the tokenizer, or the model's settings for generation, say so.
     ends = {tokenizer.eos_token_id, _end_of(model)} - {None}
     found: list[list[str]] = [[] for _ in prompts]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            most = max(1, batch_rows // n)
-            for chosen in _equal_lengths(prompt_ids, most, count="rows"):
-                keys = [[seed, *prompts[i].encode()] for i in chosen]
-                u = [np.random.default_rng(key).random((n, max_new_tokens)) for key in keys]
-                begins = [prompt_ids[i] for i in chosen]
-                rows = _draw(decoder, begins, np.concatenate(u), temperature, ends)
-                for k, ids in enumerate(rows):
-                    text = tokenizer.decode(ids, skip_special_tokens=True)
-                    found[chosen[k // n]].append(text)
-    finally:
-        model.train(was_training)
+    with reading.inference(model):
+        most = max(1, batch_rows // n)
+        for chosen in _equal_lengths(prompt_ids, most, count="rows"):
+            keys = [[seed, *prompts[i].encode()] for i in chosen]
+            u = [np.random.default_rng(key).random((n, max_new_tokens)) for key in keys]
+            begins = [prompt_ids[i] for i in chosen]
+            rows = _draw(decoder, begins, np.concatenate(u), temperature, ends)
+            for k, ids in enumerate(rows):
+                text = tokenizer.decode(ids, skip_special_tokens=True)
+                found[chosen[k // n]].append(text)
     return found
 
 

@@ -45,24 +45,20 @@ def score_texts(
     rows, special, cut = _encode(model, tokenizer, texts, max_tokens)
     work = [(i, r) for i, row in enumerate(rows) for r in range(min(every, len(row)))]
     found = np.zeros(len(rows))
-    was_training, device = model.training, model.device
-    model.eval()
-    try:
-        with torch.inference_mode():
-            lengths = [len(rows[i]) for i, _ in work]
-            for some in reading.batches(lengths, tokens=batch_tokens, model=model):
-                chosen = [work[k] for k in some]
-                ids, seen, asked = _hidden(chosen, rows, special, every, tokenizer)
-                logits = model(input_ids=ids.to(device), attention_mask=seen.to(device)).logits
-                scores = logits[asked.to(device)].double().log_softmax(dim=-1).cpu()
-                target = torch.cat(
-                    [torch.tensor(rows[i])[_places(special[i], every, r)] for i, r in chosen]
-                )
-                values = scores.gather(1, target[:, None])[:, 0].numpy()
-                owner = [i for i, r in chosen for _ in _places(special[i], every, r)]
-                np.add.at(found, owner, values)
-    finally:
-        model.train(was_training)
+    device = model.device
+    with reading.inference(model):
+        lengths = [len(rows[i]) for i, _ in work]
+        for some in reading.batches(lengths, tokens=batch_tokens, model=model):
+            chosen = [work[k] for k in some]
+            ids, seen, asked = _hidden(chosen, rows, special, every, tokenizer)
+            logits = model(input_ids=ids.to(device), attention_mask=seen.to(device)).logits
+            scores = logits[asked.to(device)].double().log_softmax(dim=-1).cpu()
+            target = torch.cat(
+                [torch.tensor(rows[i])[_places(special[i], every, r)] for i, r in chosen]
+            )
+            values = scores.gather(1, target[:, None])[:, 0].numpy()
+            owner = [i for i, r in chosen for _ in _places(special[i], every, r)]
+            np.add.at(found, owner, values)
     likelihood.check_finite(found, "texts")
     return pd.DataFrame(
         {
@@ -106,20 +102,16 @@ def fill_log_probability(
     places = [np.flatnonzero(row == tokenizer.mask_token_id) for row in rows]
     if bad := [p for p, at in zip(prompts, places, strict=True) if len(at) != 1]:
         raise ValueError(f"prompts has {bad[0]!r}; put {tokenizer.mask_token} in it once")
-    out, was_training = np.empty(len(rows)), model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for chosen in reading.batches(list(map(len, rows)), rows=batch, model=model):
-                ids, seen = reading.padded([rows[i] for i in chosen], tokenizer)
-                at = torch.tensor([int(places[i][0]) for i in chosen])
-                logits = model(
-                    input_ids=ids.to(model.device), attention_mask=seen.to(model.device)
-                ).logits[torch.arange(len(chosen)), at]
-                scores = (logits.double() / temperature).log_softmax(dim=-1).cpu().numpy()
-                out[chosen] = [row[wanted[i][0]] for row, i in zip(scores, chosen, strict=True)]
-    finally:
-        model.train(was_training)
+    out = np.empty(len(rows))
+    with reading.inference(model):
+        for chosen in reading.batches(list(map(len, rows)), rows=batch, model=model):
+            ids, seen = reading.padded([rows[i] for i in chosen], tokenizer)
+            at = torch.tensor([int(places[i][0]) for i in chosen])
+            logits = model(
+                input_ids=ids.to(model.device), attention_mask=seen.to(model.device)
+            ).logits[torch.arange(len(chosen)), at]
+            scores = (logits.double() / temperature).log_softmax(dim=-1).cpu().numpy()
+            out[chosen] = [row[wanted[i][0]] for row, i in zip(scores, chosen, strict=True)]
     likelihood.check_finite(out, "answers")
     return out
 
