@@ -16,19 +16,22 @@ NUMBERS = "_generated/measured.json"
 class Measured(SphinxRole):
     """Put in what was measured for a claim, with a link to the page that measured it.
 
-    The text is `claim-id`, or `claim-id:.2f` with a format of Python. An unknown id is an error.
+    The text is `claim-id`, or `claim-id:.2f` with a format of Python; with `[]` at its end the
+    interval follows the number. An unknown id is an error.
     """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return the nodes of the number, or what is wrong with the text."""
         path = Path(self.env.srcdir) / NUMBERS
         self.env.note_dependency(str(path))
-        name, _, form = self.text.partition(":")
+        name, _, form = self.text.removesuffix("[]").rstrip().partition(":")
         row = json.loads(path.read_text()).get(name)
         if row is None:
             return [], [self.inliner.reporter.error(f"measured: {name!r} is no claim")]
         try:
             told = row["text"] if not form or row["value"] is None else format(row["value"], form)
+            if self.text.endswith("[]") and row["interval"]:
+                told += " [" + ", ".join(format(end, form) for end in row["interval"]) + "]"
         except (TypeError, ValueError) as problem:
             return [], [self.inliner.reporter.error(f"measured: {self.text!r}: {problem}")]
         # As in the rest of the prose: a minus and a per cent sign, not a hyphen and a suffix.

@@ -43,7 +43,8 @@ WORDS = {REPRODUCED: "holds", NOT_REPRODUCED: "does not hold"}
 CHECK = "check of this book"
 
 FIELDS = {"id", "kind", "paper", "where", "statement", "published", "source", "notebook", "needs"}
-OPTIONAL = {"tolerance", "unit"}
+OPTIONAL = {"tolerance", "unit", "threshold", "exploratory", "no_interval"}
+EXACT = "exact arithmetic"
 PAPERS = {
     "posterior": "Average log posterior",
     "geometry": "Latent-space geometry",
@@ -83,7 +84,8 @@ def load(path: Path = CLAIMS) -> dict[str, dict[str, Any]]:
                 f"{path.name}: {name}: a source begins with {CHECK!r} for a check only"
             )
         _check_published(name, entry["published"])
-        claims[name] = {"tolerance": 0.0, "unit": "", **entry}
+        defaults = {"tolerance": 0.0, "unit": "", "exploratory": False, "no_interval": ""}
+        claims[name] = {**defaults, "threshold": "", **entry}
         claims[name]["tolerance"] = float(claims[name]["tolerance"])
     return claims
 
@@ -122,23 +124,43 @@ def _matches(published: Any, tolerance: float, value: Any) -> bool:
     return abs(value - published) <= tolerance
 
 
+def _overlaps(claim: Mapping[str, Any], interval: Sequence[float]) -> bool:
+    """Return whether some value of the interval agrees with what is published."""
+    published, (low, high) = claim["published"], interval
+    if isinstance(published, dict):
+        return any(_matches(published, 0, end) for end in interval)
+    margin = 0.0 if isinstance(published, list) else claim["tolerance"]
+    first, last = published if isinstance(published, list) else (published, published)
+    return low <= last + margin and high >= first - margin
+
+
 def status(
-    claim: Mapping[str, Any], ours: Any, released: Any = None, other_end: float | None = None
+    claim: Mapping[str, Any],
+    ours: Any,
+    interval: Sequence[float] | None = None,
+    *,
+    released: Any = None,
 ) -> str:
     """Compute the status of a claim from what the description, and the released code, give.
 
-    Where `ours` is an end of an interval, `other_end` is the other: if that alone agrees, the data
-    do not decide.
+    With an interval, all of it must agree with what is published; where a part of it does, the
+    data do not decide.
     """
     if claim["published"] is None:
         raise ValueError(f"{claim['id']} has no published value to compare with; use not_tested")
-    if _matches(claim["published"], claim["tolerance"], ours):
+    values = [ours] if interval is None else interval
+    if all(_matches(claim["published"], claim["tolerance"], value) for value in values):
         return REPRODUCED
     if released is not None and _matches(claim["published"], claim["tolerance"], released):
         return AS_RELEASED
-    if other_end is not None and _matches(claim["published"], claim["tolerance"], other_end):
+    if interval is not None and _overlaps(claim, interval):
         return UNDECIDED
     return NOT_REPRODUCED
+
+
+def kind_text(claim: Mapping[str, Any]) -> str:
+    """Return the kind of a claim, and whether its threshold was set after its result was seen."""
+    return claim["kind"] + (", exploratory" if claim["exploratory"] else "")
 
 
 def word(claim: Mapping[str, Any], status: str) -> str:
@@ -168,23 +190,33 @@ def _keep(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def record(
-    id: str, ours: Any, *, released: Any = None, other_end: float | None = None, note: str = ""
+    id: str,
+    ours: Any,
+    interval: Sequence[float] | None = None,
+    *,
+    released: Any = None,
+    note: str = "",
 ) -> str:
-    """Enter what was measured for a claim and return its status in words, computed from the claim.
+    """Record the estimate for a claim and return its status in words, computed from the claim.
 
     `ours` is what the paper's description gives, a number or, for an order, a list of names from
-    best to worst; `released` what the authors' released procedure gives, where it differs. Where
-    `ours` is the end of an interval that a bound is put on, `other_end` is the other one.
-    Raises `ValueError` for an unknown id, a claim without a published value, or NaN.
+    best to worst; `interval` its 95 % interval (low, high), which decides the status; `released`
+    what the authors' released procedure gives, where it differs.
+    Raises `ValueError` for an unknown id, a claim without a published value, NaN, or an interval
+    whose ends are not in order.
     """
     claim = _claim(id)
-    result = status(claim, ours, released, other_end)
+    if interval is not None:
+        interval = [float(end) for end in interval]
+        if len(interval) != 2 or not interval[0] <= interval[1]:
+            raise ValueError(f"{id}: interval is {interval}; give (low, high)")
+    result = status(claim, ours, interval, released=released)
     _keep(
         {
             "id": id,
             "ours": _plain(ours),
             "released": _plain(released),
-            "other_end": _plain(other_end),
+            "interval": interval,
             "status": result,
             "note": note,
         }
@@ -195,7 +227,7 @@ def record(
 def not_tested(id: str, why: str) -> str:
     """Enter that a claim was not tested in this run, with the reason the scoreboard will show."""
     _claim(id)
-    _keep(dict(id=id, ours=None, released=None, other_end=None, status=NOT_TESTED, note=why))
+    _keep(dict(id=id, ours=None, released=None, interval=None, status=NOT_TESTED, note=why))
     return f"{NOT_TESTED} ({why})"
 
 
@@ -218,10 +250,11 @@ def number(value: Any) -> str:
 
 
 def ours_text(row: Mapping[str, Any]) -> str:
-    """Format what was measured: a number, an order, or both ends of an interval."""
-    if row.get("other_end") is None:
+    """Format what was measured: a number with its interval, or an order."""
+    if row.get("interval") is None:
         return number(row["ours"])
-    return " to ".join(number(end) for end in sorted((row["ours"], row["other_end"])))
+    low, high = row["interval"]
+    return f"{number(row['ours'])} [{number(low)}, {number(high)}]"
 
 
 def published_text(claim: Mapping[str, Any]) -> str:
@@ -257,7 +290,7 @@ def show(notebook: str) -> Styler:
     rows = [
         {
             "claim": c["statement"],
-            "kind": c["kind"],
+            "kind": kind_text(c),
             "expected": published_text(c),
             "source": c["source"],
         }
@@ -290,7 +323,7 @@ def verdict(notebook: str) -> Styler:
         rows.append(
             {
                 "claim": claim["statement"],
-                "kind": claim["kind"],
+                "kind": kind_text(claim),
                 "expected": published_text(claim),
                 "ours": ours,
                 "status": text,
@@ -322,7 +355,8 @@ def ledger(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             why = NEEDS[claim["needs"]] if written else "its notebook is not written yet"
             if claim["published"] is None:
                 why += "; no published value was read"
-            row = {"ours": None, "released": None, "status": NOT_TESTED, "note": why}
+            row = {"ours": None, "released": None, "interval": None, "status": NOT_TESTED}
+            row["note"] = why
         rows.append({**claim, **row})
     return rows
 

@@ -139,6 +139,7 @@ def _table(
     out = [f"| status | claim | {value} | ours | tested on |", "|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda r: r["status"] == claims.NOT_TESTED):
         status = f"{claims.MARKS[row['status']]} {claims.word(row, row['status'])}"
+        status += ", exploratory" if row["exploratory"] else ""
         page = f"`{row['notebook']}`"
         if (ROOT / "notebooks" / f"{row['notebook']}.ipynb").is_file():
             page = f"{{ref}}`{label(row['notebook'])}`"
@@ -208,6 +209,7 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> str:
         row["id"]: {
             "value": row["ours"],
             "text": claims.number(row["ours"]),
+            "interval": row.get("interval"),
             "label": label(row["notebook"]),
         }
         for row in rows

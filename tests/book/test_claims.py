@@ -17,26 +17,39 @@ def claim(published, tolerance=0.0):
 
 
 @pytest.mark.parametrize(
-    ("published", "ours", "other_end", "status"),
+    ("published", "tolerance", "interval", "status"),
     [
-        ({"above": 0}, 0.1, 0.9, claims.REPRODUCED),
-        ({"above": 0}, -0.38, 0.8, claims.UNDECIDED),
-        ({"above": 0}, -0.38, -0.1, claims.NOT_REPRODUCED),
-        ({"above": 0}, -0.38, None, claims.NOT_REPRODUCED),
-        ({"below": 0.1}, 0.41, -0.31, claims.UNDECIDED),
-        ({"below": 0.1}, 0.41, 0.2, claims.NOT_REPRODUCED),
+        ({"above": 0}, 0, (0.1, 0.9), claims.REPRODUCED),
+        ({"above": 0}, 0, (-0.38, 0.8), claims.UNDECIDED),
+        ({"above": 0}, 0, (-0.38, -0.1), claims.NOT_REPRODUCED),
+        ({"below": 0.1}, 0, (-0.31, 0.41), claims.UNDECIDED),
+        ({"below": 0.1}, 0, (0.2, 0.41), claims.NOT_REPRODUCED),
+        ([0.75, 0.85], 0, (0.76, 0.85), claims.REPRODUCED),
+        ([0.75, 0.85], 0, (0.7, 0.9), claims.UNDECIDED),
+        ([0.75, 0.85], 0, (0.86, 0.9), claims.NOT_REPRODUCED),
+        (0.9, 0.05, (0.86, 0.94), claims.REPRODUCED),
+        (0.9, 0.05, (0.5, 0.99), claims.UNDECIDED),
+        (0.9, 0.05, (0.5, 0.84), claims.NOT_REPRODUCED),
     ],
 )
-def test_an_interval_that_holds_both_answers_decides_nothing(published, ours, other_end, status):
-    assert claims.status(claim(published), ours, None, other_end) == status
+def test_an_interval_that_holds_both_answers_decides_nothing(
+    published, tolerance, interval, status
+):
+    middle = sum(interval) / 2
+    assert claims.status(claim(published, tolerance), middle, interval) == status
 
 
-def test_both_ends_of_an_interval_are_shown(monkeypatch):
-    assert claims.record("geo-shaping-cure", -0.02, other_end=0.03) == "undecided"
+def test_an_interval_is_shown_behind_its_estimate():
+    assert claims.record("geo-shaping-cure", 0.01, (-0.02, 0.03)) == "undecided"
     row = claims._rows["geo-shaping-cure"]
-    assert claims.ours_text(row) == "-0.02 to 0.03"
-    assert claims.ours_text({"ours": 0.41, "other_end": -0.31}) == "-0.31 to 0.41"
-    assert claims.ours_text({"ours": 0.41, "other_end": None}) == "0.41"
+    assert claims.ours_text(row) == "0.01 [-0.02, 0.03]"
+    assert claims.ours_text({"ours": 0.41, "interval": None}) == "0.41"
+
+
+@pytest.mark.parametrize("interval", [(1, 0), (0, 1, 2), (0, float("nan"))])
+def test_an_interval_out_of_order_is_refused(interval):
+    with pytest.raises(ValueError, match="geo-shaping-cure: interval"):
+        claims.record("geo-shaping-cure", 0.5, interval)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +67,8 @@ def test_status_is_computed_from_the_numbers(published, tolerance, inside, outsi
     entry = claim(published, tolerance)
     assert claims.status(entry, inside) == claims.REPRODUCED
     assert claims.status(entry, outside) == claims.NOT_REPRODUCED
-    assert claims.status(entry, outside, inside) == claims.AS_RELEASED
-    assert claims.status(entry, outside, outside) == claims.NOT_REPRODUCED
+    assert claims.status(entry, outside, released=inside) == claims.AS_RELEASED
+    assert claims.status(entry, outside, released=outside) == claims.NOT_REPRODUCED
 
 
 @pytest.mark.parametrize(
@@ -179,9 +192,8 @@ def test_the_stored_ledger_is_that_of_a_full_run_and_agrees_with_the_claims():
     assert stored, "data/results/ledger.json is missing: the scoreboard would be empty"
     for name, row in stored.items():
         entry = claims.load()[name]
-        assert row["status"] == claims.status(
-            entry, row["ours"], row["released"], row.get("other_end")
-        )
+        interval, released = row.get("interval"), row["released"]
+        assert row["status"] == claims.status(entry, row["ours"], interval, released=released)
         assert row["profile"] in ("laptop", "paper")
     written = {p for c in claims.load().values() for p in [c["notebook"]]} & {
         str(p.relative_to(data.ROOT / "notebooks").with_suffix(""))
