@@ -42,12 +42,16 @@ def test_the_source_holds_no_output(page):
     assert all(not c.outputs and c.execution_count is None for c in code_cells(nb))
 
 
-def test_it_opens_with_label_title_and_a_cited_claim(page):
+def test_it_opens_with_its_answer_then_a_cited_claim(page):
     name, nb = page
-    first = nb.cells[0].source.split("\n")
+    title, short, claim = nb.cells[:3]
+    first = title.source.split("\n")
     assert first[0] == f"({pages.label(name)})=" and first[1].startswith("# ")
-    assert "**Claim.**" in nb.cells[0].source and "{cite:" in nb.cells[0].source
-    assert "claims.show(" in "".join(c.source for c in code_cells(nb)[:3])
+    assert first[1].endswith("?") and len(first) == 2
+    assert short.metadata["tags"] == ["in-short"] and "{measured}`" in short.source
+    names = [c.metadata.get("mystnb", {}).get("figure", {}).get("name") for c in nb.cells]
+    assert short.metadata["figure"] in names
+    assert "**Claim.**" in claim.source and "{cite:" in claim.source
 
 
 def test_its_sections_are_in_order(page):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
 from helpers import escaping, storage
@@ -285,51 +286,40 @@ def _style(frame: pd.DataFrame) -> Styler:
     return escaping.styled(frame).hide(axis="index").set_properties(**text).set_table_styles(heads)
 
 
-def show(notebook: str) -> Styler:
-    """Return the opening table of a notebook: the claims that it will test, and their source."""
-    rows = [
-        {
-            "claim": c["statement"],
-            "kind": kind_text(c),
-            "expected": published_text(c),
-            "source": c["source"],
-        }
-        for c in _of(notebook)
-    ]
-    return _style(pd.DataFrame(rows))
+def verdict(notebook: str) -> HTML:
+    """Return the closing table of a notebook: claim, kind, expected, ours, status.
 
-
-def verdict(notebook: str) -> Styler:
-    """Return the closing table of a notebook: claim, published, ours, status.
-
-    A claim that this run could not test shows the value of the last full run, and says so.
+    A claim that this run could not test stands in a folded table, with the value of the last full
+    run where there is one. Raises `ValueError` for a claim that the notebook left out.
     """
-    rows, kept = [], stored()
+    tested, untested, stored_rows = [], [], stored()
     for claim in _of(notebook):
         row = _rows.get(claim["id"])
         if row is None:
             raise ValueError(
                 f"{claim['id']} was neither recorded nor marked as not tested in this notebook"
             )
-        ours = ours_text(row)
-        if row["released"] is not None:
-            ours += f" (released code: {number(row['released'])})"
-        text = f"{MARKS[row['status']]} {word(claim, row['status'])}"
-        if row["status"] == NOT_TESTED:
-            text += f" ({row['note']})"
-            if (old := kept.get(claim["id"])) and old["ours"] is not None:
-                ours = f"{ours_text(old)} in the last full run"
-                text += f"; last full run: {word(claim, old['status'])}"
-        rows.append(
-            {
-                "claim": claim["statement"],
-                "kind": kind_text(claim),
-                "expected": published_text(claim),
-                "ours": ours,
-                "status": text,
-            }
-        )
-    return _style(pd.DataFrame(rows))
+        line = {
+            "claim": claim["statement"],
+            "kind": kind_text(claim),
+            "expected": published_text(claim),
+        }
+        status = f"{MARKS[row['status']]} {word(claim, row['status'])}"
+        if row["status"] != NOT_TESTED:
+            ours = ours_text(row)
+            if row["released"] is not None:
+                ours += f" (released code: {number(row['released'])})"
+            tested.append({**line, "ours": ours, "status": status})
+            continue
+        old = stored_rows.get(claim["id"])
+        before = f"{ours_text(old)}, {word(claim, old['status'])}" if old else ""
+        status += f" ({row['note']})"
+        untested.append({**line, "status": status, "last full run": before})
+    parts = [_style(pd.DataFrame(rows)).to_html() for rows in (tested, untested) if rows]
+    if untested:
+        count = f"{len(untested)} claim" + "s" * (len(untested) > 1)
+        parts[-1] = f"<details><summary>{count} not tested here</summary>{parts[-1]}</details>"
+    return HTML("\n".join(parts))
 
 
 def ledger(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

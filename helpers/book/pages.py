@@ -69,6 +69,23 @@ def cover(pictures: Sequence[Picture]) -> str:
     return "\n".join([*out, "::::"]) + "\n" if pictures else ""
 
 
+def in_short(cell: NotebookNode, shown: Picture | None) -> NotebookNode:
+    """Return the opening box of a page: the text of its cell, beside the page's figure."""
+    lines = [":::::{admonition} In short", ":class: in-short", ""]
+    if shown:
+        lines += [f":::{{image}} /_generated/{shown.name}.png", f":alt: {shown.alt}", ":::", ""]
+    box = nbformat.v4.new_markdown_cell("\n".join([*lines, cell.source, ":::::"]))
+    box["id"] = cell["id"]
+    return box
+
+
+def fold(nb: NotebookNode) -> None:
+    """Fold the code of an executed page: a click opens one cell, the switch on top opens all."""
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+
+
 def box(record: Mapping[str, Any]) -> NotebookNode:
     """Return the *Reproduce this page* cell, written from the record of the run."""
     facts, name = record["facts"], record["notebook"].split("/")[-1]

@@ -294,7 +294,7 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
     if source != ROOT / "book":
         hide = shutil.ignore_patterns("notebooks", "_generated", "__pycache__")
         shutil.copytree(ROOT / "book", source, ignore=hide, dirs_exist_ok=True)
-    records, pictures = [], {}
+    records, pictures, leads = [], {}, {}
     for task in tasks:
         record = _read_record(task)
         if record is None or record["status"] != "ok" or not task.executed.is_file():
@@ -302,7 +302,12 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
         nb = nbformat.read(task.executed, as_version=4)
         if task.name in pages.COVER and not record.get("own"):
             pictures[task.name] = pages.picture(task.name, nb, pages.COVER[task.name])
-        nb.cells.insert(1, pages.box(record))
+        lead = nb.cells[1]
+        if "in-short" in lead.metadata.get("tags", []):
+            leads[task.name] = pages.picture(task.name, nb, lead.metadata["figure"])
+            nb.cells[1] = pages.in_short(lead, leads[task.name])
+        nb.cells.insert(2, pages.box(record))
+        pages.fold(nb)
         nb.metadata["before_fine_tuning"] = {"digest": record["digest"]}
         nb.metadata.get("papermill", {}).pop("output_path", None)
         _write_if_changed(task.page, nbformat.writes(nb))
@@ -312,7 +317,7 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
     outside["cover.md"] = pages.cover(shown)
     for name, text in {**pages.generated(records), **outside}.items():
         _write_if_changed(source / "_generated" / name, text)
-    for found in shown:
+    for found in filter(None, [*shown, *leads.values()]):
         _write_if_changed(source / "_generated" / f"{found.name}.png", found.png)
     return records
 
