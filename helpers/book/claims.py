@@ -354,7 +354,8 @@ def ledger(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def store(runs: Sequence[Mapping[str, Any]]) -> Path:
     """Write the tested rows of full runs to `data/results/ledger.json`, and return the path.
 
-    Pages that ran in the smoke profile keep the rows that they have.
+    Pages that ran in the smoke profile keep the rows that they have. `first_expected` is what the
+    claim expected when it was first recorded here.
     """
     rows = []
     for row in ledger([run for run in runs if run["profile"] != "smoke"]):
@@ -362,5 +363,7 @@ def store(runs: Sequence[Mapping[str, Any]]) -> Path:
             continue
         rows.append({k: v for k, v in row.items() if k not in FIELDS | OPTIONAL or k == "id"})
         rows[-1].pop("stored", None)
+        before = stored().get(row["id"], {})
+        rows[-1]["first_expected"] = before.get("first_expected", row["published"])
     storage.write_text(RESULTS, json.dumps({"claims": rows}, indent=1, ensure_ascii=False) + "\n")
     return RESULTS

@@ -145,6 +145,7 @@ def test_fresh_rows_come_before_stored_ones_and_tell_their_run(monkeypatch, tmp_
     kept = {row["id"]: row for row in json.loads(path.read_text())["claims"]}
     assert kept["smi-v5-table"]["commit"] == "old"
     assert kept["smi-v5-r2-above-0.7"]["ours"] == 0.8
+    assert kept["smi-v5-r2-above-0.7"]["first_expected"] == {"above": 0.7}
 
 
 def write(tmp_path, **changes):
@@ -201,6 +202,13 @@ def test_the_stored_ledger_is_that_of_a_full_run_and_agrees_with_the_claims():
     }
     for page in written:
         assert any(claims.load()[name]["notebook"] == page for name in stored)
+
+
+def test_a_threshold_that_came_after_its_result_is_marked_exploratory():
+    for name, row in claims.stored().items():
+        entry = claims.load()[name]
+        same = row["first_expected"] == entry["published"]
+        assert same or entry["exploratory"] or entry["kind"] == "paper", name
 
 
 @pytest.mark.parametrize(
