@@ -275,7 +275,7 @@ def start(build, *words):
     code = (
         "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
         f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
-        "pipeline.publish = lambda tasks, build: [];"
+        "pipeline.site.publish = lambda tasks, build: [];"
         f"sys.exit(pipeline.main(['--build', {str(build)!r}, *sys.argv[1:]]))"
     )
     return python(code, *words)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import errno
-import hashlib
 import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 
 from helpers import data, provenance, storage
-from helpers.book import claims, pages
-from helpers.book.planning import PlanError, Task, book_source, digest, from_here, plan, read_yaml
+from helpers.book import claims, pages, site
+from helpers.book.planning import PlanError, Task, digest, from_here, plan, read_yaml
 from helpers.data import ROOT, write_atomically
 
 if TYPE_CHECKING:
@@ -47,17 +45,9 @@ papermill()
 """
 
 
-def _read_record(task: Task) -> dict[str, Any] | None:
-    """Return the record of the last run of a notebook, or None if there is none to read."""
-    try:
-        return json.loads(task.record.read_text())
-    except (OSError, json.JSONDecodeError):
-        return None
-
-
 def _is_fresh(task: Task, mark: str) -> bool:
     """Tell whether the executed notebook at hand was made from exactly this digest."""
-    record = _read_record(task)
+    record = site.read_record(task)
     if not (record and record.get("status") == "ok" and record.get("digest") == mark):
         return False
     return task.executed.is_file() and data.sha256(task.executed) == record.get("executed")
@@ -260,7 +250,7 @@ def run(
                 future.result()
         for task in tasks:
             if task.name not in done:
-                done[task.name] = {**(_read_record(task) or {}), "skipped": True}
+                done[task.name] = {**(site.read_record(task) or {}), "skipped": True}
                 show(task.name, None, None, "unchanged")
     return [done[task.name] for task in tasks]
 
@@ -283,82 +273,6 @@ def _interruptible() -> Any:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
-    """Put the executed notebooks, each with its box, and the generated pages into the book.
-
-    Returns the records of all notebooks that have an executed copy under `build`.
-    """
-    source = book_source(build)
-    if source != ROOT / "book":
-        hide = shutil.ignore_patterns("notebooks", "_generated", "__pycache__")
-        shutil.copytree(ROOT / "book", source, ignore=hide, dirs_exist_ok=True)
-    records, pictures, leads = [], {}, {}
-    for task in tasks:
-        record = _read_record(task)
-        if record is None or record["status"] != "ok" or not task.executed.is_file():
-            continue
-        nb = nbformat.read(task.executed, as_version=4)
-        if task.name in pages.COVER and not record.get("own"):
-            pictures[task.name] = pages.picture(task.name, nb, pages.COVER[task.name])
-        lead = nb.cells[1]
-        if "in-short" in lead.metadata.get("tags", []):
-            leads[task.name] = pages.picture(task.name, nb, lead.metadata["figure"])
-            nb.cells[1] = pages.in_short(lead, leads[task.name])
-        nb.cells.insert(2, pages.box(record))
-        pages.fold(nb)
-        nb.metadata["before_fine_tuning"] = {"digest": record["digest"]}
-        nb.metadata.get("papermill", {}).pop("output_path", None)
-        _write_if_changed(task.page, nbformat.writes(nb))
-        records.append(record)
-    outside = {n: (ROOT / n).read_text() for n in ("CONTRIBUTING.md", "CHANGELOG.md")}
-    shown = [pictures[name] for name in pages.COVER if pictures.get(name)]
-    outside["cover.md"] = pages.cover(shown)
-    for name, text in {**pages.generated(records), **outside}.items():
-        _write_if_changed(source / "_generated" / name, text)
-    for found in filter(None, [*shown, *leads.values()]):
-        _write_if_changed(source / "_generated" / f"{found.name}.png", found.png)
-    return records
-
-
-def _write_if_changed(path: Path, content: str | bytes) -> None:
-    new = content.encode() if isinstance(content, str) else content
-    if not path.is_file() or path.read_bytes() != new:
-        with storage.whole(path) as part:
-            part.write_bytes(new)
-
-
-def _build_site(build: Path, *, whole: bool = True) -> Path:
-    """Build the html with Jupyter Book unless nothing changed, and return its folder.
-
-    Warnings are errors in the `whole` book. Where pages have not been run, links to them are dead.
-    """
-    source, html = book_source(build), build / "html"
-    skip = {"__pycache__", ".ipynb_checkpoints"}
-    files = [p for p in source.rglob("*") if p.is_file() and not skip & set(p.parts)]
-    files += [ROOT / "_config.yml", ROOT / "requirements.txt"]
-    files += (ROOT / "helpers").rglob("*.py")  # their docstrings are the reference
-    text = "".join(f"{p}{data.sha256(p)}" for p in sorted(files))
-    mark, stamp = hashlib.sha256(text.encode()).hexdigest(), build / "html.digest"
-    if html.is_dir() and stamp.is_file() and stamp.read_text() == mark:
-        print(f"  html: unchanged, {html / 'index.html'}")
-        return html
-    stamp.unlink(missing_ok=True)
-    words = [str(Path(sys.executable).parent / "jupyter-book"), "build", str(source)]
-    words += ["--config", "_config.yml", "--path-output", str(build / "site")]
-    words += ["-W", "-n", "--keep-going"] if whole else ["--keep-going"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).split("\n")
-        named = [line for line in told if re.search("WARNING|ERROR|Error", line)]
-        print("\n".join(dict.fromkeys(named or told[-40:])))
-        raise SystemExit("The book did not build; the warnings above name file and line.")
-    shutil.rmtree(html, ignore_errors=True)
-    shutil.copytree(build / "site" / "_build" / "html", html)
-    write_atomically(stamp, mark)
-    print(f"  html: {html / 'index.html'}{'' if whole else ', without pages that were not run'}")
-    return html
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
@@ -408,14 +322,14 @@ def main(words: list[str] | None = None) -> int:
             _clear(build)
             records = run(tasks, arguments.jobs, force=arguments.force, limit=arguments.timeout)
             pages.closing_table(records)
-            kept = publish(every, build)
+            kept = site.publish(every, build)
             failed = [r for r in records if r.get("status") != "ok"]
             if arguments.store and not failed:
                 print(f"  ledger: {claims.store(kept)}")
             if arguments.book and failed:
                 print("  html: not built, because a notebook failed")
             elif arguments.book:
-                _build_site(build, whole=len(kept) == len(every))
+                site.build_html(build, whole=len(kept) == len(every))
     except Timeout:
         print(f"Nothing was run: another run is at work in {build}", file=sys.stderr)
         return 2

@@ -10,7 +10,7 @@ import nbformat
 import psutil
 import pytest
 
-from helpers.book import pipeline, planning
+from helpers.book import pipeline, planning, site
 
 
 def run(build, *words):
@@ -389,7 +389,7 @@ def test_dead_links_stop_the_whole_book_only(tmp_path, monkeypatch, whole):
         (tmp_path / "site" / "_build" / "html").mkdir(parents=True)
         return subprocess.CompletedProcess(words, 0, "", "")
 
-    monkeypatch.setattr(pipeline, "book_source", lambda build: source)
-    monkeypatch.setattr(pipeline.subprocess, "run", run)
-    assert pipeline._build_site(tmp_path, whole=whole) == tmp_path / "html"
+    monkeypatch.setattr(site, "book_source", lambda build: source)
+    monkeypatch.setattr(site.subprocess, "run", run)
+    assert site.build_html(tmp_path, whole=whole) == tmp_path / "html"
     assert ("-W" in given) == whole and (tmp_path / "html").is_dir()
