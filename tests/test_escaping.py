@@ -10,7 +10,7 @@ import yaml
 from test_site import browser  # noqa: F401
 
 from helpers import data, escaping, model_files
-from helpers.book import claims, pages
+from helpers.book import claims, pages, scoreboard
 from helpers.modelmap import explorer
 from helpers.synthesis import model_kinds, signal_prose, signals
 
@@ -109,7 +109,8 @@ def notebook():
     rows = [
         {**claim, "status": claims.NOT_TESTED, "note": text, "ours": HOSTILE} for text in HOSTILE
     ]
-    nb.cells.append(nbformat.v4.new_markdown_cell("\n".join(pages._table(rows, "published", {}))))
+    board = scoreboard.table([{**row, "id": f"c{i}"} for i, row in enumerate(rows)])
+    nb.cells[1].outputs.append(nbformat.v4.new_output("display_data", data={"text/html": board}))
     return nb
 
 

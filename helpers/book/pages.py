@@ -16,8 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from helpers import escaping
-from helpers.book import claims
-from helpers.data import ROOT
+from helpers.book import claims, scoreboard
 
 # The pictures of the start page: pages, and the name of one figure of each.
 COVER = {
@@ -123,84 +122,6 @@ def box(record: Mapping[str, Any]) -> NotebookNode:
     return cell
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _scoreboard(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the scoreboard in MyST: each part by kinds of claim, and the runs behind the rows."""
-    runs: dict[tuple[str, ...], str] = {}
-    out = []
-    for paper, title in claims.PAPERS.items():
-        out += [f"## {title}", "", f"{{ref}}`part-{paper}`", ""]
-        for kind, words in claims.KINDS.items():
-            chosen = [row for row in rows if row["paper"] == paper and row["kind"] == kind]
-            if chosen:
-                head = f"{title}: {words}"
-                out += [f"### {head}", "", f"{_tally(chosen)}.", ""]
-                value = "published" if kind == "paper" else "expected"
-                out += _table(chosen, value, runs)
-    out += ["## The runs behind the rows", ""]
-    out += ["| run | profile | commit | seed | hardware | versions |", "|---|---|---|---|---|---|"]
-    out += [
-        f"| {mark} | " + " | ".join(_cell(part) for part in key) + " |"
-        for key, mark in runs.items()
-    ]
-    return "\n".join(out) + "\n"
-
-
-def _table(
-    rows: Sequence[Mapping[str, Any]], value: str, runs: dict[tuple[str, ...], str]
-) -> list[str]:
-    """Return the lines of one table, untested rows last; `runs` gathers the runs it names."""
-    out = [f"| status | claim | {value} | ours | tested on |", "|---|---|---|---|---|"]
-    for row in sorted(rows, key=lambda r: r["status"] == claims.NOT_TESTED):
-        status = f"{claims.MARKS[row['status']]} {claims.word(row, row['status'])}"
-        status += ", exploratory" if row["exploratory"] else ""
-        page = f"`{row['notebook']}`"
-        if (ROOT / "notebooks" / f"{row['notebook']}.ipynb").is_file():
-            page = f"{{ref}}`{label(row['notebook'])}`"
-        if row["status"] == claims.NOT_TESTED:
-            status += f" ({escaping.markdown(row['note'])})"
-        else:
-            key = tuple(str(row[k]) for k in ("profile", "commit", "seed", "hardware", "versions"))
-            mark = runs.setdefault(key, f"R{len(runs) + 1}")
-            page += f", run {mark}" + (" (stored)" if row.get("stored") else "")
-        ours = escaping.markdown(claims.ours_text(row))
-        if row.get("released") is not None:
-            ours += f"; released code {escaping.markdown(claims.number(row['released']))}"
-        source = row["where"] + ("" if row["kind"] == "check" else f"; {row['source']}")
-        cells = [status, f"{row['statement']} *({source})*", claims.published_text(row)]
-        out.append("| " + " | ".join(_cell(c) for c in [*cells, ours, page]) + " |")
-    return [*out, ""]
-
-
-def _tally(rows: Sequence[Mapping[str, Any]]) -> str:
-    count = Counter(claims.word(row, row["status"]) for row in rows)
-    return f"{len(rows)}: " + ", ".join(f"{n} {word}" for word, n in count.most_common())
-
-
-def _totals(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the scoreboard's totals as a MyST table: a line a part and kind of claim."""
-    short = {claims.AS_RELEASED: "released code only", claims.NOT_TESTED: "not tested"}
-    heads = {
-        claims.REPRODUCED: "reproduced, holds",
-        claims.NOT_REPRODUCED: "not reproduced, does not hold",
-    }
-    names = [f"{mark} {(heads | short).get(s, s)}" for s, mark in claims.MARKS.items()]
-    out = ["| part | kind | claims | " + " | ".join(names) + " |"]
-    out += ["|---|---|" + "---:|" * (len(names) + 1)]
-    for paper in claims.PAPERS:
-        for kind, words in claims.KINDS.items():
-            chosen = [r for r in rows if r["paper"] == paper and r["kind"] == kind]
-            if chosen:
-                count = Counter(row["status"] for row in chosen)
-                cells = [f"{{ref}}`{paper} <part-{paper}>`", words, len(chosen)]
-                cells += [count[status] for status in claims.MARKS]
-                out.append("| " + " | ".join(str(c) for c in cells) + " |")
-    return "\n".join(out) + "\n"
-
-
 def _status_page(records: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of the last run of every notebook, and the versions it ran with."""
     out = ["| page | profile | run | seconds | CPU s | peak MiB | claims tested | data |"]
@@ -239,8 +160,9 @@ def generated(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     rows = claims.ledger(records)
     return {
         "measured.json": _measured(rows),
-        "scoreboard.md": _scoreboard(rows),
-        "totals.md": _totals(rows),
+        "scoreboard.html": scoreboard.table(rows),
+        "totals.md": scoreboard.totals(rows),
+        "root/claims.json": scoreboard.as_json(rows),
         "status.md": _status_page(records),
     }
 

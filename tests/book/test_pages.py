@@ -15,6 +15,8 @@ from pygments.lexers import PythonLexer
 from helpers.book import claims, pages
 from helpers.data import ROOT
 
+TEXTS = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*/*.ipynb")]
+
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(32))
 
 
@@ -59,7 +61,7 @@ def test_measured_has_every_claim_and_the_page_that_measured_it():
     found = json.loads(pages._measured(rows))
     assert set(found) == set(claims.load())
     told = found["syn-counter-finds-the-planted"]
-    assert told == {"value": 0, "text": "0", "label": "synthesis-which-signal"}
+    assert told["value"] == 0 and told["text"] == "0" and told["label"] == "synthesis-which-signal"
     assert found["map-predict-arc"]["value"] is None and found["map-predict-arc"]["text"] == "–"
     written = {p.relative_to(ROOT / "notebooks") for p in (ROOT / "notebooks").glob("*/*.ipynb")}
     labels = {pages.label(str(path.with_suffix(""))) for path in written}
@@ -71,7 +73,10 @@ def test_formats_in_the_prose_suit_their_claims():
     for path in (ROOT / "book").glob("*.md"):
         for name, form in re.findall(r"\{measured\}`([^`:]+):([^`]+)`", path.read_text()):
             if found[name]["value"] is not None:
-                assert format(found[name]["value"], form), (path.name, name)
+                assert format(found[name]["value"], form.removesuffix("[]").strip()), (
+                    path.name,
+                    name,
+                )
 
 
 @pytest.fixture
@@ -81,9 +86,9 @@ def build(tmp_path):
     (source / "_generated").mkdir(parents=True)
     (source / "conf.py").write_text("extensions = ['myst_parser', 'measured']\n")
     rows = {
-        "syn-a": {"value": 0.98765, "text": "0.9877", "label": "there"},
-        "syn-b": {"value": -2.5, "text": "-2.5", "label": "there"},
-        "syn-none": {"value": None, "text": "–", "label": "nowhere"},
+        "syn-a": {"value": 0.98765, "text": "0.9877", "label": "there", "interval": [0.9, 1.0]},
+        "syn-b": {"value": -2.5, "text": "-2.5", "label": "there", "interval": None},
+        "syn-none": {"value": None, "text": "–", "label": "nowhere", "interval": None},
     }
     (source / "_generated" / "measured.json").write_text(json.dumps(rows))
 
@@ -103,6 +108,11 @@ def test_the_role_puts_in_the_number_with_a_link(build):
     html, said = build("It is {measured}`syn-a:.2f`, or {measured}`syn-a`.")
     assert said == ""
     assert html.count('href="#there"') >= 2 and ">0.99<" in html and ">0.9877<" in html
+
+
+def test_the_role_puts_in_the_interval_where_there_is_one(build):
+    html, said = build("It is {measured}`syn-a:.2f []`, or {measured}`syn-b:.1f []`.")
+    assert said == "" and ">0.99 [0.90, 1.00]<" in html and ">\N{MINUS SIGN}2.5<" in html
 
 
 def test_signs_are_those_of_the_prose(build):
@@ -126,8 +136,8 @@ def test_a_format_that_does_not_fit_is_said(build):
 def test_the_pages_of_the_book_ask_for_claims_that_exist():
     asked = [
         (path.name, name)
-        for path in (ROOT / "book").glob("*.md")
-        for name in re.findall(r"\{measured\}`([^`:]+)", path.read_text())
+        for path in TEXTS
+        for name in re.findall(r"\{measured\}`([^`:\[ ]+)", path.read_text())
     ]
     assert len(asked) > 20
     assert not [(page, name) for page, name in asked if name not in claims.load()]
