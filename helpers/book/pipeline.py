@@ -35,11 +35,11 @@ UNWRITABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR
 }  # fmt: skip
 BAR = re.compile(rb"(\d+)/(\d+) \[")
-# Papermill without the grammar of international addresses, whose import takes a second of CPU for
-# each notebook; jsonschema does without it.
+# Papermill without what takes longest to import and is not needed for notebooks on a disk: the
+# grammar of international addresses, and file systems of clusters.
 PAPERMILL = """
 import sys
-sys.modules["rfc3987_syntax"] = None
+sys.modules["rfc3987_syntax"] = sys.modules["pyarrow"] = None
 from papermill.cli import papermill
 papermill()
 """
