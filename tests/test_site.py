@@ -22,7 +22,8 @@ VIEWS = {"phone": (390, 844, "light"), "wide": (1440, 900, "light"), "dark": (14
 
 @pytest.fixture(scope="module")
 def html(site):
-    found = sorted(p for p in site.rglob("*.html") if not {"_static", "_sources"} & set(p.parts))
+    apart = {"_static", "_sources", "404.html"}
+    found = sorted(p for p in site.rglob("*.html") if not apart & set(p.parts))
     assert len(found) >= 12
     return {p: BeautifulSoup(p.read_text(), "html.parser") for p in found}
 
@@ -210,6 +211,15 @@ def test_no_page_shows_an_error_a_warning_or_a_path_of_this_machine(html, site):
     for name, soup in executed(html, site).items():
         assert not soup.select(".output.stderr, .output.traceback"), name
         assert str(ROOT) not in soup.get_text(), name
+
+
+def test_the_page_for_lost_readers_leads_back(context, site):
+    page = context.new_page()
+    for name in ("index", "scoreboard", "search"):
+        page.goto((site / "404.html").as_uri())
+        page.click(f"a[href$='{name}.html']")
+        assert page.locator("article h1, h1").first.is_visible() and name in page.url
+    page.close()
 
 
 def letters(text):
