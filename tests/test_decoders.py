@@ -151,7 +151,8 @@ def test_cold_samples_and_draws_follow_the_models_own_logits(name):
 
 @pytest.mark.parametrize("name", small_decoders.NOT_BUILT)
 def test_what_is_not_built_says_why(name):
-    with pytest.raises(Exception, match=small_decoders.NOT_BUILT[name]):
+    # Without memory for weights, which some would be given at their full size before they fail.
+    with torch.device("meta"), pytest.raises(Exception, match=small_decoders.NOT_BUILT[name]):
         build(name)
 
 
