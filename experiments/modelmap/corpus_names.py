@@ -327,6 +327,17 @@ def named_real(table: pd.DataFrame, *, teacher: str = "Llama") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def named_rate(named: pd.DataFrame, rule: str, texts: str) -> Rate:
+    """Return `group_rate` over the architectures of one rule and one set of texts.
+
+    `named` is that of `named_real`. Raises `ValueError` where it has no such row.
+    """
+    rows = named[(named["rule"] == rule) & (named["texts"] == texts)]
+    right = [np.arange(n) < k for n, k in zip(rows["n"], rows["right"], strict=True)]
+    groups = np.repeat(rows["architecture"].to_numpy(), rows["n"].to_numpy())
+    return group_rate(np.concatenate([np.zeros(0), *right]), groups)
+
+
 def relative_units(table: pd.DataFrame, *, reference: str = "OLMo") -> pd.DataFrame:
     """Return the name of each architecture and corpus by `relative_labels`, most models deciding.
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +14,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from experiments.modelmap import corpus_names
 from experiments.synthesis import released_truths
 from helpers import data, ties, validation
+from helpers.stats import bootstrap_mean
 from helpers.synthesis import agreement
 
 FILES = {name: data.PUBLISHED / f"price_{name}.csv" for name in ("encoders", "curves", "pairs")}
@@ -310,36 +312,100 @@ def leave_one_out(table: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("without")
 
 
-def family_gain(
-    table: pd.DataFrame, method: str, rival: str, *, n_resamples: int = 1000, seed: int = 0
+def _over_families(
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    statistic: Callable[[np.ndarray], float],
+    n_resamples: int,
+    seed: int,
 ) -> tuple[float, float, float]:
-    """Return the gain in rank correlation of one method over another, mean over tasks, and ends.
-
-    `table` is that of `predictions`; families are drawn with replacement, the same for all tasks
-    and both methods (95 %). Draws that leave a column without variation are left out.
-    """
-    validation.columns(table, [method, rival, "truth", "task", "family"], "table")
+    """Return the mean over tasks of a statistic of some columns, and its ends, families drawn."""
+    validation.columns(table, [*columns, "task", "family"], "table")
+    validation.counts(n_resamples=(n_resamples, 1))
     families = sorted(table["family"].unique())
     parts = [
-        (part[[method, rival, "truth"]].to_numpy(float), part["family"].to_numpy())
+        (part[list(columns)].to_numpy(float), part["family"].to_numpy())
         for _, part in table.groupby("task")
     ]
 
-    def gain(names: Sequence[str]) -> float:
-        gaps = []
-        for values, family in parts:
-            rows = np.concatenate([np.flatnonzero(family == name) for name in names])
-            ranks = stats.rankdata(values[rows], axis=0)
-            if ranks.std(axis=0).min() == 0:
-                return float("nan")
-            r = np.corrcoef(ranks.T)
-            gaps.append(r[0, 2] - r[1, 2])
-        return float(np.mean(gaps))
+    def mean(names: Sequence[str]) -> float:
+        drawn = [
+            values[np.concatenate([np.flatnonzero(family == name) for name in names])]
+            for values, family in parts
+        ]
+        return float(np.mean([statistic(values) for values in drawn]))
 
     rng = validation.generator(seed)
-    sample = [gain(rng.choice(families, len(families))) for _ in range(n_resamples)]
+    sample = [mean(rng.choice(families, len(families))) for _ in range(n_resamples)]
     low, high = np.nanquantile(sample, [0.025, 0.975])
-    return gain(families), float(low), float(high)
+    return mean(families), float(low), float(high)
+
+
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    ranks = stats.rankdata(np.column_stack([x, y]), axis=0)
+    return float(np.corrcoef(ranks.T)[0, 1]) if ranks.std(axis=0).min() > 0 else float("nan")
+
+
+def mean_order(
+    table: pd.DataFrame, signal: str, *, n_resamples: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return a signal's rank correlation with the truth, mean over tasks, and its ends.
+
+    `table` is that of `predictions`; families are drawn with replacement, the same for all tasks
+    (95 %). Draws that leave a column without variation are left out.
+    """
+    return _over_families(
+        table,
+        [signal, "truth"],
+        lambda values: _rank_correlation(values[:, 0], values[:, 1]),
+        n_resamples,
+        seed,
+    )
+
+
+def family_gain(
+    table: pd.DataFrame, method: str, rival: str, *, n_resamples: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return the gain in rank correlation of one method over another, as `mean_order` does."""
+    return _over_families(
+        table,
+        [method, rival, "truth"],
+        lambda values: (
+            _rank_correlation(values[:, 0], values[:, 2])
+            - _rank_correlation(values[:, 1], values[:, 2])
+        ),
+        n_resamples,
+        seed,
+    )
+
+
+def explained_interval(
+    table: pd.DataFrame, column: str, group: str, *, n_resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval of the share of a column's spread between groups, families drawn."""
+    codes = table.assign(code=pd.factorize(table[group])[0])
+
+    def share(values: np.ndarray) -> float:
+        if not np.ptp(values[:, 0]) > 0:
+            return float("nan")
+        factor = pd.DataFrame({"group": values[:, 1]})
+        return float(corpus_names.explained_shares(values[:, :1], factor)["group"])
+
+    _, low, high = _over_families(codes, [column, "code"], share, n_resamples, seed)
+    return low, high
+
+
+def given_size(
+    table: pd.DataFrame, signal: str, truth: str, *, n_resamples: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return the mean rank correlation among models of one kind and width, and its ends.
+
+    `table` is that of `glass_box_table.load`; the cells of kind and width are drawn (95 %).
+    """
+    validation.columns(table, [signal, truth, "kind", "width"], "table")
+    cells = [spearman(p[signal], p[truth]) for _, p in table.groupby(["kind", "width"])]
+    mean = bootstrap_mean(cells, n_resamples=n_resamples, seed=seed)
+    return mean.mean, mean.low, mean.high
 
 
 def pair_agreement(

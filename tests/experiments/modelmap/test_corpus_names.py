@@ -174,6 +174,10 @@ def test_released_models_are_named_and_summed_up():
     named = corpus_names.named_real(table).set_index(["rule", "texts"])
     assert (named.loc[("nearest mean", "all five"), "right"] == 6).all()
     assert set(named.architecture) == {"Mamba"} and (named.n == 6).all()
+    rate = corpus_names.named_rate(corpus_names.named_real(table), "nearest mean", "all five")
+    assert rate.rate == 1 and rate.n == 1
+    with pytest.raises(ValueError, match="no rows"):
+        corpus_names.named_rate(corpus_names.named_real(table), "nearest mean", "nothing")
     units = corpus_names.relative_units(table)
     assert list(units.name) == list(units.corpus) and "OLMo" not in set(units.architecture)
     means = corpus_names.signature_means(table)

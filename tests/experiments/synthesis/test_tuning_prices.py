@@ -151,6 +151,8 @@ def test_extrapolation_sees_that_curves_cross():
     assert low <= gain <= high and gain > 0.5
     same = tuning_prices.family_gain(found, "last point", "last point", n_resamples=10)
     assert same == (0, 0, 0)
+    r, low, high = tuning_prices.mean_order(found, "truth", n_resamples=20)
+    assert (r, low, high) == pytest.approx((1, 1, 1))
     for k in (3, 14):
         with pytest.raises(ValueError, match="k"):
             tuning_prices.predictions(table, k)
@@ -180,3 +182,14 @@ def test_pairs_within_and_across_groups_are_told_apart():
 
 def test_a_machine_sustains_something():
     assert tuning_prices.sustained_gigaflops(64) > 0
+
+
+def test_shares_and_orders_within_groups():
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame({"task": "t", "family": list("abcdef") * 4, "unit": list("xxyyzz") * 4})
+    table["loss"] = table.unit.map({"x": 0.0, "y": 5.0, "z": 9.0}) + rng.normal(0, 0.1, 24)
+    low, high = tuning_prices.explained_interval(table, "loss", "unit", n_resamples=50)
+    assert 0.9 < low <= high <= 1
+    rows = [{"kind": k, "width": w, "x": i, "y": i * w} for k in "ab" for w in (1, 2)
+            for i in range(5)]  # fmt: skip
+    assert tuning_prices.given_size(pd.DataFrame(rows), "x", "y") == (1, 1, 1)
