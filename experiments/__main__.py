@@ -12,6 +12,7 @@ RUNS = {
         "modelmap.byte_gpt_runs",
         "GPTs of bytes: trained, scored, compared in pairs",
     ),
+    "corpus_names": ("modelmap.corpus_names", "corpora named from losses of released models"),
     "merges": ("modelmap.merges", "small relatives and the models between their weights"),
     "reference_map": ("modelmap.reference_map", "the saved map on which a model is placed"),
     "smollm2_divergence": ("modelmap.smollm2_divergence", "divergences of SmolLM2 and its copies"),
@@ -24,6 +25,7 @@ RUNS = {
     "small_world_runs": ("retrieval.small_world_runs", "GPTs trained on invented facts"),
     "glass_box_runs": ("synthesis.glass_box_runs", "the glass-box suite, trained"),
     "glass_box_table": ("synthesis.glass_box_table", "the glass-box suite, measured"),
+    "tuning_prices": ("synthesis.tuning_prices", "what brief fine-tuning and scores cost"),
     "reference_encoders": (
         "synthesis.reference_encoders",
         "encoders that stand beside a reader's own",

@@ -1,0 +1,430 @@
+"""Which corpus was a model trained on? Names from losses, with the architecture held out.
+
+`python -m experiments corpus_names` makes the stored tables of the page from the registry's files.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from helpers import data, ties, validation
+
+KEY = "transferability/loss_lines/models.csv"
+TABLES = {name: data.PUBLISHED / f"corpus_{name}.csv" for name in ("names", "signatures")}
+# Corpora whose losses the release gives; the first three are somebody's training data.
+LOSSES = ("C4", "FineWeb-Edu", "The Pile UC", "RefineWeb", "Slimpajama")
+OWN = {"C4": "C4", "FineWeb-Edu": "FineWeb-Edu", "The Pile UC": "The Pile"}
+ANSWERS = ("ARC-Challenge", "ARC-Easy", "HellaSwag", "PIQA", "Social IQa", "CommonSenseQA", "COPA")
+ANSWERS += ("OpenBookQA", "Winogrande")
+
+
+class Rate(NamedTuple):
+    """A mean share over groups, the ends of its interval, and the number of groups."""
+
+    rate: float
+    low: float
+    high: float
+    n: int
+
+
+def load_loss_lines(path: Path | None = None) -> pd.DataFrame:
+    """Return the released models with all five losses, one row each, repeated rows dropped.
+
+    Columns: `model`, `architecture`, `corpus`, `size` (parameters), `tokens`, `tokenizer`, and for
+    each text set bits per byte under its name and nats per token under "NAME, nats". Source:
+    brendel-group/llm-line at e57749d.
+    """
+    raw = pd.read_csv(data.fetch(KEY) if path is None else path).iloc[1:]
+    columns = {"Name": "model", "Architecture": "architecture", "Pretraining Data": "corpus"}
+    columns |= {"Size": "size", "Tokens": "tokens", "Tokenizer": "tokenizer"}
+    columns |= {f"{name} Validation BPB": name for name in LOSSES}
+    columns |= {f"{name} BPB": name for name in ANSWERS}
+    columns |= {f"{name} Validation Loss": f"{name}, nats" for name in LOSSES}
+    table = raw[list(columns)].rename(columns=columns)
+    table["corpus"] = table["corpus"].replace("The Pile Deduped", "The Pile")
+    table["architecture"] = table["architecture"].replace("olmo", "OLMo")
+    numeric = ["size", "tokens", *LOSSES, *ANSWERS, *(f"{name}, nats" for name in LOSSES)]
+    table[numeric] = table[numeric].apply(pd.to_numeric)
+    table = table.dropna(subset=list(LOSSES)).drop_duplicates(list(LOSSES))
+    return table.reset_index(drop=True)
+
+
+def signatures(losses: ArrayLike, *, logs: bool = True) -> np.ndarray:
+    """Return each model's losses without its own mean: where it is better than it is elsewhere.
+
+    `losses` has shape (models, texts). With `logs`, logarithms are taken first, so that a
+    signature is in relative units; pass log-likelihoods with `logs=False`. The means of the texts
+    are not taken off: they cancel in every difference of two models. Raises `ValueError` for fewer
+    than two texts, or a loss that is missing or, with `logs`, not above 0.
+    """
+    values = validation.numbers(losses, "losses")
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise ValueError(f"losses has shape {values.shape}; pass (models, 2 texts or more)")
+    if not np.isfinite(values).all() or (logs and not (values > 0).all()):
+        raise ValueError("losses has a missing value, or one not above 0; drop the model")
+    values = np.log(values) if logs else values
+    return values - values.mean(axis=1, keepdims=True)
+
+
+def other_groups(groups: ArrayLike) -> np.ndarray:
+    """Return who may teach whom, shape (n, n): rows of every group but one's own."""
+    names = np.asarray(groups)
+    return names[:, None] != names[None, :]
+
+
+def nearest_labels(values: ArrayLike, labels: ArrayLike, teaches: np.ndarray) -> np.ndarray:
+    """Return for each row the label whose mean, over the rows that may teach it, is nearest.
+
+    `values` has shape (n, d), `labels` (n,), `teaches` (n, n): row i learns from the rows j with
+    `teaches[i, j]`. "" stands where these have fewer than two labels; of equal distances the first
+    label in alphabetical order counts. Raises `ValueError` for other shapes. Source: nearest
+    centroid, Tibshirani et al. (2002), without shrinkage.
+    """
+    X, names = validation.numbers(values, "values"), np.asarray(labels)
+    if X.ndim != 2 or names.shape != (len(X),) or np.shape(teaches) != (len(X), len(X)):
+        raise ValueError(
+            f"values {X.shape}, labels {names.shape} and teaches {np.shape(teaches)} do not agree; "
+            "pass (n, d), (n,) and (n, n)"
+        )
+    kinds, out = np.unique(names), np.full(len(X), "", dtype=object)
+    member = (names[None, :] == kinds[:, None]).astype(float)
+    rows, which = np.unique(np.asarray(teaches, bool), axis=0, return_inverse=True)
+    for i, allowed in enumerate(rows):
+        weight = member * allowed
+        there = weight.sum(axis=1) > 0
+        if there.sum() < 2:
+            continue
+        centres = weight[there] @ X / weight[there].sum(axis=1, keepdims=True)
+        chosen = np.flatnonzero(which.ravel() == i)
+        apart = ((X[chosen, None, :] - centres[None]) ** 2).sum(axis=2)
+        out[chosen] = kinds[there][ties.first_smallest(apart)]
+    return out
+
+
+def nearest_line_labels(
+    values: ArrayLike, along: ArrayLike, labels: ArrayLike, teachers: ArrayLike
+) -> np.ndarray:
+    """Return for each row the label whose line along the mean loss passes nearest to it.
+
+    `along` (n,) is the mean log loss of each row; each label has one least-squares line per column
+    of `values`, fitted to its rows among `teachers` (n,), a mask. So a model is compared with what
+    each corpus would give at the model's own level. Raises `ValueError` for fewer than two labels
+    among the teachers, or a label with fewer than two rows there. Source: the lines of
+    Mayilvahanan et al. (2025), straight on logarithms.
+    """
+    X, level = validation.numbers(values, "values"), validation.numbers(along, "along")
+    names, mask = np.asarray(labels), np.asarray(teachers, bool)
+    kinds, counts = np.unique(names[mask], return_counts=True)
+    if len(kinds) < 2 or counts.min() < 2:
+        raise ValueError(f"teachers have the labels {list(kinds)}; give two, each with two rows")
+    design, apart = np.column_stack([np.ones(len(level)), level]), []
+    for kind in kinds:
+        rows = mask & (names == kind)
+        fitted = design @ np.linalg.lstsq(design[rows], X[rows], rcond=None)[0]
+        apart.append(((X - fitted) ** 2).sum(axis=1))
+    return kinds[ties.first_smallest(np.array(apart).T)]
+
+
+def relative_labels(losses: ArrayLike, reference: ArrayLike, names: Sequence[str]) -> np.ndarray:
+    """Return for each model the text set on which it is best relative to a reference model.
+
+    `losses` has shape (models, texts), `reference` (texts,), the losses of a model trained on none
+    of the sets alone; `names` are the sets. Nothing is fitted. Raises `ValueError` for other
+    shapes.
+    """
+    values, base = validation.numbers(losses, "losses"), validation.numbers(reference, "reference")
+    if values.ndim != 2 or base.shape != values.shape[1:] or len(names) != len(base):
+        raise ValueError("losses, reference and names do not agree; pass (n, d), (d,) and d names")
+    return np.asarray(names, dtype=object)[ties.first_smallest(np.log(values) - np.log(base))]
+
+
+def group_rate(
+    right: ArrayLike, groups: ArrayLike, *, n_resamples: int = 2000, seed: int = 0
+) -> Rate:
+    """Return the mean over groups of the share of rows that are right, with a 95 % interval.
+
+    Each group counts once, whatever its size. Groups are drawn with replacement; where all groups
+    have the share 0, or 1, such an interval has no width, and the exact binomial interval of so
+    many groups stands in. Raises `ValueError` for no rows. Source: Clopper and Pearson (1934).
+    """
+    validation.counts(n_resamples=(n_resamples, 1))
+    shares = pd.Series(np.asarray(right, float)).groupby(np.asarray(groups)).mean().to_numpy()
+    if not len(shares):
+        raise ValueError("right has no rows; pass one a model")
+    n, rate = len(shares), float(shares.mean())
+    if rate in (0.0, 1.0):
+        edge = 0.025 ** (1 / n)
+        return Rate(rate, edge, 1.0, n) if rate else Rate(rate, 0.0, 1 - edge, n)
+    rng = validation.generator(seed)
+    means = shares[rng.integers(n, size=(n_resamples, n))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Rate(rate, float(low), float(high), n)
+
+
+def permuted(
+    labels: ArrayLike, units: ArrayLike, blocks: ArrayLike, rng: np.random.Generator
+) -> np.ndarray:
+    """Return labels with those of whole units exchanged at random within each block.
+
+    All rows of a unit, such as the checkpoints of one run, have one label before and after.
+    Raises `ValueError` for a unit with two labels or blocks.
+    """
+    frame = pd.DataFrame({"label": labels, "unit": units, "block": blocks})
+    whole = frame.drop_duplicates().set_index("unit")
+    if whole.index.has_duplicates:
+        raise ValueError("units has one with two labels or blocks; a unit is exchanged as a whole")
+    for _, part in whole.groupby("block", sort=False):
+        whole.loc[part.index, "label"] = rng.permutation(part["label"].to_numpy())
+    return whole["label"].loc[frame["unit"]].to_numpy()
+
+
+def null_rates(
+    values: ArrayLike,
+    labels: ArrayLike,
+    teaches: np.ndarray,
+    units: ArrayLike,
+    blocks: ArrayLike,
+    *,
+    n_shuffles: int = 200,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the share of rows named rightly when the labels of whole units are exchanged.
+
+    Shape (n_shuffles,). Arguments as `nearest_labels` and `permuted` take them.
+    """
+    validation.counts(n_shuffles=(n_shuffles, 1))
+    rng, rates = validation.generator(seed), np.empty(n_shuffles)
+    for i in range(n_shuffles):
+        other = permuted(labels, units, blocks, rng)
+        rates[i] = np.mean(nearest_labels(values, other, teaches) == other)
+    return rates
+
+
+def exact_p_value(names: Sequence[str], truths: Sequence[str]) -> float:
+    """Return how often truths in another order would fit the names as well as they do.
+
+    All orders count alike, so that the value is a multiple of one over the number of orders that
+    differ. Raises `ValueError` for unequal lengths or more than 8 names.
+    """
+    from itertools import permutations
+
+    if len(names) != len(truths) or not 1 <= len(names) <= 8:
+        raise ValueError(f"{len(names)} names and {len(truths)} truths; pass 1 to 8 of each")
+    fits = sum(a == b for a, b in zip(names, truths, strict=True))
+    orders = set(permutations(truths))
+    other = [sum(a == b for a, b in zip(names, order, strict=True)) for order in orders]
+    return float(np.mean(np.array(other) >= fits))
+
+
+def explained_shares(values: ArrayLike, factors: pd.DataFrame) -> pd.Series:
+    """Return the share of all squared distances that lies between the levels of each factor.
+
+    `values` has shape (n, d) and `factors` a row each. In a balanced design the shares of the
+    factors add up to at most 1, and the rest is their interplay and noise. Raises `ValueError` for
+    other lengths, and for values that do not vary.
+    """
+    X = validation.numbers(values, "values")
+    if X.ndim != 2 or len(X) != len(factors):
+        raise ValueError(f"values has shape {X.shape} for {len(factors)} rows of factors")
+    X = X - X.mean(axis=0)
+    total = float((X**2).sum())
+    if not total > 0:
+        raise ValueError("values do not vary, so that no factor explains them")
+    shares = {}
+    for name in factors:
+        level = pd.factorize(factors[name])[0]
+        member = (level[None, :] == np.arange(level.max() + 1)[:, None]).astype(float)
+        means = member @ X / member.sum(axis=1, keepdims=True)
+        shares[name] = float((member.sum(axis=1) * (means**2).sum(axis=1)).sum() / total)
+    return pd.Series(shares)
+
+
+def share_difference(
+    values: ArrayLike,
+    factors: pd.DataFrame,
+    first: str,
+    second: str,
+    *,
+    n_resamples: int = 500,
+    seed: int = 0,
+) -> Rate:
+    """Return by how much `explained_shares` of one factor exceeds another's, texts resampled.
+
+    `values` are log-likelihoods, one column per text; a resample takes the models' means off again.
+    """
+    X, rng = validation.numbers(values, "values"), validation.generator(seed)
+
+    def gap(columns: np.ndarray) -> float:
+        shares = explained_shares(signatures(X[:, columns], logs=False), factors[[first, second]])
+        return float(shares[first] - shares[second])
+
+    n = X.shape[1]
+    sample = [gap(rng.integers(n, size=n)) for _ in range(n_resamples)]
+    low, high = np.quantile(sample, [0.025, 0.975])
+    return Rate(gap(np.arange(n)), float(low), float(high), n)
+
+
+def rates_by_texts(
+    values: ArrayLike,
+    labels: ArrayLike,
+    teaches: np.ndarray,
+    sizes: Sequence[int],
+    *,
+    n_draws: int = 20,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the share of models named rightly from some of the texts: `n_texts`, `rate`.
+
+    `values` are log-likelihoods (models, texts); one row per draw of texts without replacement.
+    Raises `ValueError` for a size below 2 or above the number of texts.
+    """
+    X, names = validation.numbers(values, "values"), np.asarray(labels)
+    if not all(2 <= n <= X.shape[1] for n in sizes):
+        raise ValueError(f"sizes is {list(sizes)}; give numbers from 2 to {X.shape[1]}")
+    validation.counts(n_draws=(n_draws, 1))
+    rng, rows = validation.generator(seed), []
+    for n in sizes:
+        for _ in range(n_draws):
+            part = X[:, rng.choice(X.shape[1], n, replace=False)]
+            right = nearest_labels(signatures(part, logs=False), names, teaches) == names
+            rows.append({"n_texts": n, "rate": float(right.mean())})
+    return pd.DataFrame(rows)
+
+
+def named_real(table: pd.DataFrame, *, teacher: str = "Llama") -> pd.DataFrame:
+    """Return how many released models are named rightly, by rule, texts and architecture.
+
+    `table` is that of `load_loss_lines`. Rules learn from the checkpoints of `teacher` alone;
+    models whose corpus these do not know are left out. Columns: `rule`, `texts`, `architecture`,
+    `n`, `right`.
+    """
+    known = set(table.loc[table["architecture"] == teacher, "corpus"])
+    about = table[table["corpus"].isin(known)].dropna(subset=list(ANSWERS)).reset_index(drop=True)
+    learns = (about["architecture"] == teacher).to_numpy()
+    teaches = np.repeat(learns[None], len(about), axis=0)
+    sets = {"all five": LOSSES, "RefinedWeb and SlimPajama": LOSSES[3:], "nine answers": ANSWERS}
+    names = {}
+    for label, columns in sets.items():
+        values, level = signatures(about[list(columns)]), np.log(about[list(columns)]).mean(axis=1)
+        names["nearest mean", label] = nearest_labels(values, about["corpus"], teaches)
+        names["nearest line", label] = nearest_line_labels(values, level, about["corpus"], learns)
+    level = np.log(about[list(LOSSES)]).mean(axis=1).to_numpy()[:, None]
+    names["mean loss alone", "all five"] = nearest_labels(level, about["corpus"], teaches)
+    rows = []
+    for (rule, texts), found in names.items():
+        right = pd.Series(found == about["corpus"].to_numpy())
+        for name, part in right[~learns].groupby(about["architecture"]):
+            row = {"rule": rule, "texts": texts, "architecture": name}
+            rows.append(row | {"n": len(part), "right": int(part.sum())})
+    return pd.DataFrame(rows)
+
+
+def named_rate(named: pd.DataFrame, rule: str, texts: str) -> Rate:
+    """Return `group_rate` over the architectures of one rule and one set of texts.
+
+    `named` is that of `named_real`. Raises `ValueError` where it has no such row.
+    """
+    rows = named[(named["rule"] == rule) & (named["texts"] == texts)]
+    right = [np.arange(n) < k for n, k in zip(rows["n"], rows["right"], strict=True)]
+    groups = np.repeat(rows["architecture"].to_numpy(), rows["n"].to_numpy())
+    return group_rate(np.concatenate([np.zeros(0), *right]), groups)
+
+
+def relative_units(table: pd.DataFrame, *, reference: str = "OLMo") -> pd.DataFrame:
+    """Return the name of each architecture and corpus by `relative_labels`, most models deciding.
+
+    The reference is the mean log loss of the architecture `reference`, which is left out. Columns:
+    `architecture`, `corpus`, `n`, `name`.
+    """
+    own = list(OWN)
+    away = table["architecture"] == reference
+    base = np.exp(np.log(table.loc[away, own]).mean())
+    about = table[~away].reset_index(drop=True)
+    about["name"] = relative_labels(about[own], base, list(OWN.values()))
+    found = about.groupby(["architecture", "corpus"])["name"].agg(
+        n="size", name=lambda names: names.value_counts(sort=True).index[0]
+    )
+    return found.reset_index()
+
+
+def signature_means(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean signature over the five text sets of each architecture and corpus."""
+    values = pd.DataFrame(signatures(table[list(LOSSES)]), columns=list(LOSSES))
+    # Differences between models are what counts: the reference is the mean of the Dolma models.
+    values -= values[(table["corpus"] == "Dolma").to_numpy()].mean()
+    grouped = values.groupby([table["architecture"], table["corpus"]])
+    return grouped.mean().assign(n=grouped.size()).reset_index()
+
+
+def tuned_names(
+    changes: ArrayLike, values: ArrayLike, labels: ArrayLike
+) -> list[tuple[str, float]]:
+    """Return for each change of a model the label whose models stand out in its direction.
+
+    `changes` (m, d) are differences of log-likelihoods per byte, tuned less parent, `values` (n, d)
+    those of other models with `labels` (n,). Both lose their row means, and `values` the mean of
+    all models; compared are cosines with the mean of each label. Each result has the label and the
+    cosine. Raises `ValueError` for other shapes.
+    """
+    D, X = validation.numbers(changes, "changes"), validation.numbers(values, "values")
+    if D.ndim != 2 or X.ndim != 2 or D.shape[1] != X.shape[1]:
+        raise ValueError(f"changes {D.shape} and values {X.shape} have not the same texts")
+    X = X - X.mean(axis=1, keepdims=True)
+    X, D = X - X.mean(axis=0), D - D.mean(axis=1, keepdims=True)
+    names = np.asarray(labels)
+    kinds = np.unique(names)
+    centres = np.array([X[names == kind].mean(axis=0) for kind in kinds])
+    scale = np.linalg.norm(D, axis=1)[:, None] * np.linalg.norm(centres, axis=1)
+    cosines = D @ centres.T / np.maximum(scale, 1e-300)
+    best = ties.first_smallest(-cosines)
+    return [(str(kinds[i]), float(row[i])) for i, row in zip(best, cosines, strict=True)]
+
+
+def design_and_data(values: ArrayLike, table: pd.DataFrame, pivot: str, shared: str) -> pd.Series:
+    """Return how far a signature moves for another architecture, over how far for another corpus.
+
+    `table` has `architecture` and `corpus`. Distances are between means: of the architecture
+    `pivot` on the corpus `shared` to each other architecture on that corpus (numerators, one row
+    each), and of `pivot` on `shared` to `pivot` on each other corpus (their mean divides). Raises
+    `ValueError` where there is no such model.
+    """
+    X, about = validation.numbers(values, "values"), table.reset_index(drop=True)
+    means = {key: X[rows].mean(axis=0) for key, rows in
+             about.groupby(["architecture", "corpus"]).indices.items()}  # fmt: skip
+    if (pivot, shared) not in means:
+        raise ValueError(f"table has no {pivot!r} trained on {shared!r}")
+    centre = means[pivot, shared]
+    away = {key: float(np.linalg.norm(mean - centre)) for key, mean in means.items()}
+    corpora = [d for (name, corpus), d in away.items() if name == pivot and corpus != shared]
+    designs = {name: d for (name, corpus), d in away.items() if name != pivot and corpus == shared}
+    if not corpora or not designs:
+        raise ValueError(f"table has no second corpus of {pivot!r} or architecture on {shared!r}")
+    return pd.Series(designs) / float(np.mean(corpora))
+
+
+def binomial_interval(right: int, n: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a share. Source: Clopper and Pearson (1934)."""
+    found = stats.binomtest(right, n).proportion_ci(0.95, method="exact")
+    return float(found.low), float(found.high)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Write the tables that the page shows where the released losses cannot be fetched."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments corpus_names", description=main.__doc__
+    )
+    parser.parse_args(words)
+    table = load_loss_lines()
+    made = {"names": named_real(table), "signatures": signature_means(table)}
+    for name, frame in made.items():
+        data.write_atomically(TABLES[name], frame.round(5).to_csv(index=False))
+        print(f"{len(frame)} rows: {TABLES[name]}")
+    return 0
