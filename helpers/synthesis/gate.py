@@ -78,9 +78,10 @@ def score(
     model is the best; whether the best is among the signal's first three. Then the mean over tasks.
     Ties of a signal count as if broken at random, and a signal that does not vary has a correlation
     of 0. A resample draws the tasks, and the models once for all tasks; a choice is made among the
-    distinct models. Without `draw_tasks` the tasks stay: an interval is then one for these tasks.
-    Columns of rivals are not computed again. Raises `ValueError` for an absent column, fewer than
-    two tasks to draw, or fewer than three models.
+    distinct models, and a task of which fewer than two were drawn is left out. Without `draw_tasks`
+    the tasks stay: an interval is then one for these tasks. Columns of rivals are not computed
+    again. Raises `ValueError` for an absent column, fewer than two tasks to draw, or fewer than
+    three models.
     """
     signals = validation.strings(signals, "signals")
     validation.columns(table, ["model", "task", "truth", *signals], "table")
@@ -119,7 +120,7 @@ def judge(table: pd.DataFrame, signals: Sequence[str], **options: float) -> pd.D
     [0.8, 1.0, 0.0, 1.0]
     """
     scores, rows = score(table, signals, **options), []
-    spread = scores.resamples.std(axis=0, ddof=1)
+    spread = np.nanstd(scores.resamples, axis=0, ddof=1)
     for j, signal in enumerate(signals):
         for i, (measure, (least, most, _)) in enumerate(MEASURES.items()):
             value, half = scores.estimate[i, j], scores.t * spread[i, j]
@@ -146,7 +147,7 @@ def leads(
             for i, (measure, (_, _, sign)) in enumerate(MEASURES.items()):
                 lead = sign * (scores.estimate[i, a] - scores.estimate[i, b])
                 gaps = scores.resamples[:, i, a] - scores.resamples[:, i, b]
-                half = scores.t * gaps.std(ddof=1)
+                half = scores.t * np.nanstd(gaps, ddof=1)
                 sides = {lead - half > 0: "ahead", lead + half < 0: "behind"}
                 verdict = sides.get(True, "undecided")
                 rows.append((signal, rival, measure, lead, lead - half, lead + half, verdict))
@@ -174,20 +175,26 @@ def _measures(x: np.ndarray, y: np.ndarray, models: np.ndarray) -> np.ndarray:
     known = ~np.isnan(x) & ~np.isnan(y)
     x, y = np.where(known, x, np.nan), np.where(known, y, np.nan)
     ranks = [stats.rankdata(v[..., models], axis=-1, nan_policy="omit") for v in (x, y)]
-    ranks = [r - np.nanmean(r, axis=-1, keepdims=True) for r in ranks]
-    spread = np.sqrt(np.prod([np.nansum(r**2, axis=-1) for r in ranks], axis=0))
-    agreement = np.nansum(ranks[0] * ranks[1], axis=-1)
+    n = np.maximum(known[..., models].sum(axis=-1, keepdims=True), 1)
+    ranks = [np.nan_to_num(r - np.nansum(r, axis=-1, keepdims=True) / n) for r in ranks]
+    spread = np.sqrt(np.prod([(r**2).sum(axis=-1) for r in ranks], axis=0))
+    agreement = (ranks[0] * ranks[1]).sum(axis=-1)
     rho = np.divide(agreement, spread, out=np.zeros_like(spread), where=spread > 1e-9)
     drawn = np.unique(models)
-    x, y = x[..., drawn], y[..., drawn]
-    first = x == np.nanmax(x, axis=-1, keepdims=True)
-    best = np.nanmax(y, axis=-1, keepdims=True)
-    chosen = np.nansum(np.where(first, y, 0), axis=-1) / first.sum(axis=-1)
+    known = known[..., drawn]
+    x, y = (np.where(known, v[..., drawn], -np.inf) for v in (x, y))
+    first = known & (x == x.max(axis=-1, keepdims=True))
+    best = y.max(axis=-1, keepdims=True)
+    top = np.where(np.isfinite(best), best, 0)
+    gap = np.where(first, top - np.where(known, y, 0), 0).sum(axis=-1)
     # Of several best models the one that the signal puts first counts.
-    least = np.nanmax(np.where(y == best, x, -np.inf), axis=-1, keepdims=True)
-    above, tied = (x > least).sum(axis=-1), (x == least).sum(axis=-1)
+    least = np.where(known & (y == best), x, -np.inf).max(axis=-1, keepdims=True)
+    above, tied = (x > least).sum(axis=-1), np.maximum((known & (x == least)).sum(axis=-1), 1)
     tops = [np.clip((k - above) / tied, 0, 1) for k in (1, 3)]
-    return np.stack([m.mean(axis=-1) for m in (rho, best[..., 0] - chosen, *tops)])
+    measures = np.stack([rho, gap / np.maximum(first.sum(axis=-1), 1), *tops])
+    choice = known.sum(axis=-1) > 1
+    total, n_choices = np.where(choice, measures, 0).sum(axis=-1), choice.sum(axis=-1)
+    return np.where(n_choices > 0, total / np.maximum(n_choices, 1), np.nan)
 
 
 def _wide(table: pd.DataFrame, column: str) -> pd.DataFrame:
