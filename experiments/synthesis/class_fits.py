@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_table
+from experiments.synthesis import (
+    glass_box_measures,
+    glass_box_runs,
+    glass_box_table,
+    real_choices,
+)
 from helpers import data, glue, probing
 from helpers.posterior import class_fit, transferability
+from helpers.synthesis import gate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -29,8 +35,6 @@ SCORERS = {
     "log_me": transferability.log_me,
     "h_score": transferability.h_score,
 }
-LABELS = {"sfda": "SFDA", "nleep": "N-LEEP", "pactran": "PACTran", "log_me": "LogME"}
-LABELS |= {"h_score": "H-score, shrunk"}
 
 
 def names() -> list[str]:
@@ -80,6 +84,36 @@ def load() -> pd.DataFrame:
     pairs = zip(table.model, table.task, strict=True)
     truth = [100 * suite.loc[model, f"fine_tuned_{task}"] for model, task in pairs]
     return pd.concat([table, facts], axis=1).assign(truth=np.array(truth))
+
+
+def analyses(table: pd.DataFrame) -> dict[str, real_choices.Analysis]:
+    """Return what `real_choices.judged` judges: each kind of model, of all widths and of one.
+
+    `table` is that of `load`. Of one width, each task falls into one per width, and the number of
+    parameters says nothing. Two tasks are too few to draw from.
+    """
+    found = {}
+    for kind, part in table.groupby("kind"):
+        full = part.reset_index(drop=True)
+        full = full.assign(static_order=gate.static_order(full), any=0.0)
+        one = full.assign(task=full.task + full.parameters.astype(int).astype(str))
+        for name, frame in (("all widths", full), ("one width", one)):
+            rivals = ["parameters", "static_order", "any"]
+            found[f"{kind}, {name}"] = real_choices.Analysis(frame, list(SCORERS), rivals, False)
+    return found
+
+
+def again(names: Sequence[str]) -> float:
+    """Score stored models again; return the largest difference from the table, relative to it."""
+    tokenizer, stored = glass_box_runs.stored_tokenizer(), pd.read_csv(TABLE)
+    tasks = {name: glue.load_task(name) for name in TASKS}
+    away = []
+    for name in names:
+        model = glass_box_runs.load_named(name, tokenizer)
+        rows = stored[stored.model == name].set_index("task")[list(SCORERS)]
+        scores = score_model(model, tokenizer, tasks).set_index("task")[list(SCORERS)]
+        away.append(float(((scores - rows).abs() / rows.abs()).max(axis=None)))
+    return max(away)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from experiments.synthesis import released_truths
-from helpers import data
+from helpers import data, figures
 from helpers.synthesis import gate
 
 TABLE = data.PUBLISHED / "real_choices.csv"
@@ -48,8 +49,18 @@ RIVALS = {
     "static_order": "its own order elsewhere",
     "any": "any model",
 }
-LABELS = {**STEPS, **SCORERS, **LOSSES, **RIVALS}
-# In whose place a signal asks to be paid.
+# Ours, of the glass box: `experiments.synthesis.class_fits`.
+OWN = {
+    "sfda": "SFDA",
+    "nleep": "N-LEEP",
+    "pactran": "PACTran",
+    "log_me": "LogME",
+    "h_score": "H-score, shrunk",
+}
+LABELS = {**STEPS, **SCORERS, **LOSSES, **RIVALS, **OWN}
+# What a signal costs, and so its colour.
+KINDS = ("costs nothing", "needs embeddings or a loss", "needs some fine-tuning")
+# The rivals that a signal is compared with one by one.
 BARS = ("parameters", "static_order")
 TITLES = {
     "encoders": "six encoders, eight GLUE tasks",
@@ -213,6 +224,53 @@ def everything(*, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
 def load() -> pd.DataFrame:
     """Return the stored table of `everything`."""
     return pd.read_csv(TABLE, keep_default_na=True).fillna({"rival": "", "left_out": ""})
+
+
+def pick(
+    table: pd.DataFrame,
+    analysis: str,
+    signal: str,
+    measure: str = "rank correlation",
+    *,
+    rival: str = "",
+) -> tuple[float, tuple[float, float]]:
+    """Return the value of a signal, or its lead over a rival, and its 95 % interval."""
+    rows = table[(table.left_out == "") & (table.rival == rival)].set_index(COLUMNS[:2])
+    row = rows[rows.measure == measure].loc[(analysis, signal)]
+    return float(row.value), (float(row.low), float(row.high))
+
+
+def kind_of(signal: str) -> str:
+    """Return what a signal costs: one of `KINDS`."""
+    if signal in RIVALS:
+        return KINDS[0]
+    return KINDS[2] if signal in STEPS or signal in list(LOSSES)[1:] else KINDS[1]
+
+
+def draw(axs: Sequence[Axes], table: pd.DataFrame, analysis: str, unit: str) -> None:
+    """Draw rank correlation and regret of all signals of an analysis, best on top, on two axes.
+
+    Colours and markers are those of `KINDS`; the dashed line is the best rival's estimate.
+    """
+    whole = table[(table.analysis == analysis) & (table.rival == "") & (table.left_out == "")]
+    ranks = whole[whole.measure == "rank correlation"].sort_values("value", ascending=False)
+    order = list(ranks.signal)
+    for ax, measure in zip(axs, ("rank correlation", "regret"), strict=True):
+        rows = whole[whole.measure == measure].set_index("signal").loc[order]
+        for i, kind in enumerate(KINDS):
+            y = [j for j, name in enumerate(order) if kind_of(name) == kind]
+            part = rows.iloc[y]
+            ends = [part.value - part.low, part.high - part.value]
+            style = {"color": figures.PALETTE[i], "fmt": figures.MARKERS[i], "elinewidth": 1.2}
+            if y:
+                ax.errorbar(part.value, y, xerr=ends, label=kind, **style)
+        rivals = rows[[name in RIVALS for name in order]].value
+        best = rivals.max() if measure == "rank correlation" else rivals.min()
+        figures.reference(ax, x=float(best))
+        ax.grid(axis="y", visible=False)
+        ax.set(xlabel=measure + (f" ({unit})" if measure == "regret" else ""))
+    axs[0].set_yticks(range(len(order)), [LABELS[name] for name in order])
+    axs[0].set(ylim=(len(order) - 0.4, -0.6), xlim=(-1.05, 1.05))
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments.synthesis import class_fits, glass_box_table, real_choices, released_truths
+from helpers import figures
 from helpers.synthesis import gate
 
 
@@ -103,6 +104,21 @@ def test_single_runs_are_judged_one_by_one():
     assert (table.value["encoders, run 0", "rank correlation"] == -1).all()
 
 
+def test_a_value_a_lead_and_a_figure_are_taken_from_the_table():
+    table = real_choices.load()
+    value, (low, high) = real_choices.pick(table, "encoders", "parameters")
+    assert low < value < high
+    lead, _ = real_choices.pick(table, "encoders", "LogME", rival="parameters")
+    log_me, _ = real_choices.pick(table, "encoders", "LogME")
+    assert lead == pytest.approx(log_me - value, abs=2e-4)
+    with pytest.raises(KeyError):
+        real_choices.pick(table, "encoders", "no such signal")
+    fig, axs = figures.axes(1, 2)
+    real_choices.draw(axs, table, "language models", "nats per token")
+    assert len(axs[0].get_yticklabels()) == 9
+    assert axs[0].get_legend_handles_labels()[1] == list(real_choices.KINDS)
+
+
 def test_the_stored_table_has_all_that_the_page_shows():
     table = real_choices.load()
     assert list(table) == real_choices.COLUMNS
@@ -121,3 +137,8 @@ def test_the_stored_fits_are_of_the_suites_last_checkpoints():
     row = table.iloc[0]
     assert row.truth == pytest.approx(100 * suite.loc[row.model, f"fine_tuned_{row.task}"])
     assert table[list(class_fits.SCORERS)].notna().all(axis=None)
+    found = class_fits.analyses(table)
+    assert set(found) == {f"{k}, {w}" for k in ("gpt", "bert") for w in ("all widths", "one width")}
+    one = found["gpt, one width"].table
+    assert one.groupby("task").parameters.nunique().eq(1).all()
+    assert set(class_fits.SCORERS) == set(real_choices.OWN)
