@@ -73,6 +73,7 @@ TITLES = {
 }
 COLUMNS = ["analysis", "signal", "rival", "left_out", "measure", "value", "low", "high"]
 COLUMNS += ["n_tasks", "n_models"]
+EMPTY = {"rival": "", "left_out": ""}
 
 
 class Analysis(NamedTuple):
@@ -153,7 +154,8 @@ def judged(
         others = [*signals, *(r for r in rivals if r not in bars)]
         ahead = gate.leads(table, [*others, *bars], bars, **options)
         parts.append(ahead.rename(columns={"lead": "value"}).assign(analysis=name))
-    return pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
+    table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
+    return table.astype({"rival": object, "left_out": object}).fillna(EMPTY)
 
 
 def by_examples(curves: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
@@ -218,12 +220,13 @@ def everything(*, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     single = ablated({name: (encoders | language)[name] for name in ("encoders", "one vocabulary")})
     table = judged(analyses, n_resamples=n_resamples, seed=seed)
     parts = [table, single_runs(runs), single, sizes]
-    return pd.concat(parts, ignore_index=True).fillna({"rival": "", "left_out": ""})
+    table = pd.concat(parts, ignore_index=True)
+    return table.astype({"rival": object, "left_out": object}).fillna(EMPTY)
 
 
 def load() -> pd.DataFrame:
     """Return the stored table of `everything`."""
-    return pd.read_csv(TABLE, keep_default_na=True).fillna({"rival": "", "left_out": ""})
+    return pd.read_csv(TABLE, dtype={"rival": object, "left_out": object}).fillna(EMPTY)
 
 
 def pick(

@@ -57,7 +57,7 @@ def test_judged_has_a_row_per_measure_and_a_lead_over_each_bar(encoders):
     table = real_choices.judged(real_choices.encoder_analyses(encoders), n_resamples=4)
     assert list(table) == real_choices.COLUMNS
     rows = table[(table.analysis == "encoders") & (table.measure == "rank correlation")]
-    values = rows[rows.rival.isna()].set_index("signal").value
+    values = rows[rows.rival == ""].set_index("signal").value
     assert values["LogME"] == 1 and values["any"] == 0
     lead = rows[(rows.rival == "parameters") & (rows.signal == "LogME")].value.item()
     assert lead == pytest.approx(1 - values["parameters"])
