@@ -171,7 +171,7 @@ def by_examples(curves: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
         one = table[(table.tokenizer == "GPT-2 BPE") & table.decoder]
         for name, part in (("language models", table), ("one vocabulary", one)):
             for task, group in with_rivals(part).groupby("task"):
-                ranks = group[[*signals, "truth"]].corr("spearman")["truth"]
+                ranks = group[[*signals, "truth"]].rank().corr()["truth"]
                 row = {"analysis": name, "task": task, "examples": examples}
                 rows += [{**row, "signal": s, "value": ranks[s]} for s in signals]
     return pd.DataFrame(rows)

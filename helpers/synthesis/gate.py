@@ -22,6 +22,8 @@ MEASURES = {
     "top 1": (0.0, 1.0, 1),
     "top 3": (0.0, 1.0, 1),
 }
+# Orders are rounded to so many digits, or rounding errors would break ties.
+DIGITS = 12
 
 
 class Scores(NamedTuple):
@@ -41,11 +43,13 @@ def static_order(table: pd.DataFrame) -> pd.Series:
     with more models weigh the same. NaN for a model that has no other task. A list that somebody
     published costs its reader nothing; so is it a rival of every signal.
     """
-    wide = _wide(table, "truth").rank(axis=1, pct=True)
-    total, n = wide.sum(axis=0), wide.notna().sum(axis=0)
-    own = wide.fillna(0)
-    others = (total - own) / (n - wide.notna()).replace(0, np.nan)
-    return _long(others, table)
+    (truth,), tasks, models = _cube(table, ["truth"])
+    known = ~np.isnan(truth)
+    ranks = stats.rankdata(truth, axis=1, nan_policy="omit") / known.sum(axis=1, keepdims=True)
+    ranks = np.nan_to_num(ranks)
+    n_others = known.sum(axis=0) - known
+    others = (ranks.sum(axis=0) - ranks) / np.where(n_others > 0, n_others, np.nan)
+    return pd.Series(others[tasks, models].round(DIGITS), table.index)
 
 
 def family_order(table: pd.DataFrame, family: str = "family") -> pd.Series:
@@ -59,7 +63,7 @@ def family_order(table: pd.DataFrame, family: str = "family") -> pd.Series:
     groups = order.groupby([table["task"], table[family]])
     others = groups.transform("count") - order.notna()
     relatives = (groups.transform("sum") - order.fillna(0)) / others.replace(0, np.nan)
-    return relatives.fillna(order.mean())
+    return relatives.fillna(order.mean()).round(DIGITS)
 
 
 def score(
@@ -87,8 +91,8 @@ def score(
     validation.columns(table, ["model", "task", "truth", *signals], "table")
     validation.counts(n_resamples=(n_resamples, 2))
     validation.share(confidence, "confidence")
-    y = _wide(table, "truth").to_numpy(float)
-    x = np.stack([_wide(table, name).to_numpy(float) for name in signals])
+    (y, *x), _, _ = _cube(table, ["truth", *signals])
+    x = np.stack(x)
     n_tasks, n_models = y.shape
     if n_tasks < 1 + draw_tasks or n_models < 3:
         raise ValueError(
@@ -197,14 +201,13 @@ def _measures(x: np.ndarray, y: np.ndarray, models: np.ndarray) -> np.ndarray:
     return np.where(n_choices > 0, total / np.maximum(n_choices, 1), np.nan)
 
 
-def _wide(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return a column with a row per task and a column per model, tasks and models sorted."""
-    validation.columns(table, ["model", "task", column], "table")
+def _cube(table: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return columns as an array (columns, tasks, models), and the row's places in it."""
+    validation.columns(table, ["model", "task", *columns], "table")
     if table.duplicated(["model", "task"]).any():
         raise ValueError("table has a model twice in one task; pass one row per model and task")
-    return table.pivot(index="task", columns="model", values=column)
-
-
-def _long(wide: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
-    places = pd.MultiIndex.from_frame(table[["task", "model"]])
-    return pd.Series(wide.stack(future_stack=True).reindex(places).to_numpy(), table.index)
+    tasks, task_names = pd.factorize(table["task"], sort=True)
+    models, model_names = pd.factorize(table["model"], sort=True)
+    cube = np.full((len(columns), len(task_names), len(model_names)), np.nan)
+    cube[:, tasks, models] = [validation.numbers(table[name], name) for name in columns]
+    return cube, tasks, models
