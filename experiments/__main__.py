@@ -23,9 +23,11 @@ RUNS = {
         "answers of a model to facts of the Factbook",
     ),
     "small_world_runs": ("retrieval.small_world_runs", "GPTs trained on invented facts"),
+    "class_fits": ("synthesis.class_fits", "scores of how classes fit, of the glass box"),
     "glass_box_runs": ("synthesis.glass_box_runs", "the glass-box suite, trained"),
     "glass_box_table": ("synthesis.glass_box_table", "the glass-box suite, measured"),
     "tuning_prices": ("synthesis.tuning_prices", "what brief fine-tuning and scores cost"),
+    "real_choices": ("synthesis.real_choices", "signals against scores of real tuned models"),
     "reference_encoders": (
         "synthesis.reference_encoders",
         "encoders that stand beside a reader's own",

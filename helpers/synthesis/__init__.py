@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "agreement": ["rank_correlations"],
+        "gate": ["judge"],
         "model_kinds": ["load", "look"],
         "paired_tests": ["items_needed", "paired_test", "power"],
         "signal_inputs": ["read_inputs"],
