@@ -54,12 +54,12 @@ def effects(facts: pd.DataFrame) -> pd.DataFrame:
     `high`, the 95 % interval of least squares with errors clustered by fact. As all but the size
     was drawn at random, these are mean causal effects in this world.
     """
-    told = facts[(facts.frequency > 0) & ~facts.leaked]
-    told = told.assign(statements=np.log2(told.frequency), size=np.log2(told.parameters))
+    stated = facts[(facts.frequency > 0) & ~facts.leaked]
+    stated = stated.assign(statements=np.log2(stated.frequency), size=np.log2(stated.parameters))
     for kind in ("neutral", "competing"):
-        told[kind] = np.log2(1 + told.ratio) * (told.kind == kind)
-    model = smf.ols("accuracy ~ statements + neutral + competing + size", told)
-    fit = model.fit(cov_type="cluster", cov_kwds={"groups": told.fact})
+        stated[kind] = np.log2(1 + stated.ratio) * (stated.kind == kind)
+    model = smf.ols("accuracy ~ statements + neutral + competing + size", stated)
+    fit = model.fit(cov_type="cluster", cov_kwds={"groups": stated.fact})
     ends = fit.conf_int().set_axis(["low", "high"], axis=1)
     return ends.assign(effect=fit.params)[["effect", "low", "high"]].drop("Intercept")
 
@@ -164,6 +164,53 @@ def line_ends(models: Mapping[int, pd.DataFrame], most: Iterable[int]) -> pd.Dat
             rest = facts[facts.frequency <= limit]
             row = {"model": name, "most": int(limit), "bound": line(rest)["upper bound"]}
             rows.append(row | {"ceiling": rest.ceiling.mean()})
+    return pd.DataFrame(rows)
+
+
+def bound_rise(
+    facts: pd.DataFrame, limit: int, n_resamples: int, *, seed: int = 0
+) -> binned_fits.Gain:
+    """Return how much the end of the SMI line rises when facts stated more than `limit` times join.
+
+    `facts` are rows of `audit_tables.kept`, of one model. The intervals come from drawing facts;
+    the positions of all bins are fixed. Raises `ValueError` where no fact lies above the limit.
+    """
+    if not (facts.frequency > limit).any():
+        raise ValueError(f"no fact is stated more than {limit} times; take a lower limit")
+    facts = facts.reset_index(drop=True)
+    weights = binned_fits.draw_weights(len(facts), n_resamples, seed=seed)
+    weights = np.vstack([np.ones((1, len(facts)), np.float32), weights])
+    ends = []
+    for rest in (facts, facts[facts.frequency <= limit]):
+        x = audit_tables.axes_of(rest, float(rest.parameters.iloc[0])).SMI
+        bins = binned_fits.bin_means(x, rest.accuracy, weights[:, rest.index])
+        ends.append(binned_fits.end_of_line(bins))
+    rise = ends[0] - ends[1]
+    return binned_fits.gain(rise[0], rise[1:])
+
+
+def doubling_along(
+    models: Mapping[int, pd.DataFrame], edges: Iterable[int], n_resamples: int, *, seed: int = 0
+) -> pd.DataFrame:
+    """Return what a doubling of statements adds to accuracy in each band of frequency, by model.
+
+    `models` hold rows of `audit_tables.kept`; facts with competing mentions are left out. `edges`
+    are the lower ends of the bands; the last has no upper end. One row per model and band: `from`,
+    and the `estimate`, `low`, `high` of the slope on log2 frequency, from drawing facts.
+    """
+    edges, rows = list(edges), []
+    for name, every in models.items():
+        for low, high in zip(edges, [*edges[1:], np.inf], strict=True):
+            facts = every[(every.kind != "competing") & (every.frequency >= low)]
+            facts = facts[facts.frequency < high].reset_index(drop=True)
+            x, y = np.log2(facts.frequency), facts.accuracy
+            weights = binned_fits.draw_weights(len(facts), n_resamples, seed=seed)
+            weights = np.vstack([np.ones((1, len(facts))), weights])
+            n, sx, sy, sxx, sxy = (weights @ np.column_stack([x**0, x, y, x * x, x * y])).T
+            slope = (sxy - sx * sy / n) / (sxx - sx * sx / n)
+            found = binned_fits.gain(slope[0], slope[1:])
+            ends = {"estimate": found.gain, "low": found.low, "high": found.high}
+            rows.append({"model": name, "from": low, **ends})
     return pd.DataFrame(rows)
 
 
