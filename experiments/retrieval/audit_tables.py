@@ -42,7 +42,7 @@ def kept(facts: pd.DataFrame) -> pd.DataFrame:
 
 
 def axes_of(facts: pd.DataFrame, parameters: float, generation: str = "v5-v7") -> pd.DataFrame:
-    """Return where each fact lies on the axes of the fit, one column a metric.
+    """Return where each fact lies on the axes of the fit, one column per metric.
 
     `facts` has the columns `n_both` and `information` (bits, positive), as `kept` returns them.
     Facts below the fixed end of the scale of versions 2 to 4 lie at 0. Source: released code.

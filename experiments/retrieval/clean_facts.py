@@ -50,9 +50,10 @@ def fact_weights(
 ) -> np.ndarray:
     """Return weights for the facts numbered in `fact`, shape (1 + n_resamples, numbers).
 
-    Facts are drawn with replacement, or with `by_object` whole objects. The first row is ones.
+    Facts are drawn with replacement, or with `by_object` whole objects; the order of the rows does
+    not matter. The first row is ones.
     """
-    every = facts.drop_duplicates("fact").set_index("fact").object
+    every = facts.drop_duplicates("fact").set_index("fact").object.sort_index()
     numbers = int(facts.fact.max()) + 1
     groups = every if by_object else None
     drawn = draw_weights(len(every), n_resamples, groups=groups, seed=seed)
@@ -173,7 +174,7 @@ def generations(
 ) -> pd.DataFrame:
     """Return R², bound and lead of each generation, for the models of `facts` together.
 
-    One row a generation and measure: `models` above the generation's threshold, `least` R²,
+    One row per generation and measure: `models` above the generation's threshold, `least` R²,
     `bound` and `lead` over co-occurrence as means over models, `leading`, the number of models with
     a lead above 0; with `estimate`, `low` and `high`.
     """
@@ -246,7 +247,7 @@ def along_the_axis(
     """Return what a doubling of documents, and of size, adds to accuracy along the axis of counts.
 
     Facts are put into bands of joint documents, 2**edges[i] up to 2**edges[i + 1], the last band
-    without an end. One row a band and kind of doubling: `from`, `facts` (a mean over models),
+    without an end. One row per band and kind of doubling: `from`, `facts` (a mean over models),
     `accuracy`, and `estimate`, `low`, `high` of the gain per doubling within the band.
     """
     rows, octave = [], np.log2(facts.n_both)

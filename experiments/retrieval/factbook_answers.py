@@ -49,7 +49,7 @@ def ask(
     seed: int = 0,
     batch_tokens: int = 512,
 ) -> pd.DataFrame:
-    """Return how well a model knows facts in one form of their question, one row a fact.
+    """Return how well a model knows facts in one form of their question, one row per fact.
 
     `rows` are facts of `factbook_facts.facts` and `table` all of them, from which the wrong answers
     come. Columns: `relation`, `subject`, `template`; `log_probability` of the object after the
@@ -109,7 +109,7 @@ def sample(
     max_new_tokens: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the share of sampled answers that hold the object, one row a fact.
+    """Return the share of sampled answers that hold the object, one row per fact.
 
     Columns: `relation`, `subject`, `template`, `sampled` (continuations alone are graded) and
     `sampled_with_prompt` (each with its question). Temperature 0.7; letter case counts.
@@ -138,7 +138,7 @@ def ask_all(
 ) -> pd.DataFrame:
     """Return the answers of a model, loaded by name, to facts in several forms of their questions.
 
-    One row a fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
+    One row per fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
     `models.source`, and `how` says where the model is read. Raises `ValueError` when it cannot be
     loaded.
     """
@@ -232,7 +232,7 @@ def links(
     """Return Spearman's rho of each signal with each outcome, over facts, with intervals.
 
     `facts` has the columns `relation`, `subject`, the signals and the outcomes. With `within`,
-    ranks are taken within each relation. One row a pair: `outcome`, `signal`, `rho`, and `low`
+    ranks are taken within each relation. One row per pair: `outcome`, `signal`, `rho`, and `low`
     and `high`, the 95 % interval from drawing whole subjects, whose facts are not independent;
     ranks are those of the whole sample in every resample.
     """

@@ -24,14 +24,14 @@ SIGNALS = {
 def proxy_price(
     names: Sequence[str] | None = None, *, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Return how far counts in a model's own corpus, and in the Factbook, tell what it knows.
+    """Return how far counts in a model's own corpus, and in the Factbook, follow what it knows.
 
     For each model of arXiv 2502.04066, or those of `names`, over its released facts without those
-    whose object stands in the subject. One row a model, signal and way of counting: `model`,
+    whose object stands in the subject. One row per model, signal and way of counting: `model`,
     `parameters`; `signal`, N(s,o), P(o|s) or N(o); `counts`, *own corpus, all facts*, or over the
     facts whose names meet in a paragraph of the Factbook (entries named) *own corpus* and
     *Factbook*; `facts`, their number; `rho` with the released accuracy, and `low` and `high`, as
-    `links` gives them. Raises `data.DataError` where the files cannot be had.
+    `links` gives them. Raises `data.DataError` where the files are unavailable.
     """
     parts = []
     for model, size, cases in _counted_twice(names):

@@ -110,7 +110,7 @@ def rest(facts: pd.DataFrame, left_out: str) -> pd.DataFrame:
 def lead_rows(
     facts: pd.DataFrame, chosen: Sequence[dict[str, str]], n_resamples: int = N_RESAMPLES
 ) -> pd.DataFrame:
-    """Return the mean lead of SMI over co-occurrence in R², one row a specification.
+    """Return the mean lead of SMI over co-occurrence in R², one row per specification.
 
     `chosen` are rows of `specifications.combinations(**LEAD_CHOICES)`; `estimate`, `low` and `high`
     are added: the mean over models, and its percentile interval over draws of facts or objects.
@@ -140,7 +140,7 @@ def lead_rows(
 def r2_rows(
     facts: pd.DataFrame, chosen: Sequence[dict[str, str]], n_resamples: int = N_RESAMPLES
 ) -> pd.DataFrame:
-    """Return the smallest R² of any model less the abstract's threshold, one row a specification.
+    """Return the smallest R² of any model less the abstract's threshold, one row per specification.
 
     `chosen` are rows of `specifications.combinations(**R2_CHOICES)`; `estimate`, `low` and `high`
     are added, with the percentile interval over draws of facts.
