@@ -22,6 +22,18 @@ RUNS = {
         "retrieval.factbook_answers",
         "answers of a model to facts of the Factbook",
     ),
+    "smi_specifications": (
+        "retrieval.specifications",
+        "two sentences on SMI under every reasonable specification",
+    ),
+    "factbook_proxy": (
+        "retrieval.factbook_proxy",
+        "released accuracies against counts in a proxy corpus",
+    ),
+    "factbook_semantics": (
+        "retrieval.factbook_semantics",
+        "facts of the Factbook and paragraphs that mean the same",
+    ),
     "small_world_runs": ("retrieval.small_world_runs", "GPTs trained on invented facts"),
     "class_fits": ("synthesis.class_fits", "scores of how classes fit, of the glass box"),
     "glass_box_runs": ("synthesis.glass_box_runs", "the glass-box suite, trained"),

@@ -10,11 +10,15 @@ import statsmodels.formula.api as smf
 
 from helpers.retrieval import smi
 from helpers.retrieval.binned_fits import (
+    Gain,
     best_exponent,
     bin_means,
     draw_weights,
     gain,
+    predict_held_out,
+    quadratic,
     r2_gain,
+    standardise,
     weighted_correlation,
 )
 
@@ -38,7 +42,7 @@ def kept(facts: pd.DataFrame) -> pd.DataFrame:
 
 
 def axes_of(facts: pd.DataFrame, parameters: float, generation: str = "v5-v7") -> pd.DataFrame:
-    """Return where each fact lies on the axes of the fit, one column a metric.
+    """Return where each fact lies on the axes of the fit, one column per metric.
 
     `facts` has the columns `n_both` and `information` (bits, positive), as `kept` returns them.
     Facts below the fixed end of the scale of versions 2 to 4 lie at 0. Source: released code.
@@ -66,8 +70,8 @@ def leads(
 ) -> pd.DataFrame:
     """Return by how much SMI leads co-occurrence in R² of bin means, with bootstrap intervals.
 
-    One row a model and version of its facts; columns of `binned_fits.Gain`. `groups` names a column
-    whose values are drawn as wholes; `how` goes to `binned_fits.r2_gain`.
+    One row per model and version of its facts; columns of `binned_fits.Gain`. `groups` names a
+    column whose values are drawn as wholes; `how` goes to `binned_fits.r2_gain`.
     """
     rows = []
     for name, parameters, rest in versions(facts):
@@ -82,9 +86,10 @@ def leads(
 def rank_gains(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.DataFrame:
     """Return how single facts' accuracy goes with SMI and with the ranks of MI and co-occurrence.
 
-    One row a model and version of its facts: `R²` of a line on SMI, Spearman's rho of `CO-OCCUR`
-    and of `MI`, and the columns of `binned_fits.Gain` for the difference MI minus CO-OCCUR. Ranks
-    are those of the whole sample in every resample.
+    One row per model and version of its facts: `R²` of a line on SMI with the ends of its interval,
+    `R² low` and `R² high`; Spearman's rho of `CO-OCCUR` and of `MI`; and the columns of
+    `binned_fits.Gain` for the difference MI minus CO-OCCUR. Ranks are those of the whole sample in
+    every resample.
     """
     rows = []
     for name, parameters, rest in versions(facts):
@@ -95,8 +100,10 @@ def rank_gains(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.Da
             weighted_correlation(ranks[c], ranks.accuracy, weights)
             for c in ("n_both", "information")
         )
-        line = axes_of(rest, parameters).SMI.corr(rest.accuracy) ** 2
-        name |= {"R²": line, "CO-OCCUR": co[0], "MI": mi[0]}
+        line = weighted_correlation(axes_of(rest, parameters).SMI, rest.accuracy, weights) ** 2
+        low, high = np.quantile(line[1:], [0.025, 0.975])
+        name |= {"R²": line[0], "R² low": low, "R² high": high}
+        name |= {"CO-OCCUR": co[0], "MI": mi[0]}
         rows.append(name | gain(mi[0] - co[0], (mi - co)[1:])._asdict())
     return pd.DataFrame(rows)
 
@@ -127,7 +134,7 @@ def bounds(facts: pd.DataFrame, drop: tuple[int, ...] = (0, 1, 10)) -> pd.DataFr
 def coefficients(facts: pd.DataFrame) -> pd.DataFrame:
     """Return the regression of accuracy on three log2 shares of documents, by model and version.
 
-    One row a model, version and `term`: `estimate` (accuracy per doubling) and its 95 % interval
+    One row per model, version and `term`: `estimate` (accuracy per doubling) and its 95 % interval
     with errors clustered by object; and R² over facts of the three together (`R² counts`), of
     normalised binned log2 MI (`R² MI`) and of log2 P(o|s) (`R² given s`).
     """
@@ -150,7 +157,7 @@ def coefficients(facts: pd.DataFrame) -> pd.DataFrame:
 def exponents(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.DataFrame:
     """Return the power of normalised MI that fits bin means best, with percentile intervals.
 
-    One row a model and version of its facts; `best` is a point of `binned_fits.EXPONENTS`,
+    One row per model and version of its facts; `best` is a point of `binned_fits.EXPONENTS`,
     `low` and `high` come from drawing facts.
     """
     rows = []
@@ -180,12 +187,28 @@ def curvature(
     return float(fit.params.iloc[2]), float(low), float(high)
 
 
+def pooled_lead(
+    pool: pd.DataFrame, better: str, than: str, n_resamples: int, *, seed: int = 0
+) -> Gain:
+    """Return R² of one line through the bins of all models on one column less that on another.
+
+    `pool` is a frame of `pooled_bins`. The intervals come from drawing whole models, as the bins of
+    one model are not independent.
+    """
+    weights = draw_weights(len(pool), n_resamples, groups=pool.model, seed=seed)
+    weights = np.vstack([np.ones((1, len(pool)), np.float32), weights])
+    first, second = (
+        weighted_correlation(pool[c], pool["mean"], weights) ** 2 for c in (better, than)
+    )
+    return gain(first[0] - second[0], (first - second)[1:])
+
+
 def pooled_bins(statistics: Mapping[str, pd.DataFrame], sizes: pd.Series) -> pd.DataFrame:
     """Return the bin means of several models in one frame, with the axes they are fitted on.
 
     `statistics` maps models to frames of `smi.bin_statistics` over bins of MI, `sizes` gives their
-    parameter counts. One row a bin: `model`, `parameters`, `mean`, `size` (log2 of the parameters),
-    `MI` (minimum to maximum), and one column of SMI for each generation's rule.
+    parameter counts. One row per bin: `model`, `parameters`, `mean`, `size` (log2 of the
+    parameters), `MI` (minimum to maximum), and one column of SMI for each generation's rule.
     """
     parts = []
     for model, bins in statistics.items():
@@ -196,3 +219,52 @@ def pooled_bins(statistics: Mapping[str, pd.DataFrame], sizes: pd.Series) -> pd.
             frame[f"SMI, {name}"] = x ** smi.size_exponent(sizes[model], rule.size_rule)
         parts.append(frame)
     return pd.concat(parts, ignore_index=True)
+
+
+def designs(facts: pd.DataFrame) -> dict[str, tuple[np.ndarray, bool]]:
+    """Return what each predictor of a fact's accuracy knows: a design matrix, and whether logistic.
+
+    `facts` are rows of `kept` of several models, with `model`, `parameters` and `corpus`. Lines:
+    SMI of each generation, normalised co-occurrence, the mean. Logistic curves, quadratic in what
+    they name: co-occurrence, MI or all three counts (standardised by corpus, once over all) with
+    log2 of the size, and the relation with either.
+    """
+    one = np.ones((len(facts), 1))
+    shares = facts[["both", "subject share", "object share"]]
+    shares = shares.assign(size=np.log2(facts.parameters))
+    raw = standardise(shares, np.zeros(len(facts)))
+    z = standardise(shares.drop(columns="size"), facts.corpus).assign(size=raw["size"])
+    each = list(facts.groupby("model", sort=False))
+    x = {
+        g: pd.concat(axes_of(part, float(part.parameters.iloc[0]), g) for _, part in each)
+        for g in smi.GENERATIONS
+    }
+    lines = {f"line on SMI, {g}": x[g].SMI for g in x} | {"line on count": x["v1"]["CO-OCCUR"]}
+    few = {"count": z[["both", "size"]], "MI": z[["size"]].assign(mi=x["v1"].MI), "three counts": z}
+    few["three counts, not by corpus"] = raw
+    curves = {f"{name}, size": quadratic(values) for name, values in few.items()}
+    curves["relation, size"] = quadratic(z[["size"]], facts.relation)
+    curves["three counts, size, relation"] = quadratic(z, facts.relation)
+    straight = {name: np.column_stack([one, v]) for name, v in lines.items()} | {"mean": one}
+    return {name: (X, name in curves) for name, X in {**straight, **curves}.items()}
+
+
+def held_out_errors(
+    facts: pd.DataFrame, groups: pd.Series, chosen: Mapping[str, tuple[np.ndarray, bool]], thin: int
+) -> pd.DataFrame:
+    """Return prediction less accuracy of every fact, by fits to the facts of all other groups.
+
+    `chosen` are items of `designs`, one column each; `thin` is that of
+    `binned_fits.predict_held_out`.
+    """
+    guess = {
+        name: predict_held_out(X, facts.accuracy, groups, logistic=logistic, thin=thin)
+        for name, (X, logistic) in chosen.items()
+    }
+    return pd.DataFrame(guess).sub(facts.accuracy, axis=0)
+
+
+def same_fact_elsewhere(facts: pd.DataFrame) -> pd.Series:
+    """Return the mean accuracy of each fact in the models of other families, NaN without any."""
+    total, own = (facts.groupby(by).accuracy.transform for by in ("fact", ["fact", "family"]))
+    return (total("sum") - own("sum")) / (total("size") - own("size")).replace(0, np.nan)

@@ -25,7 +25,7 @@ from helpers import (
     stats,
     storage,
 )
-from helpers.retrieval import closed_book, factbook_facts, release, smi
+from helpers.retrieval import closed_book, factbook_facts
 from helpers.retrieval.binned_fits import Gain, draw_weights, gain, weighted_correlation
 
 if TYPE_CHECKING:
@@ -35,14 +35,7 @@ if TYPE_CHECKING:
 VERSION = 2
 KEY = ["relation", "subject", "template"]
 STORED = data.PUBLISHED / "real_model.csv"
-PRICE = data.PUBLISHED / "real_proxy.csv"
 N_TEMPLATES = 5
-# Of released facts: joint documents, their share of the subject's, documents with the object.
-SIGNALS = {
-    "N(s,o)": lambda t: t.n_both,
-    "P(o|s)": lambda t: (t.n_both + 0.5) / (t.n_subject + 1),
-    "N(o)": lambda t: t.n_object,
-}
 
 
 def ask(
@@ -56,7 +49,7 @@ def ask(
     seed: int = 0,
     batch_tokens: int = 512,
 ) -> pd.DataFrame:
-    """Return how well a model knows facts in one form of their question, one row a fact.
+    """Return how well a model knows facts in one form of their question, one row per fact.
 
     `rows` are facts of `factbook_facts.facts` and `table` all of them, from which the wrong answers
     come. Columns: `relation`, `subject`, `template`; `log_probability` of the object after the
@@ -116,7 +109,7 @@ def sample(
     max_new_tokens: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the share of sampled answers that hold the object, one row a fact.
+    """Return the share of sampled answers that hold the object, one row per fact.
 
     Columns: `relation`, `subject`, `template`, `sampled` (continuations alone are graded) and
     `sampled_with_prompt` (each with its question). Temperature 0.7; letter case counts.
@@ -145,7 +138,7 @@ def ask_all(
 ) -> pd.DataFrame:
     """Return the answers of a model, loaded by name, to facts in several forms of their questions.
 
-    One row a fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
+    One row per fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
     `models.source`, and `how` says where the model is read. Raises `ValueError` when it cannot be
     loaded.
     """
@@ -210,6 +203,23 @@ def form_spread(answers: pd.DataFrame, column: str = "sampled") -> tuple[float, 
     return float(pairs.mean()) if len(pairs) else float("nan"), spread
 
 
+def form_links(
+    facts: pd.DataFrame, answers: pd.DataFrame, signal: str, outcomes: Sequence[str]
+) -> pd.DataFrame:
+    """Return the mean of each outcome, and its rho with a signal, in each form of the questions.
+
+    `answers` has the rows of `ask_all`, `facts` the columns `relation`, `subject` and `signal`.
+    One column per form; ranks are taken within relations.
+    """
+    keys, columns = ["relation", "subject"], {}
+    for k, part in answers.groupby("template"):
+        one = facts[[*keys, signal]].merge(part, on=keys)
+        rho = links(one, [signal], outcomes, n_resamples=1).set_index("outcome").rho
+        means = one[outcomes].mean().add_prefix("mean ")
+        columns[f"form {k + 1}"] = pd.concat([means, rho.add_prefix("rho, ")])
+    return pd.DataFrame(columns)
+
+
 def links(
     facts: pd.DataFrame,
     signals: Sequence[str],
@@ -222,7 +232,7 @@ def links(
     """Return Spearman's rho of each signal with each outcome, over facts, with intervals.
 
     `facts` has the columns `relation`, `subject`, the signals and the outcomes. With `within`,
-    ranks are taken within each relation. One row a pair: `outcome`, `signal`, `rho`, and `low`
+    ranks are taken within each relation. One row per pair: `outcome`, `signal`, `rho`, and `low`
     and `high`, the 95 % interval from drawing whole subjects, whose facts are not independent;
     ranks are those of the whole sample in every resample.
     """
@@ -293,39 +303,6 @@ def shuffled(
             moved[at] = x[rng.permutation(at)]
         found[k] = np.corrcoef(moved, y)[0, 1]
     return found
-
-
-def proxy_price(
-    names: Sequence[str] | None = None, *, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Return how far counts in a model's own corpus, and in the Factbook, tell what it knows.
-
-    For each model of arXiv 2502.04066, or those of `names`, over its released facts without those
-    whose object stands in the subject. One row a model, signal and way of counting: `model`,
-    `parameters`; `signal`, N(s,o), P(o|s) or N(o); `counts`, *own corpus, all facts*, or over the
-    facts whose names meet in a paragraph of the Factbook (entries named) *own corpus* and
-    *Factbook*; `facts`, their number; `rho` with the released accuracy, and `low` and `high`, as
-    `links` gives them. Raises `data.DataError` where the files cannot be had.
-    """
-    sizes, book, parts = release.load_models().parameters, None, []
-    for model, size in (sizes if names is None else sizes[list(names)]).items():
-        own = release.load_facts(model)
-        if book is None:
-            pairs = own[["relation", "subject", "object"]]
-            book = factbook_facts.count_facts(pairs, factbook_facts.paragraphs(named=True))
-        clean = ~smi.object_in_subject(own.subject, own.object)
-        named = clean & (book.n_both > 0)
-        cases = {
-            "own corpus, all facts": (own, clean),
-            "own corpus": (own, named),
-            "Factbook": (book, named),
-        }
-        for counts, (table, chosen) in cases.items():
-            facts = own.assign(**{name: made(table) for name, made in SIGNALS.items()})[chosen]
-            found = links(facts, list(SIGNALS), ["accuracy"], n_resamples=n_resamples, seed=seed)
-            row = {"model": model, "parameters": size, "counts": counts, "facts": len(facts)}
-            parts.append(found.assign(**row))
-    return pd.concat(parts, ignore_index=True).drop(columns="outcome")
 
 
 def main(words: Sequence[str] | None = None) -> int:

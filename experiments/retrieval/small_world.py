@@ -72,7 +72,7 @@ def make_world(
     which has `n_objects` one-word objects, drawn by Zipf's law with exponent `zipf`. Frequencies
     are log-uniform from 1 to `most`, crossed with `ARMS`: none, as many or four times as many other
     documents that name the subject, and either say nothing of the relation or state a competing
-    object of it, drawn anew each time by the same law.
+    object of it, a new draw each time by the same law.
 
     Beside them stand `n_unseen` facts that no document states, whose subjects occur eight times,
     and `n_frequent` facts with 2 and 4 times `most` documents. A share `nested` of the subjects is
@@ -174,7 +174,7 @@ def _documents(
     training: dict[str, list[str]],
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    told = []
+    sentences = []
     for row, fact in enumerate(facts.itertuples()):
         said = [fact.object] * fact.frequency
         if fact.kind == "competing":
@@ -182,17 +182,17 @@ def _documents(
             said += list(rng.choice(names[fact.relation], fact.others, p=share / share.sum()))
         forms = training[fact.relation]
         chosen = rng.integers(len(forms), size=len(said))
-        told += [
+        sentences += [
             (row, o, f"{forms[i].format(fact.subject)} {o}.")
             for i, o in zip(chosen, said, strict=True)
         ]
         if fact.kind == "neutral":
             openers, ends = rng.choice(OPENERS, fact.others), rng.choice(NEUTRAL, fact.others)
-            told += [
+            sentences += [
                 (row, "", f"{opener} {fact.subject} {end}.")
                 for opener, end in zip(openers, ends, strict=True)
             ]
-    documents = pd.DataFrame(told, columns=["fact", "object", "text"])
+    documents = pd.DataFrame(sentences, columns=["fact", "object", "text"])
     return documents.iloc[rng.permutation(len(documents))].reset_index(drop=True)
 
 

@@ -17,9 +17,9 @@ BILLIONS_FORM = "SMI, versions 2 to 4"
 
 
 def by_model(counts: pd.DataFrame, accuracy: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
-    """Return one row a fact and model size, with the mean accuracy over starts.
+    """Return one row per fact and model size, with the mean accuracy over starts.
 
-    `counts` is a frame of `small_world.counted`, `accuracy` has a row a fact and a column
+    `counts` is a frame of `small_world.counted`, `accuracy` has a row per fact and a column
     `width-seed` a model, and `sizes` gives the parameters of each width. Added to the counts are
     `fact` (its row), `width`, `parameters`, `accuracy`, `ratio` (other mentions of the subject for
     each statement) and `octave` (the power of two at or below the frequency; 0 for none). Raises
@@ -54,18 +54,18 @@ def effects(facts: pd.DataFrame) -> pd.DataFrame:
     `high`, the 95 % interval of least squares with errors clustered by fact. As all but the size
     was drawn at random, these are mean causal effects in this world.
     """
-    told = facts[(facts.frequency > 0) & ~facts.leaked]
-    told = told.assign(statements=np.log2(told.frequency), size=np.log2(told.parameters))
+    stated = facts[(facts.frequency > 0) & ~facts.leaked]
+    stated = stated.assign(statements=np.log2(stated.frequency), size=np.log2(stated.parameters))
     for kind in ("neutral", "competing"):
-        told[kind] = np.log2(1 + told.ratio) * (told.kind == kind)
-    model = smf.ols("accuracy ~ statements + neutral + competing + size", told)
-    fit = model.fit(cov_type="cluster", cov_kwds={"groups": told.fact})
+        stated[kind] = np.log2(1 + stated.ratio) * (stated.kind == kind)
+    model = smf.ols("accuracy ~ statements + neutral + competing + size", stated)
+    fit = model.fit(cov_type="cluster", cov_kwds={"groups": stated.fact})
     ends = fit.conf_int().set_axis(["low", "high"], axis=1)
     return ends.assign(effect=fit.params)[["effect", "low", "high"]].drop("Intercept")
 
 
 def forms(facts: pd.DataFrame) -> pd.DataFrame:
-    """Return where each fact lies on the axis of each form of the measure, one column a form.
+    """Return where each fact lies on the axis of each form of the measure, one column per form.
 
     `facts` are rows of `audit_tables.kept`, of one size of model. Co-occurrence, MI and the two
     SMIs are those of `audit_tables.axes_of`; mutual information of all four cells, P(o | s) and the
@@ -86,7 +86,7 @@ def forms(facts: pd.DataFrame) -> pd.DataFrame:
 def r2_by_form(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """Return R² of a line through bin means and through single facts, for each form (row).
 
-    Columns are pairs: ("bins", "") is their number, which bounds what R² of bin means can tell;
+    Columns are pairs: ("bins", "") is their number, which limits what R² of bin means can say;
     ("bin means", model) and ("facts", model) are the two R². NaN where a form has no spread left.
     """
     table: dict[tuple[str, object], dict[str, float]] = {("bins", ""): {}}
@@ -106,8 +106,8 @@ def r2_by_form(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
 def leads(models: Mapping[int, pd.DataFrame], n_resamples: int, *, seed: int = 0) -> pd.DataFrame:
     """Return by how much SMI leads co-occurrence in R², over all facts and without contradiction.
 
-    One row a model and set of facts, with `gain`, `low`, `high` of `binned_fits.r2_gain`: facts are
-    drawn with replacement. The second set leaves out facts with competing mentions.
+    One row per model and set of facts, with `gain`, `low`, `high` of `binned_fits.r2_gain`: facts
+    are drawn with replacement. The second set leaves out facts with competing mentions.
     """
     rows = []
     for name, every in models.items():
@@ -123,7 +123,7 @@ def leads(models: Mapping[int, pd.DataFrame], n_resamples: int, *, seed: int = 0
 def bin_points(facts: pd.DataFrame, accuracy: ArrayLike | None = None) -> pd.DataFrame:
     """Return the bins of the released fit of SMI (versions 5 to 7): where, how many, how accurate.
 
-    One row a bin: `x` (its SMI), `n`, `mean` and `variance` of accuracy. `facts` are rows of
+    One row per bin: `x` (its SMI), `n`, `mean` and `variance` of accuracy. `facts` are rows of
     `audit_tables.kept`, of one model; `accuracy` takes the place of theirs.
     """
     accuracy = facts.accuracy if accuracy is None else accuracy
@@ -141,7 +141,7 @@ def line(facts: pd.DataFrame, accuracy: ArrayLike | None = None) -> pd.Series:
 def graded(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """Return the released analysis with leaked facts at their accuracy, and at 1.
 
-    `models` hold rows of `audit_tables.kept`, leaked facts included. One row a model and way of
+    `models` hold rows of `audit_tables.kept`, leaked facts included. One row per model and way of
     grading, with mean accuracy, R² and the bound.
     """
     rows = {}
@@ -155,7 +155,7 @@ def graded(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
 def line_ends(models: Mapping[int, pd.DataFrame], most: Iterable[int]) -> pd.DataFrame:
     """Return where the SMI line ends when facts stated more than so many times are left out.
 
-    One row a model and limit: `bound`, the line at SMI = 1, and `ceiling`, the mean accuracy that
+    One row per model and limit: `bound`, the line at SMI = 1, and `ceiling`, the mean accuracy that
     documents allow on the facts used.
     """
     rows = []
@@ -164,6 +164,53 @@ def line_ends(models: Mapping[int, pd.DataFrame], most: Iterable[int]) -> pd.Dat
             rest = facts[facts.frequency <= limit]
             row = {"model": name, "most": int(limit), "bound": line(rest)["upper bound"]}
             rows.append(row | {"ceiling": rest.ceiling.mean()})
+    return pd.DataFrame(rows)
+
+
+def bound_rise(
+    facts: pd.DataFrame, limit: int, n_resamples: int, *, seed: int = 0
+) -> binned_fits.Gain:
+    """Return how much the end of the SMI line rises when facts stated more than `limit` times join.
+
+    `facts` are rows of `audit_tables.kept`, of one model. The intervals come from drawing facts;
+    the positions of all bins are fixed. Raises `ValueError` where no fact lies above the limit.
+    """
+    if not (facts.frequency > limit).any():
+        raise ValueError(f"no fact is stated more than {limit} times; take a lower limit")
+    facts = facts.reset_index(drop=True)
+    weights = binned_fits.draw_weights(len(facts), n_resamples, seed=seed)
+    weights = np.vstack([np.ones((1, len(facts)), np.float32), weights])
+    ends = []
+    for rest in (facts, facts[facts.frequency <= limit]):
+        x = audit_tables.axes_of(rest, float(rest.parameters.iloc[0])).SMI
+        bins = binned_fits.bin_means(x, rest.accuracy, weights[:, rest.index])
+        ends.append(binned_fits.end_of_line(bins))
+    rise = ends[0] - ends[1]
+    return binned_fits.gain(rise[0], rise[1:])
+
+
+def doubling_along(
+    models: Mapping[int, pd.DataFrame], edges: Iterable[int], n_resamples: int, *, seed: int = 0
+) -> pd.DataFrame:
+    """Return what a doubling of statements adds to accuracy in each band of frequency, by model.
+
+    `models` hold rows of `audit_tables.kept`; facts with competing mentions are left out. `edges`
+    are the lower ends of the bands; the last has no upper end. One row per model and band: `from`,
+    and the `estimate`, `low`, `high` of the slope on log2 frequency, from drawing facts.
+    """
+    edges, rows = list(edges), []
+    for name, every in models.items():
+        for low, high in zip(edges, [*edges[1:], np.inf], strict=True):
+            facts = every[(every.kind != "competing") & (every.frequency >= low)]
+            facts = facts[facts.frequency < high].reset_index(drop=True)
+            x, y = np.log2(facts.frequency), facts.accuracy
+            weights = binned_fits.draw_weights(len(facts), n_resamples, seed=seed)
+            weights = np.vstack([np.ones((1, len(facts))), weights])
+            n, sx, sy, sxx, sxy = (weights @ np.column_stack([x**0, x, y, x * x, x * y])).T
+            slope = (sxy - sx * sy / n) / (sxx - sx * sx / n)
+            found = binned_fits.gain(slope[0], slope[1:])
+            ends = {"estimate": found.gain, "low": found.low, "high": found.high}
+            rows.append({"model": name, "from": low, **ends})
     return pd.DataFrame(rows)
 
 

@@ -1,4 +1,4 @@
-"""A second look at SMI: facts drawn anew, exponents that fit, predictions for held-out models."""
+"""A second look at SMI: resampled facts, exponents that fit, predictions for held-out models."""
 
 from __future__ import annotations
 
@@ -86,6 +86,24 @@ def r2_of_means(bins: BinMeans, exponent: float = 1.0, *, weighted: bool = False
     return np.divide(product, spread, out=np.full(len(spread), np.nan), where=usable)
 
 
+def end_of_line(bins: BinMeans, *, weighted: bool = False) -> np.ndarray:
+    """Return the height at x = 1 of the line through bin means, one value a weighting.
+
+    It is the *upper bound* of the published tables. Bins count as in `r2_of_means`, and NaN stands
+    where that does.
+    """
+    held, x = bins.count > 0, bins.x[:, None]
+    w = bins.count if weighted else held.astype(float)
+    w = w / np.maximum(w.sum(axis=0), 1e-300)
+    mean = np.where(held, bins.mean, 0)
+    centre, level = (w * x).sum(axis=0), (w * mean).sum(axis=0)
+    spread = (w * (x - centre) ** 2).sum(axis=0)
+    usable = (held.sum(axis=0) >= 3) & (spread > 1e-22)
+    product = (w * (x - centre) * (mean - level)).sum(axis=0)
+    slope = np.divide(product, spread, out=np.full(len(spread), np.nan), where=usable)
+    return level + slope * (1 - centre)
+
+
 def best_exponent(bins: BinMeans, exponents: ArrayLike = EXPONENTS) -> np.ndarray:
     """Return the exponent of a grid that maximises R², one value a weighting.
 
@@ -93,7 +111,7 @@ def best_exponent(bins: BinMeans, exponents: ArrayLike = EXPONENTS) -> np.ndarra
     exponent lies there or beyond. Raises `ValueError` for a negative position.
     """
     if (bins.x < 0).any():
-        raise ValueError("bins has a negative position; a power wants them normalised to 0 and up")
+        raise ValueError("bins has a negative position; a power needs them normalised to 0 and up")
     r2 = np.array([r2_of_means(bins, e) for e in np.asarray(exponents, float)])
     return np.asarray(exponents, float)[ties.first_largest(np.nan_to_num(r2, nan=-1.0), axis=0)]
 
@@ -160,7 +178,7 @@ def weighted_correlation(x: ArrayLike, y: ArrayLike, weights: ArrayLike) -> np.n
             "pass one a fact in each"
         )
     if np.ptp(x) == 0 or np.ptp(y) == 0:
-        raise ValueError("x or y does not vary; a correlation wants both to")
+        raise ValueError("x or y does not vary; a correlation needs both to")
     a, b = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     moments = weights @ np.stack([np.ones_like(a), a, b, a * a, b * b, a * b], 1)
     ea, eb, eaa, ebb, eab = (moments[:, 1:] / moments[:, :1]).T

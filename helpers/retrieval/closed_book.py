@@ -33,7 +33,7 @@ def answer_log_probability(
     sampling: exp(log_probability) is then the share of samples that begin with these tokens.
 
     Prompts of one length go through the model together, and answers go on from their states, or
-    are read anew with their prompts where the model's cache does not give its own logits
+    are read again with their prompts where the model's cache does not give its own logits
     (`decoders.prove`); nothing is padded, so `batch_tokens` changes the result by rounding only.
     The first token has its probability from the prompt alone, the others from the prompt with the
     answer, which counts where positions depend on the length of a text (longrope).
@@ -100,8 +100,8 @@ def sample_continuations(
     """Return `n` sampled continuations of each prompt, without the prompt.
 
     Tokens are drawn from the softmax of the logits over `temperature`, at most `max_new_tokens`
-    of them, fewer where the model ends its text. A prompt's draws hang on its text and the seed
-    alone, not on its neighbours: the same prompt and seed give the same texts. Raises
+    of them, fewer where the model ends its text. A prompt's draws depend on its text and the
+    seed alone, not on its neighbours: the same prompt and seed give the same texts. Raises
     `ValueError` as `answer_log_probability`. Source: the protocol of arXiv 2502.04066, released
     code, has 20 samples of 32 tokens at 0.7 for each of 20 templates.
     """

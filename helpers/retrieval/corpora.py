@@ -64,7 +64,7 @@ class Report:
     """Documents that could not be read: how many by kind, and the first few of each kind.
 
     `strict` makes the first of them an error, `CorpusError`. `lines` is the number of lines that
-    were read of a range, by which the places in the range that follows are told.
+    were read of a range, from which the places in the next range follow.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -290,7 +290,7 @@ def read_range(
     """Yield the documents of one range, as `read_documents` does of whole files.
 
     The ranges of a file hold each of its documents once. The report counts lines from the first
-    that begins in the range, of which it tells the number; rows, and what `strict` raises, are
+    that begins in the range, and gives their number; rows, and what `strict` raises, are
     counted from the beginning of the file.
     """
     kind = _kind(one.file)

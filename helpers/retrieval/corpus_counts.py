@@ -70,21 +70,22 @@ def count_corpus(
 
     `files`, `column`, `unit`, `max_document` and `strict` are those of `corpora.read_documents`. A
     file on this machine of more than `range_size` bytes is counted in ranges, where `corpora.split`
-    can cut it. The counts of each range are kept in `out_folder`, under a name made of the pairs,
+    can cut it. The counts of each range are stored in `out_folder`, under a name made of the pairs,
     the rule, the way of reading, the range and the file's path, size and time of change, and only
-    once they are whole. A run that was stopped at any moment and is started again counts the ranges
-    that are missing, and none twice; a file that has changed is counted anew, as is one for
-    which `range_size` gives other ranges. `resume=False` counts all anew.
+    once they are complete. A run that was stopped at any moment and is started again counts the
+    missing ranges, and none twice; a file that has changed is counted again, as is one for
+    which `range_size` gives other ranges. `resume=False` counts all again.
 
     `workers` processes count a range each. `scheduler`, the address of a Dask scheduler, has the
     workers of that cluster do it, which must see the files under the same paths; when one dies, its
-    ranges go to others. The counts are the same in every way, and lines are told as those of the
-    file; only of a damaged archive the ranges after the damage are counted too, and their lines
-    told too low. `progress` gets the bytes counted so far and those of all files, as on disk: first
-    of the ranges kept before, then as files are read (on a cluster, as ranges are done).
+    ranges go to others. The counts are the same in every way, and line numbers are those of
+    the file; only of a damaged archive the ranges after the damage are counted too, and their line
+    numbers are too low. `progress` gets the bytes counted so far and those of all files, as on
+    disk: first of the ranges stored before, then as files are read (on a cluster, as ranges are
+    done).
 
-    Raises what `list_files`, `read_documents` and `NameIndex` raise, also for problems that a kept
-    range has when `strict`; `RuntimeError` when a process dies or a file changes while it is
+    Raises what `list_files`, `read_documents` and `NameIndex` raise, also for problems that a
+    stored range has when `strict`; `RuntimeError` when a process dies or a file changes while it is
     counted. What was finished before stays. Source: the rule of arXiv:2502.04066, released code.
 
     >>> from pathlib import Path
@@ -155,7 +156,7 @@ def count_corpus(
 
 
 def identify(file: str) -> tuple[int, str]:
-    """Return the size of a file, and its time of change or what a server tells of it."""
+    """Return the size of a file, and its time of change or what a server reports."""
     if "://" not in file:
         status = os.stat(file)
         return status.st_size, str(status.st_mtime_ns)
@@ -258,7 +259,7 @@ def _in_processes(
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     context.set_forkserver_preload(["__main__", __name__])
-    read, told = context.Value("q", 0), 0
+    read, reported = context.Value("q", 0), 0
     given = index.for_tally(), read
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=given)
     try:
@@ -266,8 +267,8 @@ def _in_processes(
         while futures:
             finished, _ = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
             now = read.value
-            advance(now - told)
-            told = now
+            advance(now - reported)
+            reported = now
             for future in finished:
                 yield futures.pop(future), future.result()
     except BrokenProcessPool:
@@ -316,7 +317,7 @@ def _on_cluster(
     from distributed import Client, KilledWorker, as_completed
 
     with Client(address, set_as_default=False) as client:
-        # A task, not scattered data: the cluster can make it anew when the worker that holds it
+        # A task, not scattered data: the cluster can make it again when the worker that holds it
         # dies. Keys are new in every run, so that no run takes up the results of another.
         shared = client.submit(NameIndex, index.pairs, index.rule, pure=False)
         futures = {

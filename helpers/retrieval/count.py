@@ -75,7 +75,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def progress(done: int, total: int) -> None:
         if bar.total is None:
-            # What a run before has counted tells nothing about the speed of this one.
+            # What an earlier run has counted says nothing about the speed of this one.
             bar.reset(total)
             bar.initial = bar.n = bar.last_print_n = done
         bar.update(done - bar.n)

@@ -231,7 +231,7 @@ def facts() -> pd.DataFrame:
 
 
 def hints(subjects: Sequence[str], objects: Sequence[str]) -> np.ndarray:
-    """Return whether the names of each pair tell of each other, bool (n,): `leak` or `hint`."""
+    """Return whether the names of each pair give each other away, bool (n,): `leak` or `hint`."""
     within = smi.object_in_subject(subjects, objects) | smi.object_in_subject(objects, subjects)
     return within | np.array(_share_stems(subjects, objects), bool)
 
@@ -285,7 +285,7 @@ def choices(table: pd.DataFrame, rows: pd.DataFrame, most: int = 12, seed: int =
     """Return for each of `rows` its own object first, then other objects of its relation.
 
     The others are distinct objects of the relation in `table`, drawn at random, so that there are
-    at most `most` in all. The draw hangs on the fact and the seed, not on the other rows.
+    at most `most` in all. The draw depends on the fact and the seed, not on other rows.
     """
     validation.counts(most=(most, 2))
     objects = {name: sorted(set(part.object)) for name, part in table.groupby("relation")}

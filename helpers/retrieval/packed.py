@@ -67,7 +67,7 @@ class _Unpacked(io.RawIOBase):
 
 
 class _Watched(io.RawIOBase):
-    """A file that tells how many bytes are read from it."""
+    """A file that reports how many bytes are read from it."""
 
     def __init__(self, raw: BinaryIO, advance: Callable[[int], None]) -> None:
         self._raw, self._advance = raw, advance

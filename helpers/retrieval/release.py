@@ -33,7 +33,7 @@ def load_models() -> pd.DataFrame:
 def load_facts(model: str) -> pd.DataFrame:
     """Return the released facts of a model: names, document counts and closed-book accuracy.
 
-    One row a triple: `subject`, `relation`, `object`, `n_documents`, `n_subject`, `n_object`,
+    One row per triple: `subject`, `relation`, `object`, `n_documents`, `n_subject`, `n_object`,
     `n_both` and `accuracy` (share of 400 sampled answers that hold the object).
     """
     names = {
@@ -57,7 +57,7 @@ def _read(path: Path) -> pd.DataFrame:
 def load_counts(corpus: str) -> pd.DataFrame:
     """Return the released counts of a corpus: "pile", "roots", "slimpajama" or "ours".
 
-    One row a triple: `subject`, `relation`, `object`, and numbers of documents: `n_documents`,
+    One row per triple: `subject`, `relation`, `object`, and numbers of documents: `n_documents`,
     `n_subject`, `n_object`, and the four cells of the table, `n_both`, `n_subject_only`,
     `n_object_only` and `n_neither`.
     """
@@ -70,7 +70,7 @@ def load_counts(corpus: str) -> pd.DataFrame:
 
 
 def count_checks() -> dict[str, int]:
-    """Return what the released counts say of themselves, by the claim that it is a test of.
+    """Return what the released counts say of themselves, by the id of the claim.
 
     Facts, templates, documents of all corpora, facts of which the cells of a table do not add up in
     some corpus, and objects that the first version counts differently from fact to fact.
@@ -84,14 +84,14 @@ def count_checks() -> dict[str, int]:
         wrong |= (t.n_subject + t.n_object_only + t.n_neither != t.n_documents).to_numpy()
     return {
         "smi-evaluation-set-size": len(facts.drop_duplicates(["subject", "object"])),
-        "smi-templates": sum(len(set(texts)) for texts in _load_templates().values()),
+        "smi-templates": sum(len(set(texts)) for texts in load_templates().values()),
         "smi-documents-counted": sum(int(t.n_documents.iloc[0]) for t in tables.values()),
         "smi-cells-add-up": int(wrong.sum()),
         "smi-v1-counts-agree": int((load_v1().groupby("object").N_o.nunique() > 1).sum()),
     }
 
 
-def _load_templates() -> dict[str, list[str]]:
+def load_templates() -> dict[str, list[str]]:
     """Return the released templates of questions, by relation."""
     return json.loads(data.fetch("smi/multi_templates.json").read_text())
 
@@ -139,7 +139,7 @@ def release_bins() -> pd.DataFrame:
 
 
 def release_histogram() -> pd.DataFrame:
-    """Return the number of facts by octave of co-occurrence count, one column a corpus."""
+    """Return the number of facts by octave of co-occurrence count, one column per corpus."""
     models = load_models().drop_duplicates("corpus")
     columns = {}
     for model, corpus in models.corpus.items():
@@ -190,12 +190,12 @@ def load_sheet(generation: str) -> pd.DataFrame:
 
 
 def load_sweep(name: str) -> pd.DataFrame:
-    """Return a stored sweep of the second generation, `unit` or `range`: R², a column a model."""
+    """Return a stored sweep of the second generation, `unit` or `range`: R² by model (column)."""
     return pd.read_excel(data.fetch(f"smi/v4/{name}_sweep.xlsx"), index_col=0)
 
 
 def publish() -> None:
-    """Write the statistics in `data/published` anew from the released files."""
+    """Write the statistics in `data/published` again from the released files."""
     tables = {
         "smi_bins": release_bins,
         "smi_histogram": release_histogram,

@@ -103,7 +103,7 @@ def arrow_rows(file: BinaryIO, column: str, largest: int) -> Rows:
 
 
 def _no_text(schema: pa.Schema, column: str) -> Left | None:
-    """Tell why no row of a column can hold a text, or None when each may."""
+    """Return why no row of a column can hold a text, or None when each may."""
     if column not in schema.names:
         return Left(
             "no text", f"no column {column!r}, only {', '.join(map(repr, schema.names[:10]))}"
@@ -183,7 +183,7 @@ def _page(file: BinaryIO, place: int) -> tuple[dict[int, int], int]:
             n *= 8
     sizes = [fields.get(i) for i in (2, 3)]
     if not all(isinstance(size, int) and size >= 0 for size in sizes):
-        raise pa.ArrowInvalid(f"the header of the page at byte {place} tells no size")
+        raise pa.ArrowInvalid(f"the header of the page at byte {place} gives no size")
     return fields, n_header
 
 
@@ -281,7 +281,7 @@ def _messages(file: BinaryIO, largest: int) -> Iterator[_Message]:
         except (struct.error, OverflowError) as error:
             raise pa.ArrowInvalid(f"the head of a message is broken ({error})") from None
         if rows < 0 or not 0 <= n_body < FAR:
-            raise pa.ArrowInvalid("the head of a message tells no size")
+            raise pa.ArrowInvalid("the head of a message gives no size")
         file.seek(begin)
         yield _Message(kind, head + table, n_body, rows, memory)
         file.seek(begin + n_body)

@@ -208,3 +208,17 @@ def test_the_error_table_equals_a_loop_over_drawn_groups():
         arguments = {"residuals": residuals, "groups": groups, "baseline": "bad", **wrong}
         with pytest.raises(ValueError, match="residuals must"):
             binned_fits.rmse_table(**arguments)
+
+
+def test_the_end_of_the_line_is_slope_plus_intercept_and_nan_for_two_bins():
+    rng = np.random.default_rng(4)
+    x, y = rng.integers(0, 6, 60) / 5, rng.random(60)
+    bins = binned_fits.bin_means(x, y, rng.integers(0, 3, (4, 60)))
+    for k in range(4):
+        held = bins.count[:, k] > 0
+        for weighted in (False, True):
+            w = np.sqrt(bins.count[held, k]) if weighted else None
+            slope, intercept = np.polyfit(bins.x[held], bins.mean[held, k], 1, w=w)
+            ends = binned_fits.end_of_line(bins, weighted=weighted)
+            assert ends[k] == pytest.approx(slope + intercept)
+    assert np.isnan(binned_fits.end_of_line(binned_fits.bin_means([0, 1], [0.1, 0.2]))).all()

@@ -41,7 +41,7 @@ def test_counts_have_the_names_of_this_book(released):
         **{"subject": "s", "relation": "r", "object": "x", "n_documents": 10, "n_subject": 4},
         **{"n_object": 3, "n_both": 2, "n_subject_only": 2, "n_object_only": 1, "n_neither": 5},
     }
-    assert release._load_templates()["q"] == ["[S] is"]
+    assert release.load_templates()["q"] == ["[S] is"]
 
 
 @pytest.mark.parametrize(

@@ -181,3 +181,45 @@ def test_impossible_counts_and_a_scale_of_one_bin_are_refused(raw):
         audit_tables.kept(raw.assign(n_both=raw.n_subject + 1))
     with pytest.raises(ValueError, match="two different"):
         audit_tables.axes_of(audit_tables.kept(raw).assign(information=0.1), 1e9)
+
+
+def test_r2_of_single_facts_has_an_interval_around_it(facts):
+    ours = audit_tables.rank_gains(facts, 40)
+    assert (ours["R² low"] <= ours["R²"]).all() and (ours["R²"] <= ours["R² high"]).all()
+
+
+def test_a_pooled_lead_is_the_difference_of_two_lines_and_draws_models():
+    rng = np.random.default_rng(2)
+    pool = pd.DataFrame({"model": np.repeat(list("abcdef"), 20), "good": rng.random(120)})
+    pool["mean"] = pool.good + 0.1 * rng.random(120)
+    pool["poor"] = rng.random(120)
+    found = audit_tables.pooled_lead(pool, "good", "poor", 50)
+    r2 = [np.corrcoef(pool[c], pool["mean"])[0, 1] ** 2 for c in ("good", "poor")]
+    assert found.gain == pytest.approx(r2[0] - r2[1]) and 0 < found.low < found.gain < found.high
+    same = audit_tables.pooled_lead(pool, "good", "good", 50)
+    assert (same.gain, same.low, same.high) == (0, 0, 0)
+
+
+def test_designs_are_lines_on_the_axes_and_curves_without_leaks_between_groups(facts):
+    facts = facts.assign(corpus=np.where(facts.model == "one", "a", "b"), relation="r")
+    facts["relation"] = np.where(facts.fact % 3 == 0, "r", "q")
+    designs = audit_tables.designs(facts)
+    X, logistic = designs["line on SMI, v5-v7"]
+    assert not logistic and (X[:, 0] == 1).all()
+    rows = facts.model == "two"
+    x = audit_tables.axes_of(facts[rows], 5e8).SMI
+    assert X[rows.to_numpy(), 1] == pytest.approx(x.to_numpy())
+    assert designs["three counts, size"][1] and designs["three counts, size"][0].shape[1] == 15
+    few = {name: designs[name] for name in ("mean", "line on count")}
+    errors = audit_tables.held_out_errors(facts, facts.model, few, 1)
+    other = facts.accuracy[~rows].mean() - facts.accuracy[rows]
+    assert errors["mean"][rows].to_numpy() == pytest.approx(other.to_numpy())
+
+
+def test_a_fact_elsewhere_is_its_mean_in_other_families(facts):
+    facts = facts.assign(family=facts.model)
+    wide = facts.pivot(index="fact", columns="model", values="accuracy")
+    ours = audit_tables.same_fact_elsewhere(facts)
+    first = facts.model == "one"
+    assert ours[first].to_numpy() == pytest.approx(wide["two"][facts.fact[first]].to_numpy())
+    assert audit_tables.same_fact_elsewhere(facts[first]).isna().all()

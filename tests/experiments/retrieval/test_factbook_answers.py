@@ -130,6 +130,19 @@ def test_forms_are_compared_within_relations(frame):
     assert np.isnan(factbook_answers.form_spread(parts[0])[0])
 
 
+def test_links_by_form_are_those_of_each_form_alone(frame):
+    frame = frame.drop_duplicates(["relation", "subject"])
+    rng = np.random.default_rng(1)
+    parts = [
+        frame[["relation", "subject"]].assign(template=k, y=rng.random(len(frame))) for k in (0, 3)
+    ]
+    table = factbook_answers.form_links(frame, pd.concat(parts), "x", ["y"])
+    assert list(table) == ["form 1", "form 4"]
+    second = frame[["relation", "subject", "x"]].merge(parts[1], on=["relation", "subject"])
+    rho = factbook_answers.links(second, ["x"], ["y"], n_resamples=1).rho[0]
+    assert table["form 4"].tolist() == pytest.approx([parts[1].y.mean(), rho])
+
+
 def test_ranks_within_relations_are_those_of_each_alone(frame):
     ours = factbook_facts.ranks(frame[["x", "y"]], frame.relation)
     for name, part in frame.groupby("relation"):

@@ -210,3 +210,22 @@ def test_only_a_count_of_rivals_predicts_what_contradiction_decides(counts):
     slope, start = np.polyfit(x[~held], pooled.accuracy[~held], 1)
     expected = pooled.accuracy[held] - np.clip(start + slope * x[held], 0, 1)
     assert errors[form][held].to_numpy() == pytest.approx(expected.to_numpy())
+
+
+def test_the_rise_of_the_bound_is_that_of_the_line_ends(counts):
+    _, models = models_of(counts, lambda rows, _: 0.1 * np.log2(1 + rows.frequency))
+    found = small_world_tables.bound_rise(models[32], 8, 30)
+    named = {32: models[32]}
+    most = int(models[32].frequency.max())
+    ends = small_world_tables.line_ends(named, [8, most]).set_index("most").bound
+    assert found.gain == pytest.approx(ends[most] - ends[8])
+    assert found.low <= found.high
+    with pytest.raises(ValueError, match="more than 4096 times"):
+        small_world_tables.bound_rise(models[32], 4096, 30)
+
+
+def test_a_doubling_within_a_band_is_what_was_planted(counts):
+    _, models = models_of(counts, lambda rows, _: 0.04 * np.log2(rows.frequency.clip(lower=1)))
+    table = small_world_tables.doubling_along(models, [1, 4], 20)
+    assert table["from"].tolist() == [1, 4, 1, 4]
+    assert table[["estimate", "low", "high"]].to_numpy() == pytest.approx(np.full((4, 3), 0.04))

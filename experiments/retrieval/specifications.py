@@ -1,0 +1,185 @@
+"""Specification curves of two sentences about SMI on facts that the question does not give away."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from experiments.retrieval import audit_tables, clean_facts
+from helpers import data, specifications
+from helpers.retrieval import release, smi
+
+LEAD, R2 = (data.PUBLISHED / f"spec_smi_{name}.csv" for name in ("lead", "r2"))
+HEADLINES, DOUBLINGS = (
+    data.PUBLISHED / f"smi_clean_{name}.csv" for name in ("headlines", "doublings")
+)
+# The generations that have all models, with what their abstracts say of R².
+THRESHOLDS = {"v2-v4": 0.75, "v5-v7": 0.7}
+N_RESAMPLES, SEED = 200, 0
+LEAD_CHOICES = {
+    "generation": list(THRESHOLDS),
+    "left out": ["nothing", "object in subject", "object in any question"],
+    "fit": list(clean_facts.FITS),
+    "draw": ["facts", "objects"],
+    "models": ["all", "above 1 B"],
+}
+R2_CHOICES = {
+    "generation": list(THRESHOLDS),
+    "left out": ["nothing", "object in subject", "object in any question"],
+    "bins": ["fifth of an octave", "half an octave", "octave", "fifth, five facts or more"],
+    "models above": ["1 B", "2 B", "6 B"],
+}
+BINS = {
+    "fifth of an octave": {"per_octave": 5},
+    "half an octave": {"per_octave": 2},
+    "octave": {"per_octave": 1},
+    "fifth, five facts or more": {"per_octave": 5, "least": 5},
+}
+
+
+def load() -> pd.DataFrame:
+    """Return the kept facts of all released models.
+
+    Columns are those of `audit_tables.kept`, `model`, `family`, `parameters`, `corpus`, and
+    `asked`, the share of a fact's questions that hold its object. Raises `data.DataError` where the
+    released files are absent.
+    """
+    models, parts = release.load_models(), []
+    for model in models.index:
+        parts.append(audit_tables.kept(release.load_facts(model)).assign(model=model))
+    facts = pd.concat(parts, ignore_index=True).join(models, on="model")
+    names = ["subject", "relation", "object"]
+    once = facts.drop_duplicates(names)
+    share = clean_facts.template_share(once, release.load_templates())
+    return facts.merge(once[names].assign(asked=share), on=names, validate="many_to_one")
+
+
+def load_first() -> pd.DataFrame:
+    """Return the facts of version 1 for its four models, as `headlines` needs them."""
+    counts = {"N": "n_documents", "N_s": "n_subject", "N_o": "n_object", "N_so": "n_both"}
+    sheet, parts = release.load_v1().rename(columns=counts), []
+    for model, parameters in smi.V1_PARAMETERS.items():
+        accuracy = sheet["ACC_" + model.removeprefix("v1-")]
+        kept = audit_tables.kept(sheet.assign(accuracy=accuracy))
+        parts.append(kept.assign(model=model, parameters=parameters))
+    return pd.concat(parts, ignore_index=True)
+
+
+def headlines(
+    facts: pd.DataFrame, first: pd.DataFrame, n_resamples: int, *, seed: int = SEED
+) -> pd.DataFrame:
+    """Return `clean_facts.generations` of all facts, and of those without leaks.
+
+    `facts` are those of `load`, of which the models above one billion parameters count, `first`
+    those of `load_first`. The index is `facts` ("all facts" or "clean"), `generation`, `measure`.
+    """
+    parts, large = {}, facts[facts.parameters > 1e9]
+    for what in ("all facts", "clean"):
+        tables = []
+        for rows, thresholds in ((first, {"v1": 0.84}), (large, THRESHOLDS)):
+            part = rows if what == "all facts" else rows[~rows.leak]
+            weights = clean_facts.fact_weights(part, n_resamples, seed=seed)
+            tables.append(clean_facts.generations(part, weights, thresholds))
+        parts[what] = pd.concat(tables)
+    return pd.concat(parts, names=["facts"])
+
+
+def clean_doublings(facts: pd.DataFrame, n_resamples: int, *, seed: int = SEED) -> pd.DataFrame:
+    """Return `clean_facts.doublings` of the models above one billion parameters, without leaks.
+
+    Whole objects are drawn for the intervals, as facts that share one are not independent.
+    """
+    large = facts[(facts.parameters > 1e9) & ~facts.leak]
+    weights = clean_facts.fact_weights(large, n_resamples, by_object=True, seed=seed)
+    return clean_facts.doublings(large, weights)
+
+
+def rest(facts: pd.DataFrame, left_out: str) -> pd.DataFrame:
+    """Return the facts without those that a rule leaves out, a value of the choice "left out"."""
+    rules = {
+        "nothing": facts.asked < 0,
+        "object in subject": facts.leak,
+        "object in any question": facts.asked > 0,
+    }
+    return facts[~rules[left_out]]
+
+
+def lead_rows(
+    facts: pd.DataFrame, chosen: Sequence[dict[str, str]], n_resamples: int = N_RESAMPLES
+) -> pd.DataFrame:
+    """Return the mean lead of SMI over co-occurrence in R², one row per specification.
+
+    `chosen` are rows of `specifications.combinations(**LEAD_CHOICES)`; `estimate`, `low` and `high`
+    are added: the mean over models, and its percentile interval over draws of facts or objects.
+    """
+    rows, done = [], {}
+    for row in chosen:
+        key = tuple(row[c] for c in ("generation", "left out", "fit", "draw"))
+        if key not in done:
+            generation, left_out, fit, draw = key
+            part = rest(facts, left_out)
+            weights = clean_facts.fact_weights(
+                part, n_resamples, by_object=draw == "objects", seed=SEED
+            )
+            ours, count = (
+                clean_facts.draws(part, weights, generation, metric, fit=fit)
+                for metric in ("SMI", "CO-OCCUR")
+            )
+            done[key] = ours - count
+        lead = done[key]
+        if row["models"] != "all":
+            sizes = facts.groupby("model").parameters.first()
+            lead = lead[sizes[lead.index] > 1e9]
+        rows.append(row | _ends(np.nanmean(lead.to_numpy(), axis=0)))
+    return pd.DataFrame(rows)
+
+
+def r2_rows(
+    facts: pd.DataFrame, chosen: Sequence[dict[str, str]], n_resamples: int = N_RESAMPLES
+) -> pd.DataFrame:
+    """Return the smallest R² of any model less the abstract's threshold, one row per specification.
+
+    `chosen` are rows of `specifications.combinations(**R2_CHOICES)`; `estimate`, `low` and `high`
+    are added, with the percentile interval over draws of facts.
+    """
+    rows, done = [], {}
+    for row in chosen:
+        key = tuple(row[c] for c in ("generation", "left out", "bins"))
+        if key not in done:
+            generation, left_out, bins = key
+            part = rest(facts[facts.parameters > 1e9], left_out)
+            weights = clean_facts.fact_weights(part, n_resamples, seed=SEED)
+            done[key] = clean_facts.draws(part, weights, generation, **BINS[bins])
+        r2, sizes = done[key], facts.groupby("model").parameters.first()
+        r2 = r2[sizes[r2.index] > 1e9 * float(row["models above"].split()[0])]
+        rows.append(row | _ends(np.nanmin(r2.to_numpy(), axis=0) - THRESHOLDS[row["generation"]]))
+    return pd.DataFrame(rows)
+
+
+def _ends(sample: np.ndarray) -> dict[str, float]:
+    found = clean_facts.of_row(sample)
+    return {"estimate": found.gain, "low": found.low, "high": found.high}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Write both specification curves, the headlines and the doublings into data/published."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments smi_specifications", description=main.__doc__
+    )
+    parser.add_argument("--resamples", type=int, default=N_RESAMPLES, help="draws per interval")
+    n = parser.parse_args(words).resamples
+    facts = load()
+    lead, r2 = (specifications.combinations(**c) for c in (LEAD_CHOICES, R2_CHOICES))
+    tables = {
+        HEADLINES: lambda: headlines(facts, load_first(), n).reset_index(),
+        DOUBLINGS: lambda: clean_doublings(facts, n),
+        R2: lambda: r2_rows(facts, r2, n),
+        LEAD: lambda: lead_rows(facts, lead, n),
+    }
+    for path, table in tables.items():
+        data.write_atomically(path, table().round(6).to_csv(index=False))
+        print(path, flush=True)
+    return 0
