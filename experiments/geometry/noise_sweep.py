@@ -111,16 +111,20 @@ def model_row(
     points = encoding.token_vectors(
         model, tokenizer, sentences, tokens_per_sentence=tokens_per_sentence, seed=seed
     )
-    shared = {"bits": bits, "train_iters": train_iters, "seed": seed}
-    row = {"points": len(points), **quantization.measure_cloud(points, per_cell=True, **shared)}
-    row["between_share"] = spread.between_share(
-        points, np.repeat(np.arange(len(sentences)), tokens_per_sentence)
-    )
-    for prefix, quantizer in QUANTIZERS.items():
-        codes, error = quantization.quantize(points, quantizer=quantizer, **shared)
-        counts = quantization.cell_counts(codes, 2**bits)
-        row |= {f"{prefix}_lloyd_index": quantization.lloyd_index(counts), f"{prefix}_error": error}
-    evidence = []
+    row = cloud_row(points, len(sentences), bits=bits, train_iters=train_iters, seed=seed)
+    return row | task_row(tokenizer, model, tasks, n_train=n_train, n_test=n_test)
+
+
+def task_row(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    tasks: Sequence[glue.Task],
+    *,
+    n_train: int = 400,
+    n_test: int | None = 300,
+) -> dict[str, float]:
+    """Return the task scores of `model_row`, their mean and LogME. Raises as `probing`."""
+    row, evidence = {}, []
     for task in tasks:
         found = probing.probe_features(model, tokenizer, task, n_train=n_train, n_test=n_test)
         row[f"task_{task.name}"] = probing.probe_score(task, found)
@@ -128,6 +132,26 @@ def model_row(
             evidence.append(transferability.log_me(found.X_train, found.y_train))
     row["score"] = float(np.mean([row[f"task_{task.name}"] for task in tasks]))
     row["log_me"] = float(np.mean(evidence)) if evidence else np.nan
+    return row
+
+
+def cloud_row(
+    points: np.ndarray, n_sentences: int, *, bits: int = 8, train_iters: int = 25, seed: int = 0
+) -> dict[str, float]:
+    """Return the geometry of `model_row` for a cloud with as many tokens of each sentence.
+
+    `points` has shape (n_sentences * tokens, width), sentence after sentence. Raises as
+    `quantization.measure_cloud`.
+    """
+    shared = {"bits": bits, "train_iters": train_iters, "seed": seed}
+    row = {"points": len(points), **quantization.measure_cloud(points, per_cell=True, **shared)}
+    row["between_share"] = spread.between_share(
+        points, np.repeat(np.arange(n_sentences), len(points) // n_sentences)
+    )
+    for prefix, quantizer in QUANTIZERS.items():
+        codes, error = quantization.quantize(points, quantizer=quantizer, **shared)
+        counts = quantization.cell_counts(codes, 2**bits)
+        row |= {f"{prefix}_lloyd_index": quantization.lloyd_index(counts), f"{prefix}_error": error}
     return row
 
 

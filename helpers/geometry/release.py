@@ -132,6 +132,26 @@ def load_nonstandard_models() -> pd.DataFrame:
     )
 
 
+def load_repeated_samples() -> pd.DataFrame:
+    """Return the unperturbed BERT-base as the authors measured it on three samples of sentences.
+
+    One row per sample, with `model`, `sample` (1 to 3) and the measures of both quantizers, as in
+    `load_perturbed_runs`. Raises `DataError` without the released tables. Source: Marbut et al.
+    (2024), released tables of March 2024.
+    """
+    names = {"error": "error", "cent_var": "centroid_variance", "pt_var": "count_variance"}
+    names |= {"EEE_mean": "point_eee", "patch": "patchiness"}
+    rows = []
+    for sample in (1, 2, 3):
+        file = f"manifolds/Alt_Results/Quant_metrics/zhang{sample}_quant_results_18Mar24.csv"
+        table = pd.read_csv(data.fetch(file), sep="\t", index_col="quant")
+        row = {"model": "bert-base", "sample": sample}
+        for prefix, quantizer in (("aq", "additive"), ("pq", "product")):
+            row |= {f"{prefix}_{ours}": table.loc[quantizer, k] for k, ours in names.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def load_fitted_values() -> pd.DataFrame:
     """Return the GLUE scores that the authors' own regressions fitted, 184 rows.
 
