@@ -8,10 +8,6 @@ from helpers.__main__ import dispatch
 
 RUNS = {
     "noise_sweep": ("geometry.noise_sweep", "models harmed by noise, of the geometry part"),
-    "noise_reliability": (
-        "geometry.noise_reliability",
-        "models harmed by noise, measured again with other tokens",
-    ),
     "glass_box_geometry": (
         "geometry.glass_box_geometry",
         "geometry of the glass box: again, without structure, other cells",

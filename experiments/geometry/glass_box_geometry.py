@@ -27,12 +27,15 @@ MEASURES = {
 # What is held fixed, and what is correlated with the truth.
 FORMS = {
     "plain": ("", []),
-    "given width and step": ("", ["width", "step"]),
-    "minus its null, given both": ("free_", ["width", "step"]),
+    "given width": ("", ["width"]),
+    "minus its null": ("free_", []),
+    "minus its null, given width": ("free_", ["width"]),
 }
-RUN = ["kind", "width", "mix", "seed"]
-# Other numbers of cells, by quantizer, at the last checkpoints (the additive one is slow).
-CELLS = {"lsq": (16, 32, 64), "pq": (16, 32, 64, 256), "kmeans": (16, 32, 64, 256)}
+# Numbers of cells, by quantizer. The glass box itself is measured with 32 of the additive one,
+# which is too slow on a laptop for many more.
+CELLS = {"lsq": (16, 32), "pq": (16, 32, 64, 256), "kmeans": (16, 32, 64, 256)}
+STORED = ("lsq", 2**glass_box_measures.BITS)
+# Step of the last checkpoint, by kind: models at the end of their training are measured.
 LAST = {"gpt": 2048, "bert": 8192}
 
 
@@ -67,20 +70,19 @@ def model_row(name: str, texts: Sequence[str]) -> dict[str, float]:
 
     `again_NAME` comes from other tokens and another seed of the quantizer, `null_NAME` from the
     cloud of the stored table with its columns shuffled (`reliability.permuted_columns`).
-    `lsq_K`, `pq_K`, `kmeans_K` are Lloyd's index with K cells per codebook, at the last checkpoint.
+    `lsq_K`, `pq_K`, `kmeans_K` are Lloyd's index with K cells per codebook.
     """
     points = cloud(name, texts)
     row = {f"again_{k}": v for k, v in measured(cloud(name, texts, seed=1), seed=1).items()}
     null = reliability.permuted_columns(points, seed=0)
     row |= {f"null_{k}": v for k, v in measured(null).items()}
-    kind, step = name.split("-")[0], int(name.rsplit("step", 1)[1])
-    if step == LAST[kind]:
-        for tool, cells in CELLS.items():
-            for n_cells in cells:
-                bits = n_cells.bit_length() - 1
-                codes, _ = quantization.quantize(points, quantizer=tool, bits=bits)
-                counts = quantization.cell_counts(codes, n_cells)
-                row[f"{tool}_{n_cells}"] = quantization.lloyd_index(counts)
+    for tool, cells in CELLS.items():
+        for n_cells in cells:
+            if (tool, n_cells) == STORED:
+                continue
+            codes, _ = quantization.quantize(points, quantizer=tool, bits=n_cells.bit_length() - 1)
+            counts = quantization.cell_counts(codes, n_cells)
+            row[f"{tool}_{n_cells}"] = quantization.lloyd_index(counts)
     return row
 
 
@@ -100,12 +102,12 @@ def collect(names: Iterable[str], *, progress: Callable[[str], None] | None = No
 
 
 def joined(table: pd.DataFrame, extra: pd.DataFrame) -> pd.DataFrame:
-    """Return models that were measured again: the glass box's table, joined with `model_row`.
+    """Return the models that were measured again: the glass box's table, joined with `model_row`.
 
-    Added: `run`, the training run of a checkpoint, and `free_NAME`, each measure minus its null.
+    Added: `free_NAME`, each measure minus its null value.
     """
     both = table.join(extra, how="inner")
-    both["run"] = both[RUN].astype(str).agg("-".join, axis=1)
+    both["{}_{}".format(*STORED)] = both["lloyd_index"]
     return both.assign(**{f"free_{m}": both[m] - both[f"null_{m}"] for m in MEASURES})
 
 
@@ -127,12 +129,12 @@ def width_table(
 ) -> pd.DataFrame:
     """Return what each measure says of a truth, before and after a correction for width.
 
-    One row per kind of model, measure and `form`: `plain`, its rank correlation with the truth;
-    `given width and step`, the partial one; `minus its null, given both`, the same for the measure
-    less its value on shuffled columns. `with_width` is the rank correlation of that form's measure
-    with width; `reliability` the partial rank correlation of its two measurements given what the
-    form holds fixed. Intervals come from whole training runs drawn, with the fit made again in
-    every draw. All models have two layers, so there is nothing to correct for depth.
+    One row per kind of model, measure and form (`FORMS`): the measure or the measure minus its
+    null, its rank correlation with the truth, plain or with width held fixed. `with_width` is the
+    rank correlation of the same quantity with width; `reliability` the rank correlation of the
+    measure's two measurements, given what the form holds fixed; `corrected` divides by its root.
+    Intervals come from models drawn again, with the fit made again in every draw. All models have
+    two layers: there is nothing to correct for depth.
     """
     rows = []
     for kind, part in models.groupby("kind", sort=False):
@@ -142,25 +144,26 @@ def width_table(
                 found = noise_tables.resampled(
                     part,
                     lambda t, x=x, g=given: noise_tables.partial_rank(t, x, truth, g),
-                    "run",
+                    None,
                     n_resamples=n_resamples,
                     seed=seed,
                 )
                 repeat = noise_tables.partial_rank(part, name, f"again_{name}", given)
                 width = noise_tables.partial_rank(part, x, "width")
                 row = {"kind": kind, "measure": label, "form": form, **found._asdict()}
-                rows.append(row | {"with_width": width, "reliability": repeat})
+                row |= {"with_width": width, "reliability": repeat}
+                rows.append(row | {"corrected": reliability.disattenuated(found.r, repeat)})
     return pd.DataFrame(rows)
 
 
 def cell_table(models: pd.DataFrame, truth: str) -> pd.DataFrame:
     """Return how patchiness follows a truth with other quantizers and numbers of cells.
 
-    Last checkpoints only. One row per kind, quantizer and number of cells: the rank correlation
-    `r`, and `given_width`, the partial one.
+    One row per kind, quantizer and number of cells: the rank correlation `r`, and `given_width`,
+    the partial one.
     """
-    rows, last = [], models[models["step"] == models["kind"].map(LAST)]
-    for kind, part in last.groupby("kind", sort=False):
+    rows = []
+    for kind, part in models.groupby("kind", sort=False):
         for tool, numbers in CELLS.items():
             for cells in numbers:
                 x = f"{tool}_{cells}"
@@ -172,13 +175,17 @@ def cell_table(models: pd.DataFrame, truth: str) -> pd.DataFrame:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure the stored models of the glass box again and write the table; killed, it goes on."""
+    """Measure the glass box at the end of training again; killed, it goes on."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments glass_box_geometry", description=main.__doc__
     )
     parser.add_argument("--table", type=Path, default=TABLE, help="the CSV file to write")
     given = parser.parse_args(words)
-    names = glass_box_runs.stored_names()
+    names = [
+        n
+        for n in glass_box_runs.stored_names()
+        if int(n.rsplit("step", 1)[1]) == LAST[n.split("-")[0]]
+    ]
     rows = collect(names, progress=lambda line: print(line, flush=True))
     data.write_atomically(given.table, rows.round(6).to_csv())
     return 0

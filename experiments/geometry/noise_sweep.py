@@ -168,12 +168,12 @@ def collect_rows(
     key: Mapping[str, Any],
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """Return one row a setting, each computed once and kept in a folder, so that a run can resume.
+    """Return one row per setting, each computed once and kept in a folder: a run can resume.
 
     `measure(**setting)` returns a flat mapping of numbers; the row is the setting joined with it.
     A row is a JSON file that takes its name when it is whole. The name is the SHA-256 sum of the
     setting and of `key`, which must hold all else that determines the row. A damaged file is made
-    anew. `progress` gets a line after each row. Raises what `measure` raises; rows finished
+    again. `progress` gets a line after each row. Raises what `measure` raises; rows finished
     before stay.
     """
     rows = []
@@ -192,7 +192,7 @@ def collect_rows(
 
 
 def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dict[str, Any]]:
-    """Return the settings of a sweep, one a model: all levels of one replicate, then the next."""
+    """Return the settings of a sweep, one per model: all levels of one replicate, then the next."""
     validation.choice(rule, injection.RULES, "rule")
     validation.counts(replicates=(replicates, 1))
     return [
@@ -203,7 +203,7 @@ def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dic
 
 
 def tasks_of(size: str) -> list[glue.Task]:
-    """Return the tasks of a size: the GLUE tasks at hand, or those made from the Factbook.
+    """Return the tasks of a size: the GLUE tasks available, or those made from the Factbook.
 
     Raises `ValueError` for an unknown size and `DataError` when "full" finds no GLUE files.
     """
@@ -256,7 +256,7 @@ def noise_rows(
     allow_bin: bool = False,
     how: devices.How = devices.DEFAULT,
 ) -> pd.DataFrame:
-    """Return `encoder_row` of a model with noise, one row a setting, so that it can resume.
+    """Return `encoder_row` of a model with noise, one row per setting, so that it can resume.
 
     `settings` are those of `settings_of`; a row adds `size` and `noise_to_signal`
     (`injection.inject_noise`), and for a causal language model `log_perplexity`.

@@ -65,7 +65,7 @@ def _table(name: str, index_col: int | str | None = None) -> pd.DataFrame:
 def load_perturbed_runs() -> pd.DataFrame:
     """Return the 168 perturbed models whose geometry and GLUE score were both released.
 
-    One row a run: `architecture` (`bert-small`, `bert-base`, `roberta`), `model`, `alpha` (noise in
+    One row per run: `architecture` (`bert-small`, `bert-base`, `roberta`), `model`, `alpha` (noise,
     percent; 0 for the one unperturbed BERT-base), `replicate` (1 to 3), `glue` (0 to 1: the average
     that the authors regressed, of 8 tasks without WNLI, but of 9 with it for BERT-base),
     `glue_8_tasks` (without WNLI throughout), `tasks` (how many of the 8 were scored), and the

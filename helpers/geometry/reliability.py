@@ -50,10 +50,11 @@ def reliability(observed: Variance, error: Variance, *, confidence: float = 0.95
     """Return 1 - error / observed: the share of a variance that is not measurement error.
 
     `observed` is the variance over models, each measured once, such as that within noise levels;
-    `error` the variance of one model's repeated measurements (`pooled_variance`). The share is
-    below 0 where the repeats scatter more than the models. The interval is that of the ratio of
-    two variances of normal values (F distribution), and takes `error` to be the same for all
-    models. Raises `ValueError` for an observed variance of 0. Source: Spearman (1904).
+    `error` the variance of one model's repeated measurements (`pooled_variance`). A share below 0,
+    where the repeats scatter more than the models, counts as 0, and so do the ends. The interval is
+    that of the ratio of two variances of normal values (F distribution), and takes `error` to be
+    the same for all models. Raises `ValueError` for an observed variance of 0. Source: Spearman
+    (1904).
 
     >>> from helpers.geometry.reliability import Variance, reliability
     >>> [round(x, 2) for x in reliability(Variance(4.0, 20), Variance(1.0, 10))]
@@ -64,8 +65,8 @@ def reliability(observed: Variance, error: Variance, *, confidence: float = 0.95
         raise ValueError("observed has a variance of 0; the models do not differ at all")
     ratio = error.value / observed.value
     tails = [0.5 + confidence / 2, 0.5 - confidence / 2]
-    low, high = (1 - ratio * stats.f.ppf(q, observed.freedom, error.freedom) for q in tails)
-    return Reliability(1 - ratio, float(low), float(high))
+    factors = (1.0, *(stats.f.ppf(q, observed.freedom, error.freedom) for q in tails))
+    return Reliability(*(max(0.0, float(1 - ratio * factor)) for factor in factors))
 
 
 def disattenuated(r: float, x: float, y: float = 1.0) -> float:

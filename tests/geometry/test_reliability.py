@@ -69,6 +69,11 @@ def test_bad_input_is_named(values, groups, message):
         reliability.pooled_variance(values, groups)
 
 
+def test_repeats_that_scatter_more_than_the_models_leave_nothing():
+    found = reliability.reliability(Variance(1.0, 20), Variance(2.0, 2))
+    assert found.share == found.low == 0 and 0 < found.high < 1
+
+
 def test_models_that_do_not_differ_have_no_reliability():
     with pytest.raises(ValueError, match="variance of 0"):
         reliability.reliability(Variance(0.0, 5), Variance(1.0, 5))

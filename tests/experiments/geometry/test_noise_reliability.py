@@ -35,29 +35,16 @@ def test_the_rows_drawn_are_tokens_of_each_sentence_in_order():
     assert len(set(rows)) == 9
 
 
-def test_reliability_within_levels_counts_common_levels_only():
+def test_reliability_within_levels_is_that_of_logarithms():
     rng, rows, again = np.random.default_rng(0), [], []
-    for level in (1.0, 2.0, 3.0, 9.0):
+    for level in (1.0, 2.0, 9.0):
         for _ in range(400):
-            rows.append({"level": level, "replicate": 1, "x": level + 2 * rng.standard_normal()})
-            again.append({"level": level, "x": level + rng.standard_normal()})
-    sweep = pd.DataFrame(rows)
-    repeats = pd.DataFrame(again).query("level < 9")
-    found = noise_reliability.within_levels(sweep, repeats, ["x"]).loc["x"]
-    assert found["low"] < 0.75 < found["high"]
-    same = sweep.query("level < 9")
-    inside = same["x"] - same.groupby("level")["x"].transform("mean")
-    assert found["models"] == pytest.approx(np.sqrt((inside**2).sum() / (len(same) - 3)))
-    with pytest.raises(ValueError, match="no level in common"):
-        noise_reliability.within_levels(sweep, repeats.assign(level=7.0), ["x"])
-
-
-def test_levels_are_collected_once(small, tmp_path, monkeypatch):
-    lines: list[str] = []
-    monkeypatch.setattr(noise_reliability, "DRAWS", (0, 1))
-    run = {"size": "small", "folder": tmp_path, "progress": lines.append}
-    table = noise_reliability.collect([0.0, 5.0], **run)
-    pairs = table[["level", "draw"]].to_numpy().tolist()
-    assert pairs == [[0, 0], [0, 1], [5, 0], [5, 1]]
-    pd.testing.assert_frame_equal(table, noise_reliability.collect([0.0, 5.0], **run))
-    assert len(lines) == 2
+            rows.append({"level": level, "x": level * np.exp(0.2 * rng.standard_normal())})
+            again.append({"level": level, "x": level * np.exp(0.1 * rng.standard_normal())})
+    sweep, repeats = pd.DataFrame(rows).assign(y=-1.0), pd.DataFrame(again).assign(y=1.0)
+    found = noise_reliability.within_levels(sweep, repeats, ["x", "y"])
+    assert list(found.index) == ["x"]
+    assert found.loc["x", "low"] < 0.75 < found.loc["x", "high"]
+    assert found.loc["x", "models"] == pytest.approx(0.2, rel=0.05)
+    with pytest.raises(ValueError, match="positive throughout"):
+        noise_reliability.within_levels(sweep, repeats, ["y"])
