@@ -96,17 +96,25 @@ def mean_ratio(
 
 
 def size_difference(
-    frame: pd.DataFrame, x: str, rival: str, y: str, groups: str | None = None, **options: int
+    frame: pd.DataFrame,
+    x: str,
+    rival: str,
+    y: str,
+    groups: str | None = None,
+    *,
+    ranks: bool = False,
+    **options: int,
 ) -> Correlation:
     """Return |r(x, y)| - |r(rival, y)|, with its bootstrap interval.
 
-    Above 0 `x` goes with `y` more closely than the rival, whatever the signs. `options` are those
-    of `resampled`.
+    Above 0 `x` goes with `y` more closely than the rival, whatever the signs. With `ranks` every
+    draw is ranked first. `options` are those of `resampled`.
     """
     validation.columns(frame, [x, rival, y], "frame")
 
     def gap(rows: pd.DataFrame) -> float:
-        table = np.corrcoef(rows[[x, rival, y]].to_numpy(float), rowvar=False)
+        trio = rows[[x, rival, y]]
+        table = np.corrcoef((trio.rank() if ranks else trio).to_numpy(float), rowvar=False)
         return abs(table[0, 2]) - abs(table[1, 2])
 
     return resampled(frame, gap, groups, **options)

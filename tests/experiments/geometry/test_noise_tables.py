@@ -54,6 +54,13 @@ def test_ratios_and_differences_are_those_of_the_whole_table(noisy):
     )
 
 
+def test_with_ranks_a_difference_is_that_of_spearmans(noisy):
+    table = noisy.assign(dose=np.exp(3 * noisy.dose))
+    gap = noise_tables.size_difference(table, "dose", "x", "score", ranks=True, n_resamples=50)
+    pair = (abs(spearmanr(table[name], table.score).statistic) for name in ("dose", "x"))
+    assert gap.r == pytest.approx(next(pair) - next(pair))
+
+
 def test_partial_ranks_are_spearmans_and_know_nothing_beyond_what_is_given(noisy):
     plain = noise_tables.partial_rank(noisy, "x", "score")
     assert plain == pytest.approx(spearmanr(noisy.x, noisy.score).statistic)
