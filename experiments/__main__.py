@@ -8,6 +8,14 @@ from helpers.__main__ import dispatch
 
 RUNS = {
     "noise_sweep": ("geometry.noise_sweep", "models harmed by noise, of the geometry part"),
+    "glass_box_geometry": (
+        "geometry.glass_box_geometry",
+        "geometry of the glass box: again, without structure, other cells",
+    ),
+    "geometry_specifications": (
+        "geometry.specifications",
+        "headlines of the geometry part under alternatives",
+    ),
     "byte_gpt_runs": (
         "modelmap.byte_gpt_runs",
         "GPTs of bytes: trained, scored, compared in pairs",

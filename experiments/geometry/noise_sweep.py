@@ -111,16 +111,20 @@ def model_row(
     points = encoding.token_vectors(
         model, tokenizer, sentences, tokens_per_sentence=tokens_per_sentence, seed=seed
     )
-    shared = {"bits": bits, "train_iters": train_iters, "seed": seed}
-    row = {"points": len(points), **quantization.measure_cloud(points, per_cell=True, **shared)}
-    row["between_share"] = spread.between_share(
-        points, np.repeat(np.arange(len(sentences)), tokens_per_sentence)
-    )
-    for prefix, quantizer in QUANTIZERS.items():
-        codes, error = quantization.quantize(points, quantizer=quantizer, **shared)
-        counts = quantization.cell_counts(codes, 2**bits)
-        row |= {f"{prefix}_lloyd_index": quantization.lloyd_index(counts), f"{prefix}_error": error}
-    evidence = []
+    row = cloud_row(points, len(sentences), bits=bits, train_iters=train_iters, seed=seed)
+    return row | task_row(tokenizer, model, tasks, n_train=n_train, n_test=n_test)
+
+
+def task_row(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    tasks: Sequence[glue.Task],
+    *,
+    n_train: int = 400,
+    n_test: int | None = 300,
+) -> dict[str, float]:
+    """Return the task scores of `model_row`, their mean and LogME. Raises as `probing`."""
+    row, evidence = {}, []
     for task in tasks:
         found = probing.probe_features(model, tokenizer, task, n_train=n_train, n_test=n_test)
         row[f"task_{task.name}"] = probing.probe_score(task, found)
@@ -128,6 +132,26 @@ def model_row(
             evidence.append(transferability.log_me(found.X_train, found.y_train))
     row["score"] = float(np.mean([row[f"task_{task.name}"] for task in tasks]))
     row["log_me"] = float(np.mean(evidence)) if evidence else np.nan
+    return row
+
+
+def cloud_row(
+    points: np.ndarray, n_sentences: int, *, bits: int = 8, train_iters: int = 25, seed: int = 0
+) -> dict[str, float]:
+    """Return the geometry of `model_row` for a cloud with as many tokens of each sentence.
+
+    `points` has shape (n_sentences * tokens, width), sentence after sentence. Raises as
+    `quantization.measure_cloud`.
+    """
+    shared = {"bits": bits, "train_iters": train_iters, "seed": seed}
+    row = {"points": len(points), **quantization.measure_cloud(points, per_cell=True, **shared)}
+    row["between_share"] = spread.between_share(
+        points, np.repeat(np.arange(n_sentences), len(points) // n_sentences)
+    )
+    for prefix, quantizer in QUANTIZERS.items():
+        codes, error = quantization.quantize(points, quantizer=quantizer, **shared)
+        counts = quantization.cell_counts(codes, 2**bits)
+        row |= {f"{prefix}_lloyd_index": quantization.lloyd_index(counts), f"{prefix}_error": error}
     return row
 
 
@@ -144,12 +168,12 @@ def collect_rows(
     key: Mapping[str, Any],
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """Return one row a setting, each computed once and kept in a folder, so that a run can resume.
+    """Return one row per setting, each computed once and kept in a folder: a run can resume.
 
     `measure(**setting)` returns a flat mapping of numbers; the row is the setting joined with it.
     A row is a JSON file that takes its name when it is whole. The name is the SHA-256 sum of the
     setting and of `key`, which must hold all else that determines the row. A damaged file is made
-    anew. `progress` gets a line after each row. Raises what `measure` raises; rows finished
+    again. `progress` gets a line after each row. Raises what `measure` raises; rows finished
     before stay.
     """
     rows = []
@@ -168,7 +192,7 @@ def collect_rows(
 
 
 def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dict[str, Any]]:
-    """Return the settings of a sweep, one a model: all levels of one replicate, then the next."""
+    """Return the settings of a sweep, one per model: all levels of one replicate, then the next."""
     validation.choice(rule, injection.RULES, "rule")
     validation.counts(replicates=(replicates, 1))
     return [
@@ -179,7 +203,7 @@ def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dic
 
 
 def tasks_of(size: str) -> list[glue.Task]:
-    """Return the tasks of a size: the GLUE tasks at hand, or those made from the Factbook.
+    """Return the tasks of a size: the GLUE tasks available, or those made from the Factbook.
 
     Raises `ValueError` for an unknown size and `DataError` when "full" finds no GLUE files.
     """
@@ -232,7 +256,7 @@ def noise_rows(
     allow_bin: bool = False,
     how: devices.How = devices.DEFAULT,
 ) -> pd.DataFrame:
-    """Return `encoder_row` of a model with noise, one row a setting, so that it can resume.
+    """Return `encoder_row` of a model with noise, one row per setting, so that it can resume.
 
     `settings` are those of `settings_of`; a row adds `size` and `noise_to_signal`
     (`injection.inject_noise`), and for a causal language model `log_perplexity`.

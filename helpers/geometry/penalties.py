@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def codebook(points: ArrayLike, *, bits: int = 6, seed: int = 0) -> np.ndarray:
     """Return the centroids of flat k-means, 25 iterations, as float32 of shape (2**bits, d).
 
-    `points` has shape (N, d), taken as float32, with at least one row a centroid. Their cells are
+    `points` has shape (N, d), taken as float32, with at least one row per centroid. Their cells are
     those that `quantization.quantize` counts with quantizer="kmeans" and the same seed; above 256
     points a centroid, that many are drawn for the training. The seed fixes the result. Raises
     `ValueError` for too few points, and as `quantization.for_quantizer`.

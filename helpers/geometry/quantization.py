@@ -38,7 +38,7 @@ def cell_counts(codes: ArrayLike, n_cells: int) -> np.ndarray:
     if codes.ndim != 2 or not codes.size:
         raise ValueError(f"codes has shape {codes.shape}; pass (points, codebooks), not empty")
     if not np.issubdtype(codes.dtype, np.integer):
-        raise ValueError(f"codes has dtype {codes.dtype}; pass integers, one cell number a point")
+        raise ValueError(f"codes has dtype {codes.dtype}; pass integers, one cell number per point")
     if codes.min() < 0 or codes.max() >= n_cells:
         raise ValueError(
             f"codes runs from {codes.min()} to {codes.max()}, but n_cells is {n_cells}; "
@@ -223,12 +223,12 @@ def quantized_measures(
     if restored.shape != x.shape:
         raise ValueError(
             f"restored has shape {restored.shape} but points has {x.shape}; pass one restored "
-            "point a point"
+            "point per point"
         )
     counts = cell_counts(codes, n_cells)
     if counts[0].sum() != len(x):
         raise ValueError(
-            f"codes has {counts[0].sum()} rows but points has {len(x)}; pass one a point"
+            f"codes has {counts[0].sum()} rows but points has {len(x)}; pass one per point"
         )
     norms, error = _residuals(x, restored)
     low, high = np.percentile(norms, [25, 75])

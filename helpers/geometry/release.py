@@ -65,7 +65,7 @@ def _table(name: str, index_col: int | str | None = None) -> pd.DataFrame:
 def load_perturbed_runs() -> pd.DataFrame:
     """Return the 168 perturbed models whose geometry and GLUE score were both released.
 
-    One row a run: `architecture` (`bert-small`, `bert-base`, `roberta`), `model`, `alpha` (noise in
+    One row per run: `architecture` (`bert-small`, `bert-base`, `roberta`), `model`, `alpha` (noise,
     percent; 0 for the one unperturbed BERT-base), `replicate` (1 to 3), `glue` (0 to 1: the average
     that the authors regressed, of 8 tasks without WNLI, but of 9 with it for BERT-base),
     `glue_8_tasks` (without WNLI throughout), `tasks` (how many of the 8 were scored), and the
@@ -130,6 +130,26 @@ def load_nonstandard_models() -> pd.DataFrame:
     return table[front + list(MEASURES.values())].sort_values(
         "glue", kind="stable", ignore_index=True
     )
+
+
+def load_repeated_samples() -> pd.DataFrame:
+    """Return the unperturbed BERT-base as the authors measured it on three samples of sentences.
+
+    One row per sample, with `model`, `sample` (1 to 3) and the measures of both quantizers, as in
+    `load_perturbed_runs`. Raises `DataError` without the released tables. Source: Marbut et al.
+    (2024), released tables of March 2024.
+    """
+    names = {"error": "error", "cent_var": "centroid_variance", "pt_var": "count_variance"}
+    names |= {"EEE_mean": "point_eee", "patch": "patchiness"}
+    rows = []
+    for sample in (1, 2, 3):
+        file = f"manifolds/Alt_Results/Quant_metrics/zhang{sample}_quant_results_18Mar24.csv"
+        table = pd.read_csv(data.fetch(file), sep="\t", index_col="quant")
+        row = {"model": "bert-base", "sample": sample}
+        for prefix, quantizer in (("aq", "additive"), ("pq", "product")):
+            row |= {f"{prefix}_{ours}": table.loc[quantizer, k] for k, ours in names.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def load_fitted_values() -> pd.DataFrame:

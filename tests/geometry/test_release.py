@@ -87,3 +87,15 @@ def test_glue_is_the_average_that_was_regressed():
     base = table["architecture"] == "bert-base"
     np.testing.assert_allclose(table["glue"][~base], table["glue_8_tasks"][~base], atol=1e-7)
     assert (table["glue"][base] != table["glue_8_tasks"][base]).all()
+
+
+def test_three_samples_of_one_model_were_measured():
+    if not HAVE_RUNS:
+        with pytest.raises(data.DataError):
+            release.load_repeated_samples()
+        return
+    samples = release.load_repeated_samples()
+    assert samples["model"].unique().tolist() == ["bert-base"]
+    assert samples["aq_patchiness"].tolist() == pytest.approx([1.0421, 1.0448, 1.0443], abs=5e-5)
+    assert samples["pq_error"].between(0.25, 0.26).all()
+    assert {c for c in samples if c.startswith("aq_")} <= set(MEASURES)

@@ -1,0 +1,191 @@
+"""Geometry of the glass box: measured twice, without structure, and with other numbers of cells."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.geometry import noise_sweep, noise_tables
+from experiments.synthesis import glass_box_measures, glass_box_runs
+from helpers import data, encoding, glue
+from helpers.geometry import quantization, reliability, spread
+
+TABLE = data.PUBLISHED / "geometry_glass_box.csv"
+MEASURES = {
+    "lloyd_index": "patchiness (AQ)",
+    "error": "reconstruction error (AQ)",
+    "eee": "EEE",
+    "vrm": "VRM",
+    "isoscore": "IsoScore",
+    "mean_cosine": "mean cosine",
+    "rankme": "RankMe",
+}
+# What is held fixed, and what is correlated with the truth.
+FORMS = {
+    "plain": ("", []),
+    "given width": ("", ["width"]),
+    "minus its null": ("free_", []),
+    "minus its null, given width": ("free_", ["width"]),
+}
+# Numbers of cells, by quantizer. The glass box itself is measured with 32 of the additive one,
+# which is too slow on a laptop for many more.
+CELLS = {"lsq": (16, 32), "pq": (16, 32, 64, 256), "kmeans": (16, 32, 64, 256)}
+STORED = ("lsq", 2**glass_box_measures.BITS)
+# Step of the last checkpoint, by kind: models at the end of their training are measured.
+LAST = {"gpt": 2048, "bert": 8192}
+
+
+def sentences() -> list[str]:
+    """Return the sentences on which the glass box is measured; no model has read them."""
+    unread = glue.factbook_sentences(test=True)
+    order = np.random.default_rng(0).permutation(len(unread))[: glass_box_measures.N_SENTENCES]
+    return [unread[i] for i in order]
+
+
+def cloud(name: str, texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
+    """Return token vectors of a stored model by its name; `seed` draws the tokens."""
+    tokenizer = glass_box_runs.stored_tokenizer()
+    model = glass_box_runs.load_named(name, tokenizer)
+    options = {"tokens_per_sentence": glass_box_measures.TOKENS, "seed": seed}
+    return encoding.token_vectors(model.base_model, tokenizer, texts, **options)
+
+
+def measured(points: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+    """Return the measures of one cloud, with the settings of the glass box."""
+    codes, restored = quantization.quantize_and_restore(
+        points, bits=glass_box_measures.BITS, seed=seed
+    )
+    n_cells = 2**glass_box_measures.BITS
+    found = quantization.quantized_measures(points, codes, restored, n_cells=n_cells)
+    found |= spread.spread_measures(points, seed=seed)
+    return {name: found[name] for name in MEASURES}
+
+
+def model_row(name: str, texts: Sequence[str]) -> dict[str, float]:
+    """Return one model's measures again, its null values, and its index with other cells.
+
+    `again_NAME` comes from other tokens and another seed of the quantizer, `null_NAME` from the
+    cloud of the stored table with its columns shuffled (`reliability.permuted_columns`).
+    `lsq_K`, `pq_K`, `kmeans_K` are Lloyd's index with K cells per codebook.
+    """
+    points = cloud(name, texts)
+    row = {f"again_{k}": v for k, v in measured(cloud(name, texts, seed=1), seed=1).items()}
+    null = reliability.permuted_columns(points, seed=0)
+    row |= {f"null_{k}": v for k, v in measured(null).items()}
+    for tool, cells in CELLS.items():
+        for n_cells in cells:
+            if (tool, n_cells) == STORED:
+                continue
+            codes, _ = quantization.quantize(points, quantizer=tool, bits=n_cells.bit_length() - 1)
+            counts = quantization.cell_counts(codes, n_cells)
+            row[f"{tool}_{n_cells}"] = quantization.lloyd_index(counts)
+    return row
+
+
+def collect(names: Iterable[str], *, progress: Callable[[str], None] | None = None) -> pd.DataFrame:
+    """Return the rows of models, each computed once and kept, so that it can resume."""
+    texts = sentences()
+    settings = [{"model": name} for name in names]
+    key = {"what": "glass box geometry", "version": glass_box_measures.VERSION}
+    found = noise_sweep.collect_rows(
+        settings,
+        lambda model: model_row(model, texts),
+        data.cache_folder() / "geometry_glass_box",
+        key=key,
+        progress=progress,
+    )
+    return found.set_index("model").drop(columns="cpu_seconds")
+
+
+def joined(table: pd.DataFrame, extra: pd.DataFrame) -> pd.DataFrame:
+    """Return the models that were measured again: the glass box's table, joined with `model_row`.
+
+    Added: `free_NAME`, each measure minus its null value.
+    """
+    both = table.join(extra, how="inner")
+    both["{}_{}".format(*STORED)] = both["lloyd_index"]
+    return both.assign(**{f"free_{m}": both[m] - both[f"null_{m}"] for m in MEASURES})
+
+
+def live_gap(names: Sequence[str], table: pd.DataFrame) -> float:
+    """Return the largest relative difference of rows measured now from the stored ones.
+
+    Relative to the stored size plus 0.01, since a mean cosine may be near 0. Raises `ValueError`
+    for no names.
+    """
+    if not len(names):
+        raise ValueError("names is empty; give the names of stored models")
+    again = pd.DataFrame({name: model_row(name, sentences()) for name in names}).T
+    stored = table.loc[list(names), list(again)]
+    return float(((again - stored).abs() / (stored.abs() + 0.01)).max(axis=None))
+
+
+def width_table(
+    models: pd.DataFrame, truth: str, *, n_resamples: int = 300, seed: int = 0
+) -> pd.DataFrame:
+    """Return what each measure says of a truth, before and after a correction for width.
+
+    One row per kind of model, measure and form (`FORMS`): the measure or the measure minus its
+    null, its rank correlation with the truth, plain or with width held fixed. `with_width` is the
+    rank correlation of the same quantity with width; `reliability` the rank correlation of the
+    measure's two measurements, given what the form holds fixed; `corrected` divides by its root.
+    Intervals come from models drawn again, with the fit made again in every draw. All models have
+    two layers: there is nothing to correct for depth.
+    """
+    rows = []
+    for kind, part in models.groupby("kind", sort=False):
+        for name, label in MEASURES.items():
+            for form, (prefix, given) in FORMS.items():
+                x = f"{prefix}{name}"
+                found = noise_tables.resampled(
+                    part,
+                    lambda t, x=x, g=given: noise_tables.partial_rank(t, x, truth, g),
+                    None,
+                    n_resamples=n_resamples,
+                    seed=seed,
+                )
+                repeat = noise_tables.partial_rank(part, name, f"again_{name}", given)
+                width = noise_tables.partial_rank(part, x, "width")
+                row = {"kind": kind, "measure": label, "form": form, **found._asdict()}
+                row |= {"with_width": width, "reliability": repeat}
+                rows.append(row | {"corrected": reliability.disattenuated(found.r, repeat)})
+    return pd.DataFrame(rows)
+
+
+def cell_table(models: pd.DataFrame, truth: str) -> pd.DataFrame:
+    """Return how patchiness follows a truth with other quantizers and numbers of cells.
+
+    One row per kind, quantizer and number of cells: the rank correlation `r`, and `given_width`,
+    the partial one.
+    """
+    rows = []
+    for kind, part in models.groupby("kind", sort=False):
+        for tool, numbers in CELLS.items():
+            for cells in numbers:
+                x = f"{tool}_{cells}"
+                r = noise_tables.partial_rank(part, x, truth)
+                given = noise_tables.partial_rank(part, x, truth, ["width"])
+                row = {"kind": kind, "quantizer": tool, "cells": cells, "r": r}
+                rows.append(row | {"given_width": given, "n": len(part)})
+    return pd.DataFrame(rows)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure the glass box at the end of training again; killed, it goes on."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments glass_box_geometry", description=main.__doc__
+    )
+    parser.add_argument("--table", type=Path, default=TABLE, help="the CSV file to write")
+    given = parser.parse_args(words)
+    names = [
+        n
+        for n in glass_box_runs.stored_names()
+        if int(n.rsplit("step", 1)[1]) == LAST[n.split("-")[0]]
+    ]
+    rows = collect(names, progress=lambda line: print(line, flush=True))
+    data.write_atomically(given.table, rows.round(6).to_csv())
+    return 0

@@ -1,0 +1,190 @@
+"""Tables of the pages on models harmed by noise: predictions of levels left out, and resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import sem, t
+
+from helpers import stats, validation
+from helpers.geometry import reliability
+from helpers.stats import Correlation
+
+
+def held_out_residuals(
+    frame: pd.DataFrame, columns: Sequence[str], y: str, groups: str, *, degree: int = 2
+) -> pd.Series:
+    """Return observed minus predicted `y`, each group predicted from the others.
+
+    The prediction is least squares on the powers of the columns up to `degree`, without products;
+    with no columns it is the mean of the other groups. In the units of `y`, with the index of
+    `frame`. Raises `ValueError` for an absent column, a missing value or fewer than 3 groups.
+    Source: leave-one-group-out cross-validation; `stats.held_out_error` gives its mean.
+    """
+    validation.columns(frame, [*columns, y, groups], "frame")
+    validation.counts(degree=(degree, 1))
+    if frame[[*columns, y]].isna().any(axis=None):
+        raise ValueError("frame has missing values; drop these rows first")
+    if frame[groups].nunique() < 3:
+        raise ValueError(f"groups has {frame[groups].nunique()} distinct values; pass 3 or more")
+    x = frame[list(columns)].to_numpy(float)
+    centre = x - x.mean(axis=0)
+    scaled = centre / np.where(centre.std(axis=0) > 0, centre.std(axis=0), 1)
+    design = np.hstack([np.ones((len(frame), 1)), *(scaled**k for k in range(1, degree + 1))])
+    observed, residual = frame[y].to_numpy(float), np.empty(len(frame))
+    for group in frame[groups].unique():
+        out = (frame[groups] == group).to_numpy()
+        weights = np.linalg.lstsq(design[~out], observed[~out], rcond=None)[0]
+        residual[out] = observed[out] - design[out] @ weights
+    return pd.Series(residual, index=frame.index)
+
+
+def resampled(
+    frame: pd.DataFrame,
+    statistic: Callable[[pd.DataFrame], float],
+    groups: str | None,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Correlation:
+    """Return a statistic of a table with its 95 % bootstrap interval, whole groups drawn.
+
+    `statistic` takes a table like `frame` and returns a number; without `groups` single rows are
+    drawn. Draws for which it is not finite are left out. Returned are the estimate, the ends and
+    the number of rows. Raises `ValueError` for fewer than 3 groups. Source: Efron and Tibshirani
+    (1993), chapter 13.
+    """
+    unit = np.arange(len(frame)) if groups is None else pd.factorize(frame[groups])[0]
+    members = [np.flatnonzero(unit == k) for k in range(unit.max() + 1)]
+    if len(members) < 3:
+        raise ValueError(f"groups has {len(members)} distinct values; resampling needs 3 or more")
+    rng, found = validation.generator(seed), []
+    for _ in range(n_resamples):
+        drawn = rng.integers(len(members), size=len(members))
+        found.append(statistic(frame.iloc[np.concatenate([members[k] for k in drawn])]))
+    sample = np.array(found)
+    low, high = np.quantile(sample[np.isfinite(sample)], [0.025, 0.975])
+    return Correlation(float(statistic(frame)), float(low), float(high), len(frame))
+
+
+def partial_rank(frame: pd.DataFrame, x: str, y: str, given: Sequence[str] = ()) -> float:
+    """Return the rank correlation of two columns, cleared of a line on the ranks of others.
+
+    NaN where nothing is left of one of them. Source: Spearman (1904); Fisher (1924).
+    """
+    ranks = frame[[x, y, *given]].rank().to_numpy()
+    design = np.column_stack([np.ones(len(ranks)), ranks[:, 2:]])
+    left = ranks[:, :2] - design @ np.linalg.lstsq(design, ranks[:, :2], rcond=None)[0]
+    norms = np.sqrt((left**2).sum(axis=0))
+    if (norms <= 1e-9 * np.sqrt((ranks[:, :2] ** 2).sum(axis=0))).any():
+        return float("nan")
+    return float(left[:, 0] @ left[:, 1] / norms.prod())
+
+
+def mean_ratio(
+    squares: pd.DataFrame, one: str, other: str, groups: str | None = None, **options: int
+) -> Correlation:
+    """Return the mean of one column over that of another, with its bootstrap interval.
+
+    With squared errors of two predictions the ratio of their mean squared errors; below 1 the first
+    is nearer. `options` are those of `resampled`.
+    """
+    validation.columns(squares, [one, other], "squares")
+    return resampled(squares, lambda rows: rows[one].mean() / rows[other].mean(), groups, **options)
+
+
+def size_difference(
+    frame: pd.DataFrame,
+    x: str,
+    rival: str,
+    y: str,
+    groups: str | None = None,
+    *,
+    ranks: bool = False,
+    **options: int,
+) -> Correlation:
+    """Return |r(x, y)| - |r(rival, y)|, with its bootstrap interval.
+
+    Above 0 `x` goes with `y` more closely than the rival, whatever the signs. With `ranks` every
+    draw is ranked first. `options` are those of `resampled`.
+    """
+    validation.columns(frame, [x, rival, y], "frame")
+
+    def gap(rows: pd.DataFrame) -> float:
+        trio = rows[[x, rival, y]]
+        table = np.corrcoef((trio.rank() if ranks else trio).to_numpy(float), rowvar=False)
+        return abs(table[0, 2]) - abs(table[1, 2])
+
+    return resampled(frame, gap, groups, **options)
+
+
+def beyond_noise(
+    models: pd.DataFrame, reliabilities: pd.Series, measures: Sequence[str], y: str = "score"
+) -> pd.DataFrame:
+    """Return what each measure says of the score once the noise is held fixed, a row per measure.
+
+    `models` has `dose` (the logarithm of the noise-to-signal ratio) and `level`; `reliabilities`
+    those within levels, by measure. Columns: `r`; `given noise`, the partial correlation given a
+    quadratic in `dose`, with its ends; `within levels`, with its ends; `reliability`; and
+    `corrected`, the correlation within levels over the root of the reliability.
+    """
+    dose = np.stack([models["dose"], models["dose"] ** 2], axis=1)
+    levels, rows = pd.get_dummies(models["level"]), {}
+    for name in measures:
+        given = stats.partial_correlation(models[name], models[y], dose)
+        inside = stats.partial_correlation(models[name], models[y], levels)
+        share = float(reliabilities[name])
+        rows[name] = {
+            "r": stats.correlation(models[name], models[y]).r,
+            "given noise": given.r,
+            "low": given.low,
+            "high": given.high,
+            "within levels": inside.r,
+            "low ": inside.low,
+            "high ": inside.high,
+            "reliability": share,
+            "corrected": reliability.disattenuated(inside.r, share),
+        }
+    return pd.DataFrame(rows).T
+
+
+def forecasts(
+    teachers: pd.DataFrame, models: pd.DataFrame, measures: Sequence[str], y: str = "score"
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Return how a line in each measure, fitted to the teachers, predicts other models.
+
+    Both tables hold the measures and `y`. The first result has a row per measure: `error ratio`,
+    the mean squared error over that of the teachers' mean; `capped`, the same with predictions kept
+    within the teachers' scores; and `rank r` of prediction and score with Fisher's ends. The second
+    maps a measure to the squared errors of each model: `line`, `capped` and `mean`.
+    """
+    limits, rows, squares = (teachers[y].min(), teachers[y].max()), {}, {}
+    for name in measures:
+        slope, constant = np.polyfit(teachers[name], teachers[y], 1)
+        guess = constant + slope * models[name]
+        guesses = {"line": guess, "capped": guess.clip(*limits), "mean": teachers[y].mean()}
+        squares[name] = pd.DataFrame({k: (v - models[y]) ** 2 for k, v in guesses.items()})
+        mean = squares[name].mean()
+        order = stats.correlation(guess.rank(), models[y].rank())
+        rows[name] = {
+            "error ratio": mean["line"] / mean["mean"],
+            "capped": mean["capped"] / mean["mean"],
+            "rank r": order.r,
+            "low": order.low,
+            "high": order.high,
+        }
+    return pd.DataFrame(rows).T, squares
+
+
+def student_mean(values: Sequence[float]) -> stats.Mean:
+    """Return the mean of a few independent values with Student's 95 % interval.
+
+    Raises `ValueError` for fewer than 3 values or a missing one. Source: Student (1908).
+    """
+    column = validation.numbers(values, "values")
+    if column.ndim != 1 or len(column) < 3 or not np.isfinite(column).all():
+        raise ValueError("values must be 3 or more finite numbers in one row")
+    mean, half = float(column.mean()), float(t.ppf(0.975, len(column) - 1) * sem(column))
+    return stats.Mean(mean, mean - half, mean + half, len(column))

@@ -1,0 +1,162 @@
+"""Specification curves of the geometry part: its two headlines, under reasonable alternatives."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import data, specifications, stats
+from helpers.geometry import release, reliability
+
+FILES = {
+    "beyond_noise": data.PUBLISHED / "spec_geometry_beyond_noise.csv",
+    "headline_r": data.PUBLISHED / "spec_geometry_headline_r.csv",
+}
+NAMES = {"bert-small": "BERT-small", "roberta": "RoBERTa", "MiniLM": "MiniLM"}
+NOISE = ("line", "quadratic", "cubic", "levels")
+SCALES = ("values", "ranks", "values, corrected")
+COLUMNS = {"AQ": "aq_patchiness", "PQ": "pq_patchiness"}
+
+
+def relative_error(repeats: pd.DataFrame, column: str, groups: str) -> float:
+    """Return the variance of ln(index - 1) over measurements of the same weights.
+
+    `groups` names the column that tells the models apart. It is the squared measurement error, as
+    a share of the index's excess over 1. Raises `ValueError` for an index of 1 or less.
+    """
+    excess = repeats[column] - 1
+    if not (excess > 0).all():
+        raise ValueError(f"{column} is not above 1 in every row; its logarithm does not exist")
+    return reliability.pooled_variance(np.log(excess), repeats[groups].to_numpy()).value
+
+
+def noise_controls(alpha: pd.Series, form: str, *, ranks: bool = False) -> np.ndarray:
+    """Return the columns that hold the noise level fixed: powers of its logarithm, or levels.
+
+    Raises `ValueError` for an unknown `form`.
+    """
+    if form == "levels":
+        return pd.get_dummies(alpha).to_numpy(float)
+    if form not in NOISE:
+        raise ValueError(f"form is {form!r}; choose one of {', '.join(NOISE)}")
+    dose = alpha.rank() if ranks else np.log(alpha)
+    scaled = ((dose - dose.mean()) / dose.std()).to_numpy(float)
+    return np.stack([scaled**k for k in range(1, NOISE.index(form) + 2)], axis=1)
+
+
+def residuals(values: pd.Series, controls: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return what the controls leave of a column, and its degrees of freedom."""
+    design = np.column_stack([np.ones(len(values)), controls])
+    rank = np.linalg.matrix_rank(design)
+    fit = design @ np.linalg.lstsq(design, values.to_numpy(float), rcond=None)[0]
+    return values.to_numpy(float) - fit, len(values) - int(rank)
+
+
+def beyond_noise(
+    tables: dict[str, pd.DataFrame], errors: dict[str, dict[str, float]]
+) -> pd.DataFrame:
+    """Return the correlation of patchiness with the score, the noise level held fixed.
+
+    `tables` has a table per architecture with `alpha` (percent, above 0), `glue` and the columns of
+    `COLUMNS`; `errors` the `relative_error` of each of them. Choices: `models`, `noise` (how its
+    level is held fixed), `quantizer`, `scale`. *Corrected* divides by the root of the reliability
+    of what is left of patchiness; a specification in which nothing of it repeats is left out.
+    """
+    rows = []
+    for choice in specifications.combinations(
+        models=list(tables), noise=NOISE, quantizer=list(COLUMNS), scale=SCALES
+    ):
+        part, column = tables[choice["models"]], COLUMNS[choice["quantizer"]]
+        ranks = choice["scale"] == "ranks"
+        controls = noise_controls(part["alpha"], choice["noise"], ranks=ranks)
+        x, y = (part[k].rank() if ranks else part[k] for k in (column, "glue"))
+        found, factor = stats.partial_correlation(x, y, controls), 1.0
+        if choice["scale"] == "values, corrected":
+            left, freedom = residuals(part[column], controls)
+            error = errors[choice["models"]][column] * np.mean((part[column] - 1) ** 2)
+            share = 1 - error / (left @ left / freedom)
+            factor = reliability.disattenuated(1.0, float(share))
+        if np.isfinite(factor):
+            ends = dict(zip(("estimate", "low", "high"), np.array(found[:3]) * factor, strict=True))
+            rows.append({**choice, **ends, "n": found.n})
+    return pd.DataFrame(rows)
+
+
+def headline_r(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the correlation of patchiness with GLUE in every reading of "r = 0.9".
+
+    `runs` is the table of `release.load_perturbed_runs`. Choices: `models` (one architecture, all,
+    or all with an offset for each), `quantizer`, `unit` (single models or medians of a noise
+    level), `scale`. Intervals are Fisher's.
+    """
+    rows = []
+    medians = runs.groupby(["architecture", "alpha"]).median(numeric_only=True).reset_index()
+    units = {"single models": runs, "level medians": medians}
+    picks = {"BERT-small": "bert-small", "RoBERTa": "roberta", "all": "", "all, offsets": ""}
+    for choice in specifications.combinations(
+        models=list(picks), quantizer=list(COLUMNS), unit=list(units), scale=SCALES[:2]
+    ):
+        part = units[choice["unit"]]
+        if name := picks[choice["models"]]:
+            part = part[part["architecture"] == name]
+        pair = part[[COLUMNS[choice["quantizer"]], "glue"]]
+        x, y = (pair.rank() if choice["scale"] == "ranks" else pair).to_numpy().T
+        offsets = pd.get_dummies(part["architecture"])
+        found = (
+            stats.partial_correlation(x, y, offsets)
+            if choice["models"] == "all, offsets"
+            else stats.correlation(x, y)
+        )
+        rows.append(
+            {**choice, "estimate": found.r, "low": found.low, "high": found.high, "n": found.n}
+        )
+    return pd.DataFrame(rows)
+
+
+def tables(
+    runs: pd.DataFrame, sweep: pd.DataFrame
+) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, float]]]:
+    """Return what `beyond_noise` takes: the released models, MiniLM's, and their errors.
+
+    `sweep` is the published table of noisy MiniLMs, `runs` as in `headline_r`. The error of the
+    released measures is that of three samples of sentences of the unperturbed BERT-base; that of
+    MiniLM of its three measurements without noise.
+    """
+    published = sweep.query("size == 'full' and rule == 'published'")
+    names = {"lloyd_index": "aq_patchiness", "pq_lloyd_index": "pq_patchiness", "level": "alpha"}
+    ours = published.rename(columns={**names, "score": "glue"})
+    groups = {
+        NAMES[name]: part
+        for name, part in runs.query("alpha > 0").groupby("architecture")
+        if name in NAMES
+    }
+    groups["MiniLM"] = ours.query("alpha > 0")
+    samples = release.load_repeated_samples()
+    errors = {
+        name: {c: relative_error(samples, c, "model") for c in COLUMNS.values()} for name in groups
+    }
+    bare = ours.query("alpha == 0")
+    errors["MiniLM"] = {c: relative_error(bare, c, "alpha") for c in COLUMNS.values()}
+    return groups, errors
+
+
+def both(runs: pd.DataFrame, sweep: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return both tables of specifications, by the names of `FILES`."""
+    return {"beyond_noise": beyond_noise(*tables(runs, sweep)), "headline_r": headline_r(runs)}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Compute the specification tables of the geometry part from the released tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments geometry_specifications", description=main.__doc__
+    )
+    parser.add_argument("--folder", type=Path, default=data.PUBLISHED, help="where to write them")
+    folder = parser.parse_args(words).folder
+    sweep = pd.read_csv(data.PUBLISHED / "geometry_noise.csv")
+    for name, table in both(release.load_perturbed_runs(), sweep).items():
+        data.write_atomically(folder / FILES[name].name, table.round(6).to_csv(index=False))
+    return 0
