@@ -166,7 +166,8 @@ NUMERIC = set(
     """experiments/modelmap/distance_tables experiments/modelmap/text_choice_tables
     experiments/modelmap/text_choice_checks
     experiments/retrieval/audit_tables geometry/penalties geometry/quantization
-    geometry/spread likelihood modelmap/baselines modelmap/divergence modelmap/lineage modelmap/logit_lens
+    geometry/spread likelihood modelmap/baselines
+    modelmap/divergence modelmap/lineage modelmap/logit_lens
     modelmap/model_map modelmap/placement modelmap/release posterior/alp
     posterior/transferability posterior/trees retrieval/binned_fits stats
     synthesis/agreement ties""".split()
