@@ -26,7 +26,7 @@ FACTOR = data.PUBLISHED / "spec_map_factor.csv"
 SCORE_CHOICES: dict[str, Sequence[Any]] = {
     "rival": baselines.FORMS,
     "penalties": ("as released", "down to 0.01"),
-    "models": ("all", "no near-copies"),
+    "models": ("all", "not of the Pile"),
     "splits": ("five folds", "each family"),
     "target": ("mean", "MMLU", "HellaSwag"),
 }
@@ -72,9 +72,8 @@ def score_gain(
     kept = {} if kept is None else kept
     made = model_map.fit_map(source.log_likelihoods)
     scores = source.scores[[name for name in SCORE_CHOICES["target"] if name in source.scores]]
-    if models == "no near-copies":
-        priority = newest(source.models.loc[scores.index])
-        scores = scores[lineage.one_of_each(copies_of(scores.index), priority)]
+    if models == "not of the Pile":
+        scores = scores[~source.models.loc[scores.index, "pile"]]
     rows = source.models.index.get_indexer(scores.index)
     family = source.models.family.iloc[rows]
     options: dict[str, int] = {"seeds": seeds}

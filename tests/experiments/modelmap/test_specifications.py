@@ -15,7 +15,8 @@ def found():
     level = rng.normal(size=36)
     values = rng.normal(size=(36, 50)) + 3 * level[:, None] - 100
     models = pd.DataFrame(
-        {"family": [n.split("/")[0] for n in names], "step": np.nan}, pd.Index(names, name="model")
+        {"family": [n.split("/")[0] for n in names], "step": np.nan, "pile": np.arange(36) < 9},
+        pd.Index(names, name="model"),
     )
     scores = pd.DataFrame({"mean": 50 + 5 * level, "MMLU": rng.uniform(0, 100, 36)}, models.index)
     L = pd.DataFrame(values, models.index, [f"t{i}" for i in range(50)])
@@ -32,7 +33,7 @@ def test_copies_share_a_stem_and_the_newest_stays(found):
 
 def test_where_the_mean_says_all_the_vector_gains_nothing(found):
     row = {"rival": "linear", "penalties": "as released", "splits": "each family"}
-    for models in ("all", "no near-copies"):
+    for models in ("all", "not of the Pile"):
         gain, low, high = spec.score_gain(
             found, **row, models=models, target="mean", seeds=1, n_resamples=50
         )
