@@ -21,6 +21,8 @@ RUNS = {
         "GPTs of bytes: trained, scored, compared in pairs",
     ),
     "corpus_names": ("modelmap.corpus_names", "corpora named from losses of released models"),
+    "lineage_benchmark": ("modelmap.lineage_benchmark", "changed copies whose parents are sought"),
+    "map_specifications": ("modelmap.specifications", "three headlines under all specifications"),
     "merges": ("modelmap.merges", "small relatives and the models between their weights"),
     "reference_map": ("modelmap.reference_map", "the saved map on which a model is placed"),
     "smollm2_divergence": ("modelmap.smollm2_divergence", "divergences of SmolLM2 and its copies"),

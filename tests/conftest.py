@@ -149,7 +149,8 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
 MODELS = set(
     """adapters book/pipeline decoders devices each_model encoders encoding examples
     experiments/byte_gpt
-    experiments/geometry/noise_sweep experiments/modelmap/merges
+    experiments/geometry/noise_sweep experiments/modelmap/lineage_benchmark
+    experiments/modelmap/merges
     experiments/modelmap/smollm2_divergence experiments/modelmap/smollm2_family
     experiments/posterior/images experiments/posterior/movielens
     experiments/retrieval/factbook_answers experiments/retrieval/small_world
@@ -163,8 +164,10 @@ MODELS = set(
 # Files whose results hang on how a processor adds up: `make test-dispatch` runs them.
 NUMERIC = set(
     """experiments/modelmap/distance_tables experiments/modelmap/text_choice_tables
+    experiments/modelmap/text_choice_checks
     experiments/retrieval/audit_tables geometry/penalties geometry/quantization
-    geometry/spread likelihood modelmap/divergence modelmap/lineage modelmap/logit_lens
+    geometry/spread likelihood modelmap/baselines
+    modelmap/divergence modelmap/lineage modelmap/logit_lens
     modelmap/model_map modelmap/placement modelmap/release posterior/alp
     posterior/transferability posterior/trees retrieval/binned_fits stats
     synthesis/agreement ties""".split()

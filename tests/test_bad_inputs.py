@@ -154,7 +154,7 @@ CASES = {
     "modelmap_scores: words as y": of(score_prediction.predict_scores, X, ["a"] * 60),
     "modelmap_scores: negative seed": of(score_prediction.predict_scores, X, X[:, 0], seed=-1),
     "modelmap_scores: short than": of(
-        score_prediction.correlation_gain, [1, 2, 3], [1, 2], [1, 2, 3], list("abc")
+        score_prediction.prediction_gain, [1, 2, 3], [1, 2], [1, 2, 3], list("abc")
     ),
     "modelmap_texts: words as probabilities": of(text_choice.draw_texts, "ab", 3),
     "modelmap_texts: negative seed": of(text_choice.draw_texts, [0.5, 0.5], 3, seed=-1),
@@ -233,7 +233,7 @@ CASES = {
     "injection: a word as level": of(injection.inject_noise, GPT, "a"),
     "injection: a name as model": of(injection.inject_noise, "bert-base-uncased", 10),
     "divergence: words as ratios": of(divergence.by_sampling, ["a", "b"]),
-    "divergence: NaN in ratios": of(divergence.stand_in, [NAN, 1]),
+    "divergence: NaN in ratios": of(divergence.half_variance_kl, [NAN, 1]),
     "figures: no rows": of(figures.axes, 0),
     "figures: negative height": of(figures.axes, height=-1),
     "figures: an empty frame": lambda _: figures.forest(

@@ -41,4 +41,8 @@ def test_a_page_writes_what_it_says_of_a_model(tmp_path, monkeypatch):
         set(near.to) <= set(placement.first_texts(made, 8).names)
         and near.value.is_monotonic_increasing
     )
-    assert ((table.low <= table.value) & (table.value <= table.high)).all()
+    assert ((near.low <= near.value) & (near.value <= near.high)).all()
+    # The map has one pretrained family, and an interval of 80 % needs four.
+    scores = table[table.measure != "squared distance"]
+    assert len(scores) == 2 and scores.value.notna().all()
+    assert scores.low.isna().all() and (scores.families < scores.needed).all()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Part of every name: raise it when the same weights and texts would give other numbers.
 VERSION = 1
-MISSING = "is missing or damaged; delete it and train anew"
+MISSING = "is missing or damaged; delete it and train again"
 KEEP = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512)
 BITS = (8, 4)
 # The default texts that none is trained on, and how many of them are scored.
@@ -122,7 +122,7 @@ def score(
     keep: Sequence[int] = KEEP,
     bits: Sequence[int] = BITS,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the log-likelihoods of texts (nats, a row a model) and one row on each model.
+    """Return the log-likelihoods of texts (nats, a row per model) and one row on each model.
 
     The last model of each run is there rounded as well, to each of `bits`
     (`model_edits.rounded`, by row). What was scored before is read again from `folder`, a file a

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from experiments import ngrams
-from experiments.modelmap import byte_gpt_runs, smollm2_divergence
-from helpers import data, validation
+from experiments.modelmap import byte_gpt_runs, intervals, smollm2_divergence
+from helpers import data, text_sets, validation
 from helpers.modelmap import divergence
 
-# Medians that arXiv 2505.15353 gives for its models, bits a byte, by a third party's summary.
+# Medians that arXiv 2505.15353 gives for its models, bits per byte, by a third party's summary.
 PUBLISHED = {
     "tiny GPTs, size": 0.48,
     "tiny GPTs, seed": 0.12,
@@ -66,19 +66,16 @@ def ngram_steps(
     shares: Sequence[float] = (1.0,),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train n-grams on corpora and compare `ngram_pairs` by `divergence.compare`, a row a share.
+    """Train n-grams on corpora and compare `ngram_pairs` by `divergence.compare`, a row per share.
 
     `texts` are those of the map, of one length; of every first model `n_samples` texts of that
     length are drawn. Columns of compare, with `own` and `texts` for whole texts, and `kind`, `p`,
     `q`, and `spread`, the standard deviation of the log-ratio a byte under p (nats), from pieces of
     8 bytes.
     """
-    corpora, tops, drawn, rows = list(documents), {}, {}, []
-    for kind, p, q in ngram_pairs(corpora, sizes, orders):
-        for corpus, size, _ in (p, q):
-            if (corpus, size) not in tops:
-                cut = ngrams.cut(documents[corpus], size)
-                tops[corpus, size] = ngrams.fit(cut, max(orders))
+    pairs, drawn, rows = ngram_pairs(list(documents), sizes, orders), {}, []
+    tops = _trained(documents, pairs, max(orders))
+    for kind, p, q in pairs:
         models = [tops[name[:2]].restrict(name[2]) for name in (p, q)]
         if p not in drawn:
             drawn[p] = ngrams.sample(models[0], n_samples, len(texts[0]), seed=seed)
@@ -87,6 +84,99 @@ def ngram_steps(
         rows.append(found.assign(kind=kind, p=str(p), q=str(q), models="n-gram"))
     steps = _whole(pd.concat(rows, ignore_index=True), len(texts[0]))
     return steps.assign(spread=np.sqrt(2 * np.log(2) * steps["own_8"]))
+
+
+def _trained(
+    documents: Mapping[str, Sequence[str]], pairs: Sequence[tuple], order: int
+) -> dict[tuple[str, int], ngrams.NGram]:
+    """Return the n-grams of the highest order for each corpus and size of the pairs."""
+    wanted = dict.fromkeys(name[:2] for _, *both in pairs for name in both)
+    return {
+        (corpus, size): ngrams.fit(ngrams.cut(documents[corpus], size), order)
+        for corpus, size in wanted
+    }
+
+
+def ngram_ratios(
+    *,
+    genres: Sequence[str] = ("facts", "python", "c++", "tables"),
+    sizes: Sequence[int] = (30_000, 100_000, 300_000),
+    orders: Sequence[int] = (1, 2, 3, 4, 5),
+    n_samples: int = 48,
+    n_bytes: int = 512,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the divergence of `ngram_pairs`, and the formula over the 128 texts, by genre.
+
+    Columns `true` and `p`, the first model, and those of `by_genre`, all in bits per byte. The
+    n-grams are those of `ngram_documents` on the first genres and read none of the texts.
+    """
+    texts = text_sets.load_texts(128)
+    documents = ngram_documents(genres, max(sizes), texts["text"])
+    pairs, drawn, rows = ngram_pairs(list(documents), sizes, orders), {}, []
+    tops = _trained(documents, pairs, max(orders))
+    read = {}
+    for _, *both in pairs:
+        for name in both:
+            if name not in read:
+                model = tops[name[:2]].restrict(name[2])
+                read[name] = ngrams.log_likelihood(model, list(texts["text"]))
+    for _, p, q in pairs:
+        models = [tops[name[:2]].restrict(name[2]) for name in (p, q)]
+        if p not in drawn:
+            drawn[p] = ngrams.sample(models[0], n_samples, n_bytes, seed=seed)
+        along = [partial(ngrams.conditionals, model) for model in models]
+        row = divergence.compare(*along, drawn[p], drawn[p][:2], lengths=()).iloc[0]
+        rows.append({"true": row["true"], "p": str(p)})
+    gaps = np.stack([read[p] - read[q] for _, p, q in pairs])
+    return pd.DataFrame(rows).join(by_genre(gaps, texts.index, texts["n_bytes"]))
+
+
+def ngram_documents(
+    genres: Sequence[str], n_bytes: int, without: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the corpora of the n-grams: all genres in turn, "mixed", and the first two alone."""
+    alone = {g: text_sets.training_texts(g, n_bytes, without=without) for g in genres}
+    mixed = [text for row in zip(*alone.values(), strict=False) for text in row]
+    return {"mixed": mixed, **{genre: alone[genre] for genre in genres[:2]}}
+
+
+def by_genre(gaps: np.ndarray, keys: pd.Index, lengths: pd.Series) -> pd.DataFrame:
+    """Return half the variance of log-ratios (pairs, texts) in bits per byte: mixed, by genre.
+
+    `keys` are those of the texts, GENRE-NUMBER, and `lengths` their bytes. A genre of fewer than 4
+    texts is left out.
+    """
+    genre = pd.Index(keys).str.rsplit("-", n=1).str[0]
+    chosen = {"mixed": np.ones(len(keys), bool)} | {g: genre == g for g in dict.fromkeys(genre)}
+    sizes = np.asarray(lengths, float)
+    return pd.DataFrame(
+        {
+            name: divergence.bits_per_byte(gaps[:, mask].var(axis=1) / 2, sizes[mask].mean())
+            for name, mask in chosen.items()
+            if mask.sum() >= 4
+        }
+    )
+
+
+def stored_ratios() -> dict[str, pd.DataFrame]:
+    """Return pairs of tiny GPTs and of SmolLM2's copies: `true`, `p`, and the formula by texts.
+
+    The formula is that of the stored matrices over whole texts, as in `by_genre`; the divergence
+    is by sampling. All in bits per byte.
+    """
+    lengths = text_sets.load_texts(128)["n_bytes"]
+    gpts = pd.read_csv(byte_gpt_runs.PAIRS)
+    smol = pd.read_csv(smollm2_divergence.TABLE).assign(other="smollm2")
+    files = {"tiny GPTs": (byte_gpt_runs.TABLE, gpts)}
+    files["SmolLM2"] = (data.PUBLISHED / "map_smollm2.csv", smol)
+    found = {}
+    for name, (file, pairs) in files.items():
+        values = pd.read_csv(file, index_col="model")
+        gaps = values.loc[pairs["model"]].to_numpy() - values.loc[pairs["other"]].to_numpy()
+        frame = pairs[["true"]].assign(p=pairs["model"])
+        found[name] = frame.join(by_genre(gaps, values.columns, lengths[values.columns]))
+    return found
 
 
 def stored_pairs() -> pd.DataFrame:
@@ -112,9 +202,9 @@ def share_between(values: ArrayLike, groups: ArrayLike) -> float:
 
 
 def training_medians(stored: pd.DataFrame, about: pd.DataFrame, n_bytes: float) -> pd.Series:
-    """Return medians of the map's formula for runs, in bits a byte: size, seed, early, late steps.
+    """Return medians of the formula for runs, in bits per byte: size, seed, early, late steps.
 
-    `stored` has a row a model, nats, and `about` those of `byte_gpt_runs`; `n_bytes` is the mean
+    `stored` has a row per model, nats, and `about` those of `byte_gpt_runs`; `n_bytes` is the mean
     length of texts. Size and seed pairs are at one step, from 128 on; steps are those from 128 to
     256 and from 384 to 512.
     """
@@ -132,8 +222,8 @@ def training_medians(stored: pd.DataFrame, about: pd.DataFrame, n_bytes: float) 
     for kind, mask in chosen.items():
         both = pairs.loc[mask, ["model", "model_2"]].to_numpy()
         gaps = [(stored.loc[a] - stored.loc[b]).to_numpy() for a, b in both]
-        found[kind] = np.median([divergence.stand_in(gap).value for gap in gaps])
-    return pd.Series(divergence.bits_a_byte(list(found.values()), n_bytes), list(found))
+        found[kind] = np.median([divergence.half_variance_kl(gap).value for gap in gaps])
+    return pd.Series(divergence.bits_per_byte(list(found.values()), n_bytes), list(found))
 
 
 def true_medians(pairs: pd.DataFrame) -> pd.Series:
@@ -146,23 +236,65 @@ def true_medians(pairs: pd.DataFrame) -> pd.Series:
     return gpts["true"].groupby(kinds).median()[["size", "seed", "early steps", "late steps"]]
 
 
-def rounding_shifts(stored: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
-    """Return how rounding moves models: a row a number of bits, from all pairs of models.
+def steps_shrink(stored: pd.DataFrame, about: pd.DataFrame) -> tuple[float, float, float]:
+    """Return how much farther an early step moves a model than a late one, and its interval.
 
-    Columns `cosine` (mean), `low` and `high` of the shifts' cosines, and `squared`, the median
-    squared length, nats a text. A shift is the difference of a model's row from its parent's, both
-    less their means. Source: arXiv 2505.15353, by a third party's summary.
+    By the formula: steps 128 to 256 over 384 to 512, geometric mean over runs, which are left out
+    one at a time for the interval.
     """
-    centred = stored.sub(stored.mean(axis=1), axis=0)
+    runs = about[about["kind"] == "training"].reset_index()
+    logs = []
+    for _, run in runs.groupby(["size", "seed"]):
+        names = run.set_index("step")["model"]
+        early, late = (
+            np.var(stored.loc[names[a]] - stored.loc[names[b]]) for a, b in ((128, 256), (384, 512))
+        )
+        logs.append(np.log(early / late))
+    return intervals.geometric_mean(logs)
+
+
+def rounding_shifts(stored: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
+    """Return how rounding moves models: one row per number of bits, from all pairs of models.
+
+    Columns `cosine`, the mean over pairs, its 95 % interval `low` and `high`, for which models are
+    left out one at a time, `least` and `most` of the cosines, and `squared`, the median squared
+    length, nats² per text. A shift is the difference of a model's row from its parent's, both less
+    their means. Source: arXiv 2505.15353, by a third party's summary.
+    """
     rows = {}
-    for bits, part in about[about["kind"] == "rounded"].groupby("level"):
-        shift = centred.loc[part.index].to_numpy() - centred.loc[part["parent"]].to_numpy()
+    for bits, shift in _shifts(stored, about).items():
         lengths = np.linalg.norm(shift, axis=1)
-        unit = shift / lengths[:, None]
-        cosines = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
-        rows[bits] = (cosines.mean(), cosines.min(), cosines.max())
+        cosines = shift @ shift.T / np.outer(lengths, lengths)
+        pairs = cosines[np.triu_indices(len(cosines), 1)]
+        left = []
+        for i in range(len(cosines)):
+            few = np.delete(np.delete(cosines, i, 0), i, 1)
+            left.append(few[np.triu_indices(len(few), 1)].mean())
+        low, high = intervals.jackknife(left, pairs.mean()) if len(cosines) > 2 else (-1.0, 1.0)
+        rows[bits] = (pairs.mean(), max(low, -1.0), min(high, 1.0), pairs.min(), pairs.max())
         rows[bits] += (np.median(lengths**2) / shift.shape[1],)
-    return pd.DataFrame.from_dict(rows, "index", columns=["cosine", "low", "high", "squared"])
+    columns = ["cosine", "low", "high", "least", "most", "squared"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns)
+
+
+def rounding_ratio(stored: pd.DataFrame, about: pd.DataFrame) -> tuple[float, float, float]:
+    """Return the squared distance that 8 bits move a model over that of 4 bits, and its interval.
+
+    The geometric mean over models, which are left out one at a time.
+    """
+    squares = {bits: (shift**2).sum(axis=1) for bits, shift in _shifts(stored, about).items()}
+    return intervals.geometric_mean(np.log(squares[8] / squares[4]))
+
+
+def _shifts(stored: pd.DataFrame, about: pd.DataFrame) -> dict[float, np.ndarray]:
+    """Return the shifts of rounded models by bits, (models, texts), parents in one order."""
+    centred = stored.sub(stored.mean(axis=1), axis=0)
+    found = {}
+    for bits, part in about[about["kind"] == "rounded"].groupby("level"):
+        part = part.sort_values("parent", kind="stable")
+        parents = centred.loc[part["parent"]].to_numpy()
+        found[bits] = centred.loc[part.index].to_numpy() - parents
+    return found
 
 
 def valid_up_to(
@@ -201,7 +333,7 @@ def judge(candidates: Mapping[str, pd.Series], pairs: pd.DataFrame) -> pd.DataFr
 def one_scale(
     training: pd.DataFrame, pairs: pd.DataFrame, n_bytes: pd.Series, bos: float
 ) -> pd.DataFrame:
-    """Return changes of a model by size: `change`, `formula`, `true`, `published`, bits a byte.
+    """Return changes of a model by size: `change`, `formula`, `true`, `published`, bits per byte.
 
     `training` has `formula` and `true` of `training_medians`' kinds; `pairs` are all known pairs;
     `n_bytes` the lengths of texts by key; `bos` the formula for SmolLM2 with its BOS and without.
@@ -211,7 +343,7 @@ def one_scale(
     table = pd.read_csv(data.PUBLISHED / "map_smollm2.csv", index_col="model")
     gaps = table.drop("smollm2") - table.loc["smollm2"]
     copies = pd.DataFrame({"formula": gaps.var(axis=1, ddof=0) / 2})
-    copies["formula"] = divergence.bits_a_byte(copies["formula"], n_bytes[table.columns].mean())
+    copies["formula"] = divergence.bits_per_byte(copies["formula"], n_bytes[table.columns].mean())
     smol = pairs[pairs["models"] == "SmolLM2"]
     copies["true"] = smol.set_index("model")["true"].reindex(copies.index)
     changes = copies.index.str.removeprefix("smollm2-").str.replace("-", " ")
@@ -222,7 +354,7 @@ def one_scale(
     copies.loc["SmolLM2, BOS or not"] = [bos, np.nan]
     layers = pd.read_csv(smollm2_divergence.LAYERS, index_col="layer")
     steps = layers.diff().iloc[1:].var(axis=1, ddof=0) / 2
-    between = divergence.bits_a_byte(steps.median(), n_bytes[layers.columns].mean())
+    between = divergence.bits_per_byte(steps.median(), n_bytes[layers.columns].mean())
     copies.loc["SmolLM2, neighbouring layers"] = [between, np.nan]
     gpts = training.set_axis("tiny GPTs, " + training.index)
     found = pd.concat([gpts, copies, grams]).rename_axis("change").reset_index()

@@ -230,12 +230,11 @@ def score_merges(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the models (1 - a - b) w0 + a w1 + b w2 of a triple on texts, a and b from levels.
 
-    Returns the log-likelihoods, nats, a row a model named "TRIPLE A B" and a column a text, and a
-    row a model with `triple`, `a`, `b`, `weight_distance` (root mean square over parameters of
-    the difference from w0), `degrees` (the angle between the two differences of the triple) and
-    `n_parameters`.
-    Raises `ValueError` for an unknown triple or one whose models the family has not, and for levels
-    that would give two models one name.
+    Returns the log-likelihoods, nats, a row per model named "TRIPLE A B" and a column per text, and
+    a     row a model with `triple`, `a`, `b`, `weight_distance` (root mean square over parameters
+    of the difference from w0), `degrees` (the angle between the two differences of the triple) and
+    `n_parameters`. Raises `ValueError` for an unknown triple or one whose models the family has
+    not, and for levels that would give two models one name.
     """
     validation.choice(triple, tuple(TRIPLES), "triple")
     labels = [_label(level) for level in levels]
@@ -259,7 +258,7 @@ def score_merges(
         moved = float(np.sqrt(max(np.array([a, b]) @ gram @ [a, b], 0)))
         rows.append((name, triple, a, b, moved, degrees, n_parameters))
         if progress:
-            progress(f"{name}: mean {found[name].mean():.1f} nats a text")
+            progress(f"{name}: mean {found[name].mean():.1f} nats per text")
     columns = "model triple a b weight_distance degrees n_parameters".split()
     scored = pd.DataFrame(found, index=texts.index).T.rename_axis(index="model", columns=None)
     return scored, pd.DataFrame(rows, columns=columns).set_index("model")
@@ -302,7 +301,7 @@ def fit_surface(
     a, b = np.asarray(a, float), np.asarray(b, float)
     validation.counts(degree=(degree, 1))
     if not len(y) == len(a) == len(b):
-        raise ValueError(f"values has {len(y)} rows, a {len(a)} and b {len(b)}; pass one a model")
+        raise ValueError(f"values has {len(y)} rows, a {len(a)} and b {len(b)}; pass one per model")
     powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
     design = np.column_stack([a**i * b**j for i, j in powers])
     use = np.ones(len(y), bool) if fitted is None else np.asarray(fitted, bool)

@@ -74,24 +74,24 @@ def summary(
     *,
     lengths: Sequence[int] = (1, 4, 16),
 ) -> dict[str, float]:
-    """Return what `divergence.compare` does, in bits a byte, from two tables of `token_table`.
+    """Return what `divergence.compare` does, in bits per byte, from two tables of `token_table`.
 
     Lengths are in tokens; the last is the whole text. `own_bytes` and `text_bytes` are the mean
     lengths of texts in bytes.
     """
     true = divergence.by_sampling(own["there"].sum(axis=1))
     found = {
-        "true": divergence.bits_a_byte(true.value, own_bytes),
-        "error": divergence.bits_a_byte(true.error, own_bytes),
-        "texts_true": divergence.bits_a_byte(
+        "true": divergence.bits_per_byte(true.value, own_bytes),
+        "error": divergence.bits_per_byte(true.error, own_bytes),
+        "texts_true": divergence.bits_per_byte(
             (texts["there"] + texts["back"]).sum(axis=1).mean() / 2, text_bytes
         ),
     }
     for place, table, size in (("own", own, own_bytes), ("texts", texts, text_bytes)):
         width = table["ratio"].shape[1]
         for n in [*(n for n in lengths if n < width), width]:
-            half = divergence.stand_in(divergence.chunk_ratios(table["ratio"], n)).value
-            found[f"{place}_{n}"] = divergence.bits_a_byte(half * width / n, size)
+            half = divergence.half_variance_kl(divergence.chunk_ratios(table["ratio"], n)).value
+            found[f"{place}_{n}"] = divergence.bits_per_byte(half * width / n, size)
         found[f"sd_{place}"] = float(table["ratio"].sum(axis=1).std())
     return found
 

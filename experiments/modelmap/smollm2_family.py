@@ -178,7 +178,7 @@ def family(
     """Score models of `FAMILY`, each piece of texts kept in a folder, so that a run can resume.
 
     Returns the log-likelihoods of `text_sets.load_texts(n_texts)` (models by keys of texts, nats)
-    and a row a model: its place in the family and the scores of `held_out_texts`. The first
+    and a row per model: its place in the family and the scores of `held_out_texts`. The first
     `PIECE` texts of all models come first. `load` gives the tokenizer and the parent, and is called
     when something must be scored; `progress` gets a line after each piece.
     """

@@ -21,7 +21,7 @@ from helpers.modelmap.text_choice import (
 
 ONCE, FITTED = ", each once", ", fitted"
 # The paper's three; two of them drawn without replacement; two that draw nothing; and three with
-# weights fitted to the distances of the models at hand.
+# weights fitted to the distances of the choosing models.
 ALL_RULES = (
     *RULES,
     "uniform, each once",
@@ -37,7 +37,7 @@ ALL_RULES = (
 def choose_texts(coordinates: ArrayLike, n: int, rule: str, *, seed: int = 0) -> Draw:
     """Choose texts for a map by one of `ALL_RULES`, and weigh them.
 
-    `coordinates` has shape (K, N), doubly centred, of the models at hand. The first three rules
+    `coordinates` has shape (K, N), doubly centred, of the choosing models. The first three rules
     draw `n` times with replacement (`text_choice.draw_texts`), so that fewer than `n` texts may
     come out; "each once" draws n different ones (`draw_once`); "largest variance" takes the n texts
     of the largest variance over models, "pivoted" those of `pivoted_texts`, both with one weight,
@@ -119,7 +119,7 @@ def pivoted_texts(coordinates: ArrayLike, n: int) -> np.ndarray:
 def fit_weights(
     coordinates: ArrayLike, texts: ArrayLike, *, most_pairs: int = 4000, seed: int = 0
 ) -> Draw:
-    """Weigh texts, none below 0, so that the distances of the models at hand come out best.
+    """Weigh texts, none below 0, so that the distances of the choosing models come out best.
 
     Least squares on the squared distances of all pairs of models, or of `most_pairs` of them drawn
     by `seed`. Texts with weight 0 are left out. Raises `ValueError` for a text that is not there.
@@ -150,7 +150,7 @@ def rule_curve(
     clip: float = 0.02,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return how far distances from chosen texts are off those from all, a row a rule and size.
+    """Return how far distances from chosen texts are off those from all, a row per rule and size.
 
     `log_likelihoods` has shape (K, N), nats, as scored. `choosers`, a mask (K,), are the models
     that choose the texts, their weights and the clipping threshold (the quantile `clip`), all by
@@ -188,7 +188,7 @@ def rule_curve(
     return pd.DataFrame(table, columns=names)
 
 
-def split_curve(
+def split_curves(
     log_likelihoods: ArrayLike,
     families: ArrayLike,
     sizes: Sequence[int],
@@ -200,9 +200,9 @@ def split_curve(
 ) -> pd.DataFrame:
     """Return `rule_curve` for new models: texts chosen by old ones, and, not fair, by all.
 
-    In each split a random half of the families is new and its models are judged; `chosen_by` is
-    "old models" or "all models", and errors are root mean squares over splits. Raises `ValueError`
-    as `rule_curve`, and for fewer than 4 families, unequal lengths or no split.
+    In each `split` a random half of the families is new and its models are judged; `chosen_by` is
+    "old models" or "all models". Raises `ValueError` as `rule_curve`, and for fewer than 4
+    families, unequal lengths or no split.
     """
     validation.counts(n_splits=(n_splits, 1), n_runs=(n_runs, 1), seed=(seed, 0))
     values = validation.matrix(log_likelihoods, "log_likelihoods")
@@ -217,9 +217,13 @@ def split_curve(
         for chosen_by, mask in (("old models", ~new), ("all models", None)):
             options = {"rules": rules, "n_runs": n_runs, "seed": seed + 1000 * split}
             curve = rule_curve(values, sizes, choosers=mask, judged=new, **options)
-            parts.append(curve.assign(chosen_by=chosen_by))
-    curves = pd.concat(parts)
-    squared = ["relative_error", "pairwise_error"]
+            parts.append(curve.assign(chosen_by=chosen_by, split=split))
+    return pd.concat(parts, ignore_index=True)
+
+
+def over_splits(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return one curve from `split_curves`: root mean squares of errors over splits, else means."""
+    curves, squared = curves.drop(columns="split"), ["relative_error", "pairwise_error"]
     curves[squared] **= 2
     found = curves.groupby(["chosen_by", "rule", "n"], sort=False).mean().reset_index()
     found[squared] **= 0.5
@@ -397,7 +401,7 @@ def ratio_interval(
     if len(names) != len(values) or len(members) < 6:
         raise ValueError(
             f"families has length {len(names)} and {len(members)} values for {len(values)} models; "
-            "pass one a model, six different ones at least"
+            "pass one per model, six different ones at least"
         )
     rng, found = validation.generator(seed), []
     for resample in range(n_resamples):

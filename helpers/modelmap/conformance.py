@@ -44,7 +44,7 @@ def compare(
 ) -> Gap:
     """Return how far another scorer's log-likelihoods of texts are from those of a reference.
 
-    `reference`, `other` and `n_tokens` have shape (n,), one number a text, nats and tokens;
+    `reference`, `other` and `n_tokens` have shape (n,), one number per text, nats and tokens;
     `per_token` is the sum of all absolute differences over that of tokens. `yardstick` is a squared
     distance, nats^2 per text: `seed_distance` or `stage_distance`. `threshold` is the map's, below
     which values are cut (`model_map.ModelMap`); its means of texts cancel. The interval is that of
@@ -61,7 +61,7 @@ def compare(
             "likelihood a text in both, in one order"
         )
     if tokens.shape != rows[0].shape or not (tokens >= 1).all():
-        raise ValueError(f"n_tokens must hold {len(rows[0])} numbers of 1 or more, one a text")
+        raise ValueError(f"n_tokens must hold {len(rows[0])} numbers of 1 or more, one per text")
     for name, row in zip(("reference", "other"), rows, strict=True):
         if not np.isfinite(row).all():
             bad = int(np.argmin(np.isfinite(row)))

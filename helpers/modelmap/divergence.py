@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
 
 
 def by_sampling(ratios: ArrayLike) -> Estimate:
-    """Return the divergence KL(p||q) from log(p/q) of texts drawn from p, shape (n,), nats a text.
+    """Return KL(p||q), nats per text, from log(p/q) of texts drawn from p, shape (n,).
 
     The plain mean: no approximation, and unbiased. Between near models the mean is small against
     the spread; there `compare` wants far fewer texts. Raises `ValueError` for fewer than 2.
@@ -32,7 +32,7 @@ def by_sampling(ratios: ArrayLike) -> Estimate:
 
 
 def _by_conditionals(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> Estimate:
-    """Return KL(p||q) from the conditionals of both along texts drawn from p, nats a text.
+    """Return KL(p||q) from the conditionals of both along texts drawn from p, nats per text.
 
     By the chain rule a text's divergence is the expected sum, over its bytes, of the divergence of
     the two models' next bytes. The next byte is averaged over and not drawn, so that the error is
@@ -53,7 +53,7 @@ def _along(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> list[np.ndarray]
         ]
 
 
-def stand_in(ratios: ArrayLike) -> Estimate:
+def half_variance_kl(ratios: ArrayLike) -> Estimate:
     """Return half the variance of log-ratios over texts, shape (n,): the map's distance, nats.
 
     The variance is over n, as in the released code. Its standard error is that of a variance, from
@@ -82,8 +82,8 @@ def chunk_ratios(ratios: Sequence[ArrayLike], n_bytes: int) -> np.ndarray:
     return joined
 
 
-def bits_a_byte(value: ArrayLike, n_bytes: float) -> np.ndarray | float:
-    """Turn nats a text into bits a byte, for texts of `n_bytes` bytes on average."""
+def bits_per_byte(value: ArrayLike, n_bytes: float) -> np.ndarray | float:
+    """Turn nats per text into bits per byte, for texts of `n_bytes` bytes on average."""
     if not n_bytes > 0:
         raise ValueError(f"n_bytes is {n_bytes}; give the mean length of the texts in bytes")
     return np.asarray(value, float)[()] / (n_bytes * np.log(2))
@@ -98,7 +98,7 @@ def compare(
     lengths: Sequence[int] = (8, 32, 128),
     shares: Sequence[float] = (1.0,),
 ) -> pd.DataFrame:
-    """Set the divergence of two models beside its stand-ins, in bits a byte; a row a share of q.
+    """Compare the divergence of two models with its estimates, bits per byte; a row per share.
 
     `own` are texts drawn from p, and `texts` those of a map, all of one length B: it is the last of
     the chunk lengths, after those of `lengths`. Columns: `share`, `true` (KL(p||q), by conditionals
@@ -134,12 +134,12 @@ def compare(
                 for a, b, text in zip(before, after, drawn, strict=True)
             ]
             for n in [*(n for n in lengths if n < size), size]:
-                row[f"{place}_{n}"] = stand_in(chunk_ratios(ratios, n)).value * size / n
+                row[f"{place}_{n}"] = half_variance_kl(chunk_ratios(ratios, n)).value * size / n
             row[f"sd_{place}"] = float(np.std([r.sum() for r in ratios]))
         rows.append(row)
     found = pd.DataFrame(rows)
     nats = [name for name in found if name != "share" and not name.startswith("sd_")]
-    found[nats] = bits_a_byte(found[nats], size)
+    found[nats] = bits_per_byte(found[nats], size)
     return found
 
 
@@ -159,7 +159,7 @@ def _picked(table: np.ndarray, text: bytes) -> np.ndarray:
 def _ratios(values: ArrayLike, argument: str = "ratios") -> np.ndarray:
     found = validation.numbers(values, argument)
     if found.ndim != 1 or len(found) < 2:
-        raise ValueError(f"{argument} has shape {found.shape}; pass one number a text, 2 or more")
+        raise ValueError(f"{argument} has shape {found.shape}; pass one number per text, 2 or more")
     if not np.isfinite(found).all():
         bad = int(np.argmin(np.isfinite(found)))
         raise ValueError(f"{argument}[{bad}] is {found[bad]}; score that text again")

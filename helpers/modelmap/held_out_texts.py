@@ -17,7 +17,7 @@ SCORES = ("bits_per_byte", "accuracy")
 class HeldOut(NamedTuple):
     """What is asked: whole texts, and items with candidates.
 
-    `texts` is a frame of `text_sets.load_texts`; `items` has one row a candidate: `item`,
+    `texts` is a frame of `text_sets.load_texts`; `items` has one row per candidate: `item`,
     `candidate` (0 is the real one), `genre`, and `text`, the beginning with the candidate after it.
     """
 
@@ -64,7 +64,8 @@ def _make_items(
 
     An item's beginning is the first `context` bytes of a text, candidate 0 its next `length`
     bytes, and the others are the same part of the texts that follow it in its genre, in a circle.
-    Cuts are moved back to whole characters. One row a candidate, see `HeldOut`. Raises `ValueError`
+    Cuts are moved back to whole characters. One row per candidate, see `HeldOut`. Raises
+    `ValueError`
     for unequal lengths, a genre with fewer texts than items or candidates, and texts below
     `context + length` bytes.
     """
@@ -104,7 +105,7 @@ def scores(log_likelihoods: ArrayLike, asked: HeldOut) -> dict[str, float]:
     n = len(asked.texts)
     if values.shape != (n + len(asked.items),):
         raise ValueError(
-            f"log_likelihoods has shape {values.shape}; pass {n + len(asked.items)} values, one a "
+            f"log_likelihoods has shape {values.shape}; pass {n + len(asked.items)} values, one per "
             "text of asked.every_text"
         )
     items = asked.items.assign(value=values[n:])

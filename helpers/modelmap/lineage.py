@@ -1,8 +1,8 @@
-"""Is the origin of models found again on a map? Nearest neighbours against what is known."""
+"""Does a map find the origin of models? Nearest neighbours against what is known."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,39 +11,180 @@ from numpy.typing import ArrayLike
 
 from helpers import ties, validation
 from helpers.modelmap.model_map import ModelMap
-from helpers.modelmap.release import family_rate, same_family_rate
 
 
 class Recovery(NamedTuple):
-    """Share of models beside one of their kind; mean and largest share with names shuffled."""
+    """Share of models beside one of their kind, and what it is to be compared with.
+
+    `low` and `high` are the ends of the 95 % interval of `rate` over kinds, `chance` and `most` the
+    mean and the largest share with names shuffled, and `n` the number of models with a relative.
+    """
 
     rate: float
     chance: float
     most: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """Return the rate less chance, and the ends of its interval."""
+        rate, low, high = (value - self.chance for value in (self.rate, self.low, self.high))
+        return rate, low, high
 
 
 def recovered(
-    distances: np.ndarray, labels: ArrayLike, *, n_shuffles: int = 500, seed: int = 0
+    distances: np.ndarray,
+    labels: ArrayLike,
+    *,
+    copies: ArrayLike | None = None,
+    by: str = "models",
+    n_shuffles: int = 500,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> Recovery:
     """Return how often the nearest other model has the same label, and how often by chance.
 
     `distances` has shape (K, K), `labels` (K,). A label that stands once cannot be found again and
-    is not counted. Raises `ValueError` for other lengths or labels that all differ.
+    is not counted. `copies`, a mask (K, K), marks pairs that do not count as neighbours, such as
+    two checkpoints of one run (*pair-disjoint*); a model all of whose relatives are its copies is
+    not counted. `by` "models" counts every model alike, "families" every label. The interval draws
+    whole labels with replacement and holds neighbours fixed. Raises `ValueError` for other lengths,
+    labels that all differ, and another `by`.
     """
-    validation.counts(n_shuffles=(n_shuffles, 1))
+    validation.counts(n_shuffles=(n_shuffles, 1), n_resamples=(n_resamples, 1))
+    validation.choice(by, ("models", "families"), "by")
     names, rng = np.asarray(labels), validation.generator(seed)
-    if np.shape(distances) != (len(names), len(names)):
-        raise ValueError(
-            f"distances has shape {np.shape(distances)} but labels has length {len(names)}; pass "
-            "(K, K) and one label a model"
-        )
-    rate = same_family_rate(distances, names)
     apart = validation.numbers(distances, "distances").copy()
-    np.fill_diagonal(apart, np.inf)
+    square = (len(names), len(names))
+    if apart.shape != square:
+        raise ValueError(
+            f"distances has shape {apart.shape} but labels has length {len(names)}; pass "
+            "(K, K) and one label per model"
+        )
+    barred = np.eye(len(names), dtype=bool)
+    if copies is not None:
+        if np.shape(copies) != square:
+            raise ValueError(f"copies has shape {np.shape(copies)}; pass a mask of shape {square}")
+        barred |= np.asarray(copies, bool)
+    counted = ((names[:, None] == names) & ~barred).any(axis=1)
+    if not counted.any():
+        raise ValueError("labels has no two models of one kind; pass broader ones")
+    apart[barred] = np.inf
     # Shuffled names have the same neighbours.
     nearest = ties.first_smallest(apart)
-    shuffled = [family_rate(nearest, rng.permutation(names)) for _ in range(n_shuffles)]
-    return Recovery(rate, float(np.mean(shuffled)), float(np.max(shuffled)))
+    hits, sizes = _hits(nearest, names, counted)
+    shuffled = []
+    for _ in range(n_shuffles):
+        other = rng.permutation(names)
+        _, kind, size = np.unique(other, return_inverse=True, return_counts=True)
+        shuffled.append(_share(*_hits(nearest, other, size[kind] > 1), by))
+    draws = rng.multinomial(len(hits), np.full(len(hits), 1 / len(hits)), n_resamples)
+    sample = draws @ (hits / sizes) / len(hits)
+    if by == "models":
+        sample = draws @ hits / (draws @ sizes)
+    low, high = np.quantile(sample, [0.025, 0.975])
+    return Recovery(
+        _share(hits, sizes, by),
+        float(np.mean(shuffled)),
+        float(np.max(shuffled)),
+        float(low),
+        float(high),
+        int(counted.sum()),
+    )
+
+
+def _hits(
+    nearest: np.ndarray, names: np.ndarray, counted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each label how many counted models have a neighbour of it, and how many count."""
+    kinds, member = np.unique(names[counted], return_inverse=True)
+    right = (names[nearest] == names)[counted]
+    return np.bincount(member, right, len(kinds)), np.bincount(member, minlength=len(kinds))
+
+
+def _share(hits: np.ndarray, sizes: np.ndarray, by: str) -> float:
+    return float(hits.sum() / sizes.sum() if by == "models" else (hits / sizes).mean())
+
+
+def neighbour_share(
+    distances: np.ndarray,
+    families: ArrayLike,
+    mark: ArrayLike,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return how often the nearest model of another family bears a mark.
+
+    `distances` has shape (K, K), `families` (K,) names and `mark` (K,) booleans. Rows `marked`,
+    `others` (models with the mark and without) and `difference`, with `share`, `low` and `high`;
+    the 95 % intervals draw families with replacement and hold neighbours fixed. Raises `ValueError`
+    for other lengths, and where all or no models bear the mark.
+    """
+    apart, names = validation.numbers(distances, "distances").copy(), np.asarray(families)
+    marked = np.asarray(mark, bool)
+    if apart.shape != (len(names), len(names)) or marked.shape != names.shape:
+        raise ValueError(
+            f"distances has shape {apart.shape}, mark {marked.shape} and families {names.shape}; "
+            "pass (K, K), (K,) and (K,)"
+        )
+    if marked.all() or not marked.any():
+        raise ValueError("mark is the same for all models; pass some of either")
+    apart[names[:, None] == names] = np.inf
+    beside = marked[ties.first_smallest(apart)]
+    kinds, member = np.unique(names, return_inverse=True)
+    draws = validation.generator(seed).multinomial(
+        len(kinds), np.full(len(kinds), 1 / len(kinds)), n_resamples
+    )
+    weight = np.vstack([np.ones(len(names)), draws[:, member]])
+    with np.errstate(invalid="ignore"):
+        share = [(weight[:, rows] @ beside[rows]) / weight[:, rows].sum(axis=1)
+                 for rows in (marked, ~marked)]  # fmt: skip
+    share.append(share[0] - share[1])
+    rows = {
+        name: (values[0], *np.nanquantile(values[1:], [0.025, 0.975]))
+        for name, values in zip(("marked", "others", "difference"), share, strict=True)
+    }
+    return pd.DataFrame.from_dict(rows, "index", columns=["share", "low", "high"])
+
+
+def one_of_each(copies: ArrayLike, priority: ArrayLike) -> np.ndarray:
+    """Return which models stay when of models that are copies of one another one is kept, (K,).
+
+    `copies` is a symmetric mask (K, K); copies of copies are copies. Of each set the model of the
+    highest `priority` (K,) stays, the first of equals. Raises `ValueError` for other shapes.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    mask, rank = np.asarray(copies, bool), validation.numbers(priority, "priority")
+    if mask.shape != (len(rank), len(rank)):
+        raise ValueError(f"copies has shape {mask.shape}; pass (K, K) for {len(rank)} priorities")
+    _, sets = connected_components(mask, directed=False)
+    keep = np.zeros(len(rank), bool)
+    for number in np.unique(sets):
+        members = np.flatnonzero(sets == number)
+        keep[members[np.argmax(rank[members])]] = True
+    return keep
+
+
+def parent_ranks(made: ModelMap, parents: Mapping[str, str]) -> pd.DataFrame:
+    """Return at which place of each model's list of neighbours its parent stands.
+
+    `parents` maps models to their parents. One row per model: `parent`, `rank` (1 is the nearest),
+    `distance` (squared, nats² per text), `nearest`, and `of`, the number of neighbours. Raises
+    `ValueError` for a name that is not on the map.
+    """
+    if absent := [n for pair in parents.items() for n in pair if n not in made.names]:
+        raise ValueError(f"parents has {validation.name_some(absent)}, not on the map")
+    rows = {}
+    for name, parent in parents.items():
+        order = made.nearest(name, len(made.names) - 1)
+        rank = int((order < order[parent]).sum()) + 1
+        rows[name] = (parent, rank, order[parent], order.index[0], len(order))
+    columns = ["parent", "rank", "distance", "nearest", "of"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns)
 
 
 def truths(
@@ -51,7 +192,7 @@ def truths(
 ) -> pd.DataFrame:
     """Return `Recovery.rate` for each column of what is known and each kind of distance.
 
-    `distances` has square matrices by name, `known` a row a model. The last column is the chance
+    `distances` has square matrices by name, `known` a row per model. The last column is the chance
     level under the first kind.
     """
     rows = {}
@@ -75,15 +216,15 @@ def simpler(made: ModelMap) -> dict[str, np.ndarray]:
 
 
 def children(made: ModelMap, families: pd.Series, parent: str) -> pd.DataFrame:
-    """Return where the children of a model lie: one row each of the other models of its family.
+    """Return where the children of a model lie: one row for each other model of its family.
 
-    `families` has a name a model of the map, in its order. Columns: `distance` from the parent
-    (squared, nats a text), `nearest`, the nearest model, `stranger`, the squared distance of the
+    `families` has a name per model of the map, in its order. Columns: `distance` from the parent
+    (squared, nats² per text), `nearest`, the nearest model, `stranger`, the squared distance of the
     nearest model of another family, and `ratio`, stranger over distance: below 1 a stranger is
     nearer than the parent. Raises `ValueError` for other models and a parent that is not there.
     """
     if list(families.index) != list(made.names):
-        raise ValueError("families has other rows than the map; pass one a model, in its order")
+        raise ValueError("families has other rows than the map; pass one per model, in its order")
     if parent not in families.index:
         raise ValueError(f"parent {parent!r} is not on the map")
     apart = pd.DataFrame(made.distances(), made.names, made.names)
@@ -103,14 +244,16 @@ def children(made: ModelMap, families: pd.Series, parent: str) -> pd.DataFrame:
 
 def cost_slope(
     task: Callable[[int], object], sizes: Sequence[int], *, repeats: int = 3
-) -> tuple[float, pd.Series]:
-    """Return the slope of log CPU seconds on log size, and the seconds by size.
+) -> tuple[float, float, float, pd.Series]:
+    """Return the slope of log CPU seconds on log size, its 95 % interval, and seconds by size.
 
     `task` is called with each size, `repeats` times in turn; the shortest time counts, for other
-    work can only lengthen it. 1 is a cost that grows linearly. Raises `ValueError` for fewer than
-    two sizes.
+    work can only lengthen it. 1 is a cost that grows linearly. The interval is that of the fitted
+    line, and infinite for two sizes. Raises `ValueError` for fewer than two sizes.
     """
     import time
+
+    from scipy import stats
 
     validation.counts(repeats=(repeats, 1))
     if len(set(sizes)) < 2:
@@ -121,5 +264,8 @@ def cost_slope(
         task(size)
         best[size] = min(best[size], time.process_time() - start)
     seconds = pd.Series(best, name="CPU seconds")
-    slope = np.polyfit(np.log(seconds.index.to_numpy(float)), np.log(seconds), 1)[0]
-    return float(slope), seconds
+    line = stats.linregress(np.log(seconds.index.to_numpy(float)), np.log(seconds))
+    free = len(seconds) - 2
+    half = stats.t.ppf(0.975, free) * line.stderr if free else np.inf
+    slope = float(line.slope)
+    return slope, float(slope - half), float(slope + half), seconds

@@ -25,7 +25,7 @@ def layer_scores(
 ) -> pd.DataFrame:
     """Return log-likelihoods of texts as if the model ended after each layer, nats.
 
-    A row a layer, from 0, the embeddings, to the model's last, and a column a text. States of a
+    A row a layer, from 0, the embeddings, to the model's last, and a column per text. States of a
     layer go through the model's last normalisation and its output head; the last row is that of
     `likelihood.score_texts`, tokens after the first of each text. One text is read at a time, and
     `head_rows` of its tokens go through the head together. Raises `ValueError` for no texts, a text

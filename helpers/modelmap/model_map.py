@@ -26,7 +26,7 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ModelMap:
-    """Language models as points, one coordinate a text; made by `fit_map` or `load`.
+    """Language models as points, one coordinate per text; made by `fit_map` or `load`.
 
     `names` of K models, `texts` (keys of N texts), `log_likelihoods` (K, N) in nats, already cut
     below at `threshold` (nats), and `text_means` (N,), the means of the columns once each row's own
@@ -56,11 +56,11 @@ class ModelMap:
 
     @property
     def mean_log_likelihood(self) -> pd.Series:
-        """Return the mean log-likelihood of each model, nats a text."""
+        """Return the mean log-likelihood of each model, nats per text."""
         return pd.Series(self.log_likelihoods.mean(axis=1), self.names, name="mean")
 
     def distances(self) -> np.ndarray:
-        """Return the squared Euclidean distances of coordinates over N, shape (K, K), nats a text.
+        """Return the squared Euclidean distances of coordinates over N, (K, K), nats² per text.
 
         Half of it stands for the Kullback-Leibler divergence, `kl_divergence`. One matrix product;
         the diagonal is exactly 0. Source: arXiv 2502.16173, released code.
@@ -71,28 +71,28 @@ class ModelMap:
         np.fill_diagonal(found, 0)
         return found
 
-    def kl_divergence(self, *, unit: str = "nats a text") -> np.ndarray:
+    def kl_divergence(self, *, unit: str = "nats per text") -> np.ndarray:
         """Return the stand-in for the divergence of each pair of models, shape (K, K).
 
-        `unit` is "nats a text" or "bits a byte", which wants `n_bytes`. The formula is a
+        `unit` is "nats per text" or "bits per byte", which needs `n_bytes`. The formula is a
         second-order expansion for texts drawn from the models themselves; over other texts it is
         off by a factor of its own for each pair (`divergence` has estimators that are not).
         Source: arXiv 2502.16173 and 2505.15353, released code.
         """
         return self.in_unit(self.distances(), unit)
 
-    def in_unit(self, distances: ArrayLike, unit: str = "nats a text") -> np.ndarray:
+    def in_unit(self, distances: ArrayLike, unit: str = "nats per text") -> np.ndarray:
         """Turn squared distances into divergences in one of the units of `kl_divergence`."""
-        validation.choice(unit, ("nats a text", "bits a byte"), "unit")
+        validation.choice(unit, ("nats per text", "bits per byte"), "unit")
         half = np.asarray(distances, float) / 2
-        if unit == "nats a text":
+        if unit == "nats per text":
             return half
         if self.n_bytes is None:
-            raise ValueError("unit 'bits a byte' wants the lengths of texts; fit with n_bytes")
+            raise ValueError("unit 'bits per byte' needs the lengths of texts; fit with n_bytes")
         return half / (self.n_bytes.mean() * np.log(2))
 
     def nearest(self, name: str, k: int = 5) -> pd.Series:
-        """Return the squared distances (nats a text) to the k nearest other models, sorted.
+        """Return the squared distances (nats² per text) to the k nearest other models, sorted.
 
         Raises `ValueError` for a name that is not on the map.
         """
@@ -109,8 +109,8 @@ class ModelMap:
     def neighbours(self, k: int = 5) -> pd.DataFrame:
         """Return the k nearest other models of every model, the nearest first.
 
-        Columns `point`, `nearest` and `distance` (squared, nats a text), k rows a model in their
-        order. Equal distances keep the order of the models.
+        Columns `point`, `nearest` and `distance` (squared, nats² per text), k rows per model in
+        their order. Equal distances keep the order of the models.
         """
         validation.counts(k=(k, 1))
         apart = self.distances()
@@ -125,8 +125,8 @@ class ModelMap:
     def duplicates(self, below: float = 1e-6) -> pd.DataFrame:
         """Return the pairs of models so near that they have the same weights, as a rule.
 
-        Columns `model`, `other` and `distance` (squared, nats a text): pairs whose distance is at
-        most `below` of the median pair, or what rounding leaves. Raises `ValueError` for `below`
+        Columns `model`, `other` and `distance` (squared, nats² per text): pairs whose distance is
+        at most `below` of the median pair, or what rounding leaves. Raises `ValueError` for `below`
         that is no number from 0.
         """
         validation.non_negative(below, "below")
@@ -165,7 +165,7 @@ class ModelMap:
         if values.ndim != 2 or values.shape[1] != len(self.texts):
             raise ValueError(
                 f"log_likelihoods has shape {np.shape(log_likelihoods)} but the map has "
-                f"{len(self.texts)} texts; pass one value a text"
+                f"{len(self.texts)} texts; pass one value per text"
             )
         if not np.isfinite(values).all():
             text = self.texts[np.argmax(~np.isfinite(values).all(axis=0))]
@@ -264,7 +264,7 @@ def fit_map(
     if values.ndim != 2 or min(values.shape) < 2:
         raise ValueError(f"L has shape {values.shape}; pass (K models, N texts), 2 or more of each")
     if names is None or isinstance(names, str):
-        raise ValueError("names is missing or one string; pass one name a row of L")
+        raise ValueError("names is missing or one string; pass one name per row of L")
     keys = range(values.shape[1]) if texts is None else texts
     named, keyed = (tuple(map(str, given)) for given in (names, keys))
     for what, found, n in (("names", named, len(values)), ("texts", keyed, values.shape[1])):
@@ -285,7 +285,7 @@ def fit_map(
     np.maximum(values, threshold, out=values)
     lengths = None if n_bytes is None else np.asarray(n_bytes, float)
     if lengths is not None and (lengths.shape != values.shape[1:] or not (lengths > 0).all()):
-        raise ValueError(f"n_bytes must hold {values.shape[1]} positive numbers, one a text")
+        raise ValueError(f"n_bytes must hold {values.shape[1]} positive numbers, one per text")
     return _made(values, named, keyed, threshold, lengths)
 
 

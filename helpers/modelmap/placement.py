@@ -52,7 +52,7 @@ def neighbours(
     """Return the nearest models of a new one with intervals from texts drawn with replacement.
 
     `log_likelihoods` (N,) are the new model's, nats, as `ModelMap.aligned` takes them. One row a
-    neighbour, indexed by `model`, the nearest first: `distance` (squared, nats a text), the ends
+    neighbour, indexed by `model`, the nearest first: `distance` (squared, nats² per text), the ends
     `low` and `high` of its percentile interval, and `nearest`, the share of resamples in which no
     other model is nearer. Raises `ValueError` as `ModelMap.aligned` does, and for several models.
     """
@@ -85,17 +85,17 @@ def resampled(apart: np.ndarray, n_resamples: int, seed: int = 0) -> np.ndarray:
 
 
 def yardsticks(made: ModelMap, models: pd.DataFrame) -> dict[str, float]:
-    """Return the squared distances on a map that tell kinds of relatives apart, nats a text.
+    """Return the squared distances on a map that tell kinds of relatives apart, nats per text.
 
-    `models` has a row a model of the map and the columns `parent` ("" without one), `kind`, `level`
-    and `family`. "rounded to 8 bits": of models whose kind is "rounded" and level 8 from their
-    parents, the largest; "tuned": the same for kind "tuned"; "family": the median distance of a
-    model with relatives from its nearest one; "stranger": the median distance of a model from the
+    `models` has a row per model of the map and the columns `parent` ("" without one), `kind`,
+    `level` and `family`. "rounded to 8 bits": of models whose kind is "rounded" and level 8 from
+    their parents, the largest; "tuned": the same for kind "tuned"; "family": the median distance of
+    a model with relatives from its nearest one; "stranger": the median distance of a model from the
     nearest one of another family. What the map has no pair for is absent. Raises `ValueError` for
     models that are not those of the map.
     """
     if list(models.index) != list(made.names):
-        raise ValueError("models has other rows than the map; pass one a model, in its order")
+        raise ValueError("models has other rows than the map; pass one per model, in its order")
     apart, place = made.distances(), {name: i for i, name in enumerate(made.names)}
     pairs = {"rounded to 8 bits": [], "tuned": []}
     for name, row in models.iterrows():
@@ -153,17 +153,18 @@ def predict(
 ) -> Prediction:
     """Predict scores of new models by ridge regression on log-likelihoods, and test it by groups.
 
-    `scores` has a row a model of the map, in its order, and a column a score; rows with a missing
-    score are left out. `groups` has a name a model: each group in turn is predicted from the
-    others. `log_likelihoods` are nats, as `ModelMap.aligned` takes them. Features are the clipped
-    log-likelihoods over sqrt(N), means included; the penalty is chosen by leave-one-out on the
-    training rows. Raises `ValueError` for other lengths and fewer than 2 groups, and as `aligned`.
+    `scores` has a row per model of the map, in its order, and a column per score; rows with a
+    missing score are left out. `groups` has a name per model: each group in turn is predicted from
+    the others. `log_likelihoods` are nats, as `ModelMap.aligned` takes them. Features are the
+    clipped log-likelihoods over sqrt(N), means included; the penalty is chosen by leave-one-out on
+    the training rows. Raises `ValueError` for other lengths and fewer than 2 groups, and as
+    `aligned`.
     """
     from sklearn.linear_model import RidgeCV
 
     names = np.asarray(groups)
     if list(scores.index) != list(made.names) or len(names) != len(made.names):
-        raise ValueError("scores and groups must have a row a model of the map, in its order")
+        raise ValueError("scores and groups must have a row per model of the map, in its order")
     new = made.aligned(log_likelihoods)
     root = np.sqrt(len(made.texts))
     features, unseen = made.log_likelihoods / root, np.maximum(new, made.threshold) / root
@@ -191,7 +192,7 @@ def rivals(
 
     The guesses for a model, its group held out: ridge regression on the mean log-likelihood alone,
     the score of the nearest model of another group, and the mean over other groups. Each group
-    counts as much as another. One row a guess and a column a score. Raises as `predict` does.
+    counts as much as another. One row a guess and a column per score. Raises as `predict` does.
     """
     level = np.broadcast_to(made.mean_log_likelihood.to_numpy()[:, None], (len(made.names), 2))
     alone = fit_map(level, made.names, 0)
@@ -210,62 +211,129 @@ def rivals(
     return pd.DataFrame({k: np.sqrt(s.groupby(groups).mean().mean()) for k, s in squares.items()}).T
 
 
+def groups_needed(confidence: float) -> int:
+    """Return how many groups with known errors an interval of this confidence needs.
+
+    >>> from helpers.modelmap.placement import groups_needed
+    >>> groups_needed(0.8), groups_needed(0.95)
+    (4, 19)
+    """
+    validation.share(confidence, "confidence")
+    return int(np.ceil(confidence / (1 - confidence) - 1e-9))
+
+
 def interval(
     prediction: float, errors: ArrayLike, groups: Sequence[str], confidence: float = 0.9
 ) -> tuple[float, float]:
     """Return an interval around a prediction from the errors of held-out models.
 
-    `errors` (n,), truth less prediction of models whose groups were held out, NaN left out. Its
+    `errors` (n,), truth less prediction of models whose groups were held out, NaN left out; pass
+    those of the new model's own kind only, for errors of another kind say nothing about it. The
     half width is the smallest absolute error below which at least `confidence` of the errors lie,
     where each group counts as much as another, with one group of infinite error added for the new
-    one: with fewer than about 1 / (1 - confidence) groups nothing can be promised, and the largest
-    error is taken. Raises `ValueError` for no errors. Source: split conformal prediction, by groups
-    (Dunn, Wasserman and Ramdas, 2023).
+    one. With fewer than `groups_needed(confidence)` groups no interval can be given, and the ends
+    are infinite. Source: split conformal prediction by groups (Dunn, Wasserman and Ramdas, 2023),
+    within kinds as Mondrian prediction (Vovk et al., 2003). Raises `ValueError` for other lengths.
+
+    >>> from helpers.modelmap.placement import interval
+    >>> interval(10, [1.0, -2.0, 3.0, 4.0], list("abcd"), 0.8)
+    (6.0, 14.0)
+    >>> interval(10, [1.0, -2.0, 3.0], list("abc"), 0.8)
+    (-inf, inf)
     """
     validation.share(confidence, "confidence")
-    values, names = np.abs(validation.numbers(errors, "errors")), np.asarray(groups)
-    if values.shape != names.shape:
-        raise ValueError(f"groups has shape {names.shape} but errors {values.shape}; pass one each")
-    names, values = names[np.isfinite(values)], values[np.isfinite(values)]
+    values, names = _known_errors(errors, groups)
     if not len(values):
-        raise ValueError("errors is empty; pass one a held-out model")
+        return -np.inf, np.inf
     sizes = pd.Series(names).value_counts()
     weight = 1 / (len(sizes) + 1) / sizes[names].to_numpy()
     order = np.argsort(values, kind="stable")
     enough = np.flatnonzero(np.cumsum(weight[order]) >= confidence - 1e-12)
-    half = values[order[enough[0]]] if len(enough) else values.max()
+    half = float(values[order[enough[0]]]) if len(enough) else np.inf
     return prediction - half, prediction + half
 
 
-def coverage(errors: ArrayLike, groups: Sequence[str], confidence: float = 0.9) -> float:
-    """Return the share of held-out models whose `interval`, from the other groups, holds the truth.
+def coverage(
+    errors: ArrayLike,
+    groups: Sequence[str],
+    confidence: float = 0.9,
+    kinds: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Return how much of each group lies in the `interval` that the other groups of its kind give.
 
-    `errors` and `groups` as for `interval`; each group counts as much as another. Raises
-    `ValueError` for fewer than 3 groups.
+    `errors` and `groups` as for `interval`; `kinds` names the kind of each model, one for all by
+    default. One row per group: `kind`, `n` models, `others`, the number of other groups of its
+    kind, `half`, half the width of the interval (infinite where none can be given), and `covered`,
+    the share of the group's models inside, NaN without an interval. Raises `ValueError` for other
+    lengths, and for a group of two kinds.
     """
-    values, names = validation.numbers(errors, "errors"), np.asarray(groups)
+    validation.share(confidence, "confidence")
+    every = np.asarray(groups)
+    sorts = np.asarray(["all"] * len(every) if kinds is None else kinds)
+    if sorts.shape != every.shape:
+        raise ValueError(f"kinds has shape {sorts.shape} but groups {every.shape}; pass one each")
+    pairs = dict.fromkeys(zip(every, sorts, strict=True))
+    if len(pairs) != len(set(every)):
+        raise ValueError("kinds gives one group two kinds; give each group one")
+    values = np.abs(validation.numbers(errors, "errors"))
+    _known_errors(errors, groups)
+    rows = {}
+    for name, kind in pairs:
+        own = (every == name) & np.isfinite(values)
+        others = (every != name) & (sorts == kind) & np.isfinite(values)
+        if not own.any():
+            continue
+        _, half = interval(0.0, values[others], every[others], confidence)
+        covered = float(np.mean(values[own] <= half)) if np.isfinite(half) else np.nan
+        rows[name] = (kind, int(own.sum()), len(set(every[others])), half, covered)
+    return pd.DataFrame.from_dict(rows, "index", columns=["kind", "n", "others", "half", "covered"])
+
+
+def _known_errors(errors: ArrayLike, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return absolute errors and groups without the rows where an error is missing."""
+    values, names = np.abs(validation.numbers(errors, "errors")), np.asarray(groups)
     if values.shape != names.shape:
         raise ValueError(f"groups has shape {names.shape} but errors {values.shape}; pass one each")
-    names, values = names[np.isfinite(values)], values[np.isfinite(values)]
-    different = list(dict.fromkeys(names))
-    if len(different) < 3:
-        raise ValueError(f"groups has {len(different)} names with errors; 3 are needed")
-    shares = []
-    for name in different:
-        own = names == name
-        _, high = interval(0.0, values[~own], names[~own], confidence)
-        shares.append(np.mean(np.abs(values[own]) <= high))
-    return float(np.mean(shares))
+    return values[np.isfinite(values)], names[np.isfinite(values)]
+
+
+def score_table(
+    said: Prediction,
+    scores: pd.DataFrame,
+    groups: pd.Series,
+    kinds: pd.Series,
+    kind: str,
+    confidence: float = 0.9,
+) -> pd.DataFrame:
+    """Return the predicted scores of one new model with intervals from models of its own kind.
+
+    `said` is what `predict` returns for it, `scores` what it was given; `groups` and `kinds` name
+    the group and the kind of each model of the map, `kind` that of the new one. One row per score:
+    `predicted`, `low` and `high` (`interval`; shares stay within 0 and 1, NaN where no interval can
+    be given), `families`, the number of groups of the kind with known errors, and `needed`.
+    """
+    rows = {}
+    for score in scores:
+        guess, same = float(said.new[score].iloc[0]), (kinds == kind).to_numpy()
+        errors = (scores[score] - said.held_out[score]).to_numpy()[same]
+        names = groups.to_numpy()[same]
+        low, high = interval(guess, errors, names, confidence)
+        most = 1.0 if score == "accuracy" else np.inf
+        ends = (max(low, 0.0), min(high, most)) if np.isfinite(low) else (np.nan, np.nan)
+        n = len(set(names[np.isfinite(errors)]))
+        rows[score] = (guess, *ends, n, groups_needed(confidence))
+    columns = ["predicted", "low", "high", "families", "needed"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns)
 
 
 def rows_of(near: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return `neighbours` and predicted scores as one table, a row a number with its interval.
+    """Return `neighbours` and predicted scores as one table, a row per number with its interval.
 
-    `predictions` has a row a score, with `predicted`, `low` and `high`. Columns: `measure`, `to`,
+    `predictions` has a row per score, with `predicted`, `low` and `high`. Columns: `measure`, `to`,
     the model of a distance, `value`, `low`, `high`, `unit`, `over`, and the rest of both tables.
     """
     far = near.reset_index(names="to").rename(columns={"distance": "value"})
-    far = far.assign(measure="squared distance", unit="nats² a text", over="texts")
+    far = far.assign(measure="squared distance", unit="nats² per text", over="texts")
     guess = predictions.reset_index(names="measure").rename(columns={"predicted": "value"})
     rows = pd.concat([far, guess.assign(over="families left out")], ignore_index=True)
     first = ["measure", "to", "value", "low", "high", "unit", "over"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,26 @@ TASKS = {
 VECTOR = "log-likelihood-10k"
 # Makers that say they trained on the Pile, by the beginnings of their models' names.
 PILE = ("EleutherAI/pythia", "EleutherAI/gpt-neo", "cerebras/", "state-spaces/mamba")
+# Makers that name the Pile, or parts of it, among other training data, by their papers or cards.
+PILE_IN_PART = (
+    "facebook/opt",
+    "stabilityai/stablelm-base-alpha",
+    "NYTK/PULI-GPTrio",
+    "AI-Sweden-Models/gpt-sw3",
+)
+# Models whose names or cards tell from which other model of the matrix they were made.
+PARENTS = {
+    "Wanfq/FuseLLM-7B": "meta-llama/Llama-2-7b-hf",
+    "TencentARC/LLaMA-Pro-8B": "meta-llama/Llama-2-7b-hf",
+    "codellama/CodeLlama-7b-hf": "meta-llama/Llama-2-7b-hf",
+    "TencentARC/Mistral_Pro_8B_v0.1": "mistralai/Mistral-7B-v0.1",
+    "scb10x/typhoon-7b": "mistralai/Mistral-7B-v0.1",
+    "gordicaleksa/YugoGPT": "mistralai/Mistral-7B-v0.1",
+    "sail/Sailor-0.5B": "Qwen/Qwen1.5-0.5B",
+    "sail/Sailor-1.8B": "Qwen/Qwen1.5-1.8B",
+    "sail/Sailor-4B": "Qwen/Qwen1.5-4B",
+    "sail/Sailor-7B": "Qwen/Qwen1.5-7B",
+}
 
 
 class Release(NamedTuple):
@@ -31,8 +52,8 @@ class Release(NamedTuple):
 
     `log_likelihoods`: nats in 1,000 bytes, about a text of the paper: the released bits per byte
     times -1,000 ln 2; models as rows, titles of texts as columns. A model that was scored twice has
-    a second row, named "... (2)". `models`: `family`, `size` (billions of parameters, as the name
-    tells, else NaN), `pile` (trained on it) and `step`, of a checkpoint, NaN for a finished model.
+    a second row, named "... (2)". `models`: `family`, `size` (billions of parameters, by the name
+    or the second source, else NaN), `pile` (trained on it) and `step`, of a checkpoint, else NaN.
     `errors`: released errors of nine tasks, for the LAMBADA ones the logarithm of the perplexity.
     `scores`: six leaderboard tasks in percent and their `mean`, for the models for which a second
     source has all six.
@@ -47,9 +68,10 @@ class Release(NamedTuple):
 def load_release() -> Release:
     """Read the matrix of Thrush et al. (2024) and the scores of Ruan et al. (2024).
 
-    What was scored is machine-written text about each article, averaged over pieces of it, so a
-    value has little noise and the genre is narrow. Raises `DataError` when a file cannot be had.
-    Source: repositories `TristanThrush/perplexity-correlations` and `ryoungj/ObsScaling`.
+    What was scored is the EntiGraph prose that a model wrote about each of 263 QuALITY articles,
+    averaged over pieces of it, so a value has little noise and the genre is narrow. Raises
+    `DataError` when a file is unavailable. Source: repositories
+    `TristanThrush/perplexity-correlations` and `ryoungj/ObsScaling`.
     """
     bits = pd.read_csv(data.fetch("perplexity_correlations/bits_per_byte.csv"), index_col="id")
     errors = pd.read_csv(data.fetch("perplexity_correlations/error.csv"), index_col="benchmark")
@@ -72,6 +94,8 @@ def load_release() -> Release:
         index=pd.Index(names, name="model"),
     )
     known = [name for name in names if name in table.index]
+    sizes = table["Model Size (B)"].reindex(models.index)
+    models["size"] = models["size"].fillna(sizes)
     scores = 100 * table.loc[known, list(TASKS)].rename(columns=TASKS).dropna()
     return Release(
         pd.DataFrame(-1000 * np.log(2) * bits.to_numpy().T, models.index, bits.index),
@@ -86,7 +110,7 @@ def load_authors(path: str | Path) -> Release:
 
     `path` is `model-data-1018.pkl`, a list with one dict a model, or a file of log-likelihoods
     alone, a dict from names to vectors, such as `raw_log-likelihood_1018.pkl`; nothing in it is
-    executed (`pickled_arrays`). `log_likelihoods` are nats a text and texts have numbers;
+    executed (`pickled_arrays`). `log_likelihoods` are nats per text and texts have numbers;
     `family` is the model's type, without one its maker; `errors` has no column, and `scores` the
     models that have all six. Raises `ValueError` for other contents, naming the model. Source:
     repository `shimo-lab/modelmap`.
@@ -130,6 +154,23 @@ def load_authors(path: str | Path) -> Release:
         pd.DataFrame(index=models.index),
         scores.assign(mean=scores.mean(axis=1)),
     )
+
+
+def stems(names: Sequence[str]) -> pd.Series:
+    """Return a name for each model without what tells near-copies apart, indexed by the names.
+
+    Dropped are the step of a checkpoint, the mark of a second scoring, and "-deduped" and "-v0" of
+    Pythia, whose models of one size were trained in the same way on nearly the same data.
+
+    >>> from helpers.modelmap.release import stems
+    >>> stems(["EleutherAI/pythia-1.4b-v0", "EleutherAI/pythia-1.4b-deduped_step20000"]).nunique()
+    1
+    """
+    index = pd.Index(names, name="model")
+    found = index.to_series().str.replace(r" \(\d+\)$", "", regex=True)
+    for mark in (r"_step\d+$", r"-deduped$", r"-v0$", r"-(?:intermediate-)?step-.*$"):
+        found = found.str.replace(mark, "", regex=True)
+    return found
 
 
 def _number(value: object) -> float:

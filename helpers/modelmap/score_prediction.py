@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ def predict_scores(
     targets = y.reshape(len(y), -1)
     penalties = validation.numbers(alphas, "alphas")
     if len(X) != len(y):
-        raise ValueError(f"y has {len(y)} rows but X has {len(X)}; pass one a model")
+        raise ValueError(f"y has {len(y)} rows but X has {len(X)}; pass one per model")
     if not np.isfinite(targets).all():
         raise ValueError("y has a missing value; leave models without all scores out")
     if penalties.ndim != 1 or not len(penalties) or not (penalties > 0).all():
@@ -119,18 +120,37 @@ def _r2(y: np.ndarray, guess: np.ndarray) -> np.ndarray:
 
 
 def repeated(
-    X: ArrayLike, y: pd.DataFrame, groups: ArrayLike, alphas: ArrayLike = ALPHAS, seeds: int = 5
+    X: ArrayLike,
+    y: pd.DataFrame,
+    groups: ArrayLike,
+    alphas: ArrayLike = ALPHAS,
+    seeds: int = 5,
+    *,
+    n_splits: int = 5,
 ) -> tuple[pd.Series, pd.DataFrame]:
     """Return Pearson's r of held-out predictions, and the predictions averaged over splits.
 
-    `y` has a column a score, in percent; predictions are cut to 0 to 100. Of `seeds` splits into
-    folds each has its own r over all rows, and their mean is returned for every column. Source:
-    arXiv 2502.16173, released code.
+    `y` has a column per score, in percent; predictions are cut to 0 to 100. Of `seeds` splits into
+    `n_splits` folds each has its own r over all rows, and their mean is returned for every column.
+    With as many folds as groups each group is left out in turn. Source: arXiv 2502.16173, released
+    code.
     """
     validation.counts(seeds=(seeds, 1))
     truth = y.to_numpy(float)
-    every = [predict_scores(X, truth, groups, alphas, seed=s).predictions for s in range(seeds)]
-    cut = np.clip(every, 0, 100)
+    options = {"n_splits": n_splits}
+    runs = [
+        predict_scores(X, truth, groups, alphas, seed=seed, **options).predictions
+        for seed in range(seeds)
+    ]
+    return averaged(runs, y)
+
+
+def averaged(runs: Sequence[ArrayLike], y: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
+    """Return the mean r over runs, and their mean prediction, both cut to 0 to 100 percent.
+
+    Each of `runs` has the shape of `y`; r is Pearson's, over all rows, for every column.
+    """
+    truth, cut = y.to_numpy(float), np.clip(runs, 0, 100)
     r = [
         [np.corrcoef(guess[:, k], truth[:, k])[0, 1] for k in range(truth.shape[1])]
         for guess in cut
@@ -140,43 +160,60 @@ def repeated(
     )
 
 
-def correlation_gain(
+def prediction_gain(
     better: ArrayLike,
     than: ArrayLike,
     truth: ArrayLike,
     groups: ArrayLike,
     *,
+    measure: str = "r",
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Return by how much one prediction's r with the truth exceeds another's, and its interval.
+    """Return by how much one prediction is better than another, and the 95 % interval of that.
 
-    All have shape (n,). For the 95 % percentile interval whole `groups` are drawn with replacement.
-    Raises `ValueError` for unequal lengths or fewer than 3 groups.
+    All have shape (n,). By `measure` "r" the gain is the difference of Pearson's r with the truth,
+    by "error" that of the root mean squared errors, in the units of `truth`, positive where
+    `better` errs less. For the percentile interval whole `groups` are drawn with replacement.
+    Raises `ValueError` for unequal lengths, another measure or fewer than 3 groups.
     """
     rows = {"better": better, "than": than, "truth": truth}
     rows = {name: validation.numbers(values, name) for name, values in rows.items()}
     for name, values in rows.items():
         if values.shape != np.shape(truth):
             raise ValueError(
-                f"{name} has shape {values.shape} but truth {np.shape(truth)}; pass one a model"
+                f"{name} has shape {values.shape} but truth {np.shape(truth)}; pass one per model"
             )
     validation.counts(n_resamples=(n_resamples, 1))
-    columns = np.column_stack(list(rows.values()))
+    validation.choice(measure, ("r", "error"), "measure")
     names = np.asarray(groups)
-    members = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
-    if len(names) != len(columns) or len(members) < 3:
+    kinds, member = np.unique(names, return_inverse=True)
+    if len(names) != len(rows["truth"]) or len(kinds) < 3:
         raise ValueError(
-            f"groups has length {len(names)} and {len(members)} values for {len(columns)} rows; "
-            "pass one group a row, three different ones at least"
+            f"groups has length {len(names)} and {len(kinds)} values for {len(rows['truth'])} "
+            "rows; pass one group per row, three different ones at least"
         )
+    draws = validation.generator(seed).multinomial(
+        len(kinds), np.full(len(kinds), 1 / len(kinds)), n_resamples
+    )
+    # How often a group was drawn is the weight of each of its rows; the first row is the sample.
+    weight = np.vstack([np.ones(len(names)), draws[:, member]])
+    weight /= weight.sum(axis=1, keepdims=True)
+    quality = _weighted_r if measure == "r" else _weighted_error
+    first, second = (quality(rows[name], rows["truth"], weight) for name in ("better", "than"))
+    gain = first - second if measure == "r" else second - first
+    low, high = np.nanquantile(gain[1:], [0.025, 0.975])
+    return float(gain[0]), float(low), float(high)
 
-    def gain(rows: np.ndarray) -> float:
-        r = np.corrcoef(columns[rows].T)
-        return r[0, 2] - r[1, 2]
 
-    rng = validation.generator(seed)
-    drawn = rng.integers(len(members), size=(n_resamples, len(members)))
-    sample = [gain(np.concatenate([members[i] for i in row])) for row in drawn]
-    low, high = np.quantile(sample, [0.025, 0.975])
-    return float(gain(np.arange(len(columns)))), float(low), float(high)
+def _weighted_r(guess: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return Pearson's r for each row of weights (draws, n), which add up to one."""
+    a, b = guess - guess.mean(), truth - truth.mean()
+    mean_a, mean_b = weight @ a, weight @ b
+    spread = (weight @ a**2 - mean_a**2) * (weight @ b**2 - mean_b**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (weight @ (a * b) - mean_a * mean_b) / np.sqrt(spread)
+
+
+def _weighted_error(guess: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return np.sqrt(weight @ (guess - truth) ** 2)

@@ -23,7 +23,7 @@ COLUMNS = ["log_likelihood", "first_token_log_likelihood", "n_tokens", "n_bytes"
 
 
 class Scored(NamedTuple):
-    """What was scored: one row a model and text, and one row a model on how it went.
+    """What was scored: one row per model and text, and one row per model on how it went.
 
     `scores` has `model`, `text` (its number) and the columns of `likelihood.score_texts`; `report`
     has `model`, `digest` (of its files, or the hub's commit), `status` ("scored" or "failed"),
@@ -35,7 +35,7 @@ class Scored(NamedTuple):
     report: pd.DataFrame
 
     def matrix(self, column: str = "log_likelihood") -> pd.DataFrame:
-        """Return one row a scored model and one column a text, as `model_map.fit_map` takes it."""
+        """Return a row per scored model and a column per text, as `model_map.fit_map` takes it."""
         order = list(dict.fromkeys(self.scores.model))
         return self.scores.pivot(index="model", columns="text", values=column).loc[order]
 
@@ -180,7 +180,7 @@ def _stored(place: Path, n: int) -> dict[str, Any] | None:
 
 
 def write_texts(texts: Sequence[str], folder: Path, keys: Sequence[str] | None = None) -> None:
-    """Write `texts.jsonl`, a key and a text a line, for engines that score them elsewhere."""
+    """Write `texts.jsonl`, a key and a text per line, for engines that score them elsewhere."""
     names = range(len(texts)) if keys is None else keys
     rows = ({"key": key, "text": text} for key, text in zip(names, texts, strict=True))
     data.write_atomically(folder / "texts.jsonl", "".join(json.dumps(r) + "\n" for r in rows))

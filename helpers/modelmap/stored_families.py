@@ -18,7 +18,7 @@ COLUMNS = ["family", "parent", "kind", "level", "corpus", *held_out_texts.SCORES
 
 
 class Gathered(NamedTuple):
-    """Log-likelihoods (models by keys of texts, nats) and a row a model with `COLUMNS`."""
+    """Log-likelihoods (models by keys of texts, nats) and a row per model with `COLUMNS`."""
 
     log_likelihoods: pd.DataFrame
     models: pd.DataFrame
@@ -79,6 +79,17 @@ def trained_further(folder: Path = data.PUBLISHED) -> Gathered | None:
         pd.Index(names, name="model"),
     )
     return Gathered(values.set_axis(models.index), models)
+
+
+def makes(models: pd.DataFrame) -> pd.Series:
+    """Return how each model was made: "n-gram", "small GPT" (of this book) or "pretrained".
+
+    `models` has the columns `kind` and `family`, a row per model. Errors of a prediction are alike
+    within these, not across them.
+    """
+    small = models["family"].str.startswith(("tiny gpt", "small GPT"))
+    found = pd.Series("pretrained", models.index, name="make")
+    return found.mask(small, "small GPT").mask(models["kind"] == "n-gram", "n-gram")
 
 
 def gather(parts: Sequence[Gathered | None]) -> Gathered:

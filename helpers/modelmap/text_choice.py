@@ -50,7 +50,7 @@ def checked_probabilities(probabilities: ArrayLike) -> np.ndarray:
     """Return probabilities as an array (N,), or raise `ValueError` where they are none."""
     p = validation.numbers(probabilities, "probabilities")
     if p.ndim != 1 or not (p >= 0).all() or not np.isclose(p.sum(), 1):
-        raise ValueError("probabilities must be numbers from 0 that add up to 1, one a text")
+        raise ValueError("probabilities must be numbers from 0 that add up to 1, one per text")
     return p
 
 
@@ -73,7 +73,7 @@ def draw_texts(probabilities: ArrayLike, n: int, seed: int = 0) -> Draw:
 
 
 def drawn_distances(log_likelihoods: ArrayLike, draw: Draw) -> np.ndarray:
-    """Estimate the squared distances of all texts from those drawn, shape (K, K), nats a text.
+    """Estimate the squared distances of all texts from those drawn, shape (K, K), nats² per text.
 
     `log_likelihoods` has shape (K, N), clipped, of which only the columns drawn are read. Rows are
     centred by their weighted mean. Source: arXiv 2505.15428, released code.
@@ -129,7 +129,7 @@ def error_curve(
     n_runs: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the error of distances from texts drawn by each rule, one row a rule and size.
+    """Return the error of distances from texts drawn by each rule, one row per rule and size.
 
     Columns: `n` draws, `unique` texts among them (mean), `relative_error` and `pairwise_error`
     (means over runs) and their standard deviations, `relative_sd` and `pairwise_sd`. Source: the

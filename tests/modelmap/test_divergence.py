@@ -38,13 +38,13 @@ def test_sampling_and_stand_in_meet_the_closed_forms_within_their_errors(drawn):
     divergence_, half_variance = closed_form()
     direct = divergence.by_sampling(ratios(drawn))
     assert abs(direct.value - divergence_) < 4 * direct.error < divergence_ / 2
-    stand_in = divergence.stand_in(ratios(drawn))
+    stand_in = divergence.half_variance_kl(ratios(drawn))
     assert abs(stand_in.value - half_variance) < 4 * stand_in.error < half_variance
 
 
 def test_the_errors_are_those_of_repeated_draws():
     many = [ratios(ngrams.sample(ONE, 100, N_BYTES, seed=seed)) for seed in range(200)]
-    for estimate in (divergence.by_sampling, divergence.stand_in):
+    for estimate in (divergence.by_sampling, divergence.half_variance_kl):
         found = [estimate(r) for r in many]
         spread = np.std([e.value for e in found])
         assert 0.8 < np.mean([e.error for e in found]) / spread < 1.2
@@ -80,10 +80,10 @@ def test_chunks_add_up_their_bytes_and_drop_what_is_left():
     assert found.tolist() == [3, 7, 30]
 
 
-def test_bits_a_byte():
-    assert divergence.bits_a_byte(8 * np.log(2), 4) == pytest.approx(2)
+def test_bits_per_byte():
+    assert divergence.bits_per_byte(8 * np.log(2), 4) == pytest.approx(2)
     with pytest.raises(ValueError, match="n_bytes is 0"):
-        divergence.bits_a_byte(1, 0)
+        divergence.bits_per_byte(1, 0)
 
 
 def test_a_step_towards_a_model_ends_there_and_stays_a_distribution():
@@ -102,8 +102,10 @@ def test_compare_is_the_pieces_put_together_and_small_steps_obey_the_formula(dra
     full, small = found.iloc[0], found.iloc[1]
     scale = N_BYTES * np.log(2)
     assert full["true"] * scale == pytest.approx(closed_form()[0])
-    assert full["own_40"] * scale == pytest.approx(divergence.stand_in(ratios(own)).value)
-    assert full["texts_40"] * scale == pytest.approx(divergence.stand_in(ratios(texts)).value)
+    assert full["own_40"] * scale == pytest.approx(divergence.half_variance_kl(ratios(own)).value)
+    assert full["texts_40"] * scale == pytest.approx(
+        divergence.half_variance_kl(ratios(texts)).value
+    )
     assert full["sd_own"] == pytest.approx(ratios(own).std())
     tables = [ngrams.conditionals(m, texts) for m in (ONE, OTHER)]
     there, back = divergence._by_conditionals(*tables), divergence._by_conditionals(*tables[::-1])

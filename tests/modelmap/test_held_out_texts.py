@@ -69,5 +69,5 @@ def test_anything_that_scores_texts_can_be_measured(asked):
         lambda texts: [-len(t.encode()) * np.log(2) for t in texts], asked
     )
     assert found["bits_per_byte"] == pytest.approx(1)
-    with pytest.raises(ValueError, match="pass 40 values, one a text of asked.every_text"):
+    with pytest.raises(ValueError, match="pass 40 values, one per text of asked.every_text"):
         held_out_texts.scores([1.0], asked)

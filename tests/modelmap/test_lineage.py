@@ -22,6 +22,78 @@ def test_families_apart_are_found_and_shuffled_names_are_not():
     assert found == lineage.recovered(made.distances(), families, n_shuffles=200)
 
 
+def test_near_copies_do_not_count_as_neighbours():
+    made, families = blobs()
+    apart, names = made.distances(), families.to_numpy()
+    # Each family's models are copies of one another, so that no model has a relative left.
+    copies = names[:, None] == names
+    with pytest.raises(ValueError, match="no two models of one kind"):
+        lineage.recovered(apart, families, copies=copies)
+    # Two copies in each family: the other three are still found, and the copies find them.
+    twins = np.zeros((30, 30), bool)
+    for first in range(0, 30, 5):
+        twins[first, first + 1] = twins[first + 1, first] = True
+    found = lineage.recovered(apart, families, copies=twins, n_shuffles=50)
+    assert found.rate == 1 and found.n == 30
+    # In a line where each model is beside its copy, only strangers are left beside it.
+    line = np.abs(np.subtract.outer(np.arange(6.0), np.arange(6.0)))
+    labels, pairs = list("aabbab"), np.zeros((6, 6), bool)
+    pairs[[0, 1, 2, 3], [1, 0, 3, 2]] = True
+    assert lineage.recovered(line, labels, n_shuffles=5).rate == pytest.approx(3 / 6)
+    assert lineage.recovered(line, labels, copies=pairs, n_shuffles=5).rate == 0
+    with pytest.raises(ValueError, match="copies has shape"):
+        lineage.recovered(apart, families, copies=twins[:5])
+
+
+def test_the_interval_is_over_families_and_families_may_count_alike():
+    # Family a of eight is found, b and c of two are not.
+    line = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 10, 11, 10.2, 11.2])
+    apart, labels = np.abs(np.subtract.outer(line, line)), list("aaaaaaaabbcc")
+    found = lineage.recovered(apart, labels, n_shuffles=20)
+    assert found.rate == pytest.approx(8 / 12) and (found.low, found.high) == (0, 1)
+    by_family = lineage.recovered(apart, labels, by="families", n_shuffles=20)
+    assert by_family.rate == pytest.approx(1 / 3)
+    gain, low, high = found.gain
+    assert gain == found.rate - found.chance and low < gain < high
+    with pytest.raises(ValueError, match="by"):
+        lineage.recovered(apart, labels, by="texts")
+
+
+def test_the_share_of_marked_neighbours_is_counted_across_families():
+    line = np.array([0.0, 1, 2, 3, 10, 11, 12, 13])
+    apart, families = np.abs(np.subtract.outer(line, line)), list("aabbccdd")
+    mark = [True] * 4 + [False] * 4
+    table = lineage.neighbour_share(apart, families, mark, n_resamples=50)
+    assert table.share.tolist() == [1, 0, 1] and (table.low <= table.high).all()
+    other = [True, False] * 4
+    # Neighbours of another family: b's first for both of a, a's second for both of b, and so on.
+    assert lineage.neighbour_share(apart, families, other).share["difference"] == 0
+    with pytest.raises(ValueError, match="same for all"):
+        lineage.neighbour_share(apart, families, [True] * 8)
+    with pytest.raises(ValueError, match="pass \\(K, K\\)"):
+        lineage.neighbour_share(apart, families, [True] * 3)
+
+
+def test_of_copies_the_one_of_highest_priority_stays():
+    copies = np.zeros((5, 5), bool)
+    copies[0, 1] = copies[1, 0] = copies[1, 2] = copies[2, 1] = True
+    assert lineage.one_of_each(copies, [1, 3, 2, 0, 0]).tolist() == [0, 1, 0, 1, 1]
+    assert lineage.one_of_each(copies, [1, 1, 1, 0, 0]).tolist() == [1, 0, 0, 1, 1]
+    with pytest.raises(ValueError, match="copies has shape"):
+        lineage.one_of_each(copies, [1, 2])
+
+
+def test_the_rank_of_a_parent_is_its_place_among_all_neighbours():
+    made, _ = blobs(n=2, k=3)
+    table = lineage.parent_ranks(made, {"a0": "a1", "b2": "a0"})
+    for name, row in table.iterrows():
+        order = list(made.nearest(name, 5).index)
+        assert row["rank"] == 1 + order.index(row.parent) and row["of"] == 5
+    assert table.loc["b2", "rank"] > 2 and table.loc["b2", "nearest"][0] == "b"
+    with pytest.raises(ValueError, match="'q', not on the map"):
+        lineage.parent_ranks(made, {"a0": "q"})
+
+
 def test_truths_are_the_single_recoveries():
     made, families = blobs()
     known = pd.DataFrame({"family": families, "number": [name[1] for name in made.names]})
@@ -64,8 +136,9 @@ def test_the_slope_of_a_known_cost(monkeypatch):
         # The first round is slower, as with other work on the machine.
         clock[0] += n**1.5 * (1 if len(calls) > 3 else 5)
 
-    slope, seconds = lineage.cost_slope(task, [2, 4, 8], repeats=2)
+    slope, low, high, seconds = lineage.cost_slope(task, [2, 4, 8], repeats=2)
     assert slope == pytest.approx(1.5) and seconds[4] == pytest.approx(8)
+    assert low == pytest.approx(1.5) and high == pytest.approx(1.5)
     assert calls == [2, 4, 8, 2, 4, 8]
     with pytest.raises(ValueError, match="two different ones"):
         lineage.cost_slope(task, [2, 2])

@@ -56,7 +56,7 @@ def test_distances_are_those_of_scipy_and_the_variance_of_log_ratios(L, made):
     for i, j in itertools.combinations(range(4), 2):
         assert made.distances()[i, j] == pytest.approx(np.var(cut[i] - cut[j]), rel=1e-9)
     assert made.kl_divergence() == pytest.approx(expected / 2, rel=1e-9)
-    in_bits = made.kl_divergence(unit="bits a byte")
+    in_bits = made.kl_divergence(unit="bits per byte")
     assert in_bits == pytest.approx(expected / (2 * 900 * np.log(2)), rel=1e-9)
 
 
@@ -211,7 +211,7 @@ def test_models_scored_twice_are_named(L):
 def test_units_want_the_lengths_of_texts(L):
     made = model_map.fit_map(L, NAMES)
     with pytest.raises(ValueError, match="n_bytes"):
-        made.kl_divergence(unit="bits a byte")
+        made.kl_divergence(unit="bits per byte")
     with pytest.raises(ValueError, match="unit"):
         made.kl_divergence(unit="bits")
 

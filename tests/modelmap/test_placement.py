@@ -110,7 +110,7 @@ def test_a_linear_score_is_predicted_and_groups_are_held_out():
     assert part.held_out[:10].isna().all().all() and np.allclose(part.new, said.new, atol=1e-3)
     with pytest.raises(ValueError, match="fewer than 2 names"):
         placement.predict(made, truth, ["a"] * 60, new)
-    with pytest.raises(ValueError, match="a row a model"):
+    with pytest.raises(ValueError, match="a row per model"):
         placement.predict(made, truth[1:], groups[1:], new)
 
 
@@ -136,10 +136,20 @@ def test_an_interval_counts_groups_and_not_models():
     groups = [*["big"] * 90, "a", "b", "c", "d"]
     # Six groups with the new one: four of them reach 2/3.
     assert placement.interval(10, errors, groups, 0.66) == (7.0, 13.0)
-    assert placement.interval(10, errors, groups, 0.9) == (6.0, 14.0)
+    assert placement.interval(10, errors, groups, 5 / 6) == (6.0, 14.0)
     assert placement.interval(0, [np.nan, 1.0], ["a", "b"], 0.5) == (-1.0, 1.0)
-    with pytest.raises(ValueError, match="errors is empty"):
-        placement.interval(0, [np.nan], ["a"])
+
+
+def test_too_few_groups_give_no_interval():
+    for confidence in (0.5, 0.8, 0.9, 0.95):
+        n = placement.groups_needed(confidence)
+        errors = np.arange(1.0, n + 1)
+        assert np.isfinite(placement.interval(0, errors, range(n), confidence)).all()
+        few = placement.interval(0, errors[1:], range(n - 1), confidence)
+        assert few == (-np.inf, np.inf)
+    assert placement.interval(0, [np.nan], ["a"]) == (-np.inf, np.inf)
+    with pytest.raises(ValueError, match="pass one each"):
+        placement.interval(0, [1.0, 2.0], ["a"])
 
 
 def test_intervals_cover_as_often_as_they_say_when_groups_are_alike():
@@ -147,10 +157,39 @@ def test_intervals_cover_as_often_as_they_say_when_groups_are_alike():
     found = []
     for _ in range(200):
         errors = rng.normal(size=20) * 2
-        found.append(placement.coverage(errors, list(range(20)), 0.8))
+        found.append(placement.coverage(errors, list(range(20)), 0.8).covered.mean())
     assert 0.78 < np.mean(found) < 0.86
-    with pytest.raises(ValueError, match="2 names with errors; 3 are needed"):
-        placement.coverage([1.0, 2.0], ["a", "b"])
+
+
+def test_coverage_stays_within_a_kind():
+    errors = [1.0, 2.0, 3.0, 4.0, 5.0, 90.0, 91.0, np.nan]
+    groups, kinds = list("abcdeffg"), ["small"] * 5 + ["large"] * 3
+    table = placement.coverage(errors, groups, 0.8, kinds)
+    assert list(table.index) == list("abcdef") and table.n.tolist() == [1] * 5 + [2]
+    assert table.others.tolist() == [4] * 5 + [0]
+    # The largest of four errors is the interval; no other large group has any.
+    assert table.covered[:5].tolist() == [1, 1, 1, 1, 0] and np.isnan(table.covered["f"])
+    assert table.half["a"] == 5 and np.isinf(table.half["f"])
+    pooled = placement.coverage(errors, groups, 0.8)
+    assert pooled.covered["f"] == 0 and pooled.half["f"] == 5
+    with pytest.raises(ValueError, match="two kinds"):
+        placement.coverage(errors, groups, 0.8, ["small"] * 6 + ["large"] * 2)
+    with pytest.raises(ValueError, match="kinds has shape"):
+        placement.coverage(errors, groups, 0.8, ["small"])
+
+
+def test_a_score_has_an_interval_only_where_its_kind_has_enough_families():
+    names = list("abcdefg")
+    held = pd.DataFrame({"accuracy": [0.5] * 7, "bits": [2.0] * 7}, names)
+    scores = held + np.array([0.1, -0.2, 0.3, 0.3, 0.9, np.nan, 0.1])[:, None]
+    said = placement.Prediction(pd.DataFrame({"accuracy": [0.9], "bits": [2.5]}), held)
+    groups, kinds = pd.Series(names, names), pd.Series(["small"] * 4 + ["large"] * 3, names)
+    table = placement.score_table(said, scores, groups, kinds, "small", 0.8)
+    assert table.loc["bits"].tolist() == pytest.approx([2.5, 2.2, 2.8, 4, 4])
+    assert table.loc["accuracy"].tolist() == pytest.approx([0.9, 0.6, 1.0, 4, 4])
+    other = placement.score_table(said, scores, groups, kinds, "large", 0.8)
+    assert other.low.isna().all() and other.high.isna().all() and (other.families == 2).all()
+    assert other.predicted.tolist() == table.predicted.tolist()
 
 
 def test_a_close_up_is_the_small_map_and_the_new_model_does_not_turn_it(made):

@@ -31,6 +31,7 @@ def files(tmp_path, monkeypatch):
         ["LLM360/Amber", "EleutherAI/pythia-1b"],
     )
     scores.loc["LLM360/Amber", "GSM8K"] = np.nan
+    scores["Model Size (B)"] = [6.7, 1.1]
     bits.rename_axis("id").to_csv(tmp_path / "bits_per_byte.csv")
     errors[columns[::-1]].rename_axis("benchmark").to_csv(tmp_path / "error.csv")
     scores.rename_axis("Model").to_csv(tmp_path / "base_llm_benchmark_eval.csv")
@@ -50,6 +51,9 @@ def test_columns_become_models_and_bits_nats(files):
     assert found.log_likelihoods.columns.tolist() == ["one", "two"]
     assert found.log_likelihoods.loc["LLM360/Amber", "two"] == pytest.approx(-1900 * np.log(2))
     assert found.models.family.tolist() == ["pythia", "pythia", "amber", "amber", "llama"]
+    # A name tells the size; where it does not, the second source does.
+    assert found.models["size"].iloc[[0, 2, 4]].tolist() == [1, 6.7, 7]
+    assert np.isnan(found.models["size"].iloc[3])
     assert found.models.pile.tolist() == [True, True, False, False, False]
     assert found.models.step.tolist()[1] == 20000 and found.models.step.isna().sum() == 4
     assert found.errors.index.tolist() == names
@@ -62,6 +66,16 @@ def test_scores_are_percent_of_models_with_all_six(files):
     assert scores.index.tolist() == ["EleutherAI/pythia-1b"]
     assert set(scores) == {*release.TASKS.values(), "mean"}
     assert (scores == 50).all(axis=None)
+
+
+def test_near_copies_share_a_stem():
+    names = ["EleutherAI/pythia-1.4b-deduped", "EleutherAI/pythia-1.4b-v0"]
+    names += ["EleutherAI/pythia-1.4b-deduped_step20000", "LLM360/Amber", "LLM360/Amber (2)"]
+    names += ["TinyLlama/TinyLlama-1.1B-step-50K-105b"]
+    names += ["TinyLlama/TinyLlama-1.1B-intermediate-step-240k-503b", "Qwen/Qwen1.5-4B"]
+    stems = release.stems(names)
+    assert list(stems.index) == names
+    assert stems.groupby(stems, sort=False).size().tolist() == [3, 2, 2, 1]
 
 
 def test_rates_of_relatives_by_hand():
@@ -117,15 +131,20 @@ def test_a_better_prediction_gains_and_an_equal_one_does_not():
     truth = rng.normal(size=80)
     good, bad = truth + rng.normal(size=80) * 0.3, truth + rng.normal(size=80) * 3
     groups = rng.integers(0, 20, 80)
-    gain, low, high = score_prediction.correlation_gain(good, bad, truth, groups)
+    gain, low, high = score_prediction.prediction_gain(good, bad, truth, groups)
     expected = np.corrcoef(good, truth)[0, 1] - np.corrcoef(bad, truth)[0, 1]
     assert gain == pytest.approx(expected) and 0 < low < gain < high
-    same = score_prediction.correlation_gain(good, good, truth, groups, n_resamples=50)
+    same = score_prediction.prediction_gain(good, good, truth, groups, n_resamples=50)
     assert same == (0, 0, 0)
+    with pytest.raises(ValueError, match="measure"):
+        score_prediction.prediction_gain(good, bad, truth, groups, measure="rank")
+    error, *_ = score_prediction.prediction_gain(good, bad, truth, groups, measure="error")
+    by_hand = [np.sqrt(np.mean((guess - truth) ** 2)) for guess in (good, bad)]
+    assert error == pytest.approx(by_hand[1] - by_hand[0])
     with pytest.raises(ValueError, match="groups has length 3"):
-        score_prediction.correlation_gain(good, bad, truth, [1, 2, 3])
+        score_prediction.prediction_gain(good, bad, truth, [1, 2, 3])
     with pytest.raises(ValueError, match="1 values"):
-        score_prediction.correlation_gain(good, bad, truth, np.zeros(80))
+        score_prediction.prediction_gain(good, bad, truth, np.zeros(80))
 
 
 def entry(name, vector, **more):
@@ -192,7 +211,7 @@ def test_the_page_draws_the_authors_matrix(tmp_path, monkeypatch):
     (tmp_path / "model-data-1018.pkl").write_bytes(pickle.dumps(rows))
     monkeypatch.setenv("BOOK_LEDGER", str(tmp_path / "ledger.json"))
     monkeypatch.setenv("BOOK_OFFLINE", "1")
-    given = {"matrix": str(tmp_path / "model-data-1018.pkl"), "seeds": 1, "n_runs": 2}
+    given = {"matrix": str(tmp_path / "model-data-1018.pkl"), "seeds": 1}
     given |= {"n_shuffles": 10, "n_resamples": 20}
     papermill.execute_notebook(
         data.ROOT / "notebooks/modelmap/real_models.ipynb",

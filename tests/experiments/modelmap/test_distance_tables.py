@@ -82,9 +82,31 @@ def test_medians_are_those_of_the_right_pairs(runs):
 
 def test_shifts_of_rounding(runs):
     found = distance_tables.rounding_shifts(*runs)
-    assert found.loc[4, ["cosine", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
+    assert found.loc[4, ["cosine", "least", "most"]].tolist() == pytest.approx([1, 1, 1])
     # A shift of (3, 0) is (1.5, -1.5) once centred.
     assert found.squared[4] == pytest.approx(2.25)
+
+
+def test_a_late_step_is_shorter_and_four_bits_move_farther_than_eight(runs):
+    stored, about = runs
+    # Steps of 6 and 1 in every run: 36 times as far, without any spread.
+    assert distance_tables.steps_shrink(stored, about) == pytest.approx((36, 36, 36))
+    finer = about[about.kind == "rounded"].rename(lambda name: f"{name}8").assign(level=8)
+    moved = stored.loc[finer.parent].to_numpy() + [[1.0, 0.0]]
+    more = pd.concat([stored, pd.DataFrame(moved, finer.index, stored.columns)])
+    found = distance_tables.rounding_ratio(more, pd.concat([about, finer]))
+    assert found == pytest.approx((1 / 9, 1 / 9, 1 / 9))
+
+
+def test_the_formula_by_genre_is_half_the_variance_of_its_texts():
+    gaps = np.random.default_rng(0).normal(size=(3, 10))
+    keys = pd.Index([f"a b-{i}" for i in range(6)] + [f"c-{i}" for i in range(3)] + ["d-0"])
+    lengths = pd.Series(np.arange(100, 110), keys)
+    found = distance_tables.by_genre(gaps, keys, lengths)
+    assert list(found) == ["mixed", "a b"]
+    assert found["a b"].to_numpy() == pytest.approx(
+        gaps[:, :6].var(axis=1) / 2 / lengths[:6].mean() / np.log(2)
+    )
 
 
 def test_the_range_ends_where_the_median_leaves_it():

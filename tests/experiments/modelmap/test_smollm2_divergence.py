@@ -46,7 +46,7 @@ def test_samples_have_the_probabilities_of_the_model(models):
     assert abs(k / 2000 - p) < 5 * np.sqrt(p * (1 - p) / 2000) + 0.01
 
 
-def test_the_summary_is_in_bits_a_byte():
+def test_the_summary_is_in_bits_per_byte():
     rng = np.random.default_rng(0)
     own = {name: rng.random((20, 8)) for name in ("there", "back", "ratio")}
     found = smollm2_divergence.summary(own, own, 16.0, 32.0, lengths=(2,))

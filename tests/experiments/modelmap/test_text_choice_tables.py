@@ -171,7 +171,12 @@ def test_choosers_know_nothing_of_the_others(L, monkeypatch):
 
 def test_splits_tell_who_chose_and_flatter_those_who_chose_themselves(L):
     rules = ["uniform, each once", "pivoted, fitted"]
-    found = text_choice_tables.split_curve(L, FAMILIES, [8], rules=rules, n_splits=6, n_runs=2)
+    curves = text_choice_tables.split_curves(L, FAMILIES, [8], rules=rules, n_splits=6, n_runs=2)
+    assert len(curves) == 24 and set(curves.split) == set(range(6))
+    found = text_choice_tables.over_splits(curves)
+    one = curves[(curves.rule == rules[0]) & (curves.chosen_by == "old models")]
+    squares = np.sqrt((one.relative_error**2).mean())
+    assert found.relative_error[0] == pytest.approx(squares)
     error = found.set_index(["chosen_by", "rule"]).relative_error
     assert error["all models", "pivoted, fitted"] < error["old models", "pivoted, fitted"]
     assert set(found.chosen_by) == {"old models", "all models"} and len(found) == 4
@@ -222,7 +227,7 @@ def test_a_ratio_has_a_range_over_smaller_maps(L):
         (lambda L: text_choice_tables.choose_texts(L, 41, "pivoted"), "n is 41 but there are 40"),
         (lambda L: text_choice_tables.pivoted_texts(L, 41), "n is 41"),
         (lambda L: text_choice_tables.pivoted_texts(L, -1), "n is -1"),
-        (lambda L: text_choice_tables.split_curve(L, FAMILIES, [5], n_splits=0), "n_splits is 0"),
+        (lambda L: text_choice_tables.split_curves(L, FAMILIES, [5], n_splits=0), "n_splits is 0"),
         (lambda L: text_choice_tables.draw_once(np.ones(4), 2), "probabilities"),
         (lambda L: text_choice_tables.draw_once(np.array([0.5, 0.5, 0]), 3), "n is 3 but 2"),
         (lambda L: text_choice_tables.fit_weights(L, [40]), "texts"),
@@ -230,7 +235,7 @@ def test_a_ratio_has_a_range_over_smaller_maps(L):
         (lambda L: text_choice_tables.rule_curve(L, [5], judged=np.zeros(12, bool)), "judged"),
         (lambda L: text_choice_tables.rule_curve(L, [5], clip=0.5), "clip"),
         (lambda L: text_choice_tables.rule_curve(L, [5], n_runs=0), "n_runs"),
-        (lambda L: text_choice_tables.split_curve(L, ["a"] * 12, [5]), "families has 1"),
+        (lambda L: text_choice_tables.split_curves(L, ["a"] * 12, [5]), "families has 1"),
         (lambda L: text_choice_tables.ratio_interval(L, FAMILIES, [5]), "families"),
         (lambda L: text_choice_tables.total_error_check(L, 2, 1), "n_sample"),
         (lambda L: text_choice_tables.texts_needed(curve_of([1], [1], "a"), 0), "error"),

@@ -1,0 +1,67 @@
+"""Intervals where the unit that could have been another is a model, and models are few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import t as student
+
+from helpers import validation
+
+
+def ratio_interval(
+    ratio: pd.Series,
+    first: pd.Series,
+    summary: str = "median",
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return the median or geometric mean of ratios, and its 95 % interval over first models.
+
+    `first` names the first model of each pair: pairs of one first model are drawn together, with
+    replacement. Raises `ValueError` for another summary.
+    """
+    validation.choice(summary, ("median", "geometric mean"), "summary")
+    logs, names = np.log(ratio.to_numpy(float)), np.asarray(first)
+    middle = np.median if summary == "median" else np.mean
+    sample = [middle(logs[rows]) for rows in drawn_rows(names, n_resamples, seed)]
+    low, high = np.exp(np.quantile(sample, [0.025, 0.975]))
+    return float(np.exp(middle(logs))), float(low), float(high)
+
+
+def drawn_rows(units: ArrayLike, n_resamples: int, seed: int = 0) -> list[np.ndarray]:
+    """Return the rows of each resample in which whole units are drawn with replacement."""
+    names = np.asarray(units)
+    members = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
+    drawn = validation.generator(seed).integers(len(members), size=(n_resamples, len(members)))
+    return [np.concatenate([members[i] for i in row]) for row in drawn]
+
+
+def jackknife(values: ArrayLike, whole: float) -> tuple[float, float]:
+    """Return the 95 % interval of an estimate from its values with one unit left out each.
+
+    By Student's t with one degree of freedom less than units. Source: Efron and Tibshirani (1993),
+    chapter 11. Raises `ValueError` for fewer than 3 values.
+    """
+    left = validation.numbers(values, "values")
+    n = len(left)
+    if n < 3:
+        raise ValueError(f"values has length {n}; leave one of three units out at least")
+    error = np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum())
+    half = float(student.ppf(0.975, n - 1) * error)
+    return whole - half, whole + half
+
+
+def geometric_mean(logs: Sequence[float]) -> tuple[float, float, float]:
+    """Return the geometric mean of values whose logarithms are given, and its 95 % interval.
+
+    Raises `ValueError` for fewer than 3 values.
+    """
+    values = np.asarray(logs, float)
+    left = [np.delete(values, i).mean() for i in range(len(values))]
+    low, high = np.exp(jackknife(left, values.mean()))
+    return float(np.exp(values.mean())), float(low), float(high)

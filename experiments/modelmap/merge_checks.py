@@ -1,0 +1,68 @@
+"""How well proportions of weights place merged models, and how far that depends on the texts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from experiments.modelmap import merges
+from helpers import validation
+from helpers.modelmap import model_map
+
+
+def measures(
+    log_likelihoods: ArrayLike, a: ArrayLike, b: ArrayLike, *, clip: float = 0.02
+) -> dict[str, float]:
+    """Return three numbers of a grid of merged models.
+
+    `log_likelihoods` has shape (m, N), nats, and `a` and `b` (m,) the proportions. "plane": the
+    share of squares of the positions on two principal components that a plane fitted to all models
+    explains. "corners": the distance of the other models with a + b <= 1 from the plane through the
+    three corners, all coordinates, relative to their spread (root mean squares). "mean": Pearson's
+    r of the mean log-likelihood with the line between the corners. Raises as `merges.fit_surface`.
+    """
+    values = np.asarray(log_likelihoods, float)
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    names, keys = range(len(values)), range(values.shape[1])
+    grid = model_map.fit_map(values, names, clip, texts=keys)
+    two = model_map.principal_coordinates(grid, 2).positions
+    corner = np.isclose(a + b, 0) | (np.isclose(a + b, 1) & np.isclose(a * b, 0))
+    inside = a + b <= 1 + 1e-9
+    between = grid.coordinates[inside], a[inside], b[inside]
+    far = merges.fit_surface(*between, fitted=corner[inside])
+    mean = values.mean(axis=1)
+    return {
+        "plane": merges.fit_surface(two, a, b).explained,
+        "corners": far.residual / far.movement,
+        "mean": float(np.corrcoef(mean, merges.from_corners(mean, a, b))[0, 1]),
+    }
+
+
+def over_texts(
+    log_likelihoods: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    clip: float = 0.02,
+    n_resamples: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return `measures` with their 95 % intervals from texts drawn with replacement.
+
+    One row per measure: `estimate`, `low`, `high`. The models are held fixed: other models trained
+    in the same way would differ more.
+    """
+    validation.counts(n_resamples=(n_resamples, 1))
+    values = np.asarray(log_likelihoods, float)
+    rng = validation.generator(seed)
+    sample = pd.DataFrame(
+        [
+            measures(
+                values[:, rng.integers(values.shape[1], size=values.shape[1])], a, b, clip=clip
+            )
+            for _ in range(n_resamples)
+        ]
+    )
+    ends = sample.quantile([0.025, 0.975]).set_axis(["low", "high"]).T
+    return ends.assign(estimate=measures(values, a, b, clip=clip))[["estimate", "low", "high"]]

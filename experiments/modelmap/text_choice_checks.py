@@ -1,0 +1,131 @@
+"""Chosen texts: how sure a saving is, and what choosing does to the divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+from experiments.modelmap import intervals
+from experiments.modelmap import text_choice_tables as tables
+from helpers import validation
+from helpers.modelmap import model_map, text_choice
+
+
+def split_ratio(
+    curves: pd.DataFrame, *, column: str = "relative_error", rule: str = "length-squared"
+) -> tuple[float, float, float]:
+    """Return texts that a rule needs for one of uniform drawing, for new models, with its range.
+
+    `curves` are those of `text_choice_tables.split_curves` of one `chosen_by`. The estimate is that
+    of the curve over all splits, the range the 2.5 and 97.5 % quantiles over single splits.
+    """
+    options = {"rule": rule, "column": column}
+    whole = tables.texts_ratio(tables.over_splits(curves), **options)
+    single = [tables.texts_ratio(part, **options) for _, part in curves.groupby("split")]
+    low, high = np.nanquantile(single, [0.025, 0.975])
+    return whole, float(min(low, whole)), float(max(high, whole))
+
+
+def total_ratio(
+    log_likelihoods: ArrayLike, sizes: Sequence[int], *, n_runs: int = 5, seed: int = 0
+) -> float:
+    """Return different texts of length-squared over uniform drawing at equal total error.
+
+    Uniform drawing of N texts has the sampling error; the ratio is that of the texts with which
+    length-squared drawing has no larger one to those that N uniform draws hold. NaN where the curve
+    does not reach it.
+    """
+    values = validation.matrix(log_likelihoods, "log_likelihoods")
+    options = {"n_runs": n_runs, "seed": seed}
+    whole = tables.rule_curve(values, [values.shape[1]], rules=["uniform"], **options)
+    rules = ["length-squared"]
+    curve = tables.rule_curve(values, sizes, rules=rules, **options)
+    needed = tables.texts_needed(curve, whole["relative_error"][0])
+    return float(needed["length-squared"] / whole["unique"][0])
+
+
+def half_maps(families: ArrayLike, n: int, seed: int = 0) -> list[np.ndarray]:
+    """Return the rows of maps that hold a random half of the families each."""
+    names, rng = np.asarray(families), validation.generator(seed)
+    kinds = np.array(list(dict.fromkeys(names)))
+    return [
+        np.flatnonzero(np.isin(names, rng.permutation(kinds)[: len(kinds) // 2])) for _ in range(n)
+    ]
+
+
+def total_ratio_range(
+    log_likelihoods: ArrayLike, families: ArrayLike, sizes: Sequence[int], *, n_maps: int = 40,
+    n_runs: int = 5, seed: int = 0,
+) -> tuple[float, float]:  # fmt: skip
+    """Return the 2.5 and 97.5 % quantiles of `total_ratio` over maps of half of the families."""
+    values = validation.matrix(log_likelihoods, "log_likelihoods")
+    found = [
+        total_ratio(values[rows], sizes, n_runs=n_runs, seed=seed)
+        for rows in half_maps(families, n_maps, seed)
+    ]
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def against_divergence(
+    log_likelihoods: pd.DataFrame,
+    pairs: pd.DataFrame,
+    n: int,
+    *,
+    rules: Sequence[str] = ("uniform, each once", "length-squared, each once"),
+    n_runs: int = 20,
+    n_resamples: int = 500,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, tuple[float, float, float]]:
+    """Return how distances from chosen texts rank pairs of known divergence, by rule.
+
+    `pairs` has `model`, `other` and `true`. One row per rule, and "all texts": `texts`, `rank`, the
+    rank correlation of distance and divergence (mean over draws), and `spread`, the standard
+    deviation of the logarithm of their ratio. Second, the gain in rank correlation of the last rule
+    over the first, with its 95 % interval, for which first models are drawn with replacement.
+    """
+    made = model_map.fit_map(log_likelihoods)
+    first, second = (pd.Index(made.names).get_indexer(pairs[k]) for k in ("model", "other"))
+    truth = pairs["true"].to_numpy()
+    every = made.distances()[first, second]
+    found = {"all texts": [every]}
+    for rule in rules:
+        found[rule] = []
+        for run in range(n_runs):
+            draw = tables.choose_texts(made.coordinates, n, rule, seed=seed + run)
+            apart = text_choice.drawn_distances(made.log_likelihoods, draw)
+            found[rule].append(apart[first, second])
+    found = {rule: np.stack(runs) for rule, runs in found.items()}
+    rows = {
+        rule: {
+            "texts": len(made.texts) if rule == "all texts" else n,
+            "rank": _rank_correlation(runs, truth),
+            "spread": np.std(np.log(runs / truth), axis=1).mean(),
+        }
+        for rule, runs in found.items()
+    }
+    gains = [
+        _rank_correlation(found[rules[-1]][:, some], truth[some])
+        - _rank_correlation(found[rules[0]][:, some], truth[some])
+        for some in intervals.drawn_rows(pairs["model"], n_resamples, seed)
+    ]
+    low, high = np.nanquantile(gains, [0.025, 0.975])
+    table = pd.DataFrame(rows).T
+    return table, (
+        float(table["rank"][rules[-1]] - table["rank"][rules[0]]),
+        float(low),
+        float(high),
+    )
+
+
+def _rank_correlation(runs: np.ndarray, truth: np.ndarray) -> float:
+    """Return the mean of Spearman's correlations of rows (runs, pairs) with a truth (pairs,)."""
+    ranks, target = rankdata(runs, axis=1), rankdata(truth)
+    ranks = ranks - ranks.mean(axis=1, keepdims=True)
+    target = target - target.mean()
+    lengths = np.linalg.norm(ranks, axis=1) * np.linalg.norm(target)
+    return float(np.mean(ranks @ target / lengths))

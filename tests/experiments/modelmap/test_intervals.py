@@ -1,0 +1,36 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.modelmap import intervals
+
+
+def test_a_ratio_and_its_interval_draw_first_models_together():
+    ratio = pd.Series([1.0, 2.0, 4.0, 8.0], [5, 6, 7, 8])
+    first = pd.Series(["a", "a", "b", "b"], ratio.index)
+    middle, low, high = intervals.ratio_interval(ratio, first, "geometric mean", n_resamples=400)
+    assert middle == pytest.approx(8**0.5)
+    # Only three different samples exist: a twice, b twice, and both.
+    assert (low, high) == pytest.approx((2**0.5, 32**0.5))
+    assert intervals.ratio_interval(ratio, first)[0] == pytest.approx(8**0.5)
+    with pytest.raises(ValueError, match="summary"):
+        intervals.ratio_interval(ratio, first, "mean")
+
+
+def test_drawn_rows_hold_whole_units():
+    rows = intervals.drawn_rows(list("aabcc"), 50)
+    assert all(len(row) >= 3 for row in rows)
+    for row in rows:
+        counts = np.bincount(row, minlength=5)
+        assert counts[0] == counts[1] and counts[3] == counts[4]
+
+
+def test_the_jackknife_of_a_mean_is_students_interval():
+    values = np.array([1.0, 2.0, 4.0, 9.0])
+    left = [np.delete(values, i).mean() for i in range(4)]
+    half = 3.182446 * values.std(ddof=1) / 2
+    assert intervals.jackknife(left, values.mean()) == pytest.approx((4 - half, 4 + half))
+    middle, low, high = intervals.geometric_mean(np.log(values))
+    assert middle == pytest.approx(72**0.25) and low < middle < high
+    with pytest.raises(ValueError, match="values has length 2"):
+        intervals.jackknife([1, 2], 1)
