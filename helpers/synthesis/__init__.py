@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "agreement": ["rank_correlations"],
         "model_kinds": ["load", "look"],
-        "paired_tests": ["items_needed", "paired_test", "power"],
+        "paired_tests": ["clustered_test", "items_needed", "paired_test", "power"],
         "signal_inputs": ["read_inputs"],
         "signals": ["measure"],
     },
