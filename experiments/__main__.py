@@ -24,6 +24,11 @@ RUNS = {
     "small_world_runs": ("retrieval.small_world_runs", "GPTs trained on invented facts"),
     "glass_box_runs": ("synthesis.glass_box_runs", "the glass-box suite, trained"),
     "glass_box_table": ("synthesis.glass_box_table", "the glass-box suite, measured"),
+    "synthesis_specifications": (
+        "synthesis.specifications",
+        "the headlines of the synthesis under every reasonable choice",
+    ),
+    "text_sources": ("synthesis.text_sources", "the glass-box suite on texts of twenty packages"),
     "reference_encoders": (
         "synthesis.reference_encoders",
         "encoders that stand beside a reader's own",
