@@ -50,6 +50,11 @@ RUNS = {
     "glass_box_table": ("synthesis.glass_box_table", "the glass-box suite, measured"),
     "tuning_prices": ("synthesis.tuning_prices", "what brief fine-tuning and scores cost"),
     "real_choices": ("synthesis.real_choices", "signals against scores of real tuned models"),
+    "synthesis_specifications": (
+        "synthesis.specifications",
+        "the headlines of the synthesis under every reasonable choice",
+    ),
+    "text_sources": ("synthesis.text_sources", "the glass-box suite on texts of twenty packages"),
     "reference_encoders": (
         "synthesis.reference_encoders",
         "encoders that stand beside a reader's own",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,8 +42,8 @@ class Bench(NamedTuple):
 class Measured(NamedTuple):
     """One row of signals and truths, CPU seconds of each, and what lies behind them.
 
-    `log_likelihoods` has one value a text (nats), `accuracy` one a fact (closed book, held-out
-    forms), `log_posterior` one a person (nats, calibrated).
+    `log_likelihoods` has one value per text (nats), `accuracy` one per fact (closed book, held-out
+    forms), `log_posterior` one per person (nats, calibrated).
     """
 
     row: dict[str, float]
@@ -92,10 +92,8 @@ def measure(
     with _clock(seconds, "rankme"):
         row["rankme"] = transferability.rank_me(points)
     with _clock(seconds, "bits_per_byte"):
-        scorer = likelihood if decoders.is_causal(model) else masked_likelihood
-        scores = scorer.score_texts(model, tokenizer, list(bench.texts.text))
-        total = scores.log_likelihood + scores.get("first_token_log_likelihood", 0.0)
-        row["bits_per_byte"] = -total.sum() / np.log(2) / scores.n_bytes.sum()
+        total, n_bytes = text_log_likelihoods(model, tokenizer, list(bench.texts.text))
+        row["bits_per_byte"] = -total.sum() / np.log(2) / n_bytes.sum()
     features = {}
     with _clock(seconds, "log_me"):
         for name, task in bench.tasks.items():
@@ -127,7 +125,17 @@ def measure(
                     seed=seed,
                 ).score
             row["fine_tuned"] = float(np.mean([row[f"fine_tuned_{name}"] for name in TUNED]))
-    return Measured(row, seconds, total.to_numpy(), accuracy, found.per_entity)
+    return Measured(row, seconds, total, accuracy, found.per_entity)
+
+
+def text_log_likelihoods(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log-likelihood of each text, nats, and its bytes; of a BERT the pseudo one."""
+    scorer = likelihood if decoders.is_causal(model) else masked_likelihood
+    scores = scorer.score_texts(model, tokenizer, list(texts))
+    total = scores.log_likelihood + scores.get("first_token_log_likelihood", 0.0)
+    return total.to_numpy(), scores.n_bytes.to_numpy()
 
 
 def people_vectors(

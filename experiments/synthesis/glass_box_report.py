@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
 from experiments.synthesis import glass_box_world
 from experiments.synthesis.glass_box_table import SIGNALS, TRUTHS, Suite
 from helpers import stats
 from helpers.synthesis import agreement, paired_tests
 
-# What two models differ in, and what they share meanwhile.
+# What two models differ in, what they share meanwhile, and what is drawn again for the interval.
 CONTEXTS = {
     "size": {"same": ["mix", "seed", "stage"], "differ": "width"},
-    "corpus": {"same": ["width", "seed", "stage"], "differ": "mix"},
+    "corpus": {"same": ["width", "seed", "stage"], "differ": "mix", "units": "mix"},
     "checkpoint": {"same": ["width", "mix", "seed"], "differ": "stage"},
+    "seed": {"same": ["width", "mix", "stage"], "differ": "seed"},
 }
-FREE = ("validation", "parameters", "step")
+FREE = ("parameters", "step")
+# Known beforehand as a class: models of one corpus, width or checkpoint are compared.
+INDICATED = {"mix": "mix", "each width": "width", "each step": "step"}
 # What a setting decides before anything is trained.
-GIVEN = ("smi", "from_counts", "parameters", "step")
+GIVEN = ("smi", "stated", "stated_width", "from_counts", "parameters", "step")
 # What the clock of each measurement ran over.
 COSTS = {
-    "rankme": "RankMe, vectors at hand",
-    "probe": "probes, features at hand",
+    "rankme": "RankMe, given the vectors",
+    "probe": "probes, given the features",
     "alp": "ALP",
     "closed_book": "facts, closed book",
     "bits_per_byte": "validation loss",
@@ -40,29 +45,46 @@ ITEMS = {
 
 
 def correlations(
-    table: pd.DataFrame, *, given: Sequence[str] = (), n_resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame,
+    *,
+    given: Sequence[str] = (),
+    signals: Sequence[str] = tuple(SIGNALS),
+    truths: Sequence[str] = tuple(TRUTHS),
+    ranks: bool = True,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Return `agreement.rank_correlations` of all signals and truths, for each kind of model.
+    """Return `agreement.rank_correlations` of signals and truths, for each kind of model.
 
-    `table` is that of `glass_box_table.judged`. Signals in `given` are left out. Intervals draw
-    cells of one width and corpus. Added are `kind` and `label`.
+    `table` is that of `glass_box_table.judged`. Signals in `given` are left out; the keys of
+    `INDICATED` in it stand for one indicator per value of that column. Intervals draw cells of one
+    width and corpus. Added are `kind`, `label` and `p_holm`, the p-values corrected for all rows
+    (Holm).
     """
     cells = table.assign(cell=table["width"].astype(str) + table["mix"])
-    signals = [name for name in SIGNALS if name not in given]
-    parts = [
-        agreement.rank_correlations(
+    parts = []
+    for kind, part in cells.groupby("kind", sort=False):
+        columns = [name for name in given if name not in INDICATED]
+        for column in (INDICATED[name] for name in given if name in INDICATED):
+            values = pd.get_dummies(part[column], prefix=f"is {column}", dtype=float).iloc[:, 1:]
+            part, columns = part.join(values), [*columns, *values]
+        rows = agreement.rank_correlations(
             part,
-            signals,
-            list(TRUTHS),
+            [name for name in signals if name not in given],
+            list(truths),
             groups="cell",
-            given=given,
+            given=columns,
+            ranks=ranks,
             n_resamples=n_resamples,
             seed=seed,
-        ).assign(kind=kind)
-        for kind, part in cells.groupby("kind", sort=False)
-    ]
-    found = pd.concat(parts, ignore_index=True)
-    return found.assign(label=found.signal.map(SIGNALS))
+        )
+        parts.append(rows.assign(kind=kind))
+    out = pd.concat(parts, ignore_index=True)
+    out["p_holm"] = np.nan
+    tested = out.p_value.notna()
+    if tested.any():
+        out.loc[tested, "p_holm"] = multipletests(out.p_value[tested], method="holm")[1]
+    return out.assign(label=out.signal.map(SIGNALS))
 
 
 def choices(
@@ -70,8 +92,9 @@ def choices(
 ) -> pd.DataFrame:
     """Return `agreement.choices` of all signals by kind, truth and what two models differ in.
 
-    Signals are turned to their better side for each kind and truth (`agreement.towards`). Added
-    are `kind`, `truth` and `context`, a key of `CONTEXTS`.
+    Signals take their better side for each kind and truth (`agreement.towards`). Added
+    are `kind`, `truth` and `context`, a key of `CONTEXTS`. Intervals draw models, and between
+    corpora the corpora. Raises as `agreement.choices` where a context has no pair.
     """
     runs = ["kind", "width", "mix", "seed"]
     staged = table.assign(stage=table.groupby(runs)["step"].rank())
@@ -93,45 +116,162 @@ def choices(
     return pd.concat(rows, ignore_index=True)
 
 
+def between_corpora(
+    table: pd.DataFrame,
+    signals: Sequence[str],
+    truth: str,
+    *,
+    least: float = 0.01,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return how often signals name the better of two corpora, by how these differ.
+
+    `table` holds models of one kind; signals are taken as they are. Rows: `contrast` ("all" and
+    those of `glass_box_world.contrast`), `signal`, `share`, `low`, `high` (95 %, bootstrap over
+    corpora), `n` pairs of models, `corpora` pairs of corpora.
+    """
+    options = {"same": ["width", "seed", "step"], "differ": "mix", "least": least}
+    shares = agreement.contrasts(table, signals, truth, **options)
+    kinds = [glass_box_world.contrast(*pair) for pair in shares.index]
+    mixes = np.array(list(shares.index))
+    corpora, places = np.unique(mixes, return_inverse=True)
+    places = places.reshape(mixes.shape)
+    draws = np.random.default_rng(seed).multinomial(
+        len(corpora), np.full(len(corpora), 1 / len(corpora)), size=n_resamples
+    )
+    rows = []
+    for name in ["all", *dict.fromkeys(sorted(kinds))]:
+        chosen = np.array([name in ("all", kind) for kind in kinds])
+        weight = (draws[:, places[:, 0]] * draws[:, places[:, 1]])[:, chosen].astype(float)
+        weight = weight[weight.sum(axis=1) > 0]
+        for signal in signals:
+            values = shares[signal].to_numpy()[chosen]
+            sample = weight @ values / weight.sum(axis=1)
+            low, high = np.quantile(sample, [0.025, 0.975])
+            row = {"contrast": name, "signal": signal, "share": values.mean()}
+            n = {"n": int(shares.n[chosen].sum()), "corpora": int(chosen.sum())}
+            rows.append(row | {"low": low, "high": high} | n)
+    return pd.DataFrame(rows)
+
+
 def retest(table: pd.DataFrame) -> pd.DataFrame:
-    """Return how far two seeds agree: the rank correlation over settings, a row a measure.
+    """Return how far two seeds agree: the rank correlation over settings, one row per measure.
 
     A setting is a width, a mix and a step; columns are the kinds of model. Rows are the signals and
     truths that training decides. A truth on which the seeds disagree is one that no signal can
     follow. Raises `ValueError` where the table has not two seeds.
     """
-    seeds = _two_seeds(table)
+    out = {kind: _two_runs(part)[0] for kind, part in table.groupby("kind", sort=False)}
+    return pd.DataFrame(out)
+
+
+def retest_within(
+    table: pd.DataFrame,
+    names: Sequence[str],
+    *,
+    by: Sequence[str] = ("kind", "width"),
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return how far two seeds agree within each width, with 95 % intervals over settings.
+
+    `names` are signals or truths, `by` the columns within which settings are compared. Columns:
+    those of `by`, `measure`, `r`, `low`, `high`, `n` (settings). The interval draws settings, and
+    each sample is ranked again.
+    """
+    rows = []
+    for values, part in table.groupby(list(by), sort=False):
+        _, one, two = _two_runs(part)
+        for name in names:
+            pair = pd.DataFrame({"one": one[name], "two": two[name]}).reset_index(drop=True)
+            found = agreement.rank_correlations(
+                pair.assign(setting=pair.index),
+                ["one"],
+                ["two"],
+                groups="setting",
+                n_resamples=n_resamples,
+                seed=seed,
+            ).iloc[0]
+            about = dict(zip(by, values, strict=True))
+            rows.append(about | {"measure": name} | found[["r", "low", "high", "n"]].to_dict())
+    return pd.DataFrame(rows)
+
+
+def _two_runs(part: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame, pd.DataFrame]:
+    """Return the agreement of two seeds by label, and the measures of each, a row per setting."""
+    seeds = _two_seeds(part)
     labels = TRUTHS | {name: label for name, label in SIGNALS.items() if name not in GIVEN}
-    out: dict[str, dict[str, float]] = {}
-    for kind, part in table.groupby("kind", sort=False):
-        wide = part.pivot(index=["width", "mix", "step"], columns="seed", values=list(labels))
-        one, two = (wide.xs(seed, axis=1, level="seed") for seed in seeds)
-        out[kind] = one.corrwith(two, method="spearman")
-    return pd.DataFrame(out).loc[list(labels)].rename(labels)
+    wide = part.pivot(index=["width", "mix", "step"], columns="seed", values=list(labels))
+    one, two = (wide.xs(seed, axis=1, level="seed") for seed in seeds)
+    return one.corrwith(two, method="spearman").loc[list(labels)].rename(labels), one, two
 
 
-def gains(table: pd.DataFrame) -> pd.DataFrame:
-    """Return by how much each signal lowers the error of what is free, on widths left out.
+def gains(
+    table: pd.DataFrame, *, groups: str = "width", free: Sequence[str] = FREE
+) -> pd.DataFrame:
+    """Return by how much each signal lowers the error of what is free, on `groups` left out.
 
-    For each kind and truth a line on ranks is fitted to `FREE` alone, and to `FREE` and one more
+    For each kind and truth a line on ranks is fitted to `free` alone, and to `free` and one more
     signal (row); a value is the share of the held-out root mean squared error that this saves.
+    `groups` is a column such as "width" or "mix".
     """
     out: dict[tuple[str, str], dict[str, float]] = {}
     for kind, part in table.groupby("kind", sort=False):
         for truth in TRUTHS:
-            ranks = part[[*SIGNALS, truth]].rank().assign(width=part["width"])
-            base = stats.held_out_error(ranks, FREE, truth, "width", degree=1)
+            ranks = part[[*SIGNALS, truth]].rank().assign(groups=part[groups])
+            base = stats.held_out_error(ranks, free, truth, "groups", degree=1)
             out[kind, truth] = {
                 SIGNALS[name]: 1
-                - stats.held_out_error(ranks, [*FREE, name], truth, "width", degree=1) / base
+                - stats.held_out_error(ranks, [*free, name], truth, "groups", degree=1) / base
                 for name in SIGNALS
-                if name not in FREE
+                if name not in free
             }
     return pd.DataFrame(out)
 
 
+def calibration(table: pd.DataFrame, *, prediction: str = "from_counts") -> pd.Series:
+    """Return the mean of what a prediction says less the facts known, by kind and corpus.
+
+    Only the last checkpoint of each run counts.
+    """
+    last = table[table.step == table.groupby("kind").step.transform("max")]
+    gap = last[prediction] - last.closed_book
+    return gap.groupby([last["kind"], last["mix"]], sort=False).mean()
+
+
+def cluster_bootstrap(
+    table: pd.DataFrame,
+    column: str,
+    unit: str,
+    *,
+    quantile: float | None = None,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return the mean, or a quantile, of a column and its 95 % interval, whole units drawn.
+
+    `unit` names a column whose values could have been others, such as the run. The interval is the
+    bootstrap's. Raises `ValueError` for fewer than 3 units. Source: Efron and Tibshirani (1993).
+    """
+    values, member = table[column].to_numpy(float), pd.factorize(table[unit])[0]
+    n_units = member.max(initial=-1) + 1
+    if n_units < 3:
+        raise ValueError(f"table has {n_units} values of {unit!r}; resampling needs at least 3")
+    of_unit = [values[member == i] for i in range(n_units)]
+    rng = np.random.default_rng(seed)
+
+    def value(sample: np.ndarray) -> float:
+        return float(sample.mean() if quantile is None else np.quantile(sample, quantile))
+
+    draws = (rng.integers(n_units, size=n_units) for _ in range(n_resamples))
+    sample = [value(np.concatenate([of_unit[i] for i in draw])) for draw in draws]
+    low, high = np.quantile(sample, [0.025, 0.975])
+    return value(values), float(low), float(high)
+
+
 def items_of(suite: Suite) -> dict[str, pd.DataFrame]:
-    """Return the item-wise scores of all models by their label in `ITEMS`; facts never told go."""
+    """Return the item-wise scores of all models by their label in `ITEMS`, of stated facts only."""
     told = glass_box_world.make_world().facts.frequency.to_numpy() > 0
     found = {label: getattr(suite, name) for name, label in ITEMS.items()}
     found[ITEMS["accuracy"]] = suite.accuracy.loc[:, told]
@@ -203,5 +343,5 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     seconds = table.filter(like="seconds_").mean().rename(lambda c: c.removeprefix("seconds_"))
     share = seconds / seconds["fine_tuned"]
     seconds, share = seconds.rename(COSTS), share.rename(COSTS)
-    found = pd.DataFrame({"CPU s a model": seconds, "share of fine-tuning": share})
-    return found.sort_values("CPU s a model", kind="stable")
+    found = pd.DataFrame({"CPU s per model": seconds, "share of fine-tuning": share})
+    return found.sort_values("CPU s per model", kind="stable")

@@ -32,9 +32,11 @@ RUNS = tuple(
     Run(kind, width, layers, mix, seed)
     for seed in (0, 1)
     for width, layers in SIZES
-    for mix in glass_box_world.MIXES
+    for mix in glass_box_world.SUITE
     for kind in glass_box_training.KINDS
 )
+# The narrowest GPT on three more corpora; its weights are not stored.
+ADDED = tuple(Run("gpt", *SIZES[0], mix, 0) for mix in glass_box_world.ADDED)
 
 
 def weights_path(folder: str | Path, run: Run, step: int) -> Path:
@@ -62,7 +64,7 @@ def load(
     path = weights_path(folder, run, step)
     found = checkpoints.read(path, f"{run.name} {step}")
     if found is None:
-        raise ValueError(f"{str(path)!r} is missing or damaged; delete it and train anew")
+        raise ValueError(f"{str(path)!r} is missing or damaged; delete it and train again")
     model = glass_box_training.new_model(run.kind, tokenizer, width=run.width, layers=run.layers)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -151,12 +153,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", default="build/glass_box")
     run_parts.add_argument(parser, "trains every k-th model")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--widths", nargs="+", type=int, default=[width for width, _ in SIZES])
+    parser.add_argument("--added", action="store_true", help="GPTs of the three added corpora")
     given = parser.parse_args(words)
+    runs = ADDED if given.added else RUNS
+    runs = [run for run in runs if run.seed in given.seeds and run.width in given.widths]
     torch.set_num_threads(1)
     world = glass_box_world.make_world()
     tokenizer = glass_box_world.tokenizer(world)
     texts = {mix: glass_box_world.corpus(world, mix) for mix in glass_box_world.MIXES}
-    for run in [run for run in RUNS if run.seed in given.seeds][given.part]:
+    for run in runs[given.part]:
         if all(weights_path(given.folder, run, step).exists() for step in KEEP[run.kind]):
             print(f"{run.name}: is stored", flush=True)
             continue

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 TABLE = data.PUBLISHED / "glass_box.csv"
 ITEMS = data.PUBLISHED / "glass_box_items.npz"
 COUNTS = data.PUBLISHED / "glass_box_counts.csv"
+# The same for the GPTs of the added corpora, whose weights are not stored.
+ADDED_TABLE = data.PUBLISHED / "glass_box_added.csv"
+ADDED_ITEMS = data.PUBLISHED / "glass_box_added_items.npz"
+ADDED_COUNTS = data.PUBLISHED / "glass_box_added_counts.csv"
 ABOUT = ["kind", "width", "layers", "mix", "seed", "step"]
 LISTS = ("log_likelihoods", "accuracy", "log_posterior")
 TRUTHS = {
@@ -42,9 +46,11 @@ SIGNALS = {
     "vrm": "VRM",
     "isoscore": "IsoScore",
     "smi": "SMI",
+    "stated": "statements read",
+    "stated_width": "statements read x width",
     "from_counts": "counts and size, fitted",
     "nearness": "nearness to the best on the map",
-    "validation": "validation loss, turned",
+    "validation": "negative validation loss",
     "log_me": "LogME",
     "rankme": "RankMe",
     "parameters": "parameters",
@@ -110,20 +116,24 @@ def measure_all(
     return Suite(table, *(pd.DataFrame.from_dict(lists[n], orient="index") for n in LISTS))
 
 
-def save(suite: Suite) -> None:
-    """Write the tables of the book: `TABLE` and, without pickles, `ITEMS`."""
-    data.write_atomically(TABLE, suite.table.round(6).to_csv())
+def save(suite: Suite, table: Path = TABLE, items: Path = ITEMS) -> None:
+    """Write the tables of the book: by default `TABLE` and, without pickles, `ITEMS`."""
+    data.write_atomically(table, suite.table.round(6).to_csv())
     arrays = {name: getattr(suite, name).to_numpy(np.float32) for name in LISTS}
-    with storage.whole(ITEMS) as part, part.open("wb") as file:
+    with storage.whole(items) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 
-def load() -> Suite:
-    """Return the stored tables of the suite."""
-    table = pd.read_csv(TABLE, index_col="model")
-    with np.load(ITEMS, allow_pickle=False) as found:
-        lists = [pd.DataFrame(found[name].astype(float), index=table.index) for name in LISTS]
-    return Suite(table, *lists)
+def load(*, added: bool = False) -> Suite:
+    """Return the stored tables of the suite, with `added` those of the added corpora as well."""
+    files = [(TABLE, ITEMS), (ADDED_TABLE, ADDED_ITEMS)][: 1 + added]
+    parts = []
+    for path, items in files:
+        table = pd.read_csv(path, index_col="model")
+        with np.load(items, allow_pickle=False) as arrays:
+            lists = [pd.DataFrame(arrays[name].astype(float), table.index) for name in LISTS]
+        parts.append(Suite(table, *lists))
+    return Suite(*(pd.concat(tables) for tables in zip(*parts, strict=True)))
 
 
 def count_facts(world: glass_box_world.World, mix: str) -> pd.DataFrame:
@@ -184,7 +194,7 @@ def count_predictions(suite: Suite, counts: pd.DataFrame, *, groups: str = "mix"
 
 
 def map_distances(suite: Suite) -> pd.Series:
-    """Return how far each model is from the best of its kind on their map, nats a text.
+    """Return how far each model is from the best of its kind on their map, nats per text.
 
     The best has the highest mean log-likelihood; distances are those of `model_map.fit_map`.
     """
@@ -200,8 +210,9 @@ def judged(suite: Suite, counts: pd.DataFrame) -> pd.DataFrame:
     """Return the suite's table with every column of `SIGNALS`.
 
     Added are `smi`, the mean over facts of `information_scores` in the corpus and at the size of
-    each model; `from_counts`, of `count_predictions`; `nearness`, minus `map_distances`; and
-    `validation`, minus bits per byte of unread texts. `counts` are the rows of `count_facts` of
+    each model; `stated`, steps times the rate of statements in the corpus, and `stated_width`, that
+    times the width; `from_counts`, of `count_predictions`; `nearness`, minus `map_distances`;
+    and `validation`, minus bits per byte of unread texts. `counts` are the rows of `count_facts` of
     all mixes.
     """
     table, smi_of = suite.table.copy(), {}
@@ -210,6 +221,8 @@ def judged(suite: Suite, counts: pd.DataFrame) -> pd.DataFrame:
         smi_of |= {(mix, size): value for mix, value in scores.items()}
     keys = zip(table["mix"], table.parameters, strict=True)
     table["smi"] = [smi_of[key] for key in keys]
+    table["stated"] = table.step * table["mix"].map(glass_box_world.statement_rate)
+    table["stated_width"] = table.stated * table["width"]
     table["from_counts"] = count_predictions(suite, counts)
     table["nearness"] = -map_distances(suite)
     table["validation"] = -table.bits_per_byte
@@ -247,11 +260,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--pieces", default="build/glass_box/measured")
     parser.add_argument("--kinds", nargs="+", default=["gpt", "bert"])
     parser.add_argument("--keep", action="store_true", help="only pieces; leave the book's tables")
+    parser.add_argument("--added", action="store_true", help="the GPTs of the added corpora")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     world = glass_box_world.make_world()
     tokenizer, bench = glass_box_world.tokenizer(world), glass_box_measures.make_bench(world)
-    runs = [run for run in glass_box_runs.RUNS if run.kind in given.kinds]
+    runs = glass_box_runs.ADDED if given.added else glass_box_runs.RUNS
+    runs = [run for run in runs if run.kind in given.kinds]
     suite = measure_all(
         given.folder,
         given.pieces,
@@ -268,7 +283,10 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"train them: python -m experiments glass_box_runs --folder {given.folder}")
         return 1
     if not given.keep:
-        save(suite)
-        counts = pd.concat([count_facts(world, mix) for mix in glass_box_world.MIXES])
-        data.write_atomically(COUNTS, counts.to_csv(index=False))
+        files = (ADDED_TABLE, ADDED_ITEMS) if given.added else (TABLE, ITEMS)
+        save(suite, *files)
+        mixes = glass_box_world.ADDED if given.added else glass_box_world.SUITE
+        counts = pd.concat([count_facts(world, mix) for mix in mixes])
+        path = ADDED_COUNTS if given.added else COUNTS
+        data.write_atomically(path, counts.to_csv(index=False))
     return 0

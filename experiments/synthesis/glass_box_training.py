@@ -111,7 +111,7 @@ def train(
 ) -> list[dict[str, float]]:
     """Train a model on documents, in place, and return the mean loss between the steps kept.
 
-    Each epoch deals the rows of `token_rows` anew into batches of like lengths, padded to at most
+    Each epoch deals the rows of `token_rows` again into batches of like lengths, padded to at most
     `batch_tokens` tokens; each is a step of AdamW (weight decay 0.01, gradients clipped at norm 1).
     The rate is that of a model 64 wide, times sqrt(64 / width); it rises over a twentieth of the
     steps and falls to zero by a cosine. A GPT guesses each next token; a BERT `MASKED` of the
@@ -119,7 +119,7 @@ def train(
 
     `at` is called after each number of steps in `keep`, 0 for the beginning. With `checkpoint`, a
     path ending in .safetensors, the run is saved then as well, and goes on from the last save to
-    the very bit on the same machine. Rows have `step`, `epoch` (from 1) and `loss` (nats a token
+    the very bit on the same machine. Rows have `step`, `epoch` (from 1) and `loss` (nats per token
     guessed). Raises `ValueError` for bad sizes, no documents or none with a token, and the
     checkpoint of another run.
     """
@@ -161,7 +161,7 @@ def train(
 
 
 class _Batches:
-    """The rows of each step, of like lengths; every epoch draws its batches anew."""
+    """The rows of each step, of like lengths; every epoch draws its batches again."""
 
     def __init__(
         self,

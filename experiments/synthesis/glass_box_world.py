@@ -38,7 +38,13 @@ MIXES = {
     "facts": Mix(2.0, {"facts": 120_000, "manual": 80_000, "python": 20_000, "c++": 20_000}),
     "even": Mix(1.0, {"facts": 180_000, "manual": 180_000, "python": 180_000, "c++": 180_000}),
     "code": Mix(0.5, {"facts": 40_000, "manual": 60_000, "python": 480_000, "c++": 420_000}),
+    # The other combinations: with these, statements and real text like the facts come apart.
+    "stated": Mix(2.0, {"facts": 40_000, "manual": 80_000, "python": 60_000, "c++": 60_000}),
+    "lean": Mix(1.0, {"facts": 40_000, "manual": 180_000, "python": 250_000, "c++": 250_000}),
+    "prose": Mix(0.5, {"facts": 180_000, "manual": 180_000, "python": 320_000, "c++": 320_000}),
 }
+# Both kinds of model, with stored weights, read the first; GPTs alone, without, the added ones.
+SUITE, ADDED = ("facts", "even", "code"), ("stated", "lean", "prose")
 
 
 class World(NamedTuple):
@@ -110,6 +116,25 @@ def make_world(
     training = {r: told[N_HELD_OUT:] for r, told in forms.items()}
     held_out = {r: told[:N_HELD_OUT] for r, told in forms.items()}
     return World(people, pd.concat(parts, ignore_index=True), objects, training, held_out)
+
+
+def statement_rate(mix: str) -> float:
+    """Return by how much the statements of a fact are multiplied in a mix."""
+    validation.choice(mix, tuple(MIXES), "mix")
+    return MIXES[mix].statements
+
+
+def contrast(one: str, other: str) -> str:
+    """Return how two mixes differ in statements of facts and in real text of the facts' genre.
+
+    "same way" where one has more of both, "opposite ways" where each has more of one, and
+    "equal text" or "equal statements" where they differ in the other only.
+    """
+    states = np.sign(statement_rate(one) - statement_rate(other))
+    reads = np.sign(MIXES[one].n_bytes["facts"] - MIXES[other].n_bytes["facts"])
+    if not states or not reads:
+        return "equal text" if states else "equal statements"
+    return "same way" if states == reads else "opposite ways"
 
 
 def statements(world: World, mix: str) -> np.ndarray:

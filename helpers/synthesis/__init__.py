@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "agreement": ["rank_correlations"],
         "gate": ["judge"],
         "model_kinds": ["load", "look"],
-        "paired_tests": ["items_needed", "paired_test", "power"],
+        "paired_tests": ["clustered_test", "items_needed", "paired_test", "power"],
         "signal_inputs": ["read_inputs"],
         "signals": ["measure"],
     },

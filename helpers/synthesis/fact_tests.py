@@ -22,7 +22,7 @@ COUNTS = {"N(s,o)": "log2 N(s,o)", "P(o|s)": "P(o|s)", "SMI": "MI"}
 class Answers(NamedTuple):
     """Facts that were asked, and log P of every answer of their block after every question.
 
-    `facts` has a row a fact, and `row`, its place in the table that was asked; `blocks` has for
+    `facts` has a row per fact, and `row`, its place in the table of questions; `blocks` has for
     each block the places of its n rows in `facts`, the column of each row's own object, and the
     matrix (n, answers) in nats.
     """
@@ -87,7 +87,7 @@ def _first(matrix: np.ndarray) -> np.ndarray:
 
 
 def _shuffled(found: Answers, rng: Any, n: int, score: Any) -> np.ndarray:
-    """Return the true answers' scores, then those where questions are dealt out anew, (n + 1, m).
+    """Return the true answers' scores, then those with the questions shuffled, (n + 1, m).
 
     Within a block each fact keeps its object and its counts, and takes the scores of another
     question: where answers do not depend on the subject, all dealings are equally likely.

@@ -28,7 +28,7 @@ def score_texts(
 
     Every token is hidden once, each time together with every `every`-th other one, and scored by
     what the model puts in its place; special tokens are neither hidden nor scored. With `every` no
-    smaller than the longest text each token is hidden alone. One row a text: `log_likelihood`,
+    smaller than the longest text each token is hidden alone. One row per text: `log_likelihood`,
     the sum in float64, `n_tokens`, `n_bytes` of the whole text, and `truncated`, whether tokens
     beyond `max_tokens`, or what the model takes, were dropped. It is no probability of a text:
     compare masked models with one another, never with causal ones. Texts go through the model
@@ -89,7 +89,7 @@ def fill_log_probability(
 
     if not len(prompts) or len(prompts) != len(answers):
         raise ValueError(
-            f"prompts has length {len(prompts)} and answers {len(answers)}; pass one a prompt"
+            f"prompts has length {len(prompts)} and answers {len(answers)}; pass one per prompt"
         )
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; give a number above 0")

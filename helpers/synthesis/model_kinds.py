@@ -105,7 +105,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def table(looks: Iterable[Look]) -> pd.DataFrame:
-    """Return one row a model: what it is, what it can tell, or the reason and the cure."""
+    """Return one row per model: its kind, what it can answer, or the reason and the cure."""
     rows = [
         {
             "model": x.name,
@@ -265,7 +265,7 @@ def _kind(config: Mapping[str, Any]) -> str:
         raise Refusal(f"config.json is damaged (quantization_config is {packed!r})", AGAIN)
     if method := packed.get("quant_method"):
         cure = "pass the model before it was quantised, or a GGUF file of it"
-        raise Refusal(f"its weights are packed by {method}, which wants programs of its own", cure)
+        raise Refusal(f"its weights are packed by {method}, which needs programs of its own", cure)
     try:
         decoders.check_causal(SimpleNamespace(is_decoder=False, **{"model_type": model_type}))
         return "causal"

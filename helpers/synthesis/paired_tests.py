@@ -1,4 +1,4 @@
-"""Has a model improved? Paired tests on items, their power, and their false alarms."""
+"""Has a model improved? Paired tests on items and on sources of items, power, false alarms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def paired_test(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95
 
     `before` and `after` have shape (n,), the same items in one order. The series has `difference`
     (mean of after - before), `low`, `high`, `p_value` (two-sided), `n`, and `pairing`, by how many
-    times more items an unpaired test would want: (var(before) + var(after)) / var(difference).
+    times more items an unpaired test would need: (var(before) + var(after)) / var(difference).
     Equal items give a difference of 0 and a p-value of 1. Raises `ValueError` for fewer than 3
     items, unequal lengths and values that are not finite. Source: Student (1908).
 
@@ -54,6 +54,78 @@ def paired_test(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95
     )
 
 
+def clustered_test(
+    before: ArrayLike, after: ArrayLike, clusters: ArrayLike, *, confidence: float = 0.95
+) -> pd.Series:
+    """Return `paired_test` with an error that takes items of one cluster as one observation.
+
+    `clusters` (n,) names the source of each item, such as its package, country or author. The error
+    is that of a mean under dependence within clusters, with t of one degree of freedom fewer than
+    there are clusters; with clusters of one size it is the t-test of their means. Added are
+    `clusters`, their number, and what `intraclass` says of the differences. Raises `ValueError` as
+    `paired_test`, and for fewer than 3 clusters. Source: Liang and Zeger (1986), with G / (G - 1).
+
+    >>> from helpers.synthesis import clustered_test
+    >>> found = clustered_test([0, 0, 0, 0, 0, 0], [1, 1, 3, 3, 2, 2], list("aabbcc"))
+    >>> found[["difference", "low", "high", "p_value"]].round(3).to_dict()
+    {'difference': 2.0, 'low': -0.484, 'high': 4.484, 'p_value': 0.074}
+    """
+    a, b = _items(before, after)
+    validation.share(confidence, "confidence")
+    member = _members(clusters, len(a))
+    n_clusters = member.max() + 1
+    if n_clusters < 3:
+        raise ValueError(f"clusters has {n_clusters} distinct values; give items of at least 3")
+    gap = b - a
+    mean = float(gap.mean())
+    sums = np.bincount(member, gap - mean)
+    error = float(np.sqrt(n_clusters / (n_clusters - 1) * (sums**2).sum())) / len(gap)
+    reach = stats.t.ppf(0.5 + confidence / 2, n_clusters - 1) * error
+    p_value = 2 * stats.t.sf(abs(mean) / error, n_clusters - 1) if error else float(not mean)
+    found = {"difference": mean, "low": mean - reach, "high": mean + reach}
+    found |= {"p_value": float(p_value), "n": len(gap), "clusters": n_clusters}
+    alike = {"icc": 0.0, "design_effect": 1.0, "effective": float(len(gap))}
+    if n_clusters < len(gap):
+        alike = intraclass(gap, clusters).to_dict()
+    return pd.Series(found | alike)
+
+
+def intraclass(values: ArrayLike, clusters: ArrayLike) -> pd.Series:
+    """Return how alike the items of one cluster are, and what that costs.
+
+    `values` and `clusters` have shape (n,). The series has `icc`, the intraclass correlation (share
+    of the variance that lies between clusters, from a one-way analysis of variance, at least 0),
+    `design_effect` (by how much the variance of the mean is larger than for independent items) and
+    `effective`, the number of independent items that would do as well. Raises `ValueError` for
+    fewer than 2 clusters or no cluster with two items. Source: Kish (1965); Donner (1986).
+
+    >>> from helpers.synthesis import paired_tests
+    >>> paired_tests.intraclass([1, 2, 5, 6, 9, 10], list("aabbcc")).round(2).to_dict()
+    {'icc': 0.97, 'design_effect': 1.97, 'effective': 3.05}
+    """
+    x = validation.numbers(values, "values")
+    member = _members(clusters, len(x))
+    sizes = np.bincount(member)
+    n, n_clusters = len(x), len(sizes)
+    if n_clusters < 2 or n <= n_clusters:
+        raise ValueError(f"clusters has {n_clusters} values for {n} items; give more items of each")
+    means = np.bincount(member, x) / sizes
+    between = (sizes * (means - x.mean()) ** 2).sum() / (n_clusters - 1)
+    within = ((x - means[member]) ** 2).sum() / (n - n_clusters)
+    size = (n - (sizes**2).sum() / n) / (n_clusters - 1)
+    total = between + (size - 1) * within
+    icc = float(np.clip((between - within) / total, 0, 1)) if total else 0.0
+    effect = 1 + (size - 1) * icc
+    return pd.Series({"icc": icc, "design_effect": effect, "effective": n / effect})
+
+
+def _members(clusters: ArrayLike, n: int) -> np.ndarray:
+    member = pd.factorize(np.asarray(clusters))[0]
+    if len(member) != n:
+        raise ValueError(f"clusters has length {len(member)} for {n} items; pass one per item")
+    return member
+
+
 def power(
     before: ArrayLike,
     after: ArrayLike,
@@ -63,13 +135,13 @@ def power(
     n_draws: int = 500,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return how often a paired test on fewer items would have found a change, one row a size.
+    """Return how often a paired test on fewer items would have found a change, one row per size.
 
     Each draw takes so many of the items at random, without replacement. Columns: `n`, `up` and
     `down`, the shares of draws in which the test at `level` (two-sided) finds an improvement or
     the contrary. Near the number of items draws overlap and the shares run ahead of what new items
     would show. Raises `ValueError` as `paired_test`, and for sizes below 3 or above the number of
-    items. Source: resampling of the items at hand.
+    items. Source: resampling of the items.
 
     >>> import numpy as np
     >>> from helpers.synthesis import power
@@ -136,7 +208,7 @@ def false_alarms(
 
     `values` (n,) are cut into two random halves, compared by Welch's test at `level`; a sound test
     gives about `level`. With `groups` (n,), whole groups fall into one half, as when the facts of
-    one person, or the texts of one file, are drawn together: a share above `level` then tells that
+    one person, or the texts of one file, are drawn together: a share above `level` then means that
     items are not independent. Raises `ValueError` for fewer than 6 items or groups, or values that
     are not finite. Source: Welch (1947).
     """
@@ -144,13 +216,13 @@ def false_alarms(
     validation.share(level, "level")
     validation.counts(n_draws=(n_draws, 1))
     if x.ndim != 1 or not np.isfinite(x).all():
-        raise ValueError("values must be one finite number an item, shape (n,)")
+        raise ValueError("values must be one finite number per item, shape (n,)")
     member = np.arange(len(x)) if groups is None else pd.factorize(np.asarray(groups))[0]
     if len(member) != len(x):
-        raise ValueError(f"groups has length {len(member)} but values {len(x)}; pass one an item")
+        raise ValueError(f"groups has length {len(member)} but values {len(x)}; pass one per item")
     n_groups = member.max(initial=-1) + 1
     if n_groups < 6:
-        raise ValueError(f"values has {n_groups} items or groups; halves want at least 6")
+        raise ValueError(f"values has {n_groups} items or groups; halves need at least 6")
     rng, found = validation.generator(seed), 0
     for _ in range(n_draws):
         first = np.isin(member, rng.permutation(n_groups)[: n_groups // 2])

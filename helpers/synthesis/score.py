@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "--models", nargs="+", help="folders, GGUF files, packages or hub names; none: texts alone"
     )
     parser.add_argument(
-        "--texts", help="a text a line: .txt, .jsonl, .parquet, ...; left out: the default set"
+        "--texts", help="one text per line: .txt, .jsonl, .parquet, ...; left out: the default set"
     )
     parser.add_argument("--n-texts", type=int, default=128, help="how many of the default set")
     parser.add_argument("--limit", type=int, help="score no more than so many texts")

@@ -55,7 +55,7 @@ def read_inputs(
     `object`, and with `prompt`, which ends where the answer begins, or `relation`, one of
     `factbook_facts.TEMPLATES`; `n_facts` are drawn, each with up to `n_choices` - 1 other objects
     of its relation as wrong answers. `corpus` is a path, glob or folder of
-    `corpora.read_documents`, or "factbook", a stand-in. `texts_file` has a text a line, or JSON
+    `corpora.read_documents`, or "factbook", a stand-in. `texts_file` has a text per line, or JSON
     lines; the first `most_texts` are taken. A file that cannot be read leaves its signals out,
     with the reason in `missing`.
 
@@ -91,7 +91,7 @@ def read_inputs(
         try:
             lines = corpora.read_texts(texts_file)[:most_texts]
             if not lines:
-                raise ValueError(f"texts {texts_file!r} is empty; write a text a line")
+                raise ValueError(f"texts {texts_file!r} is empty; write one text per line")
         except (ValueError, OSError, RuntimeError) as error:
             missing["my texts"] = sentence(error)
     own = frozenset(name for name, value in given.items() if value not in ("", FACTBOOK))

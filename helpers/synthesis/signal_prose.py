@@ -19,7 +19,7 @@ def statuses(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pd.DataFra
 
 
 def reasons(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pd.DataFrame:
-    """Return what was not computed, one row a model and reason, with the signals it concerns."""
+    """Return what was not computed, one row per model and reason, with the signals it concerns."""
     rows = [
         {"model": model, "signal": signal, "status": part["status"], "why": part["why"]}
         for model, raw in found.items()
@@ -216,7 +216,7 @@ def _nearest(
     kin = placement.kinship_between(near.low, near.high, yards)
     return (
         f"On the map its nearest model is {near.name}, in {near.nearest:.0%} of the draws of "
-        f"texts, at {near.distance:,.0f} nats² a text {_interval(near, ',.0f')}: {kin}."
+        f"texts, at {near.distance:,.0f} nats² per text {_interval(near, ',.0f')}: {kin}."
     )
 
 

@@ -29,7 +29,7 @@ MEASURES = {
     "N(s,o)": ("answers with N(s,o)", "Spearman's rho", "better"),
     "P(o|s)": ("answers with P(o|s)", "Spearman's rho", "better"),
     "SMI": ("answers with SMI", "Spearman's rho", "better"),
-    "distance": ("distance to the nearest", "nats² a text", ""),
+    "distance": ("distance to the nearest", "nats² per text", ""),
     "bits_per_byte": ("bits per byte", "bits", "worse"),
     "pseudo_bits": ("pseudo-bits per byte", "bits", "worse"),
     "accuracy": ("right continuation first", "share", "better"),
@@ -112,7 +112,7 @@ def tidy(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return one row a measure of a model: value, interval, place among the references.
+    """Return one row per measure of a model: value, interval, place among the references.
 
     `found` is what `signals.measure` returned. `low` and `high` are the ends of the interval, over
     what `by` names; `place` is empty and `among` says why where no reference was measured alike.
@@ -349,7 +349,7 @@ def between(
 ) -> pd.DataFrame:
     """Return the distances among the reader's own models, with intervals and what they mean.
 
-    One row a pair: `model`, `other`, `distance`, `low`, `high` (nats² a text), `kinship`.
+    One row per pair: `model`, `other`, `distance`, `low`, `high` (nats² per text), `kinship`.
     """
     rows, names = [], list(raws)
     for i, one in enumerate(names):

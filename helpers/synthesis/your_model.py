@@ -286,7 +286,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add("--entities", default="", help="CSV with text and label, perhaps group")
     add("--facts", default="", help="CSV with subject, object, and prompt or relation")
     add("--corpus", default=signal_inputs.FACTBOOK, help="files or glob; factbook: a stand-in")
-    add("--texts", default="", help="your own texts, one a line")
+    add("--texts", default="", help="your own texts, one per line")
     add("--references", nargs="*", default=[], help="results.json of earlier runs")
     add("--rank-for", default="", choices=["", *ranking.USES], help="rank the models for one use")
     add("--out", default="", help="folder to write; left out: results/your_model-DIGEST")

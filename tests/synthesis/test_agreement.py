@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
 
 from helpers import stats
 from helpers.synthesis import agreement
@@ -82,6 +82,70 @@ def test_ties_count_half_and_the_exact_signal_never_errs(table):
     assert found.share.tolist() == [0.5, 1.0]
 
 
+def test_a_sample_is_ranked_and_fitted_again(table):
+    options = {"groups": "cell", "given": ["size"], "n_resamples": 40, "seed": 3}
+    found = agreement.rank_correlations(table, ["noise"], ["truth"], **options).iloc[0]
+    member, cells = pd.factorize(table["cell"])
+    rng, sample = np.random.default_rng(3), []
+    for _ in range(40):
+        drawn = rng.integers(len(cells), size=len(cells))
+        rows = table.iloc[np.concatenate([np.flatnonzero(member == i) for i in drawn])].rank()
+        sample.append(stats.partial_correlation(rows.noise, rows.truth, rows["size"]).r)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(sample, [0.025, 0.975])))
+    z = np.arctanh(found.r) / np.std(np.arctanh(sample))
+    assert found.p_value == pytest.approx(2 * norm.sf(abs(z)))
+
+
+def test_values_are_taken_as_they_are_without_ranks(table):
+    options = {"groups": "cell", "n_resamples": 5}
+    found = agreement.rank_correlations(table, ["exact"], ["truth"], ranks=False, **options)
+    assert (
+        found.r[0] == pytest.approx(np.corrcoef(table.exact, table.truth)[0, 1]) and found.r[0] < 1
+    )
+
+
+def test_p_values_are_uniform_where_nothing_is_shared():
+    rng, low = np.random.default_rng(5), []
+    for i in range(60):
+        rows = pd.DataFrame(rng.normal(size=(40, 2)), columns=["x", "y"]).assign(row=range(40))
+        found = agreement.rank_correlations(
+            rows, ["x"], ["y"], groups="row", n_resamples=60, seed=i
+        )
+        low.append(found.p_value[0] < 0.2)
+    assert 0.05 < np.mean(low) < 0.4
+
+
+def test_a_difference_is_that_of_two_correlations_and_turns_with_its_rivals(table):
+    options = {"groups": "cell", "n_resamples": 50, "given": ["size"]}
+    names = "exact", "through_size"
+    found = agreement.rank_difference(table, *names, "truth", **options)
+    r = agreement.rank_correlations(table, list(names), ["truth"], **options).r
+    assert found.difference == pytest.approx(r[0] - r[1])
+    assert found.low < found.difference < found.high
+    turned = agreement.rank_difference(table, *names[::-1], "truth", **options)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    same = agreement.rank_difference(table, "noise", "noise", "truth", groups="cell")
+    assert same.tolist() == pytest.approx([0, 0, 0])
+
+
+def test_contrasts_are_choices_between_two_values(table):
+    options = {"same": ["seed"], "differ": "mix", "least": 0.1}
+    found = agreement.contrasts(table, ["noise", "exact"], "truth", **options)
+    assert list(found.index) == [("a", "b"), ("a", "c"), ("b", "c")] and (found.exact == 1).all()
+    for pair in found.index:
+        part = table[table["mix"].isin(pair)]
+        oracle = agreement.choices(part, ["noise"], "truth", **options)
+        assert found.noise[pair] == pytest.approx(oracle.share[0]) and found.n[pair] == oracle.n[0]
+
+
+def test_whole_units_are_drawn_where_they_are_named(table):
+    options = {"same": ["seed"], "differ": "mix", "seed": 1, "n_resamples": 300}
+    whole = agreement.choices(table, ["noise"], "truth", units="mix", **options).iloc[0]
+    shares = agreement.contrasts(table, ["noise"], "truth", same=["seed"], differ="mix").noise
+    # With three corpora a sample is one contrast, or all three of them.
+    assert whole.low == pytest.approx(shares.min()) and whole.high == pytest.approx(shares.max())
+
+
 def test_signals_are_turned_towards_the_truth(table):
     turned = agreement.towards(table.assign(bad=-table.exact), ["bad", "exact", "still"], "truth")
     assert turned.bad.equals(table.exact) and turned.exact.equals(table.exact)
@@ -117,7 +181,19 @@ def test_a_signal_is_turned_by_the_models_that_have_it():
     ("call", "message"),
     [
         (lambda t: agreement.rank_correlations(t, ["x"], ["truth"], groups="cell"), "no column"),
+        (
+            lambda t: agreement.rank_correlations(t[:6], ["noise"], ["truth"], groups="size"),
+            "groups has 1 distinct values",
+        ),
+        (
+            lambda t: agreement.rank_difference(t, "noise", "x", "truth", groups="cell"),
+            "no column",
+        ),
         (lambda t: agreement.towards(t, ["x"], "truth"), r"no column \['x'\]"),
+        (
+            lambda t: agreement.contrasts(t, ["noise"], "truth", same=["size"], differ="size"),
+            "leave no pair",
+        ),
         (
             lambda t: agreement.choices(t, ["noise"], "truth", same=["size"], differ="size"),
             "leave no pair",

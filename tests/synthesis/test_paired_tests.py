@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
@@ -86,6 +87,48 @@ def test_halves_of_independent_items_give_the_level_and_of_groups_more():
     assert paired_tests.false_alarms(alone, groups=group) < 0.15
 
 
+def test_the_clustered_test_is_that_of_statsmodels_and_of_cluster_means(pair):
+    rng = np.random.default_rng(5)
+    uneven = rng.integers(0, 9, 400)
+    found = paired_tests.clustered_test(*pair, uneven)
+    fit = sm.OLS(pair[1] - pair[0], np.ones(400)).fit(
+        cov_type="cluster", cov_kwds={"groups": uneven, "use_correction": False}
+    )
+    error = fit.bse[0] * np.sqrt(9 / 8)
+    assert found.difference == pytest.approx(fit.params[0]) and found.clusters == 9
+    assert found.high - found.difference == pytest.approx(stats.t.ppf(0.975, 8) * error)
+    even = np.repeat(np.arange(20), 20)
+    means = (pair[1] - pair[0]).reshape(20, 20).mean(axis=1)
+    found = paired_tests.clustered_test(*pair, even)
+    assert found.p_value == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+    alone = paired_tests.clustered_test(*pair, np.arange(400))
+    assert alone.p_value == pytest.approx(paired_tests.paired_test(*pair).p_value)
+    assert alone.icc == 0 and alone.effective == pytest.approx(400)
+    still = paired_tests.clustered_test(pair[0], pair[0], even)
+    assert still.p_value == 1 and still.low == still.high == 0
+
+
+def test_the_clustered_test_keeps_its_level_where_the_plain_one_does_not():
+    rng, plain, whole = np.random.default_rng(6), [], []
+    cluster = np.repeat(np.arange(16), 8)
+    for _ in range(300):
+        gap = rng.normal(size=16)[cluster] + rng.normal(size=128)
+        plain.append(paired_tests.paired_test(np.zeros(128), gap).p_value < 0.05)
+        whole.append(paired_tests.clustered_test(np.zeros(128), gap, cluster).p_value < 0.05)
+    assert np.mean(plain) > 0.2 and np.mean(whole) == pytest.approx(0.05, abs=0.04)
+
+
+def test_the_intraclass_correlation_is_that_of_the_model():
+    rng, cluster = np.random.default_rng(7), np.repeat(np.arange(400), 10)
+    values = rng.normal(size=400)[cluster] + 2 * rng.normal(size=4000)
+    found = paired_tests.intraclass(values, cluster)
+    assert found.icc == pytest.approx(0.2, abs=0.04)
+    assert found.design_effect == pytest.approx(1 + 9 * found.icc)
+    assert found.effective == pytest.approx(4000 / found.design_effect)
+    moved = paired_tests.intraclass(3 * values + 7, cluster)
+    assert moved.icc == pytest.approx(found.icc)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -98,6 +141,10 @@ def test_halves_of_independent_items_give_the_level_and_of_groups_more():
         (lambda: paired_tests.power([1, 2, 3], [1, 2, 4], [2]), "sizes has 2"),
         (lambda: paired_tests.power([1, 2, 3], [1, 2, 4], [3], level=5), "level is 5"),
         (lambda: paired_tests.items_needed([1, 2, 3], [1, 2, 4], wanted=80), "wanted is 80"),
+        (lambda: paired_tests.clustered_test([1, 2, 3], [1, 2, 4], ["a"]), "clusters has length 1"),
+        (lambda: paired_tests.clustered_test([1, 2, 3], [1, 2, 4], [0, 1, 1]), "has 2 distinct"),
+        (lambda: paired_tests.intraclass([1, 2, 3], [0, 1, 2]), "clusters has 3 values for 3"),
+        (lambda: paired_tests.intraclass([1, 2, 3], [0, 1]), "clusters has length 2"),
         (lambda: paired_tests.false_alarms([1, 2, 3]), "values has 3 items"),
         (lambda: paired_tests.false_alarms(np.arange(9.0), groups=[1, 2]), "groups has length 2"),
         (lambda: paired_tests.false_alarms([1, 2, np.inf]), "values must be"),

@@ -1,0 +1,200 @@
+"""The headline sentences of the synthesis under every reasonable way to measure them.
+
+`python -m experiments synthesis_specifications` measures all of them and writes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from experiments.synthesis import glass_box_report, glass_box_table, glass_box_world
+from helpers import data, specifications
+
+# What is known beforehand and cleared from both sides.
+CONTROLS = {
+    "nothing": (),
+    "width": ("each width",),
+    "width, steps": ("each width", "each step"),
+    "width, steps, corpus": ("each width", "each step", "mix"),
+}
+# Predictors of facts known: two fits to other models, and two that are only multiplied.
+COUNTS = {
+    "fitted to other corpora": "from_counts",
+    "fitted to other widths": "from_counts_widths",
+    "statements read": "stated",
+    "statements read x width": "stated_width",
+}
+SCORES = {
+    "both tasks": "fine_tuned",
+    "sections": "fine_tuned_section",
+    "same field": "fine_tuned_same_field",
+}
+N_RESAMPLES = 200
+
+
+class Curve(NamedTuple):
+    """One sentence: its choices, row by row, what measures one row, and where it holds."""
+
+    rows: Callable[[], list[dict[str, Any]]]
+    measure: Callable[..., dict[str, float]]
+    above: float
+    label: str
+
+
+class Tables(NamedTuple):
+    """The balanced suite of both kinds, and the GPTs of the settings that six corpora share."""
+
+    suite: pd.DataFrame
+    corpora: pd.DataFrame
+
+
+def tables() -> Tables:
+    """Return both stored tables with all that the specifications choose from."""
+    own, more = (pd.read_csv(f) for f in (glass_box_table.COUNTS, glass_box_table.ADDED_COUNTS))
+    suite = prepared(glass_box_table.load(), own)
+    whole = prepared(glass_box_table.load(added=True), pd.concat([own, more]))
+    n_mixes = whole.groupby(["kind", "width", "seed", "step"])["mix"].transform("nunique")
+    return Tables(suite, whole[n_mixes == len(glass_box_world.MIXES)])
+
+
+def prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
+    """Return a suite's table with all that the specifications choose from.
+
+    Added to `glass_box_table.judged` are `from_counts_widths`, fitted to other widths, and the mean
+    log-likelihoods `loss_facts` and `loss_others` of unread texts of that genre and of the rest.
+    """
+    table = glass_box_table.judged(suite, counts)
+    table["from_counts_widths"] = glass_box_table.count_predictions(suite, counts, groups="width")
+    like = glass_box_world.unseen_texts().genre.eq("facts").to_numpy()
+    table["loss_facts"] = suite.log_likelihoods.loc[:, like].mean(axis=1)
+    table["loss_others"] = suite.log_likelihoods.loc[:, ~like].mean(axis=1)
+    return table
+
+
+# How two of six corpora may differ; all models have read three.
+SIX = {
+    "six": "all",
+    "six, same way": "same way",
+    "six, opposite ways": "opposite ways",
+    "six, equal text": "equal text",
+}
+TEXTS = {"mixed": "validation", "like the facts": "loss_facts", "others": "loss_others"}
+
+
+def _loss_rows() -> list[dict[str, Any]]:
+    shared = {"texts": list(TEXTS), "steps": ["all", "last"]}
+    six = specifications.combinations(
+        kind=["gpt"], corpora=list(SIX), **shared, widths=["narrowest"]
+    )
+    return six + specifications.combinations(
+        kind=["gpt", "bert"], corpora=["three"], **shared, widths=["all", "widest"]
+    )
+
+
+def loss_between_corpora(
+    known: Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> dict[str, float]:
+    """Return in how many pairs the better loss names the corpus that teaches more facts."""
+    table = known.corpora if row["corpora"] in SIX else known.suite
+    part = table[table.kind == row["kind"]]
+    if row["steps"] == "last":
+        part = part[part.step == part.step.max()]
+    if row["widths"] == "widest":
+        part = part[part.width == part.width.max()]
+    signal = TEXTS[row["texts"]]
+    found = glass_box_report.between_corpora(
+        part, [signal], "closed_book", n_resamples=n_resamples, seed=seed
+    ).set_index("contrast")
+    contrast = SIX.get(row["corpora"], "all")
+    share, low, high = found.loc[contrast, ["share", "low", "high"]]
+    return {"estimate": float(share), "low": float(low), "high": float(high)}
+
+
+def _count_rows() -> list[dict[str, Any]]:
+    controls = [name for name in CONTROLS if name != "width"]
+    return specifications.combinations(
+        kind=["gpt", "bert"], signal=list(COUNTS), given=controls, scale=["ranks", "values"]
+    )
+
+
+def facts_follow_counts(
+    known: Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> dict[str, float]:
+    """Return the correlation of a predictor from counts with facts known."""
+    return _correlation(known.suite, COUNTS[row["signal"]], "closed_book", row, n_resamples, seed)
+
+
+def _rankme_rows() -> list[dict[str, Any]]:
+    return specifications.combinations(
+        kind=["gpt", "bert"], score=list(SCORES), given=list(CONTROLS), scale=["ranks", "values"]
+    )
+
+
+def tuning_follows_rankme(
+    known: Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> dict[str, float]:
+    """Return the correlation of RankMe with fine-tuned scores."""
+    return _correlation(known.suite, "rankme", SCORES[row["score"]], row, n_resamples, seed)
+
+
+def _correlation(
+    table: pd.DataFrame,
+    signal: str,
+    truth: str,
+    row: dict[str, Any],
+    n_resamples: int,
+    seed: int,
+) -> dict[str, float]:
+    """Return the correlation of one kind of model; cells of width and corpus are drawn."""
+    found = glass_box_report.correlations(
+        table[table.kind == row["kind"]],
+        given=CONTROLS[row["given"]],
+        signals=[signal],
+        truths=[truth],
+        ranks=row["scale"] == "ranks",
+        n_resamples=n_resamples,
+        seed=seed,
+    ).iloc[0]
+    return {"estimate": float(found.r), "low": float(found.low), "high": float(found.high)}
+
+
+CURVES = {
+    "syn_loss": Curve(_loss_rows, loss_between_corpora, 0.5, "pairs named rightly (share)"),
+    "syn_counts": Curve(_count_rows, facts_follow_counts, 0.5, "correlation with facts known"),
+    "syn_rankme": Curve(_rankme_rows, tuning_follows_rankme, 0.5, "correlation with scores"),
+}
+
+
+def path(name: str) -> Path:
+    """Return where the table of a curve is stored."""
+    return data.PUBLISHED / f"spec_{name}.csv"
+
+
+def load(name: str) -> pd.DataFrame:
+    """Return the stored table of one of `CURVES`: its choices, `estimate`, `low`, `high`."""
+    return pd.read_csv(path(name))
+
+
+def again(name: str, known: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return stored rows measured again on `tables`."""
+    choices = [column for column in rows if column not in ("estimate", "low", "high")]
+    chosen = rows[choices].to_dict("records")
+    return pd.DataFrame([row | CURVES[name].measure(known, row) for row in chosen], rows.index)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure every specification, and write the tables that the pages draw."""
+    argparse.ArgumentParser(
+        prog="python -m experiments synthesis_specifications", description=main.__doc__
+    ).parse_args(words)
+    known = tables()
+    for name, curve in CURVES.items():
+        found = pd.DataFrame([row | curve.measure(known, row) for row in curve.rows()])
+        data.write_atomically(path(name), found.round(6).to_csv(index=False))
+        print(f"{name}: {specifications.share(found, above=curve.above)}")
+    return 0
