@@ -48,7 +48,7 @@ def test_it_opens_with_its_answer_then_a_cited_claim(page):
     first = title.source.split("\n")
     assert first[0] == f"({pages.label(name)})=" and first[1].startswith("# ")
     assert first[1].endswith("?") and len(first) == 2
-    assert short.metadata["tags"] == ["in-short"] and "{measured}`" in short.source
+    assert short.metadata["tags"] == ["in_short"] and "{measured}`" in short.source
     names = [c.metadata.get("mystnb", {}).get("figure", {}).get("name") for c in nb.cells]
     assert short.metadata["figure"] in names
     assert "**Claim.**" in claim.source and "{cite:" in claim.source

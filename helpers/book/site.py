@@ -45,7 +45,7 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
         if task.name in pages.COVER and not record.get("own"):
             pictures[task.name] = pages.picture(task.name, nb, pages.COVER[task.name])
         lead = nb.cells[1]
-        if "in-short" in lead.metadata.get("tags", []):
+        if "in_short" in lead.metadata.get("tags", []):
             leads[task.name] = pages.picture(task.name, nb, lead.metadata["figure"])
             nb.cells[1] = pages.in_short(lead, leads[task.name])
         nb.cells.insert(2, pages.box(record))
