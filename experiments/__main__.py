@@ -22,6 +22,7 @@ RUNS = {
         "answers of a model to facts of the Factbook",
     ),
     "small_world_runs": ("retrieval.small_world_runs", "GPTs trained on invented facts"),
+    "alp": ("posterior.specifications", "the sentences on ALP under other choices"),
     "glass_box_runs": ("synthesis.glass_box_runs", "the glass-box suite, trained"),
     "glass_box_table": ("synthesis.glass_box_table", "the glass-box suite, measured"),
     "reference_encoders": (
