@@ -84,7 +84,8 @@ def ablation(films: real_models.Films, seed: int = 0, block: int = 16) -> pd.Dat
 
     One row per `clusters`, `space` (whole or blocks) and `fit` (in-sample with a ridge, or
     calibrated): the rank correlation over the nine models with the hit rate and with a tuned probe
-    on the same clusters, and the place of noise, of which 9 is last.
+    on the same clusters, the place of noise, of which the
+    last is right, and `gap`, by how many nats noise stands above the last model.
     """
     rows = []
     for by in films.clusterings:
@@ -106,7 +107,8 @@ def ablation(films: real_models.Films, seed: int = 0, block: int = 16) -> pd.Dat
             row = {"clusters": by, "n_clusters": len(set(task.labels)), "space": space}
             row |= {"fit": fit if fit == "calibrated" else f"ridge {fit:g}"}
             row |= truths.corrwith(values.round(9), method="spearman").to_dict()
-            rows.append(row | {"noise": values.rank(ascending=False)["noise"]})
+            row["noise"] = values.rank(ascending=False)["noise"]
+            rows.append(row | {"gap": values["noise"] - values.min()})
     return pd.DataFrame(rows)
 
 

@@ -35,7 +35,7 @@ class LinearProbe(NamedTuple):
 
 
 def log_me(X: ArrayLike, labels: ArrayLike) -> float:
-    """Return LogME: the mean over clusters of the log evidence of a linear model, an entity.
+    """Return LogME: the mean over clusters of the log evidence of a linear model, per entity.
 
     `X` (N, d) real, `labels` (N,) of two clusters at least. Each cluster's indicator is regressed
     on the embeddings, without an intercept and without centring, so that an offset of `X`
@@ -105,13 +105,13 @@ def gbc(X: ArrayLike, labels: ArrayLike, *, covariance: str = "spherical") -> fl
 
     `X` (N, d) real, `labels` (N,) of two clusters at least. It is minus the sum, over the ordered
     pairs of clusters, of exp(-D), D the Bhattacharyya distance of their Gaussians, each with one
-    variance ("spherical") or one a dimension ("diagonal"), divisor n_k. Raises `ValueError` for
+    variance ("spherical") or one per dimension ("diagonal"), divisor n_k. Raises `ValueError` for
     bad input.
 
     Source: Pándy et al., CVPR 2022. They reduce the embeddings to 64 principal components first:
     the caller's choice here. A variance below 1e-4 of that of all entities is raised to it (their
     code: below 1e-4, whatever the scale). For spherical Gaussians their code takes the part of D
-    with the determinants once, not once a dimension; here it is the Bhattacharyya distance.
+    with the determinants once, not once per dimension; here it is the Bhattacharyya distance.
     """
     validation.choice(covariance, COVARIANCES, "covariance")
     X, clusters = _checked(X, labels)
