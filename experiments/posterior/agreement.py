@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,28 @@ def rank_agreement(
     low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
     table = pd.DataFrame({"estimate": estimate, "low": low, "high": high}, index=list(measures))
     return Agreement(table, pd.DataFrame(draws, columns=list(measures)))
+
+
+def pairwise_agreement(
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    *,
+    unit: str | None = None,
+    n_resamples: int = 500,
+    seed: int = 0,
+) -> tuple[float, tuple[float, float]]:
+    """Return the mean rank correlation of all pairs of columns, and its 95 % interval.
+
+    `table` has one row per model; the other arguments and errors are those of `rank_agreement`.
+    """
+    other = [unit] if unit else []
+    pairs = {
+        f"{one}, {two}": table[[one, two, *other]].set_axis(["one", "two", *other], axis=1)
+        for one, two in combinations(columns, 2)
+    }
+    options = {"unit": unit, "joint": True, "n_resamples": n_resamples, "seed": seed}
+    row = rank_agreement(pairs, ["one"], "two", **options).table.loc["one"]
+    return float(row.estimate), (float(row.low), float(row.high))
 
 
 def difference(agreement: Agreement, one: str, other: str) -> tuple[float, float, float]:

@@ -48,11 +48,17 @@ def digits(seed: int = 0) -> Task:
 
 
 def named(
-    which: str, n_per_cluster: int = 100, n_countries: int = 12, n_layers: int = 7, seed: int = 0
+    which: str,
+    n_per_cluster: int = 100,
+    n_countries: int = 12,
+    n_layers: int = 7,
+    every: int = 1,
+    seed: int = 0,
 ) -> Task:
     """Return the layers of MiniLM and SmolLM2 over names, with GloVe, spelling and noise.
 
-    `which` is "places", to tell countries apart, or "titles", to tell songs, films and books.
+    `which` is "places", whose clusters are countries, or "titles", whose clusters are songs, films
+    and books. Of the `n_layers` of a model, evenly spread, every `every`-th is taken.
     """
     if which == "places":
         file = data.fetch("entities/world_place.csv")
@@ -65,7 +71,8 @@ def named(
     texts, models = list(table.text), {}
     for name, package in NAMES.items():
         layers = encoding.cached_layer_embeddings(package, texts, n_layers=n_layers)
-        models |= {f"{name}, layer {layer}": X for layer, X in layers.items()}
+        chosen = list(layers)[::every]
+        models |= {f"{name}, layer {layer}": layers[layer] for layer in chosen}
     trained = list(models)
     models |= {"GloVe": entities.glove_control(texts)}
     models |= {"spelling": entities.spelling_control(texts, seed=seed)}

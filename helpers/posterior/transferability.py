@@ -294,10 +294,15 @@ def tuned_probe(
     codes, choices = clusters.codes, []
     log_p = np.empty((len(X), len(clusters.names)))
     for train, test in _folds(codes, n_folds, seed):
-        fitted, judged = (train[rows] for rows in next(_folds(codes[train], n_folds, seed)))
-        own = np.arange(len(judged)), codes[judged]
-        scores = [_log_probabilities(X, codes, fitted, judged, C)[own].mean() for C in penalties]
-        choices.append(float(penalties[int(ties.first_largest(scores))]))
+        best = 0
+        if len(penalties) > 1:
+            fitted, judged = (train[rows] for rows in next(_folds(codes[train], n_folds, seed)))
+            own = np.arange(len(judged)), codes[judged]
+            inside = [
+                _log_probabilities(X, codes, fitted, judged, C)[own].mean() for C in penalties
+            ]
+            best = int(ties.first_largest(inside))
+        choices.append(float(penalties[best]))
         log_p[test] = _log_probabilities(X, codes, train, test, choices[-1])
     return _judged(log_p, clusters), tuple(choices)
 

@@ -1,8 +1,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
-from experiments.posterior.agreement import difference, rank_agreement
+from experiments.posterior.agreement import (
+    difference,
+    mean_interval,
+    pairwise_agreement,
+    rank_agreement,
+)
 
 
 def frame(seed=0, n=12):
@@ -46,6 +52,23 @@ def test_joint_draws_take_the_same_models_from_every_table():
     assert np.allclose(one, both)
     apart = rank_agreement({"x": table, "y": table}, ["bad"], "truth", seed=3).draws
     assert apart.bad.std() < both.bad.std()
+
+
+def test_pairs_of_columns_agree_as_their_mean_correlation_says():
+    table = frame(6)
+    columns = ["truth", "good", "bad"]
+    oracle = table[columns].corr(method="spearman").to_numpy()[np.triu_indices(3, 1)].mean()
+    estimate, (low, high) = pairwise_agreement(table, columns, unit="unit")
+    assert estimate == pytest.approx(oracle) and low < estimate < high
+
+
+def test_the_t_interval_of_a_mean_is_scipys():
+    values = np.random.default_rng(0).standard_normal(7)
+    oracle = ttest_1samp(values, 0).confidence_interval()
+    mean, ends = mean_interval(values)
+    assert mean == pytest.approx(values.mean()) and ends == pytest.approx(tuple(oracle))
+    with pytest.raises(ValueError, match="at least two"):
+        mean_interval([1.0])
 
 
 @pytest.mark.parametrize(
