@@ -37,7 +37,7 @@ def normal(X: np.ndarray) -> np.ndarray:
 def network_accuracy(X: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
     """Return the held-out accuracy, in three folds, of a small network trained on an embedding."""
     network = MLPClassifier(
-        64, batch_size=32, early_stopping=True, n_iter_no_change=20, random_state=seed
+        64, batch_size=64, early_stopping=True, n_iter_no_change=8, random_state=seed
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
