@@ -1,1 +1,1 @@
-"""Films and images of the pages on ALP."""
+"""Films, images, names and invented clusters of the pages on ALP, and the alternatives."""

@@ -99,7 +99,7 @@ def _gradients(images: np.ndarray) -> np.ndarray:
 
 
 def image_folder(root: str | Path, hierarchy: str | Path | None = None) -> pd.DataFrame:
-    """Return the images of a folder with subclasses and superclasses, one row an image.
+    """Return the images of a folder with subclasses and superclasses, one row per image.
 
     The columns `path`, `subclass` and `superclass` hold text; rows are sorted. Without `hierarchy`
     the folder is laid out as `root/superclass/subclass/image`, and with it as

@@ -29,7 +29,7 @@ class Log(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The sequences without their last item, and that item, one a user."""
+    """The sequences without their last item, and that item, one per user."""
 
     training: list[np.ndarray]
     held_out: np.ndarray
@@ -110,7 +110,7 @@ def sequences(ratings: pd.DataFrame, *, min_count: int = 10, seed: int = 0) -> L
 def leave_last_out(sequences: Sequence[np.ndarray]) -> Split:
     """Return every sequence without its last item, and the last items; each needs two at least."""
     if not len(sequences):
-        raise ValueError("sequences is empty; pass one array of item codes a user")
+        raise ValueError("sequences is empty; pass one array of item codes per user")
     if any(len(s) < 2 for s in sequences):
         raise ValueError("sequences has one of fewer than 2 items; leave such users out")
     return Split([s[:-1] for s in sequences], np.array([s[-1] for s in sequences]))
@@ -119,10 +119,10 @@ def leave_last_out(sequences: Sequence[np.ndarray]) -> Split:
 def genre_and_decade(movies: pd.DataFrame) -> Features:
     """Return the rarest genre, the year and the decade of each film, and binary features.
 
-    `movies` has one row a film, with `movieId`, `title` (ending in the year in brackets) and
+    `movies` has one row per film, with `movieId`, `title` (ending in the year in brackets) and
     `genres` (names between bars). `labels` has `genre` (of a film's genres the one with fewest
     films here, missing where none is listed), `year` and `decade` (years before the first of
-    `YEAR_CUTS` are one group), missing where the title has no year. `binary` has one column a
+    `YEAR_CUTS` are one group), missing where the title has no year. `binary` has one column per
     genre and one a cut, true from that year on. Both are indexed by `movieId`.
     """
     if absent := [c for c in MEMBERS["movies"] if c not in movies]:
@@ -274,7 +274,7 @@ def sasrec_checkpoints(
 ) -> dict[int, Checkpoint]:
     """Return a causal transformer over the sequences after each number of `epochs`, in one run.
 
-    It reads stretches of at most `length` items, cut anew in every epoch, and learns to tell the
+    It reads stretches of at most `length` items, cut again in every epoch, and learns to tell the
     next item from one drawn at random. Its scores are inner products with the item embeddings,
     which are also its input. `hits` tells for each user whether the sequence model itself puts
     the item of `held_out` among its first `k`, the items of `training` aside. Torch's global
@@ -403,7 +403,7 @@ def _check_held_out(held_out: ArrayLike, n_users: int, n_items: int) -> None:
     wanted = np.asarray(held_out)
     if wanted.shape != (n_users,):
         raise ValueError(
-            f"held_out has {wanted.size} items but training has {n_users} users; pass one a user"
+            f"held_out has {wanted.size} items but training has {n_users} users; pass one per user"
         )
     if wanted.dtype.kind not in "iu" or wanted.min() < 0 or wanted.max() >= n_items:
         raise ValueError(f"held_out has codes beyond the {n_items} items; pass item codes from 0")

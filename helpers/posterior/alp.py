@@ -1,4 +1,4 @@
-"""The average log posterior (ALP): how well one Gaussian a cluster names an entity's cluster."""
+"""The average log posterior (ALP): how well one Gaussian per cluster names an entity's cluster."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def average_log_posterior(
     seed: int = 0,
     chunk_rows: int = 256,
 ) -> AverageLogPosterior:
-    """Return the mean log posterior of each entity's own cluster, one Gaussian a cluster.
+    """Return the mean log posterior of each entity's own cluster, one Gaussian per cluster.
 
-    `X` (N, d) holds one embedding a row, any real dtype, computed in float64 one head at a time;
+    `X` (N, d) holds one embedding per row, any real dtype, computed in float64 one head at a time;
     `labels` (N,) names the cluster of each row. Dimensions that never change are left out.
 
     form="published" fits and scores the same entities: maximum-likelihood Gaussians (divisor
@@ -82,7 +82,7 @@ def average_log_posterior(
     without any spread in a head gets a millionth of the overall variance there.
 
     `head_dim` splits the dimensions as `heads` does, by `head_kind`; "rotations" turns all of them
-    at random first, once a permutation. None keeps them as one head. `clip` is a floor for the
+    at random first, once per permutation. None keeps them as one head. `clip` is a floor for the
     posterior, a probability. `X` may be a memory map: its rows are read `chunk_rows` at a time
     where a head has more than 4 million numbers, and held whole in some 100 MiB below. Beside it
     memory has a few arrays of N numbers, whatever d and K are; the calibrated form up to 1 GiB
@@ -197,7 +197,7 @@ def held_out_log_posterior(
 ) -> np.ndarray:
     """Return the log posterior of each test entity's own cluster, fitted on the training entities.
 
-    `X_train` (N, d) and `X_test` (M, d) hold one embedding a row, in one head; the result is (M,)
+    `X_train` (N, d) and `X_test` (M, d) hold one embedding per row, in one head; the result is (M,)
     float64, in nats. Covariance "empirical" has divisor n_k and the relative `ridge`; "oas"
     shrinks each cluster's covariance instead, as `average_log_posterior` does, and takes no
     ridge. Raises `ValueError` for bad input, a test label that training lacks, or a singular
@@ -480,7 +480,7 @@ def _one_unit(spread: np.ndarray) -> float:
 
 
 def _has_rank(clusters: Clusters, d: int, ridge: float, form: str, notes: list[str]) -> bool:
-    """Tell whether every cluster has enough entities for its covariance; warn if not."""
+    """Return whether every cluster has enough entities for its covariance; warn if not."""
     small = [n for n, size in zip(clusters.names, clusters.sizes, strict=True) if size <= d + 1]
     if not small:
         return True

@@ -115,7 +115,7 @@ def load_own(
     """Load the reader's own embeddings and categories: name -> (n_layers, N, d), and the table.
 
     `embeddings` is an .npz file; each array in it is one model: (N, d), or (n_layers, N, d) with
-    one slice a layer. `labels` is a CSV with a header and one row an entity, in the same order;
+    one slice per layer. `labels` is a CSV with a header and one row per entity, in the same order;
     its columns are the categories, read as text. Arrays of Python objects are refused, for they
     would be unpickled. Raises `ValueError` that names the argument and the cure.
     """
@@ -151,7 +151,7 @@ def _layers(name: str, array: np.ndarray, n_rows: int) -> np.ndarray:
     if array.shape[1] != n_rows:
         raise ValueError(
             f"embeddings[{name!r}] has {array.shape[1]} rows but labels has {n_rows}; "
-            "write one line of labels an entity, in the same order"
+            "write one line of labels per entity, in the same order"
         )
     bad = np.flatnonzero(~np.isfinite(array).all(axis=(0, 2)))
     if len(bad):

@@ -1,4 +1,4 @@
-"""Gaussian clusters: fit one Gaussian a cluster, measure rows by all of them, take posteriors.
+"""Gaussian clusters: fit one Gaussian per cluster, measure rows by all of them, take posteriors.
 
 Rows are read in pieces, so that memory is bounded by their number alone, not by their width.
 """
@@ -54,7 +54,7 @@ class Block(NamedTuple):
 class Reader(NamedTuple):
     """Rows of one head, (m, d + 1) float64, centred: `read` takes a slice or positions.
 
-    The last column is of ones: it carries the means through the one product a chunk of rows.
+    The last column is of ones: it carries the means through the one product per chunk of rows.
     """
 
     read: Callable[[np.ndarray | slice], np.ndarray]
@@ -108,7 +108,7 @@ def squared_distances(
     wanted: np.ndarray | None = None,
     narrow: set | None = None,
 ) -> Iterator[Block]:
-    """Fit one Gaussian a cluster to some folds, measure the rows of another by each; yield blocks.
+    """Fit one Gaussian per cluster to some folds, measure the rows of another; yield blocks.
 
     `plan` lists pairs (folds to fit, fold to measure); `wanted` (N,) bool picks the rows to
     measure. Covariance "empirical" has divisor n_k and `ridge` times the mean variance on the
@@ -116,7 +116,7 @@ def squared_distances(
     without its terms in 2/d, as in scikit-learn). `narrow` gathers the names of clusters
     with a direction in which the ridge outweighs their own variance or, with "oas", with a
     dimension in which they have next to none of the variance `overall`. Raises `ValueError` that
-    names a cluster with a singular covariance. Many clusters share one product a chunk of rows.
+    names a cluster with a singular covariance. Many clusters share one product per chunk of rows.
     """
     d, (n_folds, k), plan = head.n_dims, layout.sizes.shape, list(plan)
     group = max(1, STACKED // (n_folds * d * (d + 1)))
@@ -215,7 +215,7 @@ def _cholesky(sigma: np.ndarray, name: object, n: int) -> np.ndarray:
 
 
 def _is_narrow(factor: np.ndarray, ridge: float) -> bool:
-    """Tell whether some direction has little but a small ridge: a copy of another has twice it."""
+    """Return whether some direction has little but a small ridge (twice it in a copy)."""
     variance = np.sum(factor**2, axis=1)
     own = 3 * ridge * np.maximum(variance, variance.mean())
     return ridge <= 0.01 and bool((np.diag(factor) ** 2 <= own).any())

@@ -17,7 +17,7 @@ STOPS = ("bic", "none")
 class EmbeddingTree:
     """The leaves of a tree: `leaf` (N,) says which one each entity fell into.
 
-    `names` describes each leaf by its answers from the root; `splits` has one row a split, in the
+    `names` describes each leaf by its answers from the root; `splits` has one row per split, in the
     order they were made: `node`, `feature`, `gain` and `penalty` (nats), `n_with`, `n_without`.
     """
 
@@ -37,9 +37,9 @@ def embedding_tree(
 ) -> EmbeddingTree:
     """Grow clusters by splitting, again and again, on the feature that explains most of `X`.
 
-    `X` (N, d) holds one embedding a row, best reduced to some 16 dimensions; `features` (N, F) is a
-    frame of booleans. The gain of a split is that of two Gaussians over one, in closed form, given
-    who is on which side: N/2 log|S| - sum n_k/2 log|S_k|, with each covariance (scatter +
+    `X` (N, d) holds one embedding per row, best reduced to some 16 dimensions; `features` (N, F)
+    is a frame of booleans. The gain of a split is that of two Gaussians over one, in closed form,
+    given who is on which side: N/2 log|S| - sum n_k/2 log|S_k|, with each covariance (scatter +
     prior_rows * v I) / n_k and v the mean variance of all entities. stop="bic" splits a leaf of n
     entities while the gain exceeds d (d + 3) / 4 log n, half the new parameters times log n;
     stop="none" splits until `max_leaves` or `min_cluster_size` ends it, on noise as well. The best
@@ -143,10 +143,10 @@ def _half_log_det(gram: np.ndarray, total: np.ndarray, n: int, prior: np.ndarray
 
 def _booleans(features: pd.DataFrame, n_rows: int) -> np.ndarray:
     if not isinstance(features, pd.DataFrame):
-        raise ValueError("features is not a data frame; pass one column of booleans a feature")
+        raise ValueError("features is not a data frame; pass one column of booleans per feature")
     if len(features) != n_rows:
         raise ValueError(
-            f"features has {len(features)} rows but X has {n_rows}; pass one row an entity"
+            f"features has {len(features)} rows but X has {n_rows}; pass one row per entity"
         )
     if wrong := [c for c in features if not pd.api.types.is_bool_dtype(features[c])]:
         raise ValueError(f"features has columns that are not boolean: {wrong[:5]}; compare first")

@@ -477,6 +477,42 @@ def test_a_probe_that_does_not_converge_says_so(monkeypatch):
         linear_probe(X, LABELS, C=10.0)
 
 
+def test_a_tuned_probe_of_one_penalty_is_the_probe():
+    X, labels = mixture(n=120, d=3, radius=1.0)
+    tuned, chosen = transferability.tuned_probe(X, labels, penalties=[0.1], seed=4)
+    fixed = linear_probe(X, labels, C=0.1, seed=4)
+    assert (tuned.per_entity == fixed.per_entity).all() and chosen == (0.1, 0.1, 0.1)
+
+
+def test_a_tuned_probe_shrinks_noise_to_chance_and_leaves_signal_its_weights():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b", "c"], 60)
+    noise = rng.standard_normal((180, 60))
+    tuned, chosen = transferability.tuned_probe(noise, labels)
+    loose = linear_probe(noise, labels, C=0.1).log_likelihood
+    assert loose < tuned.log_likelihood and tuned.log_likelihood > -np.log(3) - 0.05
+    assert max(chosen) < 0.01
+    signal = noise.copy()
+    signal[:, :3] += 4 * (labels[:, None] == np.array(["a", "b", "c"]))
+    better, chosen = transferability.tuned_probe(signal, labels)
+    assert min(chosen) >= 0.01 and better.accuracy > 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"penalties": []}, "penalties is"),
+        ({"penalties": [0.1, -1]}, "penalties is -1"),
+        ({"n_folds": 1}, "n_folds is 1"),
+        ({"n_folds": 5}, "cluster of 8 entities; 5 folds with a choice inside need 10"),
+    ],
+)
+def test_bad_options_of_a_tuned_probe_are_refused_by_name(options, message):
+    labels = np.repeat(["a", "b"], [8, 72])
+    with pytest.raises(ValueError, match=message):
+        transferability.tuned_probe(X, labels, **options)
+
+
 def test_gbc_keeps_overlaps_far_below_one():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 200)

@@ -1,0 +1,288 @@
+"""The sentences on ALP under every reasonable choice, and what its settings do to real models."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import scale
+
+from experiments.posterior import invented, real_models, rival_scores
+from experiments.posterior.real_models import Task
+from helpers import data, validation
+from helpers.posterior import average_log_posterior, held_out_log_posterior
+from helpers.posterior.dimensions import varied
+from helpers.posterior.transferability import tuned_probe
+from helpers.specifications import combinations
+
+# Choices that a reader of the paper has to make, for none is in what we could read of it.
+NOISE_CHOICES = {
+    "ridge": [1e-6, 1e-4, 1e-2, 1.0],
+    "clip": ["none", 1e-4],
+    "block": [16, 32, 64],
+    "seed": [0, 1],
+}
+RIDGES = [1e-6, 1e-4, 1e-2, 1e-1, 1.0]
+PATH = [1e-6, 1e-4, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0]
+
+
+def layers_below_noise(
+    models: Mapping[str, np.ndarray],
+    labels: Sequence,
+    noise: np.ndarray,
+    *,
+    ridge: float = 1e-6,
+    clip: float | str = "none",
+    block: int = 32,
+    seed: int = 0,
+    margin: float = 0.01,
+    n_resamples: int = 500,
+) -> dict[str, float]:
+    """Return how many models the published form puts below noise, with an interval over entities.
+
+    `models` maps names to (N, d), `noise` is (N, d) too, `block` the dimensions scored together.
+    A model is below when its score is lower by more than `margin` nats. The 95 % interval draws
+    the entities with replacement and holds the fitted Gaussians fixed.
+    """
+    floor = None if clip == "none" else float(clip)
+    score = partial(
+        average_log_posterior, labels=labels, form="published", ridge=ridge, clip=floor, seed=seed
+    )
+    level = score(noise, head_dim=min(block, noise.shape[1])).per_entity
+    gaps = np.array(
+        [level - score(X, head_dim=min(block, X.shape[1])).per_entity for X in models.values()]
+    )
+    n = gaps.shape[1]
+    weights = np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    counts = (gaps @ weights.T / n > margin).sum(axis=0)
+    low, high = np.quantile(counts, [0.025, 0.975])
+    return {"estimate": int((gaps.mean(axis=1) > margin).sum()), "low": low, "high": high}
+
+
+def noise_table(task: Task, choices: Mapping[str, Sequence] = NOISE_CHOICES) -> pd.DataFrame:
+    """Return one row per specification of `layers_below_noise`; each seed draws its own noise."""
+    rows, (n, d) = [], task.models["noise"].shape
+    models = {name: task.models[name] for name in task.trained}
+    for choice in combinations(**choices):
+        noise = np.random.default_rng([choice["seed"], n, d]).standard_normal((n, d))
+        rows.append({**choice, **layers_below_noise(models, task.labels, noise, **choice)})
+    return pd.DataFrame(rows)
+
+
+# What clusters, blocks, ridge and regularisation do to real models
+
+
+def ablation(films: real_models.Films, seed: int = 0, block: int = 16) -> pd.DataFrame:
+    """Return how each form follows the hit rate, over clusterings, division and regularisation.
+
+    One row per `clusters`, `space` (whole or blocks) and `fit` (in-sample with a ridge, or
+    calibrated): the rank correlation over the nine models with the hit rate and with a tuned probe
+    on the same clusters, the place of noise, of which the
+    last is right, and `gap`, by how many nats noise stands above the last model.
+    """
+    rows = []
+    for by in films.clusterings:
+        task = real_models.clustered(films, by)
+        probes = [tuned_probe(X, task.labels, seed=seed)[0].log_likelihood
+                  for X in task.models.values()]  # fmt: skip
+        truths = pd.DataFrame(
+            {"hit rate": [task.downstream[name] for name in task.models], "probe": probes},
+            index=list(task.models),
+        )
+        for space, fit in product(["whole", "blocks"], [*RIDGES, "calibrated"]):
+            options = {"seed": seed, "head_dim": block if space == "blocks" else None}
+            if fit != "calibrated":
+                options |= {"form": "published", "ridge": fit}
+            values = pd.Series(
+                {name: average_log_posterior(X, task.labels, **options).score
+                 for name, X in task.models.items()}
+            )  # fmt: skip
+            row = {"clusters": by, "n_clusters": len(set(task.labels)), "space": space}
+            row |= {"fit": fit if fit == "calibrated" else f"ridge {fit:g}"}
+            row |= truths.corrwith(values.round(9), method="spearman").to_dict()
+            row["noise"] = values.rank(ascending=False)["noise"]
+            rows.append(row | {"gap": values["noise"] - values.min()})
+    return pd.DataFrame(rows)
+
+
+def regularisation_path(
+    embeddings: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int = 0
+) -> pd.DataFrame:
+    """Return the skill of real embeddings by ridge, in-sample and held out, and with OAS.
+
+    `embeddings` maps names to (X, labels); dimensions are scaled to unit variance. One row per
+    embedding and ridge, a share of the cluster's variance: `in-sample` and `held-out` (five folds)
+    are nats above chance. The last row per embedding has OAS in place of a ridge.
+    """
+    rows = []
+    for name, (X, labels) in embeddings.items():
+        Z = scale(X[:, varied(X)])
+        folds = list(StratifiedKFold(5, shuffle=True, random_state=seed).split(Z, labels))
+        shares = pd.Series(labels).value_counts(normalize=True)
+        chance = float((shares * np.log(shares)).sum())
+        for ridge in [*PATH, "OAS"]:
+            how = {"covariance": "oas"} if ridge == "OAS" else {"ridge": ridge}
+            held_out = [
+                held_out_log_posterior(Z[train], labels[train], Z[test], labels[test], **how)
+                for train, test in folds
+            ]
+            row = {"embedding": name, "ridge": ridge}
+            row["held-out"] = np.concatenate(held_out).mean() - chance
+            if ridge != "OAS":
+                row["in-sample"] = average_log_posterior(
+                    Z, labels, form="published", ridge=ridge
+                ).skill
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def wrong_labels(
+    task: Task, truth: pd.Series, shares: Sequence[float], n_draws: int = 3, block: int = 16
+) -> pd.DataFrame:
+    """Return how the order of models survives wrong labels, and how much skill is lost.
+
+    A share of the labels becomes another label, drawn in proportion to the clusters' sizes.
+    `truth` is a yardstick per model, on right labels. One row per share, draw and form: the rank
+    correlation of the score with it, and `skill`, the mean over the trained models.
+    """
+    validation.counts(n_draws=(n_draws, 1))
+    rows = []
+    for share, draw in product(shares, range(n_draws)):
+        rng = np.random.default_rng([draw, round(1000 * share)])
+        given = corrupted(task.labels, share, rng)
+        for form in ("published", "calibrated"):
+            options = {"form": form, "seed": draw}
+            options |= {"head_dim": block} if form == "published" else {}
+            skill = pd.Series(
+                {name: average_log_posterior(X, given, **options).skill
+                 for name, X in task.models.items()}
+            )  # fmt: skip
+            row = {"share": share, "draw": draw, "form": form}
+            row["rank correlation"] = skill.round(9).corr(truth[skill.index], method="spearman")
+            rows.append(row | {"skill": skill[task.trained].mean()})
+    return pd.DataFrame(rows)
+
+
+def corrupted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Return labels of which a share was replaced by another one, drawn by the clusters' sizes."""
+    labels = np.asarray(labels)
+    names, codes = np.unique(labels, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("labels has one value only; a wrong label needs another")
+    sizes = np.bincount(codes).astype(float)
+    given = codes.copy()
+    for row in np.flatnonzero(rng.random(len(codes)) < share):
+        chances = sizes.copy()
+        chances[codes[row]] = 0
+        given[row] = rng.choice(len(names), p=chances / chances.sum())
+    return names[given]
+
+
+def by_number_of_clusters(
+    task: Task, numbers: Sequence[int], block: int = 16, seed: int = 0
+) -> pd.DataFrame:
+    """Return what the forms say when only the first few clusters of a task are kept.
+
+    One row per number of clusters, in the order of their names: the in-sample skill of noise in
+    blocks, and the rank correlations with a tuned probe on the same entities.
+    """
+    rows, names = [], np.unique(task.labels)
+    for number in numbers:
+        keep = np.isin(task.labels, names[:number])
+        labels = task.labels[keep]
+        scores = pd.DataFrame(
+            {
+                name: {
+                    "published": average_log_posterior(
+                        X[keep], labels, form="published", head_dim=min(block, X.shape[1])
+                    ).skill,
+                    "calibrated": average_log_posterior(X[keep], labels).skill,
+                    "probe": tuned_probe(X[keep], labels, seed=seed)[0].log_likelihood,
+                }
+                for name, X in task.models.items()
+            }
+        ).T
+        row = {"clusters": len(set(labels)), "noise, published": scores.published["noise"]}
+        for form in ("published", "calibrated"):
+            row[form] = scores[form].round(9).corr(scores.probe, method="spearman")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Write the tables of alternatives on ALP; embeddings and films are kept in the cache."""
+    parser = argparse.ArgumentParser(prog="python -m experiments alp", description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="where the tables go")
+    parser.add_argument("--only", nargs="+", choices=[*TABLES], default=[*TABLES])
+    given = parser.parse_args(words)
+    warnings.simplefilter("ignore", UserWarning)
+    for name in given.only:
+        table = TABLES[name]()
+        data.write_atomically(given.folder / f"{name}.csv", table.round(6).to_csv(index=False))
+        print(f"{name}: {len(table)} rows", flush=True)
+
+
+def _regularised() -> pd.DataFrame:
+    places, titles = real_models.named("places"), real_models.named("titles")
+    films, digits = real_models.film_embeddings(), real_models.digits()
+    decade, genre = (real_models.clustered(films, by) for by in ("decade", "genre"))
+    parts = {
+        "MiniLM, places": (places, "MiniLM, layer 6"),
+        "SmolLM2, titles": (titles, "SmolLM2, layer 30"),
+        "item2vec, decade": (decade, "item2vec single"),
+        "PPMI-SVD, genre": (genre, "PPMI-SVD"),
+        "pixels, digits": (digits, "pixels"),
+    }
+    return regularisation_path({k: (t.models[name], t.labels) for k, (t, name) in parts.items()})
+
+
+def _wrong() -> pd.DataFrame:
+    films = real_models.film_embeddings()
+    tasks = {
+        "films": real_models.clustered(films, "decade"),
+        "places": real_models.named("places", every=2),
+    }
+    parts = []
+    for name, task in tasks.items():
+        truth = pd.Series(
+            {m: tuned_probe(X, task.labels)[0].log_likelihood for m, X in task.models.items()}
+        )
+        table = wrong_labels(task, truth, [0.0, 0.2, 0.5], n_draws=2)
+        parts.append(table.assign(task=name))
+    return pd.concat(parts)
+
+
+def _scores() -> pd.DataFrame:
+    films = real_models.film_embeddings()
+    tasks = {"digits": real_models.digits(), "names": real_models.named("places", every=2)}
+    tasks["films"] = real_models.clustered(films, "decade")
+    scores = rival_scores.methods() | rival_scores.yardsticks()
+    parts = [rival_scores.measured(task, scores).assign(task=name) for name, task in tasks.items()]
+    return pd.concat(parts)
+
+
+def _rivals() -> pd.DataFrame:
+    stored = pd.read_csv(data.PUBLISHED / "alp_scores.csv")
+    tables = {task: rival_scores.wide(part) for task, part in stored.groupby("task", sort=False)}
+    return rival_scores.rival_table(tables)
+
+
+TABLES = {
+    "spec_alp_noise": lambda: noise_table(real_models.named("titles")),
+    "alp_scores": _scores,
+    "spec_alp_logme": _rivals,
+    "alp_ablation": lambda: ablation(real_models.film_embeddings()),
+    "alp_regularisation": _regularised,
+    "alp_wrong_labels": _wrong,
+    "alp_clusters": lambda: by_number_of_clusters(
+        real_models.named("places", every=2), [2, 4, 8, 12]
+    ),
+    "alp_tree_case": lambda: pd.concat([invented.tree_case(seed) for seed in range(20)]),
+}
