@@ -55,7 +55,9 @@ def recovered(
     """
     validation.counts(n_shuffles=(n_shuffles, 1), n_resamples=(n_resamples, 1))
     validation.choice(by, ("models", "families"), "by")
-    names, rng = np.asarray(labels), validation.generator(seed)
+    # Numbers for names: they are counted again in every shuffle.
+    names = np.unique(np.asarray(labels), return_inverse=True)[1]
+    rng = validation.generator(seed)
     apart = validation.numbers(distances, "distances").copy()
     square = (len(names), len(names))
     if apart.shape != square:
