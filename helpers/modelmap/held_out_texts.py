@@ -105,13 +105,8 @@ def scores(log_likelihoods: ArrayLike, asked: HeldOut) -> dict[str, float]:
     n = len(asked.texts)
     if values.shape != (n + len(asked.items),):
         raise ValueError(
-<<<<<<< HEAD
-            f"log_likelihoods has shape {values.shape}; pass {n + len(asked.items)} "
-            "values, one per text of asked.every_text"
-=======
             f"log_likelihoods has shape {values.shape}; pass {n + len(asked.items)} values, "
             "one per text of asked.every_text"
->>>>>>> w_M
         )
     items = asked.items.assign(value=values[n:])
     table = items.pivot(index="item", columns="candidate", values="value")
