@@ -491,7 +491,7 @@ def test_a_tuned_probe_shrinks_noise_to_chance_and_leaves_signal_its_weights():
     tuned, chosen = transferability.tuned_probe(noise, labels)
     loose = linear_probe(noise, labels, C=0.1).log_likelihood
     assert loose < tuned.log_likelihood and tuned.log_likelihood > -np.log(3) - 0.05
-    assert max(chosen) < 0.01
+    assert max(chosen) < 0.1
     signal = noise.copy()
     signal[:, :3] += 4 * (labels[:, None] == np.array(["a", "b", "c"]))
     better, chosen = transferability.tuned_probe(signal, labels)
