@@ -38,7 +38,7 @@ def rank_correlations(
     >>> found = rank_correlations(pd.DataFrame(columns), ["loss"], ["size"], groups="family")
     >>> found[["signal", "truth", "r", "low", "high", "n"]].round(2)
       signal truth     r  low  high  n
-    0   loss  size -0.94 -1.0  -0.8  6
+    0   loss  size -0.94 -1.0 -0.82  6
     """
     signals, truths, given = list(signals), list(truths), list(given)
     validation.columns(table, [*signals, *truths, *given, groups], "table")
