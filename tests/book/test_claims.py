@@ -228,3 +228,19 @@ def test_only_what_the_paper_says_is_reproduced(monkeypatch):
     assert claims.record(said, 0.9) == "reproduced"
     assert claims.record("alp-tracks-downstream", 0.9) == "holds"
     assert {c["kind"] for c in claims.load().values()} == set(claims.KINDS)
+
+
+def test_a_claim_without_an_interval_says_why():
+    for name, row in claims.stored().items():
+        entry = claims.load()[name]
+        assert row.get("interval") or entry["no_interval"], name
+
+
+def test_a_threshold_of_our_own_has_its_reason():
+    for name, entry in claims.load().items():
+        published = entry["published"]
+        if entry["kind"] == "paper" or published is None or entry["threshold"]:
+            continue
+        assert not isinstance(published, list), name
+        if isinstance(published, dict) and "order" not in published:
+            assert set(published.values()) <= {0, 1}, name
