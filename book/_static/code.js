@@ -16,5 +16,6 @@ document.addEventListener("DOMContentLoaded", () => {
   try { kept = localStorage.getItem("code"); } catch {}
   set(kept === "open");
   button.addEventListener("click", () => set(!cells[0].open));
-  title.after(button);
+  const bar = document.querySelector(".article-header-buttons");
+  bar ? bar.prepend(button) : title.after(button);
 });

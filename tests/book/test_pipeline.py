@@ -24,7 +24,7 @@ def record(build, name):
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     # Publishing copies the whole book; the runner's own behaviour does not depend on it.
-    monkeypatch.setattr(pipeline, "publish", lambda tasks, build: [])
+    monkeypatch.setattr(site, "publish", lambda tasks, build: [])
     return tmp_path / "build"
 
 
