@@ -116,8 +116,9 @@ def measure_all(
     return Suite(table, *(pd.DataFrame.from_dict(lists[n], orient="index") for n in LISTS))
 
 
-def save(suite: Suite, table: Path = TABLE, items: Path = ITEMS) -> None:
-    """Write the tables of the book: by default `TABLE` and, without pickles, `ITEMS`."""
+def save(suite: Suite, *, added: bool = False) -> None:
+    """Write the tables of the book, `TABLE` and, without pickles, `ITEMS`, or those `added`."""
+    table, items = (ADDED_TABLE, ADDED_ITEMS) if added else (TABLE, ITEMS)
     data.write_atomically(table, suite.table.round(6).to_csv())
     arrays = {name: getattr(suite, name).to_numpy(np.float32) for name in LISTS}
     with storage.whole(items) as part, part.open("wb") as file:
@@ -283,8 +284,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"train them: python -m experiments glass_box_runs --folder {given.folder}")
         return 1
     if not given.keep:
-        files = (ADDED_TABLE, ADDED_ITEMS) if given.added else (TABLE, ITEMS)
-        save(suite, *files)
+        save(suite, added=given.added)
         mixes = glass_box_world.ADDED if given.added else glass_box_world.SUITE
         counts = pd.concat([count_facts(world, mix) for mix in mixes])
         path = ADDED_COUNTS if given.added else COUNTS
