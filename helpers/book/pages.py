@@ -87,7 +87,7 @@ def fold(nb: NotebookNode) -> None:
 
 def box(record: Mapping[str, Any]) -> NotebookNode:
     """Return the *Reproduce this page* cell, written from the record of the run."""
-    facts, name = record["facts"], record["notebook"].split("/")[-1]
+    facts = record["facts"]
     shown = "\n".join(f"- {escaping.code(f'{k} = {v!r}')}" for k, v in record["parameters"].items())
     threads = f"{record['threads']} thread" + ("s" if record["threads"] > 1 else "")
     lines = [
@@ -114,7 +114,7 @@ def box(record: Mapping[str, Any]) -> NotebookNode:
         f"| seed | {facts['seed']} |",
         f"| hardware | {facts['hardware']} |",
         "",
-        f"Download {{download}}`this notebook as it was executed <{name}.ipynb>`.",
+        "The download button at the top of the page gives this notebook as it was executed.",
         "::::",
     ]
     cell = nbformat.v4.new_markdown_cell("\n".join(lines))
