@@ -25,7 +25,7 @@ from experiments import tiny_gpt
 from experiments.geometry import noise_sweep
 from experiments.posterior import images
 from helpers import checkpoints, data, decoders, encoding, models, storage
-from helpers.book import pipeline, planning
+from helpers.book import pipeline, planning, site
 from helpers.modelmap import model_map, scoring
 from helpers.retrieval import corpus_counts, count, counting
 from helpers.synthesis import score
@@ -191,7 +191,7 @@ def test_the_commands_tell_that_they_cannot_write(folder, tmp_path, capsys):
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     # Publishing copies the whole book; the faults do not depend on it.
-    monkeypatch.setattr(pipeline, "publish", lambda tasks, build: [])
+    monkeypatch.setattr(site, "publish", lambda tasks, build: [])
     return tmp_path / "build"
 
 
