@@ -35,11 +35,9 @@ def _details(row: Mapping[str, Any]) -> str:
         run = ", ".join(f"{name} {row[name]}" for name in RUN)
         lines.append(f"Run{' (stored)' if row.get('stored') else ''}: {run}.")
     shown = "<br>".join(escape(str(line)) for line in lines)
-    cite = f"Before Fine-Tuning, claim {escape(row['id'])}"
-    return (
-        f"<details><summary>source and run</summary>{shown}<br>"
-        f'Cite as: {cite} (<a href="#{row["id"]}">scoreboard.html#{row["id"]}</a>)</details>'
-    )
+    address = f"scoreboard.html#{row['id']}"
+    cite = f'Before Fine-Tuning, claim {row["id"]} (<a href="{address}">{address}</a>)'
+    return f"<details><summary>source and run</summary>{shown}<br>Cite as: {cite}</details>"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
