@@ -36,7 +36,8 @@ def _details(row: Mapping[str, Any]) -> str:
         lines.append(f"Run{' (stored)' if row.get('stored') else ''}: {run}.")
     shown = "<br>".join(escape(str(line)) for line in lines)
     address = f"scoreboard.html#{row['id']}"
-    cite = f'Before Fine-Tuning, claim {row["id"]} (<a href="{address}">{address}</a>)'
+    # No link: the theme's script would take the id, which may hold a dot, for a selector.
+    cite = f"Before Fine-Tuning, claim {row['id']} ({address})"
     return f"<details><summary>source and run</summary>{shown}<br>Cite as: {cite}</details>"
 
 
