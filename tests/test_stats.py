@@ -285,3 +285,13 @@ def test_held_out_error_refuses():
         stats.held_out_error(levels(), ["dose"], "y", "level")
     with pytest.raises(ValueError, match="groups has 2"):
         stats.held_out_error(levels(2), ["x"], "y", "level")
+
+
+def test_resampled_rows_hold_whole_units_and_none_below_zero():
+    member = np.array([0, 0, 1, -1, 2, 2, 2])
+    resamples = list(stats.resampled_rows(member, 40, np.random.default_rng(0)))
+    for rows in resamples:
+        counts = np.bincount(rows, minlength=len(member))
+        assert counts[3] == 0 and counts[0] == counts[1] and counts[4] == counts[5] == counts[6]
+        assert counts[[0, 2, 4]].sum() == 3
+    assert len({tuple(sorted(rows)) for rows in resamples}) > 5

@@ -57,14 +57,11 @@ def resampled(
     (1993), chapter 13.
     """
     unit = np.arange(len(frame)) if groups is None else pd.factorize(frame[groups])[0]
-    members = [np.flatnonzero(unit == k) for k in range(unit.max() + 1)]
-    if len(members) < 3:
-        raise ValueError(f"groups has {len(members)} distinct values; resampling needs 3 or more")
-    rng, found = validation.generator(seed), []
-    for _ in range(n_resamples):
-        drawn = rng.integers(len(members), size=len(members))
-        found.append(statistic(frame.iloc[np.concatenate([members[k] for k in drawn])]))
-    sample = np.array(found)
+    n_units = unit.max() + 1
+    if n_units < 3:
+        raise ValueError(f"groups has {n_units} distinct values; resampling needs 3 or more")
+    drawn = stats.resampled_rows(unit, n_resamples, validation.generator(seed))
+    sample = np.array([statistic(frame.iloc[rows]) for rows in drawn])
     low, high = np.quantile(sample[np.isfinite(sample)], [0.025, 0.975])
     return Correlation(float(statistic(frame)), float(low), float(high), len(frame))
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
-from helpers import validation
+from helpers import stats, validation
 
 
 def ratio_interval(
@@ -35,10 +35,8 @@ def ratio_interval(
 
 def drawn_rows(units: ArrayLike, n_resamples: int, seed: int = 0) -> list[np.ndarray]:
     """Return the rows of each resample in which whole units are drawn with replacement."""
-    names = np.asarray(units)
-    members = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
-    drawn = validation.generator(seed).integers(len(members), size=(n_resamples, len(members)))
-    return [np.concatenate([members[i] for i in row]) for row in drawn]
+    member = pd.factorize(np.asarray(units))[0]
+    return list(stats.resampled_rows(member, n_resamples, validation.generator(seed)))
 
 
 def jackknife(values: ArrayLike, whole: float) -> tuple[float, float]:

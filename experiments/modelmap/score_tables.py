@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from helpers import validation
+from helpers import stats, validation
 from helpers.modelmap import baselines, model_map, release
 from helpers.modelmap import score_prediction as scoring
 
@@ -101,7 +101,6 @@ def gap_at_equal_score(
     rows = pd.DataFrame({"score": scores, "mean": means, "mark": mark, "family": families}).dropna()
     values = rows[["score", "mean"]].to_numpy(float)
     marked = rows["mark"].to_numpy(bool)
-    members = [np.flatnonzero(rows["family"] == name) for name in dict.fromkeys(rows["family"])]
 
     def gap(chosen: np.ndarray) -> float:
         some, flag = values[chosen], marked[chosen]
@@ -111,8 +110,8 @@ def gap_at_equal_score(
         off = some[:, 1] - curve(some[:, 0])
         return float(off[flag].mean() / off[~flag].std(ddof=1))
 
-    rng = validation.generator(seed)
-    drawn = rng.integers(len(members), size=(n_resamples, len(members)))
-    sample = [gap(np.concatenate([members[i] for i in row])) for row in drawn]
+    member = pd.factorize(rows["family"])[0]
+    drawn = stats.resampled_rows(member, n_resamples, validation.generator(seed))
+    sample = [gap(chosen) for chosen in drawn]
     low, high = np.nanquantile(sample, [0.025, 0.975])
     return gap(np.arange(len(values))), float(low), float(high)

@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.stats import rankdata
 
 from helpers import validation
+from helpers.stats import resampled_rows
 
 
 class Agreement(NamedTuple):
@@ -56,7 +57,8 @@ def rank_agreement(
         if not np.isfinite(values).all():
             raise ValueError(f"{name} has missing values; leave these models out")
         if rows is None or not joint:
-            rows = _draws(table[unit] if unit else np.arange(len(table)), n_resamples, rng)
+            member = pd.factorize(table[unit])[0] if unit else np.arange(len(table))
+            rows = list(resampled_rows(member, n_resamples, rng))
             length = len(table)
         elif len(table) != length:
             raise ValueError(f"{name} has {len(table)} models, others {length}; joint needs one")
@@ -106,14 +108,6 @@ def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
         raise ValueError(f"values has shape {column.shape}; give at least two finite numbers")
     reach = stats.t.ppf(0.975, len(column) - 1) * stats.sem(column)
     return float(column.mean()), (float(column.mean() - reach), float(column.mean() + reach))
-
-
-def _draws(units: Sequence, n_resamples: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return the rows of each draw: all rows of as many units as there are."""
-    codes, names = pd.factorize(np.asarray(units))
-    members = [np.flatnonzero(codes == code) for code in range(len(names))]
-    chosen = rng.integers(len(names), size=(n_resamples, len(names)))
-    return [np.concatenate([members[unit] for unit in draw]) for draw in chosen]
 
 
 def _spearman(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from helpers import validation
+from helpers.stats import resampled_rows
 
 
 def rank_correlations(
@@ -95,14 +96,11 @@ def rank_difference(
 
 
 def _draws(member: np.ndarray, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Give the rows of each sample: as many whole groups as there are, with replacement."""
+    """Return the rows of each sample of whole groups, of which there must be three at least."""
     n_groups = member.max(initial=-1) + 1
     if n_groups < 3:
         raise ValueError(f"groups has {n_groups} distinct values; resampling needs at least 3")
-    rng = np.random.default_rng(seed)
-    of_group = [np.flatnonzero(member == group) for group in range(n_groups)]
-    for _ in range(n_resamples):
-        yield np.concatenate([of_group[g] for g in rng.integers(n_groups, size=n_groups)])
+    return resampled_rows(member, n_resamples, np.random.default_rng(seed))
 
 
 def _with_intervals(
