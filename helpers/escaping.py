@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ def printable(text: object, most: int = MOST) -> str:
 def markdown(text: object, most: int = MOST) -> str:
     """Return a text that Markdown shows letter by letter: no HTML, role, link, formula or table."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text, most))
+
+
+def html(text: object, most: int = MOST) -> str:
+    """Return a text that HTML shows letter by letter."""
+    return escape(printable(text, most))
 
 
 def code(text: object) -> str:

@@ -45,7 +45,6 @@ CHECK = "check of this book"
 
 FIELDS = {"id", "kind", "paper", "where", "statement", "published", "source", "notebook", "needs"}
 OPTIONAL = {"tolerance", "unit", "threshold", "exploratory", "no_interval"}
-EXACT = "exact arithmetic"
 PAPERS = {
     "posterior": "Average log posterior",
     "geometry": "Latent-space geometry",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
+from helpers import escaping
 from helpers.book import claims
 from helpers.data import ROOT
 
@@ -18,8 +18,9 @@ RUN = ("profile", "commit", "seed", "hardware", "versions")
 def _link(row: Mapping[str, Any]) -> str:
     name = row["notebook"]
     if not (ROOT / "notebooks" / f"{name}.ipynb").is_file():
-        return escape(name)
-    return f'<a href="notebooks/{name}.html">{escape(name.split("/")[-1].replace("_", " "))}</a>'
+        return escaping.html(name)
+    title = escaping.html(name.split("/")[-1].replace("_", " "))
+    return f'<a href="notebooks/{name}.html">{title}</a>'
 
 
 def _details(row: Mapping[str, Any]) -> str:
@@ -34,7 +35,7 @@ def _details(row: Mapping[str, Any]) -> str:
     if row["status"] != claims.NOT_TESTED:
         run = ", ".join(f"{name} {row[name]}" for name in RUN)
         lines.append(f"Run{' (stored)' if row.get('stored') else ''}: {run}.")
-    shown = "<br>".join(escape(str(line)) for line in lines)
+    shown = "<br>".join(escaping.html(line) for line in lines)
     address = f"scoreboard.html#{row['id']}"
     # No link: the theme's script would take the id, which may hold a dot, for a selector.
     cite = f"Before Fine-Tuning, claim {row['id']} ({address})"
@@ -56,16 +57,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             ours += f"; released code {claims.number(row['released'])}"
         word = claims.word(row, row["status"])
         cells = [
-            f"{claims.MARKS[row['status']]} {escape(word)}",
-            f"{escape(row['statement'])}{_details(row)}",
-            escape(claims.kind_text(row)),
-            escape(row["paper"]),
-            escape(claims.published_text(row)),
-            escape(ours),
+            f"{claims.MARKS[row['status']]} {escaping.html(word)}",
+            f"{escaping.html(row['statement'])}{_details(row)}",
+            escaping.html(claims.kind_text(row)),
+            escaping.html(row["paper"]),
+            escaping.html(claims.published_text(row)),
+            escaping.html(ours),
             _link(row),
         ]
         keys = {"status": word, "kind": row["kind"], "part": row["paper"], "page": row["notebook"]}
-        marks = " ".join(f'data-{key}="{escape(str(value))}"' for key, value in keys.items())
+        marks = " ".join(f'data-{key}="{escaping.html(value)}"' for key, value in keys.items())
         body = "".join(f"<td>{cell}</td>" for cell in cells)
         out.append(f'<tr id="{row["id"]}" {marks}>{body}</tr>')
     return "\n".join([*out, "</tbody>", "</table>", "</div>"]) + "\n"
