@@ -9,20 +9,11 @@ from scipy.special import softmax
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
+from unequal_clusters import mixture
 
 from helpers.posterior.class_fit import nleep, pactran, sfda
 
 MEASURES = {"sfda": sfda, "nleep": nleep, "pactran": pactran}
-
-
-def mixture(n=300, d=5, k=3, radius=2.0, seed=0):
-    """Draw N rows of K Gaussians of unequal sizes, stretched and off the origin."""
-    rng = np.random.default_rng(seed)
-    labels = rng.choice(k, n, p=np.arange(1, k + 1) / (k * (k + 1) / 2))
-    labels[: 20 * k] = np.arange(20 * k) % k
-    means = radius * rng.standard_normal((k, d)) / np.sqrt(d)
-    spread = rng.uniform(0.5, 1.5, (k, d))
-    return 0.3 + means[labels] + spread[labels] * rng.standard_normal((n, d)), labels
 
 
 def fisher(X, y, shrinkage):

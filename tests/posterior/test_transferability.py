@@ -14,6 +14,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
+from unequal_clusters import mixture
 
 from helpers.data import ROOT
 from helpers.posterior import transferability
@@ -41,16 +42,6 @@ MEASURES = {
     "rank_me": lambda X, labels: rank_me(X),
 }
 LABELLED = sorted(set(MEASURES) - {"rank_me"})
-
-
-def mixture(n=300, d=5, k=3, radius=2.0, seed=0):
-    """Draw N rows of K Gaussians of unequal sizes, stretched and off the origin."""
-    rng = np.random.default_rng(seed)
-    labels = rng.choice(k, n, p=np.arange(1, k + 1) / (k * (k + 1) / 2))
-    labels[: 20 * k] = np.arange(20 * k) % k
-    means = radius * rng.standard_normal((k, d)) / np.sqrt(d)
-    spread = rng.uniform(0.5, 1.5, (k, d))
-    return 0.3 + means[labels] + spread[labels] * rng.standard_normal((n, d)), labels
 
 
 def log_evidence(logs, X, y):
