@@ -334,9 +334,9 @@ def ledger(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for row in run["claims"]
         if not run.get("own")
     }
-    rows = []
+    rows, kept = [], stored()
     for name, claim in load().items():
-        row, old = fresh.get(name), stored().get(name)
+        row, old = fresh.get(name), kept.get(name)
         if (row is None or row["status"] == NOT_TESTED) and old and old["status"] != NOT_TESTED:
             row = {**old, "stored": True}
         if row is None:
@@ -356,13 +356,13 @@ def store(runs: Sequence[Mapping[str, Any]]) -> Path:
     Pages that ran in the smoke profile keep the rows that they have. `first_expected` is what the
     claim expected when it was first recorded here.
     """
-    rows = []
+    rows, kept = [], stored()
     for row in ledger([run for run in runs if run["profile"] != "smoke"]):
         if row["status"] == NOT_TESTED:
             continue
         rows.append({k: v for k, v in row.items() if k not in FIELDS | OPTIONAL or k == "id"})
         rows[-1].pop("stored", None)
-        before = stored().get(row["id"], {})
+        before = kept.get(row["id"], {})
         rows[-1]["first_expected"] = before.get("first_expected", row["published"])
     storage.write_text(RESULTS, json.dumps({"claims": rows}, indent=1, ensure_ascii=False) + "\n")
     return RESULTS
