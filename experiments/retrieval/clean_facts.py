@@ -145,6 +145,11 @@ def of_row(sample: ArrayLike) -> Gain:
     return gain(float(sample[0]), sample[1:])
 
 
+def ends(found: Gain) -> dict[str, float]:
+    """Return an estimate with its interval as columns of a table: `estimate`, `low`, `high`."""
+    return {"estimate": found.gain, "low": found.low, "high": found.high}
+
+
 def least_r2(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0, **how: str | int) -> Gain:
     """Return the smallest R² of any model, with its interval over draws of facts.
 
@@ -188,8 +193,7 @@ def generations(
         measures["lead"] = of_row(np.nanmean(lead, axis=0))
         measures["leading"] = of_row((lead > 0).sum(axis=0))
         for name, found in measures.items():
-            ends = {"estimate": found.gain, "low": found.low, "high": found.high}
-            rows.append({"generation": generation, "measure": name, **ends})
+            rows.append({"generation": generation, "measure": name, **ends(found)})
     return pd.DataFrame(rows).set_index(["generation", "measure"])
 
 
@@ -257,9 +261,7 @@ def along_the_axis(
         about["accuracy"] = part.accuracy.mean()
         kinds = {"documents": doubling_of_documents, "size": doubling_of_size}
         for kind, slope in kinds.items():
-            found = of_row(slope(part, weights))
-            ends = {"estimate": found.gain, "low": found.low, "high": found.high}
-            rows.append({"doubling of": kind, **about, **ends})
+            rows.append({"doubling of": kind, **about, **ends(of_row(slope(part, weights)))})
     return pd.DataFrame(rows)
 
 
@@ -286,8 +288,6 @@ def doublings(facts: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
     }
     rows = []
     for name, sample in samples.items():
-        found = of_row(sample)
-        ends = {"estimate": found.gain, "low": found.low, "high": found.high}
         about = {"facts": len(facts) / facts.model.nunique(), "accuracy": facts.accuracy.mean()}
-        rows.append({"doubling of": name, "from": 0, **about, **ends})
+        rows.append({"doubling of": name, "from": 0, **about, **ends(of_row(sample))})
     return pd.concat([pd.DataFrame(rows), along_the_axis(facts, weights)], ignore_index=True)

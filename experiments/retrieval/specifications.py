@@ -133,7 +133,8 @@ def lead_rows(
         if row["models"] != "all":
             sizes = facts.groupby("model").parameters.first()
             lead = lead[sizes[lead.index] > 1e9]
-        rows.append(row | _ends(np.nanmean(lead.to_numpy(), axis=0)))
+        mean = clean_facts.of_row(np.nanmean(lead.to_numpy(), axis=0))
+        rows.append(row | clean_facts.ends(mean))
     return pd.DataFrame(rows)
 
 
@@ -155,13 +156,9 @@ def r2_rows(
             done[key] = clean_facts.draws(part, weights, generation, **BINS[bins])
         r2, sizes = done[key], facts.groupby("model").parameters.first()
         r2 = r2[sizes[r2.index] > 1e9 * float(row["models above"].split()[0])]
-        rows.append(row | _ends(np.nanmin(r2.to_numpy(), axis=0) - THRESHOLDS[row["generation"]]))
+        least = np.nanmin(r2.to_numpy(), axis=0) - THRESHOLDS[row["generation"]]
+        rows.append(row | clean_facts.ends(clean_facts.of_row(least)))
     return pd.DataFrame(rows)
-
-
-def _ends(sample: np.ndarray) -> dict[str, float]:
-    found = clean_facts.of_row(sample)
-    return {"estimate": found.gain, "low": found.low, "high": found.high}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -258,14 +258,12 @@ def cluster_bootstrap(
     n_units = member.max(initial=-1) + 1
     if n_units < 3:
         raise ValueError(f"table has {n_units} values of {unit!r}; resampling needs at least 3")
-    of_unit = [values[member == i] for i in range(n_units)]
-    rng = np.random.default_rng(seed)
 
     def value(sample: np.ndarray) -> float:
         return float(sample.mean() if quantile is None else np.quantile(sample, quantile))
 
-    draws = (rng.integers(n_units, size=n_units) for _ in range(n_resamples))
-    sample = [value(np.concatenate([of_unit[i] for i in draw])) for draw in draws]
+    drawn = stats.resampled_rows(member, n_resamples, np.random.default_rng(seed))
+    sample = [value(values[rows]) for rows in drawn]
     low, high = np.quantile(sample, [0.025, 0.975])
     return value(values), float(low), float(high)
 
