@@ -36,7 +36,7 @@ FORMS = {
 CELLS = {"lsq": (16, 32), "pq": (16, 32, 64, 256), "kmeans": (16, 32, 64, 256)}
 STORED = ("lsq", 2**glass_box_measures.BITS)
 # Step of the last checkpoint, by kind: models at the end of their training are measured.
-LAST = {"gpt": 2048, "bert": 8192}
+LAST = {kind: max(steps) for kind, steps in glass_box_runs.KEEP.items()}
 
 
 def sentences() -> list[str]:
@@ -181,11 +181,6 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--table", type=Path, default=TABLE, help="the CSV file to write")
     given = parser.parse_args(words)
-    names = [
-        n
-        for n in glass_box_runs.stored_names()
-        if int(n.rsplit("step", 1)[1]) == LAST[n.split("-")[0]]
-    ]
-    rows = collect(names, progress=lambda line: print(line, flush=True))
+    rows = collect(glass_box_runs.last_names(), progress=lambda line: print(line, flush=True))
     data.write_atomically(given.table, rows.round(6).to_csv())
     return 0

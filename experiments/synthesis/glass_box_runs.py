@@ -101,6 +101,13 @@ def stored_names(folder: str | Path = STORE) -> list[str]:
     return sorted(path.stem for path in Path(folder).glob("*-step*.safetensors"))
 
 
+def last_names(folder: str | Path = STORE) -> list[str]:
+    """Return the names of `stored_names` that are trained to the end."""
+    ends = {f"{kind}-": f"-step{max(steps):04d}" for kind, steps in KEEP.items()}
+    names = stored_names(folder)
+    return [n for n in names if any(n.startswith(k) and n.endswith(e) for k, e in ends.items())]
+
+
 def train(
     run: Run,
     tokenizer: PreTrainedTokenizerFast,

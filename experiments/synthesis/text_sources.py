@@ -68,13 +68,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def last_checkpoints() -> list[str]:
-    """Return the names of the stored models that are trained to the end."""
-    ends = {f"{kind}-": f"-step{max(steps):04d}" for kind, steps in glass_box_runs.KEEP.items()}
-    names = glass_box_runs.stored_names()
-    return [n for n in names if any(n.startswith(k) and n.endswith(e) for k, e in ends.items())]
-
-
 def score(texts: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
     """Return the log-likelihood of each text under stored models, (models, texts), nats."""
     tokenizer = glass_box_runs.stored_tokenizer()
@@ -132,7 +125,7 @@ def main(words: Sequence[str] | None = None) -> int:
     ).parse_args(words)
     torch.set_num_threads(1)
     texts = pd.concat([package_texts(name) for name in PACKAGES], ignore_index=True)
-    values = score(list(texts.text), last_checkpoints())
+    values = score(list(texts.text), glass_box_runs.last_names())
     save(Sources(texts, values))
     print(f"{len(values)} models, {len(texts)} texts of {len(PACKAGES)} packages")
     return 0
