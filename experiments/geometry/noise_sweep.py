@@ -31,7 +31,7 @@ from helpers import (
     storage,
     validation,
 )
-from helpers.geometry import quantization, spread
+from helpers.geometry import quantization, quantizers, spread
 from helpers.posterior import transferability
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def cloud_row(
         points, np.repeat(np.arange(n_sentences), len(points) // n_sentences)
     )
     for prefix, quantizer in QUANTIZERS.items():
-        codes, error = quantization.quantize(points, quantizer=quantizer, **shared)
+        codes, error = quantizers.quantize(points, quantizer=quantizer, **shared)
         counts = quantization.cell_counts(codes, 2**bits)
         row |= {f"{prefix}_lloyd_index": quantization.lloyd_index(counts), f"{prefix}_error": error}
     return row

@@ -11,8 +11,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "lloyd_from_released",
             "lloyd_index",
             "measure_cloud",
-            "quantize",
         ],
+        "quantizers": ["quantize"],
         "spread": ["isoscore", "spread_measures", "twonn"],
     },
 )
