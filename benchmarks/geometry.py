@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _timing import keep, note, parser, timed
 
 from helpers import encoding, factbook, models
-from helpers.geometry import quantization, quantizers, spread
+from helpers.geometry import intrinsic_dimension, quantization, quantizers, spread
 
 CELLS, BOOKS = 256, 4
 
@@ -140,7 +140,7 @@ def measures(points: np.ndarray, repeats: int) -> None:
     for step, function in steps.items():
         value, own[step] = timed(function, repeats)
         ours |= value
-    _, neighbours = timed(lambda: spread.twonn(points), repeats)
+    _, neighbours = timed(lambda: intrinsic_dimension.twonn(points), repeats)
 
     print(f"training the additive quantizer takes {training:.1f} CPU s for either\n")
     for title, table in {"released procedure": spent, "ours": own}.items():

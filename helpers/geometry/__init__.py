@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "intrinsic_dimension": ["twonn"],
         "penalties": ["patchiness_penalty"],
         "quantization": [
             "cell_counts",
@@ -13,6 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "measure_cloud",
         ],
         "quantizers": ["quantize"],
-        "spread": ["isoscore", "spread_measures", "twonn"],
+        "spread": ["isoscore", "spread_measures"],
     },
 )
