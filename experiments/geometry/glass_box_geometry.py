@@ -11,7 +11,7 @@ import pandas as pd
 
 from experiments.geometry import noise_sweep, noise_tables
 from experiments.synthesis import glass_box_measures, glass_box_runs
-from helpers import data, encoding, glue
+from helpers import data, encoding, factbook_tasks
 from helpers.geometry import quantization, quantizers, reliability, spread
 
 TABLE = data.PUBLISHED / "geometry_glass_box.csv"
@@ -41,7 +41,7 @@ LAST = {kind: max(steps) for kind, steps in glass_box_runs.KEEP.items()}
 
 def sentences() -> list[str]:
     """Return the sentences on which the glass box is measured; no model has read them."""
-    unread = glue.factbook_sentences(test=True)
+    unread = factbook_tasks.sentences(test=True)
     order = np.random.default_rng(0).permutation(len(unread))[: glass_box_measures.N_SENTENCES]
     return [unread[i] for i in order]
 

@@ -21,6 +21,7 @@ from helpers import (
     devices,
     encoding,
     factbook,
+    factbook_tasks,
     glue,
     injection,
     likelihood,
@@ -74,7 +75,7 @@ LABELS = {
 SIZES = {
     "full": {"tasks": GLUE, "n_sentences": 5000, "bits": 8, "n_train": 400, "n_test": 300},
     "small": {
-        "tasks": glue.FACTBOOK_TASKS,
+        "tasks": factbook_tasks.NAMES,
         "n_sentences": 500,
         "bits": 5,
         "n_train": 200,

@@ -12,7 +12,7 @@ from scipy.stats import differential_entropy, ortho_group
 from sklearn.decomposition import PCA
 from sklearn.metrics import auc
 
-from helpers.geometry import spread
+from helpers.geometry import intrinsic_dimension, spread
 from helpers.geometry.intrinsic_dimension import twonn
 
 KEYS = list(spread.MEASURES)
@@ -270,7 +270,7 @@ def test_points_in_pieces_give_what_they_give_at_once(monkeypatch):
     points = np.concatenate([points, points[:200]])
     usual = spread.spread_measures(points)
     monkeypatch.setattr(spread, "_ROWS", 64)
-    monkeypatch.setattr(spread, "_DISTANCES", 100)
+    monkeypatch.setattr(intrinsic_dimension, "_DISTANCES", 100)
     monkeypatch.setattr(spread, "_PROJECTED", 2 * 700)
     assert spread.spread_measures(points) == pytest.approx(usual, rel=1e-6)
 
