@@ -79,9 +79,9 @@ def average_log_posterior(
     are those of all entities, so that power 0 is exactly chance. A cluster
     without any spread in a head gets a millionth of the overall variance there.
 
-    `head_dim` splits the dimensions as `heads.blocks` does, by `head_kind`; "rotations" turns
-    them all at random first, once per permutation. None keeps them as one head. `clip` is a floor
-    for the posterior, a probability. `X` may be a memory map: its rows are read `chunk_rows` at a time
+    `head_dim` splits the dimensions as `heads.blocks` does, by `head_kind`; "rotations" turns them
+    all at random first, once per permutation. None keeps them as one head. `clip` is a floor for
+    the posterior, a probability. `X` may be a memory map: its rows are read `chunk_rows` at a time
     where a head has more than 4 million numbers, and held whole in some 100 MiB below. Beside it
     memory has a few arrays of N numbers, whatever d and K are; the calibrated form up to 1 GiB
     more.
