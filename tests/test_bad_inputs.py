@@ -19,7 +19,7 @@ from helpers import (
     stats,
     text_sets,
 )
-from helpers.geometry import quantization, spread
+from helpers.geometry import quantization, quantizers, spread
 from helpers.modelmap import (
     divergence,
     lineage,
@@ -95,7 +95,7 @@ CASES = {
         quantization.lloyd_from_released, 1.0, points_per_cell=3, codebooks=0
     ),
     "geometry: a word as patchiness": of(quantization.lloyd_from_released, "a", points_per_cell=3),
-    "geometry: more cells than points": of(quantization.quantize, X, bits=30),
+    "geometry: more cells than points": of(quantizers.quantize, X, bits=30),
     "spread: words as eigenvalues": of(spread.isoscore, ["a", "b"]),
     "spread: NaN in points": of(spread.spread_measures, np.where(X > 2, NAN, X)),
     "smi: a missing n_both": of(smi.mutual_information, 10, NAN, 3, 2),
