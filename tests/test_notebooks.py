@@ -87,7 +87,7 @@ def test_it_reads_like_a_lecture(page):
     assert 12 <= len(cells) <= 25
     assert max(sizes) <= 25 and statistics.median(sizes) <= 8
     assert len(widest) <= 80, widest
-    assert words >= 7 * sum(sizes)
+    assert words >= 8 * sum(sizes)
 
 
 def test_it_defines_no_framework(page):
