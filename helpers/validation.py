@@ -27,7 +27,7 @@ def matrix(X: ArrayLike, argument: str = "X") -> np.ndarray:
         raise ValueError(f"{argument} has rows of unequal length; pass shape (N, d)") from error
     if X.ndim != 2:
         raise ValueError(
-            f"{argument} has {X.ndim} dimensions; pass one row an entity, shape (N, d)"
+            f"{argument} has {X.ndim} dimensions; pass one row per entity, shape (N, d)"
         )
     if X.dtype.kind not in "fiu":
         raise ValueError(f"{argument} has dtype {X.dtype}; pass real numbers")

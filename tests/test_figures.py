@@ -26,6 +26,15 @@ def test_forest_draws_every_interval_where_it_belongs(frame):
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
 
 
+def test_a_style_repeats_after_eight_and_takes_what_is_added():
+    styles = [figures.style(i, label=str(i)) for i in range(9)]
+    assert len({(s["color"], s["marker"]) for s in styles}) == 8
+    assert styles[8] == {**styles[0], "label": "8"}
+    _, ax = figures.axes()
+    (line,) = ax.plot([0, 1], **figures.style(1, ls="none"))
+    assert line.get_color() == figures.PALETTE[1] and line.get_marker() == figures.MARKERS[1]
+
+
 def test_styles_of_groups_differ_and_the_background_is_grey():
     names = [f"g{i}" for i in range(64)]
     styles = figures.group_styles(names)

@@ -82,9 +82,11 @@ def test_it_reads_like_a_lecture(page):
     _, nb = page
     cells = code_cells(nb)
     sizes = [len(c.source.split("\n")) for c in cells]
+    widest = max((line for c in cells for line in c.source.split("\n")), key=len)
     words = len(re.findall(r"\w+", prose(nb)))
     assert 12 <= len(cells) <= 25
     assert max(sizes) <= 25 and statistics.median(sizes) <= 8
+    assert len(widest) <= 80, widest
     assert words >= 8 * sum(sizes)
 
 

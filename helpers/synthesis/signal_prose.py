@@ -1,4 +1,4 @@
-"""What measured signals say, in plain words: statuses, reasons, costs and a paragraph a model."""
+"""What measured signals say, in plain words: statuses, reasons, costs and a paragraph per model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def reasons(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pd.DataFram
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """Return all rows of `signal_report.joined` as a page has room for them, in words.
 
-    One row a model and measure: `value` with its interval and unit, `over` what, `verdict` with
+    One row per model and measure: `value` with its interval and unit, `over` what, `verdict` with
     what is expected of a model that knows nothing and the corrected p, and `place`.
     """
     rows = []
@@ -71,7 +71,7 @@ def paragraph(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> str:
-    """Return what was measured of a model in plain words, a sentence or two a signal.
+    """Return what was measured of a model in plain words, a sentence or two per signal.
 
     `table` has the model's rows of `signal_report.joined`; no sentence says more than its verdicts.
     """
@@ -194,13 +194,15 @@ def _texts(
         if predicts and bits.place:
             n_grams = (known.models["kind"] == "n-gram").sum()
             where = f"; {bits.place} ({bits.among}; {n_grams} of the book's are n-gram models)"
-        told = f"Held-out text costs it {bits.value:.2f}{pseudo} a byte {_interval(bits)}, "
+        told = f"Held-out text costs it {bits.value:.2f}{pseudo} per byte {_interval(bits)}, "
         told += f"{word} {alone}"
         said.append(f"{told} ({_test(bits)}){where}.")
     for key in keys[2:]:
         if key in rows.index:
             row, pseudo = rows.loc[key], "pseudo-" if key == "own_pseudo_bits" else ""
-            said.append(f"Your texts cost it {row.value:.2f} {pseudo}bits a byte {_interval(row)}.")
+            said.append(
+                f"Your texts cost it {row.value:.2f} {pseudo}bits per byte {_interval(row)}."
+            )
     if found["map"]["status"] == "computed" and predicts:
         said.append(_nearest(found["map"], known, options))
     elif bits is not None and found["map"]["status"] == "computed":

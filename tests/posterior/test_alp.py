@@ -327,7 +327,7 @@ GAPS = np.where(np.arange(120).reshape(40, 3) == 50, np.nan, X)
 @pytest.mark.parametrize(
     ("X", "labels", "options", "message"),
     [
-        (X[:, 0], LABELS, {}, "X has 1 dimensions; pass one row an entity"),
+        (X[:, 0], LABELS, {}, "X has 1 dimensions; pass one row per entity"),
         (X[None], LABELS, {}, "X has 3 dimensions"),
         (X[:0], LABELS[:0], {}, r"X has shape \(0, 3\)"),
         (X.astype(str), LABELS, {}, "X has dtype <U"),
