@@ -13,7 +13,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from helpers import data
-from helpers.book import claims, environment, pages, planning, scoreboard
+from helpers.book import claims, pages, planning, scoreboard
 from helpers.data import ROOT
 
 # A page is opened on a phone, then made wide, then dark.
@@ -26,18 +26,6 @@ def html(site):
     found = sorted(p for p in site.rglob("*.html") if not apart & set(p.parts))
     assert len(found) >= 12
     return {p: BeautifulSoup(p.read_text(), "html.parser") for p in found}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    path = environment.get_chromium()
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
 
 
 LOOK = """() => ({
