@@ -116,11 +116,11 @@ document.addEventListener("DOMContentLoaded", () => {
   const drawPoints = ({ rows, fits }, size) => {
     const picture = part("points"), width = picture.clientWidth, height = Math.min(320, 0.75 * width);
     // The frame is as wide as the sliders go, so that a move is seen as one.
-    const scale = Math.min(width / 16, height / 12);
+    const scale = Math.min(width / 14, height / 9);
     const at = (x, y) => [width / 2 + scale * x, height / 2 - scale * y];
     const dots = rows.map(([x, y], i) => {
       const [cx, cy] = at(x, y), second = i >= size, fill_ = given.colours[Number(second)];
-      return svg("text", { x: cx, y: cy, fill: fill_, class: "point", "font-size": 11 }, second ? "▲" : "●");
+      return svg("text", { x: cx, y: cy, fill: fill_, class: "point", "font-size": 13 }, second ? "▲" : "●");
     });
     const rings = fits.map(({ centre, sigma: [[a, b], [, c]] }, k) => {
       const middle = (a + c) / 2, half = Math.hypot((a - c) / 2, b), [cx, cy] = at(...centre);
@@ -134,11 +134,11 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const drawScores = ({ forms, chance }) => {
     const picture = part("scores"), width = picture.clientWidth, names = Object.keys(forms);
-    const left = 100, height = 30 * names.length + 42, least = -1.5;
+    const left = 100, height = 30 * names.length + 48, least = -1.5;
     const x = (v) => left + (width - left - 14) * (1 - Math.max(v, least) / least);
     const y = (i) => 20 + 30 * i;
-    const line = (v, label, dash) => [svg("line", { x1: x(v), x2: x(v), y1: 4, y2: height - 34,
-      class: "rule", "stroke-dasharray": dash }), svg("text", { x: x(v), y: height - 20,
+    const line = (v, label, dash) => [svg("line", { x1: x(v), x2: x(v), y1: 4, y2: height - 40,
+      class: "rule", "stroke-dasharray": dash }), svg("text", { x: x(v), y: height - 30,
       class: "tick" }, label)];
     const marks = names.flatMap((name, i) => {
       const [score, noise] = forms[name];
@@ -148,7 +148,7 @@ document.addEventListener("DOMContentLoaded", () => {
     });
     picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
     picture.replaceChildren(...line(chance, "chance", "4 3"), ...line(0, "0", ""), ...marks,
-      svg("text", { x: x(-0.75), y: height - 4, class: "tick" }, "ALP (nats)"));
+      svg("text", { x: x(-0.75), y: height - 10, class: "tick" }, "ALP (nats)"));
   };
   const show = () => {
     const value = (name) => Number(part(name).value);
@@ -160,8 +160,8 @@ document.addEventListener("DOMContentLoaded", () => {
     drawScores(found);
     fill(part("table"), Object.entries(forms).map(([name, [score, noise]]) =>
       [name, [number(score, 2), score], [number(score - chance, 2), score - chance], [number(noise, 2), noise]]));
-    // Far apart, any large power gives the same score.
-    const power = temperature >= 10 ? "10 or more" : number(temperature, 2);
+    const known = forms.calibrated[0] > -1e-6;
+    const power = known ? "not determined: any large one gives this score" : number(temperature, 2);
     part("status").textContent = `Chance is ${number(chance, 2)} nats. By the rule, pure noise in `
       + `${2 + setting.noise} dimensions with ${setting.size} entities per cluster gains `
       + `${number(rule, 2)} nats in-sample. The inverse temperature of the calibrated form is ${power}.`;

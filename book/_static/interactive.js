@@ -9,8 +9,8 @@ const interactive = {
     element.append(...content);
     return element;
   },
-  // A minus sign, as in the prose; commas in thousands.
-  number: (value, digits) => value.toLocaleString("en", {
+  // A minus sign, as in the prose, none before zero; commas in thousands.
+  number: (value, digits) => value.toLocaleString("en", { signDisplay: "negative",
     minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "\u2212"),
   // Each row is a list of cells: a text, or [text, the number behind it].
   fill(table, rows) {

@@ -17,24 +17,27 @@ document.addEventListener("DOMContentLoaded", () => {
     const near = placed && placed.near, zoom = near && part("zoom").checked;
     const seen = zoom ? near.map(({ i }) => points[i]) : points;
     const all = placed ? [...seen, placed.star] : seen;
+    // Room for the names of the axes above and below.
     const scale = [0, 1].map((axis) => {
       const ends = all.map((point) => point[axis]), low = Math.min(...ends);
-      const span = Math.max(...ends) - low || 1, room = (axis ? height : width) - 48;
-      return (v) => (axis ? height - 24 - room * (v - low) / span : 24 + room * (v - low) / span);
+      const span = Math.max(...ends) - low || 1, room = axis ? height - 72 : width - 48;
+      return (v) => (axis ? height - 36 - room * (v - low) / span : 24 + room * (v - low) / span);
     });
     const shown = points.map((point, k) => {
       const [x, y] = point.map((v, axis) => scale[axis](v));
       if (!(x > 0 && x < width && y > 0 && y < height)) return null;
       const family = map.families[map.about[k][0]];
-      const options = { x, y, fill: family.colour, "font-size": 2.5 * family.size, class: "point" };
+      const options = { x, y, fill: family.colour, "font-size": 6 + 2 * family.size, class: "point" };
       return svg("text", options, family.symbol, svg("title", {}, map.models[k]));
     });
     const marks = zoom ? near.slice(0, 3).map(({ i }, rank) => svg("text", { class: "rank",
       x: scale[0](points[i][0]) + 10, y: scale[1](points[i][1]) - 8 - 5 * rank }, String(rank + 1))) : [];
     const star = placed ? [svg("text", { class: "star", x: scale[0](placed.star[0]),
       y: scale[1](placed.star[1]) }, "\u2606", svg("title", {}, placed.name))] : [];
+    const axes = [svg("text", { x: 4, y: height - 10 }, "component 1 (nats) →"),
+      svg("text", { x: 4, y: 12 }, "↑ component 2 (nats)")];
     picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    picture.replaceChildren(...shown.filter(Boolean), ...marks, ...star);
+    picture.replaceChildren(...shown.filter(Boolean), ...axes, ...marks, ...star);
     picture.setAttribute("aria-label", `${K} models on the first two principal components of the map`
       + (placed ? `; the star is ${placed.name}, nearest to ${map.models[near[0].i]}` : ""));
   };
@@ -104,7 +107,7 @@ document.addEventListener("DOMContentLoaded", () => {
     await open(event.target.files);
     event.target.value = "";  // so that the same file can be chosen again
   });
-  part("example").addEventListener("click", () => load({ report: null, matrix: [["model", ...map.texts],
+  part("example").addEventListener("click", () => load({ report: [], matrix: [["model", ...map.texts],
     [map.example, ...Array.from(rows[map.models.indexOf(map.example)], String)]] }));
   for (const name of ["model", "kind"]) part(name).addEventListener("change", () => loaded && show());
   part("zoom").addEventListener("change", draw);
