@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -198,9 +199,15 @@ def test_a_model_that_read_beginnings_is_refused_and_another_of_the_file_is_not(
     assert part(page, "status").inner_text().startswith("smollm2-8-bits is the same weights")
 
 
-def test_what_a_file_says_is_text_and_never_html(opened, written):
+def test_what_a_dropped_file_says_is_text_and_never_html(opened, written):
     page, name = opened("place"), '<img src=x onerror="document.title=1">,"\n</script>'
-    part(page, "file").set_input_files(written(relative("smollm2").set_axis([name])))
+    matrix = written(relative("smollm2").set_axis([name]))[0]
+    drop = """(place, text) => {
+        const data = new DataTransfer();
+        data.items.add(new File([text], "matrix.csv"));
+        place.dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true}));
+    }"""
+    page.locator("#place").evaluate(drop, Path(matrix).read_text())
     page.wait_for_function("document.querySelector('[data-part=results]:not([hidden])')")
     assert '<img src=x onerror="document.title=1">' in part(page, "status").inner_text()
     assert page.locator("img").count() == 0 and page.title() == ""

@@ -134,6 +134,21 @@ def test_the_map_can_be_explored_and_read_as_a_table(browser, site):
     context.close()
 
 
+def test_the_interactive_pages_fit_a_phone_and_follow_dark_mode(context, site):
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
+    for name, button in (("place_in_browser", "example"), ("alp_by_hand", "again")):
+        page.goto((site / f"{name}.html").as_uri())
+        page.locator(f".interactive [data-part={button}]").click()
+        letters = page.locator(".interactive svg text").evaluate_all(
+            "all => all.map(text => getComputedStyle(text).fill)"
+        )
+        assert len(letters) > 20 and "rgb(0, 0, 0)" not in letters, name
+        assert page.evaluate(LOOK)["overflow"] <= 0, name
+    page.close()
+
+
 def test_no_internal_link_is_broken(html, site):
     ids = {p: {t["id"] for t in soup.find_all(id=True)} for p, soup in html.items()}
     broken = []

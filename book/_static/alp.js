@@ -174,5 +174,5 @@ document.addEventListener("DOMContentLoaded", () => {
   part("size").value = "25";
   for (const name of ["distance", "spread", "size", "noise"]) part(name).addEventListener("input", show);
   part("again").addEventListener("click", () => { sample = (sample + 1) % given.samples; show(); });
-  interactive.onResize(show);
+  interactive.onWidth(place, show);
 });

@@ -27,8 +27,13 @@ const interactive = {
     }));
   },
   // A picture is drawn in pixels, so that its letters keep their size on a phone.
-  onResize(draw) {
-    window.addEventListener("resize", draw);
+  onWidth(element, draw) {
+    let width = element.clientWidth;
     draw();
+    new ResizeObserver(() => {
+      if (element.clientWidth === width) return;
+      width = element.clientWidth;
+      requestAnimationFrame(draw);
+    }).observe(element);
   },
 };

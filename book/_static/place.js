@@ -113,5 +113,5 @@ document.addEventListener("DOMContentLoaded", () => {
   part("zoom").addEventListener("change", draw);
   place.addEventListener("dragover", (event) => event.preventDefault());
   place.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files); });
-  interactive.onResize(draw);
+  interactive.onWidth(place, draw);
 });
