@@ -30,8 +30,10 @@ document.addEventListener("DOMContentLoaded", () => {
       const options = { x, y, fill: family.colour, "font-size": 6 + 2 * family.size, class: "point" };
       return svg("text", options, family.symbol, svg("title", {}, map.models[k]));
     });
-    const marks = zoom ? near.slice(0, 3).map(({ i }, rank) => svg("text", { class: "rank",
-      x: scale[0](points[i][0]) + 10, y: scale[1](points[i][1]) - 8 - 5 * rank }, String(rank + 1))) : [];
+    const marks = (zoom ? [[13, -5], [-13, -9], [-13, 11]] : []).map(([right, down], rank) => {
+      const [x, y] = points[near[rank].i].map((v, axis) => scale[axis](v));
+      return svg("text", { x: x + right, y: y + down, class: "rank" }, String(rank + 1));
+    });
     const star = placed ? [svg("text", { class: "star", x: scale[0](placed.star[0]),
       y: scale[1](placed.star[1]) }, "\u2606", svg("title", {}, placed.name))] : [];
     const axes = [svg("text", { x: 4, y: height - 10 }, "component 1 (nats) →"),
