@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _timing import keep, note, parser, timed
 
 from helpers import encoding, factbook, models
-from helpers.geometry import quantization, spread
+from helpers.geometry import intrinsic_dimension, quantization, quantizers, spread
 
 CELLS, BOOKS = 256, 4
 
@@ -116,7 +116,7 @@ def measures(points: np.ndarray, repeats: int) -> None:
     """Print both times of every step and how far the values of the measures are apart."""
     n, d = points.shape
     print(f"{n:,} points of width {d}, {BOOKS} x {CELLS} cells; CPU s, one thread", flush=True)
-    (codes, restored), training = timed(lambda: quantization.quantize_and_restore(points), 1)
+    (codes, restored), training = timed(lambda: quantizers.quantize_and_restore(points), 1)
     cells, grouping = timed(lambda: group_points(points, codes), repeats)
     several = [cell for cell in cells if len(cell) > 1]
     peers: dict[str, tuple[str, Callable[[], object]]] = {
@@ -140,7 +140,7 @@ def measures(points: np.ndarray, repeats: int) -> None:
     for step, function in steps.items():
         value, own[step] = timed(function, repeats)
         ours |= value
-    _, neighbours = timed(lambda: spread.twonn(points), repeats)
+    _, neighbours = timed(lambda: intrinsic_dimension.twonn(points), repeats)
 
     print(f"training the additive quantizer takes {training:.1f} CPU s for either\n")
     for title, table in {"released procedure": spent, "ours": own}.items():
@@ -182,7 +182,7 @@ def training(sizes: list[int], d: int) -> None:
     print("\ntraining the additive quantizer and encoding by it", flush=True)
     for n in sizes:
         points = clustered(n, d)
-        _, seconds = timed(lambda points=points: quantization.quantize(points), 1)
+        _, seconds = timed(lambda points=points: quantizers.quantize(points), 1)
         print(f"N = {n:6,}, d = {d}: {seconds:6.1f} CPU s, {1000 * seconds / n:.2f} CPU ms a point")
 
 

@@ -66,7 +66,6 @@ def main() -> None:
         "fit: clip, centre": lambda: model_map.fit_map(L, names),
         "distances": made.distances,
         "principal coordinates": lambda: model_map.principal_coordinates(made),
-        "clusters": lambda: model_map.cluster(made),
         "nearest": lambda: made.nearest("model 3"),
         "place 20 models": lambda: made.place(L[:20]),
         "probabilities of texts": lambda: [

@@ -51,12 +51,13 @@ def by_scipy(X: np.ndarray, labels: np.ndarray, blocks: list[np.ndarray]) -> flo
 
 def timings(n: int, d: int, k: int, head_dim: int, repeats: int) -> None:
     """Print the table of CPU seconds, after checking that all three give the same score."""
-    from helpers.posterior.alp import average_log_posterior, heads
+    from helpers.posterior import heads
+    from helpers.posterior.alp import average_log_posterior
 
     rng = np.random.default_rng(0)
     labels = np.arange(n) % k
     X = rng.standard_normal((n, d)) + 0.1 * rng.standard_normal((k, d))[labels]
-    blocks = heads(d, head_dim, seed=0)
+    blocks = heads.blocks(d, head_dim, seed=0)
 
     def ours(form: str, **options: float) -> Callable[[], float]:
         return lambda: average_log_posterior(X, labels, form=form, head_dim=head_dim, **options)

@@ -49,6 +49,10 @@ RUNS = {
     "alp": ("posterior.specifications", "the sentences on ALP under other choices"),
     "glass_box_runs": ("synthesis.glass_box_runs", "the glass-box suite, trained"),
     "glass_box_table": ("synthesis.glass_box_table", "the glass-box suite, measured"),
+    "glass_box_forecast": (
+        "synthesis.glass_box_forecast",
+        "a third seed of the glass box: forecast and sealed, then measured",
+    ),
     "tuning_prices": ("synthesis.tuning_prices", "what brief fine-tuning and scores cost"),
     "real_choices": ("synthesis.real_choices", "signals against scores of real tuned models"),
     "synthesis_specifications": (

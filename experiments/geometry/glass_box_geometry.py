@@ -11,8 +11,8 @@ import pandas as pd
 
 from experiments.geometry import noise_sweep, noise_tables
 from experiments.synthesis import glass_box_measures, glass_box_runs
-from helpers import data, encoding, glue
-from helpers.geometry import quantization, reliability, spread
+from helpers import data, encoding, factbook_tasks
+from helpers.geometry import quantization, quantizers, reliability, spread
 
 TABLE = data.PUBLISHED / "geometry_glass_box.csv"
 MEASURES = {
@@ -41,7 +41,7 @@ LAST = {kind: max(steps) for kind, steps in glass_box_runs.KEEP.items()}
 
 def sentences() -> list[str]:
     """Return the sentences on which the glass box is measured; no model has read them."""
-    unread = glue.factbook_sentences(test=True)
+    unread = factbook_tasks.sentences(test=True)
     order = np.random.default_rng(0).permutation(len(unread))[: glass_box_measures.N_SENTENCES]
     return [unread[i] for i in order]
 
@@ -56,7 +56,7 @@ def cloud(name: str, texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
 
 def measured(points: np.ndarray, *, seed: int = 0) -> dict[str, float]:
     """Return the measures of one cloud, with the settings of the glass box."""
-    codes, restored = quantization.quantize_and_restore(
+    codes, restored = quantizers.quantize_and_restore(
         points, bits=glass_box_measures.BITS, seed=seed
     )
     n_cells = 2**glass_box_measures.BITS
@@ -80,7 +80,7 @@ def model_row(name: str, texts: Sequence[str]) -> dict[str, float]:
         for n_cells in cells:
             if (tool, n_cells) == STORED:
                 continue
-            codes, _ = quantization.quantize(points, quantizer=tool, bits=n_cells.bit_length() - 1)
+            codes, _ = quantizers.quantize(points, quantizer=tool, bits=n_cells.bit_length() - 1)
             counts = quantization.cell_counts(codes, n_cells)
             row[f"{tool}_{n_cells}"] = quantization.lloyd_index(counts)
     return row

@@ -21,6 +21,7 @@ from helpers import (
     devices,
     encoding,
     factbook,
+    factbook_tasks,
     glue,
     injection,
     likelihood,
@@ -31,7 +32,7 @@ from helpers import (
     storage,
     validation,
 )
-from helpers.geometry import quantization, spread
+from helpers.geometry import quantization, quantizers, spread
 from helpers.posterior import transferability
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ LABELS = {
 SIZES = {
     "full": {"tasks": GLUE, "n_sentences": 5000, "bits": 8, "n_train": 400, "n_test": 300},
     "small": {
-        "tasks": glue.FACTBOOK_TASKS,
+        "tasks": factbook_tasks.NAMES,
         "n_sentences": 500,
         "bits": 5,
         "n_train": 200,
@@ -149,7 +150,7 @@ def cloud_row(
         points, np.repeat(np.arange(n_sentences), len(points) // n_sentences)
     )
     for prefix, quantizer in QUANTIZERS.items():
-        codes, error = quantization.quantize(points, quantizer=quantizer, **shared)
+        codes, error = quantizers.quantize(points, quantizer=quantizer, **shared)
         counts = quantization.cell_counts(codes, 2**bits)
         row |= {f"{prefix}_lloyd_index": quantization.lloyd_index(counts), f"{prefix}_error": error}
     return row

@@ -94,8 +94,8 @@ def measured(task: Task, scores: Mapping[str, Score]) -> pd.DataFrame:
     """Return what every score says of every model of a task, and the processor seconds it took.
 
     The columns are `model`, `unit` (models that share one are not independent), `trained` (no
-    control), `score`, `value` and `seconds`. A downstream result that the task brings along stands
-    in place of the network's.
+    control), `width` (dimensions), `score`, `value` and `seconds`. A downstream result that the
+    task brings along stands in place of the network's.
     """
     rows = []
     for (model, X), (name, score) in ((m, s) for m in task.models.items() for s in scores.items()):
@@ -105,15 +105,15 @@ def measured(task: Task, scores: Mapping[str, Score]) -> pd.DataFrame:
             brought = name == DOWNSTREAM and model in task.downstream
             value = task.downstream[model] if brought else score(X, task.labels)
         row = {"model": model, "unit": real_models.unit(model), "trained": model in task.trained}
-        row |= {"score": name, "value": float(value), "seconds": time.process_time() - start}
-        rows.append(row)
+        row |= {"width": X.shape[1], "score": name, "value": float(value)}
+        rows.append(row | {"seconds": time.process_time() - start})
     return pd.DataFrame(rows)
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of `measured` with one row per model and one column per score."""
     columns = table.pivot(index="model", columns="score", values="value")
-    about = table.drop_duplicates("model").set_index("model")[["unit", "trained"]]
+    about = table.drop_duplicates("model").set_index("model")[["unit", "trained", "width"]]
     return about.join(columns[list(dict.fromkeys(table.score))])
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.retrieval import small_world
 from experiments.synthesis import glass_box_world
-from helpers import decoders, encoding, fine_tuning, glue, likelihood, probing
+from helpers import decoders, encoding, factbook_tasks, fine_tuning, glue, likelihood, probing
 from helpers.geometry import quantization
 from helpers.posterior import alp, transferability
 from helpers.retrieval import closed_book
@@ -55,7 +55,7 @@ class Measured(NamedTuple):
 
 def make_bench(world: glass_box_world.World) -> Bench:
     """Return what the models of a world are measured on; sentences are none they have read."""
-    told = glue.factbook_sentences(test=True)
+    told = factbook_tasks.sentences(test=True)
     order = np.random.default_rng(0).permutation(len(told))[:N_SENTENCES]
     tasks = {name: glue.load_task(name) for name in PROBED}
     return Bench(world, glass_box_world.unseen_texts(), [told[i] for i in order], tasks)

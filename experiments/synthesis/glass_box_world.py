@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.retrieval import small_world
-from helpers import glue, text_sets, validation
+from helpers import factbook_tasks, text_sets, validation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -183,11 +183,11 @@ def real_texts(mix: str, *, share: float = 1.0) -> list[str]:
     """Return the real documents of a mix, without the unseen texts and the tests of tasks.
 
     `share` of the bytes of each genre is taken. No document has a sentence of the countries on
-    which the tasks of `glue.FACTBOOK_TASKS` are tested.
+    which the tasks of `factbook_tasks.NAMES` are tested.
     """
     validation.choice(mix, tuple(MIXES), "mix")
     hidden = set(text_sets.load_texts(N_UNSEEN_TEXTS, genres=GENRES).text)
-    tested = glue.factbook_sentences(test=True)
+    tested = factbook_tasks.sentences(test=True)
     found = []
     for genre, n_bytes in MIXES[mix].n_bytes.items():
         wanted, factor = int(n_bytes * share), 3 if genre == "facts" else 1

@@ -5,14 +5,15 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "intrinsic_dimension": ["twonn"],
         "penalties": ["patchiness_penalty"],
         "quantization": [
             "cell_counts",
             "lloyd_from_released",
             "lloyd_index",
             "measure_cloud",
-            "quantize",
         ],
-        "spread": ["isoscore", "spread_measures", "twonn"],
+        "quantizers": ["quantize"],
+        "spread": ["isoscore", "spread_measures"],
     },
 )

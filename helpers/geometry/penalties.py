@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from helpers import validation
-from helpers.geometry import quantization
+from helpers.geometry import quantizers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,18 +21,18 @@ def codebook(points: ArrayLike, *, bits: int = 6, seed: int = 0) -> np.ndarray:
     """Return the centroids of flat k-means, 25 iterations, as float32 of shape (2**bits, d).
 
     `points` has shape (N, d), taken as float32, with at least one row per centroid. Their cells are
-    those that `quantization.quantize` counts with quantizer="kmeans" and the same seed; above 256
+    those that `quantizers.quantize` counts with quantizer="kmeans" and the same seed; above 256
     points a centroid, that many are drawn for the training. The seed fixes the result. Raises
-    `ValueError` for too few points, and as `quantization.for_quantizer`.
+    `ValueError` for too few points, and as `quantizers.for_quantizer`.
     """
-    x = quantization.for_quantizer(points)
+    x = quantizers.for_quantizer(points)
     validation.counts(bits=(bits, 1), seed=(seed, 0))
     if len(x) < 2**bits:
         raise ValueError(
             f"points has {len(x)} rows for {2**bits} centroids; pass more points, or fewer bits "
             f"than {bits}"
         )
-    return quantization.flat_k_means(x, bits, 25, int(seed)).centroids.copy()
+    return quantizers.flat_k_means(x, bits, 25, int(seed)).centroids.copy()
 
 
 def _soft_counts(points: Tensor, centroids: Tensor, temperature: float) -> Tensor:

@@ -10,18 +10,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from helpers import validation
+from helpers.geometry import intrinsic_dimension
 
 # Keys of `spread_measures`, in its order.
 MEASURES = ("eee", "vrm", "isoscore", "rankme", "participation_ratio", "mean_cosine", "twonn")
-# Rows centred at a time, coordinates projected at a time (32 MiB of float32), and rows whose
-# distances to all others are held at a time.
+# Rows centred at a time, and coordinates projected at a time (32 MiB of float32).
 _ROWS = 4096
 _PROJECTED = 2**23
-_DISTANCES = 1024
-# Points that a search in float32 names for each point, itself among them.
-_CANDIDATES = 4
-# Fewest distinct points for an intrinsic dimension.
-FEWEST_DISTINCT = 10
 
 
 class _Spectrum(NamedTuple):
@@ -30,13 +25,6 @@ class _Spectrum(NamedTuple):
     mean: np.ndarray
     values: np.ndarray
     axes: np.ndarray
-
-
-def _points(points: ArrayLike) -> np.ndarray:
-    x = validation.matrix(points, "points")
-    if len(x) < 2 or x.shape[1] < 2:
-        raise ValueError(f"points has shape {x.shape}; pass 2 points and 2 dimensions or more")
-    return validation.varying(x, "points")
 
 
 def _chunks(x: np.ndarray, mean: np.ndarray) -> Iterator[np.ndarray]:
@@ -95,7 +83,7 @@ def eigenvalues(points: ArrayLike, *, centred: bool = True) -> np.ndarray:
     mean of x x' (divisor N), so that the mean of the cloud counts too. Values below d times
     the rounding of the first are set to 0. Raises `ValueError` for bad input or equal points.
     """
-    x = _points(points)
+    x = validation.cloud(points)
     spectrum = _decompose(x)
     return spectrum.values if centred else _about_zero(spectrum, len(x))
 
@@ -178,7 +166,7 @@ def _vasicek_ratio_error(points: ArrayLike) -> float:
     for the total variance, which is d on average, and leaves the entropy to SciPy's choice, which
     is Vasicek's above 1,000 points only.
     """
-    x = _points(points)
+    x = validation.cloud(points)
     return _vrm(x, _decompose(x))
 
 
@@ -249,121 +237,6 @@ def _cosine(x: np.ndarray) -> float:
     return float((total @ total / n - 1) / (n - 1))
 
 
-def twonn(
-    points: ArrayLike,
-    *,
-    most: int = 4000,
-    discard: float = 0.1,
-    tolerance: float = 1e-6,
-    seed: int = 0,
-) -> float:
-    """Return the intrinsic dimension by the two nearest neighbours (TwoNN).
-
-    `points` as in `eigenvalues`. Where there are more than `most`, that many are drawn by the seed.
-    Of points closer together than `tolerance` times the root mean square distance to the centre
-    only the first is kept: coinciding points have no ratio of distances. With m the ratio of the
-    second to the first neighbour's distance, sorted, and F_i = i / n, the result is the slope of
-    -log(1 - F) on log(m) through the origin, without the share `discard` of largest ratios.
-
-    Values below 1 say that points lie in tight groups: raise `tolerance` to count a group once.
-    Raises `ValueError` for bad input, or fewer than 10 distinct points. Source: Facco et al. (2017)
-    with its share of 10 %; `tolerance`, at least 1e-7 for the rounding, is this book's.
-
-    >>> import numpy as np
-    >>> from helpers.geometry import twonn
-    >>> plane = np.random.default_rng(0).random((2000, 2))
-    >>> round(twonn(plane), 1), round(twonn(plane @ np.ones((2, 10))), 1)
-    (2.0, 1.0)
-    """
-    x = _points(points)
-    validation.counts(most=(most, FEWEST_DISTINCT), seed=(seed, 0))
-    if not 0 < discard < 1:
-        raise ValueError(f"discard is {discard}; pass a share between 0 and 1")
-    validation.non_negative(tolerance, "tolerance")
-    kept, first, second = _neighbours(x, most, tolerance, seed)
-    if kept < FEWEST_DISTINCT:
-        raise ValueError(
-            f"points has {kept} distinct points among those looked at; TwoNN needs "
-            f"{FEWEST_DISTINCT} or more: lower tolerance, or pass more points"
-        )
-    return _slope(first, second, discard)
-
-
-def _neighbours(
-    x: np.ndarray, most: int, tolerance: float, seed: int
-) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return how many distinct points there are, and the distances of their two neighbours."""
-    from sklearn.metrics import euclidean_distances
-
-    if len(x) > most:
-        x = x[np.sort(np.random.default_rng(seed).choice(len(x), most, replace=False))]
-    # Centring keeps the distances exact: they are computed from inner products.
-    x = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
-    size = np.sqrt(np.mean(np.einsum("nd,nd->n", x, x)))
-    none = np.empty(0)
-    if not size or len(x) < FEWEST_DISTINCT:
-        return (len(x) if size else 1), none, none
-    x /= size
-
-    # Inner products of unit size leave about 1e-8 of rounding in a distance.
-    tolerance = max(tolerance, 1e-7)
-    distances = _two_nearest(x)
-    if distances[:, 0].min() <= tolerance:
-        keep = np.ones(len(x), dtype=bool)
-        for start in range(0, len(x), _DISTANCES):
-            near = euclidean_distances(x[start : start + _DISTANCES], x) <= tolerance
-            keep[start : start + _DISTANCES] = ~np.tril(near, start - 1).any(axis=1)
-        x = x[keep]
-        if len(x) < FEWEST_DISTINCT:
-            return len(x), none, none
-        distances = _two_nearest(x)
-    return len(x), distances[:, 0], distances[:, 1]
-
-
-def _two_nearest(x: np.ndarray) -> np.ndarray:
-    """Return the distances (n, 2) of the two nearest neighbours of centred points in float64.
-
-    A search in float32 names candidates, whose distances are then exact. Where float32 cannot
-    rule out that a nearer point is missing, a search in float64 names them again.
-    """
-    import faiss
-    from sklearn.neighbors import NearestNeighbors
-
-    single = np.ascontiguousarray(x, dtype=np.float32)
-    far, near = faiss.knn(single, single, min(_CANDIDATES, len(x)))
-    squares = _two_least(x, np.arange(len(x)), near)
-    norms = np.einsum("nd,nd->n", x, x)
-    rounding = 64 * np.finfo(np.float32).eps * (norms + norms.max())
-    unsure = np.flatnonzero(squares[:, 1] + rounding >= far[:, -1])
-    if len(unsure) and len(x) > _CANDIDATES:
-        search = NearestNeighbors(n_neighbors=_CANDIDATES, algorithm="brute").fit(x)
-        near = search.kneighbors(x[unsure], return_distance=False)
-        squares[unsure] = _two_least(x, unsure, near)
-    return np.sqrt(squares)
-
-
-def _two_least(x: np.ndarray, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Return the two least squared distances of rows to those named for them, not to themselves."""
-    squares, gaps, own = np.empty(near.shape), np.empty((len(rows), x.shape[1])), x[rows]
-    for column, others in zip(squares.T, near.T, strict=True):
-        np.take(x, others, axis=0, out=gaps, mode="clip")
-        gaps -= own
-        column[:] = np.einsum("nd,nd->n", gaps, gaps)
-    squares[near == rows[:, None]] = np.inf
-    squares.partition(1, axis=1)
-    return squares[:, :2]
-
-
-def _slope(first: np.ndarray, second: np.ndarray, discard: float) -> float:
-    n = len(first)
-    ratios = np.log(np.sort(second / first))
-    used = max(1, min(n - 1, int(np.floor(n * (1 - discard)))))
-    levels = -np.log1p(-np.arange(1, used + 1) / n)
-    ratios = ratios[:used]
-    square = float(ratios @ ratios)
-    return float(ratios @ levels) / square if square else np.inf
-
-
 def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
     """Return seven measures of the spread of a cloud, from one eigen-decomposition.
 
@@ -383,11 +256,10 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
     >>> {key: round(found[key], 1) for key in ("isoscore", "participation_ratio", "twonn")}
     {'isoscore': 1.0, 'participation_ratio': 3.0, 'twonn': 2.9}
     """
-    x = _points(points)
+    x = validation.cloud(points)
     validation.counts(seed=(seed, 0))
     cosine = _cosine(x)
     spectrum = _decompose(x)
-    kept, first, second = _neighbours(x, 4000, 1e-6, seed)
     return {
         "eee": early_enrichment(spectrum.values),
         "vrm": _vrm(x, spectrum),
@@ -395,7 +267,7 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
         "rankme": rankme(_about_zero(spectrum, len(x))),
         "participation_ratio": _participation_ratio(spectrum.values),
         "mean_cosine": cosine,
-        "twonn": _slope(first, second, 0.1) if kept >= FEWEST_DISTINCT else float("nan"),
+        "twonn": intrinsic_dimension.distinct_and_slope(x, seed=seed)[1],
     }
 
 

@@ -389,16 +389,3 @@ def tsne(
     points = principal_coordinates(made).positions
     model = TSNE(perplexity=perplexity, init="pca", max_iter=iterations, random_state=seed)
     return model.fit_transform(points)
-
-
-def cluster(made: ModelMap, *, method: str = "average") -> np.ndarray:
-    """Return the tree of hierarchical clustering, a linkage matrix of SciPy, on Euclidean distance.
-
-    Heights are root mean squared differences of coordinates (nats). `method` is one of SciPy's.
-    """
-    from scipy.cluster.hierarchy import linkage
-    from scipy.spatial.distance import squareform
-
-    methods = ("single", "complete", "average", "weighted", "centroid", "median", "ward")
-    validation.choice(method, methods, "method")
-    return linkage(squareform(np.sqrt(made.distances()), checks=False), method)

@@ -8,10 +8,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "alp": [
             "AverageLogPosterior",
             "average_log_posterior",
-            "expected_optimism",
             "held_out_log_posterior",
-            "permutation_null",
         ],
+        "chance": ["expected_optimism", "permutation_null"],
         "transferability": ["h_score", "linear_probe", "log_me", "rank_me"],
         "trees": ["embedding_tree"],
     },

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,11 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
 from helpers import validation
-from helpers.posterior import gaussians
+from helpers.posterior import gaussians, heads
 from helpers.posterior.gaussians import Block, Layout
 from helpers.validation import Clusters, name_some
 
 FORMS = ("calibrated", "leave_one_out", "published")
-HEAD_KINDS = ("blocks", "subsets", "rotations")
 COVARIANCES = ("empirical", "oas")
 # Most out-of-fold scores kept while the temperature is fitted: 256 MiB of float64.
 STORED_SCORES = 2**25
@@ -81,9 +79,9 @@ def average_log_posterior(
     are those of all entities, so that power 0 is exactly chance. A cluster
     without any spread in a head gets a millionth of the overall variance there.
 
-    `head_dim` splits the dimensions as `heads` does, by `head_kind`; "rotations" turns all of them
-    at random first, once per permutation. None keeps them as one head. `clip` is a floor for the
-    posterior, a probability. `X` may be a memory map: its rows are read `chunk_rows` at a time
+    `head_dim` splits the dimensions as `heads.blocks` does, by `head_kind`; "rotations" turns them
+    all at random first, once per permutation. None keeps them as one head. `clip` is a floor for
+    the posterior, a probability. `X` may be a memory map: its rows are read `chunk_rows` at a time
     where a head has more than 4 million numbers, and held whole in some 100 MiB below. Beside it
     memory has a few arrays of N numbers, whatever d and K are; the calibrated form up to 1 GiB
     more.
@@ -106,7 +104,7 @@ def average_log_posterior(
     [0.01, 0.69]
     """
     validation.choice(form, FORMS, "form")
-    validation.choice(head_kind, HEAD_KINDS, "head_kind")
+    validation.choice(head_kind, heads.HEAD_KINDS, "head_kind")
     if clip is not None and not (isinstance(clip, int | float | np.number) and 0 < clip < 1):
         raise ValueError(f"clip is {clip!r}; give a probability between 0 and 1, or None")
     validation.counts(chunk_rows=(chunk_rows, 1), n_folds=(n_folds, 2))
@@ -117,12 +115,12 @@ def average_log_posterior(
     dims, centre, spread, notes = _columns(X)
     if head_dim is not None and head_dim > X.shape[1]:
         raise ValueError(f"head_dim is {head_dim} but X has {X.shape[1]} columns; choose fewer")
-    blocks = _heads(dims, head_dim, head_kind, n_permutations, seed)
+    blocks = heads.directions(dims, head_dim, head_kind, n_permutations, seed)
     crossed = form == "calibrated"
     narrow: set | None = set()
     if crossed:
         _check_folds(clusters, n_folds)
-    elif not _has_rank(clusters, max(map(_width, blocks)), ridge, form, notes):
+    elif not _has_rank(clusters, max(map(heads.width, blocks)), ridge, form, notes):
         narrow = None
 
     folds = assign_folds(clusters, n_folds, seed) if crossed else np.zeros(len(X), dtype=int)
@@ -159,7 +157,7 @@ def average_log_posterior(
                 head,
                 layout,
                 log_prior,
-                left_out=_width(block) if form == "leave_one_out" else None,
+                left_out=heads.width(block) if form == "leave_one_out" else None,
             )
             for head, block in zip(distances(), blocks, strict=True)
         )
@@ -258,126 +256,6 @@ def held_out_log_posterior(
     out = np.empty(len(order))
     out[order] = found
     return out[len(train) :]
-
-
-class PermutationNull(NamedTuple):
-    """The observed score, the scores under shuffled labels (n,), and the share at or above it."""
-
-    observed: float
-    scores: np.ndarray
-    p_value: float
-
-
-def permutation_null(
-    X: ArrayLike, labels: ArrayLike, *, n_shuffles: int = 50, seed: int = 0, **options: Any
-) -> PermutationNull:
-    """Return the score of an embedding beside those under labels dealt out at random.
-
-    `options` go to `average_log_posterior`, which also gets `seed`. `scores` (n_shuffles,), in
-    nats, are what the cluster sizes alone give this form of the score: their mean against
-    `chance` is its optimism. `p_value` is (1 + number at or above the observed) / (1 +
-    n_shuffles). Source: Phipson and Smyth (2010) for the two ones.
-
-    >>> import numpy as np
-    >>> from helpers.posterior import permutation_null
-    >>> labels = np.repeat(["film", "song"], 50)
-    >>> X = np.random.default_rng(0).standard_normal((100, 3)) + (labels == "film")[:, None]
-    >>> null = permutation_null(X, labels, n_shuffles=19)
-    >>> round(null.observed, 2), round(float(null.scores.mean()), 2), null.p_value
-    (-0.32, -0.69, 0.05)
-    """
-    validation.counts(n_shuffles=(n_shuffles, 1))
-    rng, given = (
-        validation.generator(seed),
-        np.asarray(validation.labels(labels, len(np.asarray(X)))),
-    )
-    observed = average_log_posterior(X, given, seed=seed, **options).score
-    scores = np.array(
-        [
-            average_log_posterior(X, rng.permutation(given), seed=seed, **options).score
-            for _ in range(n_shuffles)
-        ]
-    )
-    at_least = int(np.sum(scores >= observed - 1e-12))  # equal but for rounding, as at chance
-    return PermutationNull(observed, scores, (1 + at_least) / (1 + n_shuffles))
-
-
-def heads(
-    n_dims: int,
-    head_dim: int | None,
-    *,
-    kind: str = "blocks",
-    n_permutations: int = 1,
-    seed: int = 0,
-) -> list[np.ndarray]:
-    """Return the dimensions of each head: disjoint blocks of seeded permutations of `n_dims`.
-
-    Every permutation gives ceil(n_dims / head_dim) blocks whose sizes differ by at most one and
-    never exceed `head_dim`; together they hold every dimension once. kind="subsets" draws as many
-    heads of exactly `head_dim` dimensions, each on its own, so that some dimensions come twice and
-    others never. None gives one head.
-    """
-    validation.counts(n_dims=(n_dims, 1), n_permutations=(n_permutations, 1))
-    validation.choice(kind, HEAD_KINDS[:2], "kind")
-    if head_dim is None:
-        return [np.arange(n_dims)]
-    validation.counts(head_dim=(head_dim, 1))
-    rng, n_blocks = validation.generator(seed), -(-n_dims // head_dim)
-    if kind == "subsets":
-        size = min(head_dim, n_dims)
-        draws = range(n_blocks * n_permutations)
-        return [rng.choice(n_dims, size, replace=False) for _ in draws]
-    shuffled = (rng.permutation(n_dims) for _ in range(n_permutations))
-    return [block for dims in shuffled for block in np.array_split(dims, n_blocks)]
-
-
-def expected_optimism(cluster_size: ArrayLike, head_dim: ArrayLike, n_clusters: int) -> np.ndarray:
-    """Return by how many nats the in-sample score of pure noise beats chance, to first order.
-
-    It is (1 - 1/K) d (d + 3) / (4 n_k) for K clusters of n_k entities each in heads of d
-    dimensions: half the free parameters of the K - 1 discriminants, divided by the entities.
-    Leave-one-out falls short of chance by as much. It overstates the gain once it nears the
-    entropy of the labels, which the true gain cannot pass. Raises `ValueError` for sizes below 1.
-    Source: this book's expansion, which simulation checks.
-
-    >>> from helpers.posterior import expected_optimism
-    >>> expected_optimism(cluster_size=[50, 500], head_dim=10, n_clusters=2)
-    array([0.325 , 0.0325])
-    """
-    validation.counts(n_clusters=(n_clusters, 2))
-    d, size = (
-        validation.numbers(head_dim, "head_dim"),
-        validation.numbers(cluster_size, "cluster_size"),
-    )
-    if not (np.all(size > 0) and np.all(d > 0)):
-        raise ValueError("cluster_size and head_dim must be above 0; give entities and dimensions")
-    return (1 - 1 / n_clusters) * d * (d + 3) / (4 * size)
-
-
-def _heads(
-    dims: np.ndarray, head_dim: int | None, kind: str, n_permutations: int, seed: int
-) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Return the columns of each head, and the directions in them that it takes (None: itself)."""
-    if kind != "rotations" or head_dim is None:
-        options = {"kind": "blocks" if head_dim is None else kind, "seed": seed}
-        blocks = heads(len(dims), head_dim, n_permutations=n_permutations, **options)
-        return [(dims[block], None) for block in blocks]
-    rng, parts = validation.generator(seed), []
-    for _ in range(n_permutations):
-        turn = _random_rotation(len(dims), rng)
-        parts += [(dims, turn[:, b]) for b in heads(len(dims), head_dim, seed=seed)]
-    return parts
-
-
-def _random_rotation(n_dims: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a rotation drawn uniformly: Q of a Gaussian matrix, signs made unique."""
-    q, r = np.linalg.qr(rng.standard_normal((n_dims, n_dims)))
-    return q * np.sign(np.diag(r))
-
-
-def _width(block: tuple[np.ndarray, np.ndarray | None]) -> int:
-    columns, rotation = block
-    return len(columns) if rotation is None else rotation.shape[1]
 
 
 def _layout(clusters: Clusters, folds: np.ndarray, order: np.ndarray) -> Layout:

@@ -6,7 +6,7 @@ every signal; turn the sign of the others first. Rivals are signals that cost th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,15 @@ MEASURES = {
     "top 1": (0.0, 1.0, 1),
     "top 3": (0.0, 1.0, 1),
 }
+# What is known of a model before anything is measured, and why a row may be empty.
+FREE = {
+    "parameters": "gate: number of parameters",
+    "family_order": "gate: its family elsewhere",
+    "tokens": "gate: training tokens",
+    "static_order": "gate: its own order elsewhere",
+}
+LEAST_MODELS = 3
+BESIDE = ("rank_correlation", "low", "high", "lead", "lead_low", "lead_high")
 # Orders are rounded to so many digits, or rounding errors would break ties.
 DIGITS = 12
 
@@ -34,6 +43,7 @@ class Scores(NamedTuple):
     t: float
     n_tasks: int
     n_models: int
+    n_units: int
 
 
 def static_order(table: pd.DataFrame) -> pd.Series:
@@ -73,6 +83,7 @@ def score(
     n_resamples: int = 1000,
     confidence: float = 0.95,
     draw_tasks: bool = True,
+    unit: str = "model",
     seed: int = 0,
 ) -> Scores:
     """Return the four measures of each signal, and the same in resamples of tasks and models.
@@ -83,30 +94,35 @@ def score(
     Ties of a signal count as if broken at random, and a signal that does not vary has a correlation
     of 0. A resample draws the tasks, and the models once for all tasks; a choice is made among the
     distinct models, and a task of which fewer than two were drawn is left out. Without `draw_tasks`
-    the tasks stay: an interval is then one for these tasks. Columns of rivals are not computed
-    again. Raises `ValueError` for an absent column, fewer than two tasks to draw, or fewer than
-    three models.
+    the tasks stay: an interval is then one for these tasks. With another column as `unit`, such as
+    the family, all models that share its value are drawn together. Columns of rivals are not
+    computed again. Raises `ValueError` for an absent column, fewer than two tasks to draw, or
+    fewer than three models.
     """
     signals = validation.strings(signals, "signals")
-    validation.columns(table, ["model", "task", "truth", *signals], "table")
+    validation.columns(table, ["model", "task", "truth", unit, *signals], "table")
     validation.counts(n_resamples=(n_resamples, 2))
     validation.share(confidence, "confidence")
     (y, *x), _, _ = _cube(table, ["truth", *signals])
     x = np.stack(x)
     n_tasks, n_models = y.shape
-    if n_tasks < 1 + draw_tasks or n_models < 3:
+    if n_tasks < 1 + draw_tasks or n_models < LEAST_MODELS:
         raise ValueError(
-            f"table has {n_tasks} tasks and {n_models} models; pass {1 + draw_tasks} and 3 at least"
+            f"table has {n_tasks} tasks and {n_models} models; pass {1 + draw_tasks} and "
+            f"{LEAST_MODELS} at least"
         )
+    members = _members(table, unit)
+    if (n_units := len(members)) < 2:
+        raise ValueError(f"unit {unit!r} has one value for all models; pass one that varies")
     rng = validation.generator(seed)
     resamples = np.empty((n_resamples, len(MEASURES), len(signals)))
     for i in range(n_resamples):
-        models = rng.integers(n_models, size=n_models)
+        models = np.concatenate([members[u] for u in rng.integers(n_units, size=n_units)])
         tasks = rng.integers(n_tasks, size=n_tasks) if draw_tasks else np.arange(n_tasks)
         resamples[i] = _measures(x[:, tasks], y[tasks], models)
-    units = min(n_tasks, n_models) if draw_tasks else n_models
-    t = stats.t.ppf(0.5 + confidence / 2, units - 1)
-    return Scores(_measures(x, y, np.arange(n_models)), resamples, float(t), n_tasks, n_models)
+    drawn = min(n_tasks, n_units) if draw_tasks else n_units
+    t = float(stats.t.ppf(0.5 + confidence / 2, drawn - 1))
+    return Scores(_measures(x, y, np.arange(n_models)), resamples, t, n_tasks, n_models, n_units)
 
 
 def judge(table: pd.DataFrame, signals: Sequence[str], **options: float) -> pd.DataFrame:
@@ -159,6 +175,104 @@ def leads(
     return pd.DataFrame(rows, columns=columns)
 
 
+def stacked(frames: Mapping[str, pd.DataFrame], truth: str = "") -> pd.DataFrame:
+    """Return frames of tasks, one row per model by name, as one table with `model` and `task`.
+
+    `truth` is the column that becomes the truth; without one it is that named after each task.
+    """
+    parts = [
+        frame.assign(truth=frame[truth or task], task=task, model=frame.index).reset_index(
+            drop=True
+        )
+        for task, frame in frames.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def beside(
+    table: pd.DataFrame,
+    signals: Mapping[str, str],
+    *,
+    task: str | None = None,
+    free: Mapping[str, str] = FREE,
+    **options: float | str,
+) -> pd.DataFrame:
+    """Return signals and all of the gate by rank correlation, one row each, with the leads.
+
+    `signals` maps columns to labels. Of the models `table` may tell `parameters`, `tokens` and
+    `family`; the two orders are computed (`family_order`, `static_order`). With `task` only that
+    task is judged, and the others serve the orders. Columns: `label`, `rank_correlation`, `low`,
+    `high`; `lead` over the best of the gate by estimate, from the same resamples, with `lead_low`
+    and `lead_high`; `n_tasks`, `n_models`, `n_units`; and `why`, of a rival that cannot order these
+    models: unknown, or one value for all of them, or no other task. `free` has the gate's columns
+    and labels; options and errors are those of `score`, but for fewer than three models every row
+    says so.
+    """
+    table, why = with_free(table, free)
+    if task is not None:
+        validation.choice(task, tuple(table["task"].unique()), "task")
+        table, options = table[table["task"] == task], {**options, "draw_tasks": False}
+    rivals = [name for name in free if name not in why]
+    names, n_models = [*signals, *rivals], table["model"].nunique()
+    rows = pd.DataFrame({"label": {**signals, **free}})
+    rows[[*BESIDE]] = np.nan
+    rows["n_tasks"], rows["n_models"] = table["task"].nunique(), n_models
+    if n_models < LEAST_MODELS:
+        told = f"{n_models} models, and {LEAST_MODELS} are needed"
+        return rows.assign(n_units=n_models, why=told)
+    scores = score(table, names, **options) if names else None
+    if scores is not None:
+        values, drawn = scores.estimate[0], scores.resamples[:, 0]
+        rows.loc[names, [*BESIDE[:3]]] = _ends(values, drawn, scores.t, 1.0)
+    if scores is not None and rivals:
+        best = len(signals) + int(values[len(signals) :].argmax())
+        leads_of = [i for i in range(len(names)) if i != best]
+        gaps = values[leads_of] - values[best], drawn[:, leads_of] - drawn[:, [best]]
+        rows.loc[[names[i] for i in leads_of], [*BESIDE[3:]]] = _ends(*gaps, scores.t, 2.0)
+    rows["n_units"] = n_models if scores is None else scores.n_units
+    return rows.assign(why=pd.Series(why, dtype=object).reindex(rows.index).fillna(""))
+
+
+def with_free(
+    table: pd.DataFrame, free: Mapping[str, str] = FREE
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return a table with the orders of the gate, and why some of the gate says nothing here."""
+    validation.columns(table, ["model", "task", "truth"], "table")
+    n, why, out = table["model"].nunique(), {}, table.copy()
+    twice = int((table.groupby("model")["task"].nunique() > 1).sum())
+    if twice and "static_order" in free:
+        out["static_order"] = static_order(table)
+    if twice and "family_order" in free and "family" in table:
+        out["family_order"] = family_order(table)
+    for name in free:
+        if name in ("static_order", "family_order") and not twice:
+            why[name] = f"0 of {n} models have a result on another task"
+        elif name == "family_order" and "family" not in table:
+            why[name] = f"family known of 0 of {n} models"
+        elif name not in out or not (known := out[name].notna()).any():
+            why[name] = f"known of 0 of {n} models"
+        elif (out[known].groupby("task")[name].nunique() < 2).all():
+            value = f", {out[name][known].iloc[0]:,.6g}" if out[name].nunique() == 1 else ""
+            why[name] = f"one value for all {out['model'][known].nunique()} models{value}"
+    return out, why
+
+
+def shown(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `beside` as text, to be read: estimates with intervals, and reasons."""
+    told = rows.set_index("label")
+    out = pd.DataFrame(index=told.index.rename("signal, or gate"))
+    for name, ends in (("rank_correlation", ("low", "high")), ("lead", ("lead_low", "lead_high"))):
+        columns = told[[name, *ends]].itertuples(index=False)
+        text = [
+            "" if pd.isna(v) else f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, low, high in columns
+        ]
+        out[{"lead": "lead over the best of the gate"}.get(name, "rank correlation")] = text
+    empty = out["rank correlation"].eq("")
+    out.loc[empty, "rank correlation"] = "no gate: " + told.loc[empty, "why"].to_numpy()
+    counts = told[["n_tasks", "n_models", "n_units"]].astype(int).astype(str)
+    return out.assign(**{"tasks, models, units": counts.agg(", ".join, axis=1)})
+
+
 def without_each(table: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
     """Return the measures with each model left out in turn, one row per model and signal.
 
@@ -172,6 +286,23 @@ def without_each(table: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
         ).estimate
         rows += [(model, name, *part[:, j]) for j, name in enumerate(signals)]
     return pd.DataFrame(rows, columns=["left_out", "signal", *MEASURES])
+
+
+def _ends(values: np.ndarray, drawn: np.ndarray, t: float, most: float) -> np.ndarray:
+    """Return values (n,) and the ends of Student's intervals within -`most` and `most`, (n, 3)."""
+    half = t * np.nanstd(drawn, axis=0, ddof=1)
+    return np.column_stack([values, *np.clip([values - half, values + half], -most, most)])
+
+
+def _members(table: pd.DataFrame, unit: str) -> list[np.ndarray]:
+    """Return the places of the models of each unit, in the order of `_cube`."""
+    of = table.groupby("model", sort=True)[unit] if unit != "model" else None
+    if of is None:
+        return [np.array([i]) for i in range(table["model"].nunique())]
+    if (of.nunique(dropna=False) != 1).any():
+        raise ValueError(f"table has a model with several values of {unit!r}; give each one")
+    codes = pd.factorize(of.first())[0]
+    return [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
 
 
 def _measures(x: np.ndarray, y: np.ndarray, models: np.ndarray) -> np.ndarray:

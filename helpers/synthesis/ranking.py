@@ -12,7 +12,7 @@ from scipy import stats
 from helpers import validation
 from helpers.modelmap import held_out_texts
 from helpers.retrieval.binned_fits import draw_weights
-from helpers.synthesis import fact_tests, signal_inputs
+from helpers.synthesis import fact_tests, gate, signal_inputs
 
 # Use: what is compared, whether more is better, and what a model that learnt nothing gives.
 USES = {
@@ -164,6 +164,22 @@ def _ranked(items: Items, sign: int, confidence: float) -> pd.DataFrame:
     if table["above_nothing"].iloc[0] and (table["verdict"].iloc[1:] == "behind").all():
         table.iloc[0, table.columns.get_loc("verdict")] = "first"
     return table
+
+
+def beside_gate(table: pd.DataFrame, use: str, **options: float) -> pd.DataFrame:
+    """Return how far what costs nothing gives the order of `rank`, as `gate.beside` for each kind.
+
+    Here the measured values are the truth, and there are no signals: a correlation of 1 with the
+    number of parameters says that the measurement told no more than sorting by size. Of a reader's
+    models nobody has told training tokens, relatives or other results, and the rows say so.
+    """
+    rows = []
+    for kind, part in table.groupby("kind", sort=False):
+        frame = pd.DataFrame({"truth": USES[use][1] * part["value"].astype(float)}, part.index)
+        frame["parameters"] = part["parameters"].astype(float)
+        found = gate.beside(gate.stacked({kind: frame}, "truth"), {}, draw_tasks=False, **options)
+        rows.append(found.assign(kind=kind))
+    return pd.concat(rows) if rows else pd.DataFrame()
 
 
 def in_words(table: pd.DataFrame, use: str) -> str:

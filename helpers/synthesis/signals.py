@@ -266,7 +266,7 @@ def categories_of(
         found = alp.average_log_posterior(vectors, label, seed=seed)
         result = {"skill": (found.per_entity - chance).tolist(), "warnings": [*found.warnings]}
         if n_shuffles:
-            null = alp.permutation_null(vectors, label, n_shuffles=n_shuffles, seed=seed)
+            null = chance.permutation_null(vectors, label, n_shuffles=n_shuffles, seed=seed)
             result |= {"null": (null.scores - found.chance).tolist(), "p_value": null.p_value}
     return result
 

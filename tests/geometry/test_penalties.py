@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import pairwise_distances_argmin
 
-from helpers.geometry import penalties, quantization, spread
+from helpers.geometry import penalties, quantization, quantizers, spread
 
 
 def cloud(n=400, d=6, clusters=5, seed=0, dtype=torch.float64):
@@ -242,7 +242,7 @@ def test_codebook_gives_the_cells_that_quantize_counts():
     assert found.shape == (16, 6) and found.dtype == np.float32
     np.testing.assert_array_equal(found, penalties.codebook(points.astype(float), bits=4, seed=3))
     assert not np.array_equal(found, penalties.codebook(points, bits=4, seed=4))
-    codes, error = quantization.quantize(points, quantizer="kmeans", bits=4, seed=3)
+    codes, error = quantizers.quantize(points, quantizer="kmeans", bits=4, seed=3)
     np.testing.assert_array_equal(codes[:, 0], pairwise_distances_argmin(points, found))
     residual = ((points - found[codes[:, 0]]) ** 2).sum() / (points**2).sum()
     assert error == pytest.approx(residual, rel=1e-4)

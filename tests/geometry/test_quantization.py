@@ -12,7 +12,7 @@ from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 from sklearn.metrics import auc
 
-from helpers.geometry import quantization, spread
+from helpers.geometry import quantization, quantizers, spread
 
 KEYS = ["lloyd_index", "patchiness_as_released", "count_variance", "count_kl"]
 KEYS += ["error", "iqr", "skew", "empty_cells"]
@@ -150,14 +150,14 @@ def cloud(n=2000, d=16, seed=0):
     return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
 
 
-@pytest.mark.parametrize("quantizer", quantization.QUANTIZERS)
+@pytest.mark.parametrize("quantizer", quantizers.QUANTIZERS)
 def test_quantizers_know_a_gaussian_from_a_collapsed_cloud(quantizer):
     even, patchy = cloud(), cloud()
     patchy[: len(patchy) // 2] = patchy[0]
     books = 1 if quantizer == "kmeans" else 4
     found = {}
     for name, points in {"even": even, "patchy": patchy}.items():
-        codes, error = quantization.quantize(points, quantizer=quantizer, bits=4)
+        codes, error = quantizers.quantize(points, quantizer=quantizer, bits=4)
         assert codes.shape == (len(points), books) and codes.dtype == np.int64
         assert 0 < error < 1
         found[name] = quantization.lloyd_index(quantization.cell_counts(codes, 16))
@@ -165,21 +165,21 @@ def test_quantizers_know_a_gaussian_from_a_collapsed_cloud(quantizer):
     assert found["patchy"] > 3
 
 
-@pytest.mark.parametrize("quantizer", quantization.QUANTIZERS)
+@pytest.mark.parametrize("quantizer", quantizers.QUANTIZERS)
 def test_quantize_repeats_and_ignores_scale(quantizer):
     points = cloud(600, 8)
-    codes, error = quantization.quantize(points, quantizer=quantizer, bits=3, seed=5)
-    again, same = quantization.quantize(points, quantizer=quantizer, bits=3, seed=5)
+    codes, error = quantizers.quantize(points, quantizer=quantizer, bits=3, seed=5)
+    again, same = quantizers.quantize(points, quantizer=quantizer, bits=3, seed=5)
     np.testing.assert_array_equal(codes, again)
     assert error == same
-    _, larger = quantization.quantize(4 * points, quantizer=quantizer, bits=3, seed=5)
+    _, larger = quantizers.quantize(4 * points, quantizer=quantizer, bits=3, seed=5)
     assert larger == pytest.approx(error, rel=1e-3)
 
 
 @pytest.mark.parametrize("quantizer", ["pq", "kmeans"])
 def test_codes_restore_the_points_as_well_as_the_error_says(quantizer):
     points, books = cloud(800, 8).astype(float), 2 if quantizer == "pq" else 1
-    codes, error = quantization.quantize(
+    codes, error = quantizers.quantize(
         points, quantizer=quantizer, codebooks=books, bits=3, train_iters=100
     )
     # A converged k-means restores each slice by the mean of its cell.
@@ -193,17 +193,17 @@ def test_codes_restore_the_points_as_well_as_the_error_says(quantizer):
 
 def test_more_iterations_and_more_cells_lower_the_error():
     points = cloud(1500, 12)
-    coarse = quantization.quantize(points, bits=3)[1]
-    fine = quantization.quantize(points, bits=5)[1]
+    coarse = quantizers.quantize(points, bits=3)[1]
+    fine = quantizers.quantize(points, bits=5)[1]
     assert fine < coarse
 
 
-@pytest.mark.parametrize("quantizer", quantization.QUANTIZERS)
+@pytest.mark.parametrize("quantizer", quantizers.QUANTIZERS)
 def test_few_or_equal_points_print_no_warning(quantizer, capfd):
     few, half = cloud(40, 8), cloud(40, 8)
     half[:20] = half[0]
     for points in (few, half, np.ones_like(few), np.zeros_like(few)):
-        quantization.quantize(points, quantizer=quantizer, bits=3 if quantizer == "rq" else 5)
+        quantizers.quantize(points, quantizer=quantizer, bits=3 if quantizer == "rq" else 5)
     printed = capfd.readouterr()
     assert printed.err == "" and printed.out == ""
 
@@ -230,8 +230,8 @@ def test_few_or_equal_points_print_no_warning(quantizer, capfd):
 )
 def test_quantizers_refuse(points, options, message):
     for function in (
-        quantization.quantize,
-        quantization.quantize_and_restore,
+        quantizers.quantize,
+        quantizers.quantize_and_restore,
         quantization.measure_cloud,
     ):
         with pytest.raises(ValueError, match=message):
@@ -313,7 +313,7 @@ def test_enrichment_of_cells_refuses(points, codes, message):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_quantized_measures_agree_with_plain_formulas(dtype):
     points = (cloud(700, 12) + 0.5).astype(dtype)
-    codes, restored = quantization.quantize_and_restore(points, quantizer="pq", bits=5)
+    codes, restored = quantizers.quantize_and_restore(points, quantizer="pq", bits=5)
     measures = quantization.quantized_measures(points, codes, restored, n_cells=32)
     assert list(measures) == KEYS
     assert all(type(value) is float for value in measures.values())
@@ -321,7 +321,7 @@ def test_quantized_measures_agree_with_plain_formulas(dtype):
     norms = np.linalg.norm(residuals, axis=1)
     total = np.square(points.astype(float)).sum()
     assert measures["error"] == pytest.approx(np.square(residuals).sum() / total, rel=1e-12)
-    assert measures["error"] == quantization.quantize(points, quantizer="pq", bits=5)[1]
+    assert measures["error"] == quantizers.quantize(points, quantizer="pq", bits=5)[1]
     assert measures["skew"] == pytest.approx(stats.skew(norms), rel=1e-9)
     assert measures["iqr"] == pytest.approx(stats.iqr(norms / norms.max()), rel=1e-12)
     empty = sum(cell not in column for column in codes.T for cell in range(32))
@@ -371,14 +371,14 @@ def test_quantized_measures_refuse(change, message):
         )
 
 
-@pytest.mark.parametrize("quantizer", quantization.QUANTIZERS)
+@pytest.mark.parametrize("quantizer", quantizers.QUANTIZERS)
 def test_a_measured_cloud_joins_its_parts(quantizer):
     points = cloud(500, 8) + 1
     options = {"quantizer": quantizer, "bits": 3, "train_iters": 10}
     measures = quantization.measure_cloud(points, seed=2, **options)
     assert list(measures) == KEYS + list(spread.MEASURES)
     assert all(type(value) is float and np.isfinite(value) for value in measures.values())
-    codes, restored = quantization.quantize_and_restore(points, seed=2, **options)
+    codes, restored = quantizers.quantize_and_restore(points, seed=2, **options)
     parts = quantization.quantized_measures(points, codes, restored, n_cells=8, per_cell=True)
     parts |= spread.spread_measures(points, seed=2)
     assert quantization.measure_cloud(points, seed=2, per_cell=True, **options) == parts
@@ -392,7 +392,7 @@ def test_a_measured_cloud_joins_its_parts(quantizer):
     assert quantization.measure_cloud(points, seed=3, **options)["error"] != measures["error"]
 
 
-@pytest.mark.parametrize("quantizer", quantization.QUANTIZERS)
+@pytest.mark.parametrize("quantizer", quantizers.QUANTIZERS)
 def test_equal_points_are_measured_but_for_their_spread(quantizer, recwarn):
     points = np.repeat(cloud(1, 16), 320, axis=0)
     options = {"quantizer": quantizer, "bits": 3 if quantizer == "rq" else 5, "per_cell": True}
@@ -408,11 +408,11 @@ def test_equal_points_are_measured_but_for_their_spread(quantizer, recwarn):
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("quantizer", quantization.QUANTIZERS)
+@pytest.mark.parametrize("quantizer", quantizers.QUANTIZERS)
 def test_equal_points_share_their_cells(quantizer):
     points, order = cloud(300, 8), np.random.default_rng(0).permutation(900)
     points = (np.concatenate([points, points, points]) + 10)[order]
-    codes, restored = quantization.quantize_and_restore(points, quantizer=quantizer, bits=3)
+    codes, restored = quantizers.quantize_and_restore(points, quantizer=quantizer, bits=3)
     sources = order % 300
     for other in range(300):
         assert len(np.unique(codes[sources == other], axis=0)) == 1
@@ -484,7 +484,7 @@ def measured(name, quantizer):
     additive = quantizer == "lsq"
     points, cells = (NARROW[name], 32) if additive else (WIDE[name], 256)
     options = {"bits": 5, "train_iters": 10} if additive else {}
-    codes, restored = quantization.quantize_and_restore(points, quantizer=quantizer, **options)
+    codes, restored = quantizers.quantize_and_restore(points, quantizer=quantizer, **options)
     return quantization.quantized_measures(points, codes, restored, n_cells=cells)
 
 
@@ -548,7 +548,7 @@ def test_patches_of_a_collapsed_cloud_are_rounding(quantizer):
     lloyd = {name: measured(name, quantizer)["lloyd_index"] for name in ("isotropic", "collapsed")}
     assert lloyd["collapsed"] > 2 * lloyd["isotropic"]
     # Taking off a shift of 1 is exact here: the same points, but no digits are lost to it.
-    codes, error = quantization.quantize(WIDE["collapsed"] - np.float32(1), quantizer=quantizer)
+    codes, error = quantizers.quantize(WIDE["collapsed"] - np.float32(1), quantizer=quantizer)
     centred = quantization.lloyd_index(quantization.cell_counts(codes, 256))
     assert centred == pytest.approx(lloyd["isotropic"], rel=0.03)
     assert error == pytest.approx(measured("isotropic", quantizer)["error"], rel=0.01)

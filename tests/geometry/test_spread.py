@@ -12,7 +12,8 @@ from scipy.stats import differential_entropy, ortho_group
 from sklearn.decomposition import PCA
 from sklearn.metrics import auc
 
-from helpers.geometry import spread
+from helpers.geometry import intrinsic_dimension, spread
+from helpers.geometry.intrinsic_dimension import twonn
 
 KEYS = list(spread.MEASURES)
 N, D = 2000, 24
@@ -162,26 +163,26 @@ def test_mean_cosine_agrees_with_all_pairs():
 
 def test_twonn_agrees_with_a_plain_loop():
     points = cloud(300, 6)
-    assert spread.twonn(points) == pytest.approx(twonn_by_hand(points), rel=1e-6)
-    assert spread.twonn(points, discard=0.3) == pytest.approx(twonn_by_hand(points, 0.3), rel=1e-6)
+    assert twonn(points) == pytest.approx(twonn_by_hand(points), rel=1e-6)
+    assert twonn(points, discard=0.3) == pytest.approx(twonn_by_hand(points, 0.3), rel=1e-6)
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 5])
 def test_twonn_finds_the_dimension_of_a_cube_in_a_larger_space(dimension):
     rng = np.random.default_rng(dimension)
     flat = rng.uniform(size=(1500, dimension)) @ rng.standard_normal((dimension, 30)) + 3
-    assert spread.twonn(flat) == pytest.approx(dimension, rel=0.12)
+    assert twonn(flat) == pytest.approx(dimension, rel=0.12)
 
 
 def test_twonn_counts_coinciding_points_once():
     points = cloud(500, 4)
     copies = np.concatenate([points, points[:200], points[:50]])
     expected = twonn_by_hand(points)
-    assert spread.twonn(copies) == pytest.approx(expected, rel=1e-6)
+    assert twonn(copies) == pytest.approx(expected, rel=1e-6)
     jitter = np.random.default_rng(1).standard_normal(copies.shape)
     near = copies + 1e-5 * jitter
-    assert spread.twonn(near) < 0.7 * expected
-    assert spread.twonn(near, tolerance=1e-3) == pytest.approx(expected, rel=0.03)
+    assert twonn(near) < 0.7 * expected
+    assert twonn(near, tolerance=1e-3) == pytest.approx(expected, rel=0.03)
 
 
 @pytest.mark.parametrize(("groups", "size"), [(300, 3), (20, 40), (100, 1)])
@@ -190,16 +191,16 @@ def test_twonn_is_exact_where_float32_cannot_tell_neighbours_apart(groups, size)
     points = np.repeat(rng.standard_normal((groups, 24)), size, axis=0)
     points += 1e-6 * rng.standard_normal(points.shape)
     expected = twonn_by_hand(points)
-    assert spread.twonn(points, tolerance=1e-7) == pytest.approx(expected, rel=1e-6)
+    assert twonn(points, tolerance=1e-7) == pytest.approx(expected, rel=1e-6)
 
 
 def test_twonn_draws_by_the_seed():
     points = cloud(1500, 5)
     draw = np.sort(np.random.default_rng(3).choice(1500, 400, replace=False))
-    assert spread.twonn(points, most=400, seed=3) == pytest.approx(twonn_by_hand(points[draw]))
-    first, again, other = (spread.twonn(points, most=400, seed=s) for s in (1, 1, 2))
+    assert twonn(points, most=400, seed=3) == pytest.approx(twonn_by_hand(points[draw]))
+    first, again, other = (twonn(points, most=400, seed=s) for s in (1, 1, 2))
     assert first == again != other
-    assert spread.twonn(points, seed=1) == spread.twonn(points, seed=2)
+    assert twonn(points, seed=1) == twonn(points, seed=2)
 
 
 def clusters(rng, k, weights=None):
@@ -252,7 +253,7 @@ def test_measures_stay_in_their_ranges_on_known_clouds(name):
     assert 1 <= measures["rankme"] <= D and -1 / (N - 1) <= measures["mean_cosine"] <= 1
     assert measures["vrm"] >= 0 and measures["twonn"] > 0
     assert measures["vrm"] == spread._vasicek_ratio_error(CLOUDS[name])
-    assert measures["twonn"] == spread.twonn(CLOUDS[name])
+    assert measures["twonn"] == twonn(CLOUDS[name])
     assert measures["mean_cosine"] == spread.mean_cosine(CLOUDS[name])
 
 
@@ -269,7 +270,7 @@ def test_points_in_pieces_give_what_they_give_at_once(monkeypatch):
     points = np.concatenate([points, points[:200]])
     usual = spread.spread_measures(points)
     monkeypatch.setattr(spread, "_ROWS", 64)
-    monkeypatch.setattr(spread, "_DISTANCES", 100)
+    monkeypatch.setattr(intrinsic_dimension, "_DISTANCES", 100)
     monkeypatch.setattr(spread, "_PROJECTED", 2 * 700)
     assert spread.spread_measures(points) == pytest.approx(usual, rel=1e-6)
 
@@ -409,10 +410,10 @@ def test_few_distinct_points_have_no_intrinsic_dimension():
     assert measures["participation_ratio"] == pytest.approx(3)
     assert measures["vrm"] == pytest.approx(1, abs=1e-4)
     with pytest.raises(ValueError, match="points has 4 distinct points"):
-        spread.twonn(points)
+        twonn(points)
     with pytest.raises(ValueError, match="points has 9 distinct points"):
-        spread.twonn(cloud(9, 3))
-    assert np.isfinite(spread.twonn(cloud(10, 3)))
+        twonn(cloud(9, 3))
+    assert np.isfinite(twonn(cloud(10, 3)))
 
 
 def test_memory_does_not_grow_with_the_number_of_points():
@@ -467,7 +468,7 @@ def test_refuses_settings():
         ({"seed": -1}, "seed is -1"),
     ]:
         with pytest.raises(ValueError, match=message):
-            spread.twonn(points, **setting)
+            twonn(points, **setting)
     with pytest.raises(ValueError, match="seed is -1"):
         spread.spread_measures(points, seed=-1)
 

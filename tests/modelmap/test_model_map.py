@@ -6,8 +6,6 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.cluster.hierarchy import fcluster
-from scipy.cluster.hierarchy import linkage as scipy_linkage
 from scipy.spatial.distance import pdist, squareform
 from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
@@ -237,29 +235,6 @@ def test_principal_coordinates_are_those_of_scikit_learn_and_keep_distances(made
     assert two.positions == pytest.approx(found.positions[:, :2]) and two.shares.sum() < 1
     with pytest.raises(ValueError, match="k is 0"):
         model_map.principal_coordinates(made, 0)
-
-
-def test_clusters_are_those_of_scipy_and_find_planted_families():
-    rng = np.random.default_rng(2)
-    centres = 30 * rng.normal(size=(3, N))
-    family = np.repeat([0, 1, 2], 5)
-    made = model_map.fit_map(centres[family] + rng.normal(size=(15, N)), range(15), clip=0)
-    tree = model_map.cluster(made)
-    peer = scipy_linkage(made.coordinates / np.sqrt(N), "average")
-    assert tree[:, 2] == pytest.approx(peer[:, 2], abs=1e-6)
-    found = fcluster(tree, 3, "maxclust")
-    assert len(set(zip(family, found, strict=True))) == 3
-    picture = model_map.tsne(made, perplexity=4, iterations=500)
-    assert picture.shape == (15, 2)
-    assert np.array_equal(picture, model_map.tsne(made, perplexity=4, iterations=500))
-    near = squareform(pdist(picture))
-    np.fill_diagonal(near, np.inf)
-    assert (family[near.argmin(axis=1)] == family).all()
-    with pytest.raises(ValueError, match="perplexity is 15"):
-        model_map.tsne(made, perplexity=15)
-
-
-# Scores
 
 
 @pytest.fixture

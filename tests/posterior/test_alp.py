@@ -13,14 +13,9 @@ from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.metrics import log_loss
 
 from helpers import validation
-from helpers.posterior import alp, gaussians
-from helpers.posterior.alp import (
-    average_log_posterior,
-    expected_optimism,
-    heads,
-    held_out_log_posterior,
-    permutation_null,
-)
+from helpers.posterior import alp, gaussians, heads
+from helpers.posterior.alp import average_log_posterior, held_out_log_posterior
+from helpers.posterior.chance import expected_optimism, permutation_null
 
 
 def mixture(n=600, d=6, k=4, radius=2.0, seed=0, even=True):
@@ -82,7 +77,7 @@ def test_each_head_is_qda_on_its_dimensions():
     X, labels = mixture(d=7)
     result = average_log_posterior(X, labels, form="published", ridge=0, head_dim=3, seed=5)
     theirs = []
-    for head in heads(7, 3, seed=5):
+    for head in heads.blocks(7, 3, seed=5):
         model = QuadraticDiscriminantAnalysis().fit(X[:, head], labels)
         theirs.append(-log_loss(labels, model.predict_proba(X[:, head])))
     np.testing.assert_allclose(result.per_head, theirs, rtol=0, atol=1e-12)
@@ -147,7 +142,7 @@ def test_calibrated_form_is_cross_fitted_oas_to_one_power():
 
     def scores(power):
         total = np.zeros(len(X))
-        for head in heads(4, 2, seed=2):
+        for head in heads.blocks(4, 2, seed=2):
             for fold in range(3):
                 train, test = folds != fold, folds == fold
                 joint = np.empty((test.sum(), 3))
@@ -240,11 +235,11 @@ def test_seed_decides_the_draws():
 @given(st.integers(1, 60), st.data())
 def test_heads_hold_every_dimension_once(d, data):
     size, rounds = data.draw(st.integers(1, d)), data.draw(st.integers(1, 3))
-    blocks = heads(d, size, n_permutations=rounds, seed=1)
+    blocks = heads.blocks(d, size, n_permutations=rounds, seed=1)
     assert len(blocks) == rounds * -(-d // size)
     assert max(map(len, blocks)) <= size and max(map(len, blocks)) - min(map(len, blocks)) <= 1
     assert (np.bincount(np.concatenate(blocks), minlength=d) == rounds).all()
-    assert [len(heads(d, None)), len(heads(d, None)[0])] == [1, d]
+    assert [len(heads.blocks(d, None)), len(heads.blocks(d, None)[0])] == [1, d]
 
 
 @settings(deadline=None, max_examples=25)
@@ -382,7 +377,7 @@ def test_bad_input_of_the_held_out_scorer(change, message):
 
 
 @pytest.mark.parametrize("form", alp.FORMS)
-@pytest.mark.parametrize("kind", alp.HEAD_KINDS)
+@pytest.mark.parametrize("kind", heads.HEAD_KINDS)
 def test_rows_read_in_pieces_give_the_same(monkeypatch, form, kind):
     X, labels = mixture(n=700, d=9, k=3)
     options = {"form": form, "head_dim": 4, "head_kind": kind, "seed": 3}
@@ -412,7 +407,7 @@ def test_memory_does_not_grow_with_the_width_of_the_input(monkeypatch, tmp_path,
 
 
 def test_subsets_draw_each_head_on_its_own():
-    drawn = heads(50, 10, kind="subsets", n_permutations=4, seed=1)
+    drawn = heads.blocks(50, 10, kind="subsets", n_permutations=4, seed=1)
     assert len(drawn) == 20 and all(len(set(head)) == 10 for head in drawn)
     times = np.bincount(np.concatenate(drawn), minlength=50)
     assert times.sum() == 200 and times.min() < 4 < times.max()
@@ -428,7 +423,7 @@ def test_rotations_mix_all_dimensions_and_change_no_full_space_score():
         for kind in ("blocks", "rotations")
     )
     assert turned.per_head.std() < raw.per_head.std()
-    turn = alp._random_rotation(12, np.random.default_rng(0))
+    turn = heads._random_rotation(12, np.random.default_rng(0))
     np.testing.assert_allclose(turn @ turn.T, np.eye(12), atol=1e-12)
     options = {"form": "published", "ridge": 0.0}
     whole = average_log_posterior(X, labels, **options).per_entity
@@ -457,7 +452,7 @@ def test_unknown_kinds_of_heads_are_refused_by_name():
     with pytest.raises(ValueError, match="head_kind is 'random'; choose one of blocks"):
         average_log_posterior(X, labels, head_dim=2, head_kind="random")
     with pytest.raises(ValueError, match="kind is 'rotations'"):
-        heads(4, 2, kind="rotations")
+        heads.blocks(4, 2, kind="rotations")
     with pytest.raises(ValueError, match="n_shuffles is 0"):
         permutation_null(X, labels, n_shuffles=0)
 

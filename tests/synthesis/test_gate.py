@@ -200,3 +200,86 @@ def test_bad_arguments_are_refused():
         gate.judge(table, ["random"], n_resamples=2, seed=-1)
     with pytest.raises(ValueError, match="family"):
         gate.family_order(table.drop(columns="family"))
+
+
+def test_units_are_drawn_whole_and_single_models_as_before():
+    table = table_of(n_models=12)
+    alone = gate.score(table, ["random"], n_resamples=20)
+    single = gate.score(table.assign(one=table.model), ["random"], n_resamples=20, unit="one")
+    np.testing.assert_array_equal(alone.resamples, single.resamples)
+    # Copies of a model add nothing: with their unit the interval stays, without it shrinks.
+    copies = [table.assign(model=table.model + c, unit=table.model) for c in "abcd"]
+    copied = pd.concat(copies, ignore_index=True)
+    widths = {}
+    for name, part, unit in [
+        ("one", table, "model"),
+        ("all", copied, "unit"),
+        ("no", copied, "model"),
+    ]:
+        row = gate.judge(part, ["random"], n_resamples=200, draw_tasks=False, unit=unit).iloc[0]
+        widths[name] = row.high - row.low
+    assert widths["all"] == pytest.approx(widths["one"], rel=0.1)
+    assert widths["no"] < 0.75 * widths["one"]
+    with pytest.raises(ValueError, match="one value"):
+        gate.score(table.assign(unit=1), ["random"], unit="unit")
+    with pytest.raises(ValueError, match="several values"):
+        gate.score(table.assign(unit=table.task), ["random"], unit="unit")
+
+
+def test_rows_beside_the_gate_are_those_of_judge_and_leads():
+    table = table_of(n_models=12).assign(parameters=lambda t: t.known, tokens=lambda t: -t.known)
+    rows = gate.beside(table, {"random": "at random"}, n_resamples=50, seed=1)
+    full, why = gate.with_free(table)
+    assert not why and list(rows.index) == ["random", *gate.FREE]
+    options = {"n_resamples": 50, "seed": 1}
+    judged = gate.judge(full, list(rows.index), **options)
+    judged = judged[judged.measure == "rank correlation"].set_index("signal")
+    np.testing.assert_allclose(rows.rank_correlation, judged.estimate.loc[rows.index])
+    np.testing.assert_allclose(rows.low, judged.low.loc[rows.index])
+    best = rows.rank_correlation.loc[list(gate.FREE)].idxmax()
+    lead = gate.leads(full, ["random"], [best], **options).iloc[0]
+    assert rows.loc["random", ["lead", "lead_low", "lead_high"]].tolist() == pytest.approx(
+        [lead.lead, lead.low, lead.high]
+    )
+    assert rows.lead.isna().sum() == 1 and np.isnan(rows.lead[best])
+    shown = gate.shown(rows)
+    assert shown.index[0] == "at random" and not shown["rank correlation"].str.contains("no").any()
+
+
+def test_one_task_is_judged_with_orders_from_the_others():
+    table = table_of(n_models=12)
+    rows = gate.beside(table, {"random": ""}, task="t1", n_resamples=20)
+    here = table[table.task == "t1"]
+    order = gate.static_order(table)[here.index]
+    assert rows.rank_correlation["static_order"] == pytest.approx(
+        stats.spearmanr(order, here.truth).statistic
+    )
+    assert (rows.n_tasks == 1).all()
+    with pytest.raises(ValueError, match="task"):
+        gate.beside(table, {"random": ""}, task="t9")
+
+
+def test_where_no_gate_applies_the_row_says_why_with_the_number():
+    one = table_of().query("task == 't0'").assign(parameters=7.0)
+    rows = gate.beside(one, {"random": ""}, draw_tasks=False, n_resamples=20)
+    assert rows.why["parameters"] == "one value for all 8 models, 7"
+    assert rows.why["tokens"] == "known of 0 of 8 models"
+    for order in ("static_order", "family_order"):
+        assert rows.why[order] == "0 of 8 models have a result on another task"
+    assert rows.rank_correlation[list(gate.FREE)].isna().all() and rows.lead.isna().all()
+    assert (
+        gate.shown(rows).loc[gate.FREE["tokens"], "rank correlation"].startswith("no gate: known")
+    )
+    two = one[one.model.isin(["m0", "m1"])]
+    assert gate.beside(two, {}, draw_tasks=False).why.eq("2 models, and 3 are needed").all()
+    unknown = table_of().drop(columns="family")
+    assert gate.beside(unknown, {}, n_resamples=5).why["family_order"].endswith("0 of 8 models")
+
+
+def test_frames_are_stacked_by_their_own_truths_or_a_shared_one():
+    frame = pd.DataFrame({"x": [1, 2], "y": [4, 3], "size": [5, 6]}, ["a", "b"])
+    long = gate.stacked({"x": frame, "y": frame})
+    assert long[["model", "task", "truth"]].to_numpy().tolist() == [
+        ["a", "x", 1], ["b", "x", 2], ["a", "y", 4], ["b", "y", 3]
+    ]  # fmt: skip
+    assert gate.stacked({"x": frame}, "size").truth.tolist() == [5, 6]

@@ -298,6 +298,19 @@ def test_the_best_of_models_that_learnt_nothing_is_no_first(inputs):
     assert table.verdict.tolist() == ["first", "behind"]
 
 
+def test_a_ranking_stands_beside_its_gate():
+    columns = {"kind": "causal", "value": [1.0, 2.0, 3.0, 4.0], "parameters": [9, 8, 7, 6]}
+    table = pd.DataFrame(columns, list("abcd"))
+    rows = ranking.beside_gate(table, "texts", n_resamples=20)
+    # Fewer bits are better, so the order is that of the sizes.
+    assert rows.rank_correlation["parameters"] == 1
+    assert ranking.beside_gate(table, "facts", n_resamples=20).rank_correlation.iloc[0] == -1
+    assert rows.why["tokens"] == "known of 0 of 4 models"
+    pair = ranking.beside_gate(table[:2], "texts")
+    assert pair.why.eq("2 models, and 3 are needed").all()
+    assert ranking.beside_gate(table[:0], "texts").empty
+
+
 def test_random_models_are_not_ranked_by_their_tastes(run, inputs):
     table = ranking.rank(run.found, inputs, "facts", n_resamples=500)
     assert set(table.index) <= {"random", "another", "burst", "constant"} and len(table) >= 2

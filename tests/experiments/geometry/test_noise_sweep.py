@@ -9,7 +9,7 @@ import transformers
 
 from experiments.geometry import noise_sweep
 from helpers import data, encoding, factbook, glue, injection, likelihood, models, probing
-from helpers.geometry import quantization
+from helpers.geometry import quantization, quantizers
 
 SMALL = {**noise_sweep.SIZES["small"], "n_sentences": 60, "bits": 3, "n_train": 60}
 SMALL["n_test"] = 40
@@ -34,7 +34,7 @@ def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(sm
     cloud = quantization.measure_cloud(points, bits=3, seed=1, per_cell=True)
     assert {name: row[name] for name in cloud} == pytest.approx(cloud, nan_ok=True)
     assert row["points"] == 180
-    flat = quantization.quantize(points, quantizer="kmeans", bits=3, seed=1)
+    flat = quantizers.quantize(points, quantizer="kmeans", bits=3, seed=1)
     counts = quantization.cell_counts(flat[0], 8)
     assert row["km_lloyd_index"] == pytest.approx(quantization.lloyd_index(counts))
     assert row["km_error"] == pytest.approx(flat[1])

@@ -13,7 +13,7 @@ from experiments.synthesis import (
     glass_box_world,
 )
 from experiments.synthesis.glass_box_training import Run
-from helpers import checkpoints, glue, storage, text_sets
+from helpers import checkpoints, factbook_tasks, glue, storage, text_sets
 from helpers.modelmap import model_map
 
 RUN = Run("gpt", 16, 1, "even", 0)
@@ -130,8 +130,8 @@ def test_names_and_objects_are_one_token_each(world, documents, tokenizer):
 
 def test_real_texts_hold_neither_unseen_texts_nor_tests():
     hidden = set(text_sets.load_texts(128, genres=glass_box_world.GENRES).text)
-    tested = glue.factbook_sentences(test=True)
-    assert len(tested) > 1000 and not set(tested) & set(glue.factbook_sentences(test=False))
+    tested = factbook_tasks.sentences(test=True)
+    assert len(tested) > 1000 and not set(tested) & set(factbook_tasks.sentences(test=False))
     for mix, made in glass_box_world.MIXES.items():
         texts = glass_box_world.real_texts(mix, share=0.2)
         assert not hidden & set(texts)
@@ -371,7 +371,7 @@ def test_a_run_is_trained_once_and_its_weights_stay(tmp_path, tokenizer, documen
 @pytest.fixture(scope="module")
 def bench(world):
     texts = pd.DataFrame({"text": ["Today it rained.", "import numpy as np"]})
-    told = glue.factbook_sentences(test=True)[:60]
+    told = factbook_tasks.sentences(test=True)[:60]
     tasks = {name: glue.load_task(name) for name in glass_box_measures.PROBED}
     return glass_box_measures.Bench(world, texts, told, tasks)
 
