@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +29,9 @@ COVER = {
     "modelmap/weights_and_maps": "fig-merge-grids",
     "synthesis/which_signal": "fig-syn-truths",
 }
+
+# The page of the cover whose figure stands for the book in links from elsewhere.
+FACE = "modelmap/real_models"
 
 
 class Picture(NamedTuple):
@@ -66,6 +71,26 @@ def cover(pictures: Sequence[Picture]) -> str:
         out += [f":img-alt: {one.alt}", f":link: {label(one.notebook)}", ":link-type: ref"]
         out += [":class-card: cover", ":::", ""]
     return "\n".join([*out, "::::"]) + "\n" if pictures else ""
+
+
+def preview(title: str, png: bytes) -> bytes:
+    """Return a picture for links to a page from elsewhere, PNG of 1200 x 630: a title, a figure."""
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    card = Image.new("RGB", (1200, 630), "white")
+    draw, font = ImageDraw.Draw(card), ImageFont.load_default(44)
+    draw.rectangle((0, 0, 1200, 12), fill="#0072B2")
+    draw.text((48, 584), "Before Fine-Tuning", fill="#48566b", font=ImageFont.load_default(26))
+    lines = textwrap.wrap(title, 50, max_lines=2, placeholder=" ...")
+    for i, line in enumerate(lines):
+        draw.text((48, 36 + 54 * i), line, fill="#222832", font=font)
+    top = 56 + 54 * len(lines)
+    figure = Image.open(io.BytesIO(png)).convert("RGB")
+    figure = ImageOps.contain(figure, (1104, 572 - top), Image.Resampling.LANCZOS)
+    card.paste(figure, ((1200 - figure.width) // 2, top + (572 - top - figure.height) // 2))
+    out = io.BytesIO()
+    card.quantize(128).save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
 def in_short(cell: NotebookNode, shown: Picture | None) -> NotebookNode:

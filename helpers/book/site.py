@@ -61,7 +61,19 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
         _write_if_changed(source / "_generated" / name, text)
     for found in filter(None, [*shown, *leads.values()]):
         _write_if_changed(source / "_generated" / f"{found.name}.png", found.png)
+    _write_previews(source / "_generated" / "root" / "preview", pictures, leads)
     return records
+
+
+def _write_previews(
+    folder: Path, cover: dict[str, pages.Picture | None], leads: dict[str, pages.Picture | None]
+) -> None:
+    """Write what links to the pages show elsewhere: each page's lead, and one for all the rest."""
+    shown = {pages.label(name): (found.title, found.png) for name, found in leads.items() if found}
+    if first := cover.get(pages.FACE):
+        shown["index"] = ("Which model will be good, before you fine-tune it?", first.png)
+    for name, (title, png) in shown.items():
+        _write_if_changed(folder / f"{name}.png", pages.preview(title, png))
 
 
 def _write_if_changed(path: Path, content: str | bytes) -> None:
