@@ -1,7 +1,11 @@
+import base64
+import io
+
 import matplotlib
 import matplotlib.colors as colors
 import pandas as pd
 import pytest
+from PIL import Image
 
 from helpers import figures
 
@@ -93,6 +97,20 @@ def test_a_family_of_models_has_one_colour_and_an_unknown_one_is_named():
     assert len({figures.family(name)["color"] for name in together}) == len(together)
     with pytest.raises(ValueError, match="'falcon'.*FAMILIES"):
         figures.family("falcon")
+
+
+def test_a_card_shows_the_figure_and_one_panel_of_it(monkeypatch):
+    figures.use_style()
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    fig, axs = figures.axes(1, 3, height=2.5)
+    axs[1].set(xlabel="x")
+    figures.card(fig, axs[1])
+    figures.card(figures.axes(height=4)[0])
+    sizes = [Image.open(io.BytesIO(base64.b64decode(d[k]))).size for d in shown for k in d]
+    (whole, panel, _, small) = sizes
+    assert panel[0] / 250 < 0.5 * whole[0] / 144
+    assert small == (792, 522)
 
 
 def test_the_style_keeps_figures_opaque():
