@@ -94,7 +94,8 @@ def preview(title: str, png: bytes) -> bytes:
     figure = ImageOps.contain(figure, (1104, 572 - top), Image.Resampling.LANCZOS)
     card.paste(figure, ((1200 - figure.width) // 2, top + (572 - top - figure.height) // 2))
     out = io.BytesIO()
-    card.quantize(128).save(out, "PNG", optimize=True)
+    # This method keeps colours that few points have.
+    card.quantize(256, Image.Quantize.MAXCOVERAGE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
@@ -109,10 +110,15 @@ def in_short(cell: NotebookNode, shown: Picture | None) -> NotebookNode:
 
 
 def fold(nb: NotebookNode) -> None:
-    """Fold the code of an executed page: a click opens one cell, the switch on top opens all."""
+    """Fold the code of an executed page: a click opens one cell, the switch on top opens all.
+
+    The copies of figures for the start page, which are in it by then, are left out.
+    """
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+            for output in cell.outputs:
+                output.get("data", {}).pop(CARD, None)
 
 
 def box(record: Mapping[str, Any]) -> NotebookNode:
