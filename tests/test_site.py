@@ -64,7 +64,7 @@ LOOK = """() => ({
     .filter(m => !m.querySelector('mjx-container')).map(m => m.textContent.slice(0, 80)),
   merror: [...document.querySelectorAll('mjx-merror')].map(m => m.textContent),
   text: document.querySelector('main, article').innerText,
-  overflow: document.documentElement.scrollWidth - window.innerWidth,
+  overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   theme: document.documentElement.dataset.theme })""".replace("CUT", CUT)
 
 
