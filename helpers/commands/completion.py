@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 
 from helpers.commands import shell
 
@@ -27,8 +29,8 @@ def parser() -> shell.Parser:
 
 
 def whole() -> argparse.ArgumentParser:
-    """Return the program's parser with those of all commands below it."""
-    from importlib import import_module
+    """Return the program's parser with those of all commands below it, for `shtab`."""
+    import shtab
 
     from helpers.commands.table import COMMANDS
 
@@ -36,6 +38,10 @@ def whole() -> argparse.ArgumentParser:
     below = made.add_subparsers()
     for name, (module, about) in COMMANDS.items():
         one = import_module(f"helpers.{module}").parser()
+        for argument in one._actions:  # noqa: SLF001  (argparse offers no public list)
+            words = argument.nargs != 0 and argument.type in (None, Path) and not argument.choices
+            if words and argument.dest not in _NO_FILES:
+                argument.complete = shtab.FILE
         below.add_parser(name, parents=[one], add_help=False, help=about)
     return made
 
@@ -43,18 +49,21 @@ def whole() -> argparse.ArgumentParser:
 def _work(given: argparse.Namespace) -> int:
     import shtab
 
-    made = whole()
-    for action in made._subparsers._group_actions[0].choices.values():  # noqa: SLF001
-        for argument in action._actions:  # noqa: SLF001
-            plain = argument.nargs != 0 and argument.choices is None
-            if plain and argument.type is None and argument.dest not in _WORDS:
-                argument.complete = shtab.FILE
-    print(shtab.complete(made, given.shell))
+    print(shtab.complete(whole(), given.shell))
     return shell.OK
 
 
 # Arguments that are no files.
-_WORDS = {"signals", "revision", "device", "scheduler", "columns", "column", "prefix", "notebook"}
+_NO_FILES = {
+    "signals",
+    "revision",
+    "device",
+    "scheduler",
+    "columns",
+    "column",
+    "prefix",
+    "notebook",
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:

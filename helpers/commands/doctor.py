@@ -31,11 +31,8 @@ class Check(NamedTuple):
 
 
 def python() -> Check:
-    """Check the version of Python."""
-    told = f"{platform.python_version()} at {sys.executable}"
-    if sys.version_info < (3, 11):
-        return Check("python", "broken", told, "install Python 3.11 or newer, then run make again")
-    return Check("python", "ok", told)
+    """Tell which Python runs; an older one than the project takes could not install it."""
+    return Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
 def packages() -> Check:
@@ -49,16 +46,13 @@ def packages() -> Check:
         wanted = metadata.requires("before-fine-tuning") or []
     except metadata.PackageNotFoundError:
         return Check("packages", "broken", "the project itself is not installed", cure)
-    needed = [
-        one for one in map(Requirement, wanted) if not (one.marker and "extra" in str(one.marker))
-    ]
+    needed = [one for one in map(Requirement, wanted) if "extra" not in str(one.marker)]
     lock = data.ROOT / "requirements.txt"
     lines = lock.read_text().splitlines() if lock.is_file() else []
     locked = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
-    here = {
-        str(d.metadata["Name"]).lower().replace("_", "-"): d.version
-        for d in metadata.distributions()
-    }
+    locked = [one for one in locked if one.marker is None or one.marker.evaluate()]
+    every = ((str(one.metadata["Name"]), one.version) for one in metadata.distributions())
+    here = {name.lower().replace("_", "-"): version for name, version in every}
     absent = [one.name for one in needed if one.name.lower() not in here]
     if absent:
         return Check("packages", "broken", f"not installed: {', '.join(absent)}", cure)
@@ -239,13 +233,15 @@ def examined(checks: Sequence[Callable[[], Check]]) -> list[Check]:
 def works(checks: Sequence[Check]) -> dict[str, str]:
     """Return for each command "" if it will work, or which checks stand in its way."""
     bad = {check.name for check in checks if check.state != "ok"}
-    base = {check.name for check in checks if check.state == "broken"} & {"python", "packages"}
+    base = {check.name for check in checks if check.state == "broken"} & {"packages"}
     low = {name: sorted(base | (bad & set(needs))) for name, needs in NEEDS.items()}
     return {name: ", ".join(names) for name, names in low.items()}
 
 
 def _work(given: argparse.Namespace) -> int:
     found = examined([c for c in CHECKS if not (given.offline and c is hub)])
+    if given.offline:
+        found.append(Check("hub", "missing", "not asked", "leave out --offline to ask it"))
     lines = []
     for check in found:
         lines.append(f"{check.state:8} {check.name:10} {check.told}")
@@ -253,9 +249,8 @@ def _work(given: argparse.Namespace) -> int:
             lines.append(f"{'':19} {check.cure}")
     able = works(found)
     lines += ["", "what will work:"]
-    lines += [
-        f"{'no' if why else 'yes':4} {name}{why and f': see {why}'}" for name, why in able.items()
-    ]
+    for name, why in able.items():
+        lines.append(f"no   {name}: see {why}" if why else f"yes  {name}")
     value = {"checks": [check._asdict() for check in found], "blocked_by": able}
     shell.emit(given, "\n".join(lines), value)
     return shell.FAILED if any(check.state == "broken" for check in found) else shell.OK

@@ -76,9 +76,7 @@ def _work(given: argparse.Namespace) -> int:
                 allow_bin=given.allow_bin,
             )
             step(f"{titles[name]}: {len(texts):,} texts", 1)
-            return (
-                layers[max(layers)] if given.layers == "last" else np.stack(list(layers.values()))
-            )
+            return layers[max(layers)] if given.layers == "last" else np.stack([*layers.values()])
 
         vectors, report = each_model.read(names, embedded)
     with storage.whole(given.out) as part, open(part, "wb") as file:

@@ -48,9 +48,7 @@ def page(given: argparse.Namespace, name: str, parameters: dict[str, object]) ->
     from helpers.book import pipeline
 
     if not (data.ROOT / "notebooks").is_dir():
-        raise ValueError(
-            f"{data.ROOT} has no notebooks to build a page from; pass --text or --json"
-        )
+        raise ValueError(f"{data.ROOT} has no notebooks to make a page; pass --text or --json")
     words = [name, "--book"]
     for key, value in parameters.items():
         words += ["-p", key, json.dumps(value)]

@@ -107,12 +107,8 @@ def table(
     ranked = ranked.sort_values(by, ascending=False, kind="stable")
     first = gains[ranked.index[0]]
     for name in ranked.index[1:]:
-        gap = stats.paired_difference(first, gains[name], seed=seed)
-        ranked.loc[name, ["behind", "behind low", "behind high"]] = (
-            gap.difference,
-            gap.low,
-            gap.high,
-        )
+        gap = stats.paired_difference(first, gains[name], seed=seed)[:3]
+        ranked.loc[name, ["behind", "behind low", "behind high"]] = gap
     return ranked
 
 
