@@ -51,7 +51,7 @@ def parser() -> shell.Parser:
     add("--log-likelihoods", nargs="+", default=[], metavar="FILE", help="scored elsewhere")
     add("--engine", default="auto", choices=ENGINES, help="what wrote these files")
     add("--bos", default="auto", choices=("auto", "yes", "no"),
-        help="whether a start token stood first in these files, where they leave it open")  # fmt: skip
+        help="whether a start token stood first, where these files leave it open")  # fmt: skip
     add("--map", default="", help="map of your own, of ModelMap.save; default: the book's")
     add("--texts", default="", help="its texts: JSON lines with key and text; default: the book's")
     add("--n-texts", type=int, default=0, help="use the first N texts, a multiple of 8; 0: all")
