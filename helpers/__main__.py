@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from importlib import import_module
 
+from helpers import __version__
 from helpers.commands.table import COMMANDS
 
 
@@ -39,12 +41,14 @@ def dispatch(
 def main(words: list[str] | None = None) -> int:
     """Run a command of `COMMANDS`."""
     words = sys.argv[1:] if words is None else words
-    if words[:1] in (["--version"], ["-V"]):
-        from helpers import __version__
-
-        print(f"before-ft {__version__}")
+    try:
+        if words[:1] in (["--version"], ["-V"]):
+            print(f"before-ft {__version__}")
+            return 0
+        return dispatch("helpers", COMMANDS, words, "before-ft")
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return dispatch("helpers", COMMANDS, words, "before-ft")
 
 
 if __name__ == "__main__":

@@ -90,9 +90,8 @@ def call(
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped{kept and f'; {kept}'}", file=sys.stderr)
         return STOPPED
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    except BrokenPipeError:  # met by the program
+        raise
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         told = " ".join(str(error).split()) or type(error).__name__
         print(f"{parser.prog}: {nothing and f'{nothing}: '}{told}", file=sys.stderr)
