@@ -27,9 +27,9 @@ MODEL --n-texts 32 --json                         # fewer texts, less time
 """
 MORE = (
     """\
-files of other engines: score the texts that `before-ft score --out FOLDER --n-texts N` writes (N
-is --n-texts, 128 by default), in their order, and pass lm-eval's --log_samples file, responses of
-vLLM, SGLang or llama-cpp-python as JSON lines, or CSV with key and log_likelihood.
+files of other engines: score the texts that `before-ft score --out FOLDER --n-texts 64` writes, in
+their order, and pass lm-eval's --log_samples file, responses of vLLM, SGLang or llama-cpp-python as
+JSON lines, or CSV with key and log_likelihood.
 
 """
     + shell.CODES

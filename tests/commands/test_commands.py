@@ -105,7 +105,7 @@ def folder(tmp_path_factory):
     labels = np.repeat(["a", "b", "c"], 20)
     X = np.random.default_rng(0).normal(size=(60, 6))
     centres = np.eye(6)[np.repeat([0, 1, 2], 20)]
-    np.savez(made / "mine.npz", weak=X + centres / 3, strong=[X, X + 4 * centres], none=X)
+    np.savez(made / "mine.npz", weak=X + centres, strong=[X, X + 4 * centres], none=X)
     texts = [f"word {i} of {label}" for i, label in enumerate(labels)]
     pd.DataFrame({"text": texts, "label": labels}).to_csv(made / "mine.csv", index=False)
     example_models.write("causal", made / "tiny")
@@ -152,6 +152,9 @@ def test_embed_writes_what_rank_reads(folder, tmp_path, monkeypatch, capsys):
 
 def test_place_reads_what_other_engines_scored(folder, tmp_path, capsys):
     made, _ = stored_families.load()
+    # What the help says of the texts to score.
+    assert f"--n-texts {len(made.texts)}` writes" in place.MORE
+    assert list(text_sets.load_texts(len(made.texts)).index) == list(made.texts)
     row = made.log_likelihoods[made.names.index("smollm2")] + 0.01 * np.arange(len(made.texts))
     scored = pd.DataFrame({"key": made.texts, "log_likelihood": row})
     scored.to_csv(tmp_path / "s.csv", index=False)
