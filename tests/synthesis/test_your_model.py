@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers import data, progress, results, storage
-from helpers.commands import look
+from helpers.commands import judge, look
 from helpers.synthesis import (
     example_models,
     model_kinds,
@@ -329,6 +329,18 @@ def test_the_command(folder, looks, tmp_path, monkeypatch, capsys):
     values = [run["models"][0]["measures"][0]["value"] for run in (whole, other)]
     # Eight bits of a mantissa: near, and not the same.
     assert values[1] == pytest.approx(values[0], rel=0.01) and values[0] != values[1]
+    capsys.readouterr()
+    assert judge.main([*words[1:], "--json", "--quiet", "--out", "judged"]) == 0
+    out, err = capsys.readouterr()
+    assert "left" not in err and "done" not in err
+    judged, kept = strictly(out), tmp_path / "judged" / "results.json"
+    assert judged["models"][0]["measures"] == whole["models"][0]["measures"]
+    assert judged["ranking"] and strictly(kept.read_text())["models"] == judged["models"]
+    assert judge.main([*words[1:3], *words[3:-2], "--text", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert "bits per byte, my texts" in out and "estimated time" in err and "written" not in out
+    assert judge.main(["no/where", *words[3:-2], "--text"]) == 1
+    assert "no model could be read" in capsys.readouterr().err
     assert look.main([*words, "--device", "abacus"]) == 2
     assert "device is 'abacus'" in (told := capsys.readouterr().err) and "; choose cpu" in told
     assert look.main([*words, "--models", "no/where"]) == 3
