@@ -124,8 +124,10 @@ def test_rank_orders_by_what_is_known(folder, capsys):
     for row in list(rows.values())[1:]:
         gap = rows["strong"]["alp"] - row["alp"]
         assert row["behind"] == pytest.approx(gap) and row["behind low"] > 0
-    code, out, err = run(capsys, "rank", *files, "--quiet", "--by", "GBC")
-    assert code == 0 and not err and out.splitlines()[2].startswith("strong ")
+    np.savez(folder / "one.npz", only=np.load(files[0])["weak"])
+    words = "--quiet", "--by", "GBC"
+    code, out, err = run(capsys, "rank", folder / "one.npz", files[1], *words)
+    assert code == 0 and not err and out.splitlines()[2].startswith("only ")
     code, _, err = run(capsys, "rank", *files, "--column", "genre")
     assert code == 2 and "--column is 'genre'" in err and "'label'" in err
     np.savez(folder / "short.npz", a=np.ones((3, 2)))
