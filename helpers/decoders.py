@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from helpers import model_sources, models, reading
+from helpers import model_files, model_sources, models, reading
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -205,12 +205,10 @@ def _is_causal(config: PretrainedConfig) -> bool:
 
 
 def check_causal(config: PretrainedConfig) -> None:
-    """Refuse the configuration of a model that sees the tokens to come, by `ValueError`."""
+    """Refuse the configuration of a model that sees the tokens to come."""
     if not _is_causal(config):
-        raise ValueError(
-            f"model is of the type {config.model_type}, which sees the tokens to come; pass a "
-            "causal language model"
-        )
+        reason = f"model is of the type {config.model_type}, which sees the tokens to come"
+        raise model_files.Refusal(reason, "pass a causal language model")
 
 
 def _bodies(model: PreTrainedModel) -> list[nn.Module]:
