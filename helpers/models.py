@@ -234,14 +234,16 @@ def check_weights(report: Mapping[str, Any]) -> None:
 
 
 def check_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Refuse the tokenizer of another model: more tokens than the model has vectors for.
+    """Refuse the tokenizer of another model: its tokens are more than the model has vectors for.
 
     Tokens added later do not count: files in GGUF gain some that no text has.
     """
     rows = getattr(model.base_model.get_input_embeddings(), "num_embeddings", None)
-    if rows is not None and tokenizer.vocab_size > rows:
+    later = tokenizer.get_added_vocab()
+    last = max(i for token, i in tokenizer.get_vocab().items() if token not in later)
+    if rows is not None and last >= rows:
         raise Refusal(
-            f"its tokenizer has {tokenizer.vocab_size:,} tokens, the model vectors for {rows:,}",
+            f"its tokenizer has {last + 1:,} tokens, the model vectors for {rows:,}",
             "save the tokenizer that the model was trained with into its folder",
         )
 
