@@ -206,8 +206,14 @@ def _is_causal(config: PretrainedConfig) -> bool:
 
 def check_causal(config: PretrainedConfig) -> None:
     """Refuse the configuration of a model that sees the tokens to come."""
+    from transformers.models.auto import modeling_auto as auto
+
     if not _is_causal(config):
-        reason = f"model is of the type {config.model_type}, which sees the tokens to come"
+        known = {**auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, **auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}
+        seen = (
+            "sees the tokens to come" if config.model_type in known else "is not listed as causal"
+        )
+        reason = f"model is of the type {config.model_type}, which {seen}"
         raise model_files.Refusal(reason, "pass a causal language model")
 
 

@@ -238,7 +238,7 @@ def check_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> 
 
     Tokens added later do not count: files in GGUF gain some that no text has.
     """
-    rows = getattr(model.base_model.get_input_embeddings(), "num_embeddings", None)
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
     later = tokenizer.get_added_vocab()
     last = max(i for token, i in tokenizer.get_vocab().items() if token not in later)
     if rows is not None and last >= rows:
