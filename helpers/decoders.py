@@ -209,10 +209,9 @@ def check_causal(config: PretrainedConfig) -> None:
     from transformers.models.auto import modeling_auto as auto
 
     if not _is_causal(config):
-        known = {**auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, **auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}
-        seen = (
-            "sees the tokens to come" if config.model_type in known else "is not listed as causal"
-        )
+        listed = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        known = config.model_type in listed
+        seen = "sees the tokens to come" if known else "is no causal model of transformers"
         reason = f"model is of the type {config.model_type}, which {seen}"
         raise model_files.Refusal(reason, "pass a causal language model")
 
