@@ -298,7 +298,7 @@ def test_an_archive_of_more_than_the_memory_is_not_opened(own, tmp_path, monkeyp
     free = type("Memory", (), {"available": 6 * 10**6})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     with pytest.raises(
-        ValueError, match=r"have 0\.0 GB and 0\.0 GB of memory are free; save fewer"
+        ValueError, match=r"0\.0 GB and 0\.0 GB of memory are free; save"
     ):
         entities.load_own(tmp_path / "zeros.npz", own[1])
     free.available = 7 * 10**6
