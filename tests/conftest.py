@@ -14,7 +14,7 @@ import warm_kernel  # noqa: E402
 import yaml  # noqa: E402
 
 from helpers import data  # noqa: E402
-from helpers.book import pipeline, planning  # noqa: E402
+from helpers.book import environment, pipeline, planning  # noqa: E402
 
 ROOT = data.ROOT
 # The same examples in every run; HYPOTHESIS_PROFILE=explore draws new ones.
@@ -83,6 +83,19 @@ def clip(tmp_path_factory):
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     CLIPImageProcessorPil(**size).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, the one that every test of pages shares."""
+    from playwright.sync_api import sync_playwright
+
+    path = environment.get_chromium()
+    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
 
 
 def _run(words: list[str], environment: dict[str, str]) -> dict[str, dict]:

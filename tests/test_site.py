@@ -13,7 +13,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from helpers import data
-from helpers.book import claims, environment, pages, planning, scoreboard
+from helpers.book import claims, pages, planning, scoreboard
 from helpers.data import ROOT
 
 # A page is opened on a phone, then made wide, then dark.
@@ -26,18 +26,6 @@ def html(site):
     found = sorted(p for p in site.rglob("*.html") if not apart & set(p.parts))
     assert len(found) >= 12
     return {p: BeautifulSoup(p.read_text(), "html.parser") for p in found}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    path = environment.get_chromium()
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
 
 
 LOOK = """() => ({
@@ -144,6 +132,21 @@ def test_the_map_can_be_explored_and_read_as_a_table(browser, site):
     page.locator(".point-explorer summary").click()
     assert page.locator(".point-explorer tbody tr").count() == 90
     context.close()
+
+
+def test_the_interactive_pages_fit_a_phone_and_follow_dark_mode(context, site):
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
+    for name, button in (("place_in_browser", "example"), ("alp_by_hand", "again")):
+        page.goto((site / f"{name}.html").as_uri())
+        page.locator(f".interactive [data-part={button}]").click()
+        letters = page.locator(".interactive svg text").evaluate_all(
+            "all => all.map(text => getComputedStyle(text).fill)"
+        )
+        assert len(letters) > 20 and "rgb(0, 0, 0)" not in letters, name
+        assert page.evaluate(LOOK)["overflow"] <= 0, name
+    page.close()
 
 
 def test_no_internal_link_is_broken(html, site):

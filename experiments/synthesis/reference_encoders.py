@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import data, encoding, model_edits, models
-from helpers.synthesis import model_kinds, signal_inputs, signal_report, signals
+from helpers.synthesis import model_kinds, signal_inputs, signal_report, single_signals
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,10 +48,10 @@ def reference_models(
 
 
 def categories(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
-    """Return the mean skill of a model on the default entities, nats (`signals.categories`)."""
+    """Return the mean skill on the default entities, nats, as `single_signals.categories`."""
     loaded = model_kinds.Loaded(tokenizer, model, model, "encoder", "")
     table = signal_inputs.read_entities()
-    return float(np.mean(signals.categories(loaded, table=table, n_shuffles=0)["skill"]))
+    return float(np.mean(single_signals.categories(loaded, table=table, n_shuffles=0)["skill"]))
 
 
 def main(words: Sequence[str] | None = None) -> None:

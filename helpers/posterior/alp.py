@@ -123,7 +123,7 @@ def average_log_posterior(
     elif not _has_rank(clusters, max(map(heads.width, blocks)), ridge, form, notes):
         narrow = None
 
-    folds = _folds(clusters, n_folds, seed) if crossed else np.zeros(len(X), dtype=int)
+    folds = assign_folds(clusters, n_folds, seed) if crossed else np.zeros(len(X), dtype=int)
     order = np.lexsort([clusters.codes, folds])
     layout = _layout(clusters, folds, order)
     unit = _one_unit(spread)
@@ -311,7 +311,7 @@ def _temperature(heads: list[np.ndarray], log_prior: np.ndarray, codes: np.ndarr
     return 1.0 if loss(0.5) <= best.fun + 1e-9 else float(best.x / (1 - best.x))
 
 
-def _folds(clusters: Clusters, n_folds: int, seed: int) -> np.ndarray:
+def assign_folds(clusters: Clusters, n_folds: int, seed: int) -> np.ndarray:
     """Deal the shuffled rows of one cluster after the other round the folds."""
     rng = validation.generator(seed)
     folds = np.empty(len(clusters.codes), dtype=int)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import glob
 import io
 import json
 import os
@@ -21,12 +20,10 @@ from typing import Any, NamedTuple
 import orjson
 import zstandard
 
-from helpers.retrieval.packed import BUFFER, PACKED, Left, boundary, cuts, open_file, too_large
+from helpers.retrieval import corpus_files
+from helpers.retrieval.packed import BUFFER, Left, boundary, open_file, too_large
 
 # A worker process imports this module, so what only some corpora need is imported where it is used.
-LINES = (".jsonl", ".ndjson", ".json")
-TABLES = (".parquet", ".arrow")
-TEXTS = (".txt", ".text")
 MAX_DOCUMENT = 1 << 28
 RANGE_SIZE = 1 << 28
 # What an object of Python takes in memory, of those that JSON is read into.
@@ -49,14 +46,6 @@ class Problem(NamedTuple):
         """Return the same problem in a file where `n` more lines or rows stand before it."""
         place = re.sub(r"\d+", lambda number: str(int(number[0]) + n), self.place)
         return self._replace(place=place)
-
-
-class Range(NamedTuple):
-    """The documents of a file that begin in some of its bytes; no `stop` is the end of it."""
-
-    file: str
-    start: int = 0
-    stop: int | None = None
 
 
 @dataclass
@@ -113,11 +102,11 @@ def read_documents(
 ) -> Iterator[bytes]:
     """Yield the documents of files one by one, each as bytes in UTF-8, in bounded memory.
 
-    `source` is what `list_files` takes. JSON lines (`.jsonl`, `.ndjson`, `.json`) and plain text
-    (`.txt`) may be packed (`.gz`, `.zst`, of one frame or many); tables are Parquet (`.parquet`)
-    and the Arrow streams of a Hugging Face dataset on disk (`.arrow`). The text is the field or
-    column `column`. A document of a text file is a `unit`, "line" or "file". Blank lines are no
-    documents. An escaped lone surrogate of JSON keeps its three bytes.
+    `source` is what `corpus_files.list_files` takes. JSON lines (`.jsonl`, `.ndjson`, `.json`) and
+    plain text (`.txt`) may be packed (`.gz`, `.zst`, of one frame or many); tables are Parquet
+    (`.parquet`) and the Arrow streams of a Hugging Face dataset on disk (`.arrow`). The text is the
+    field or column `column`. A document of a text file is a `unit`, "line" or "file". Blank lines
+    are no documents. An escaped lone surrogate of JSON keeps its three bytes.
 
     A document that cannot be read is left out and added to `report` with its file and line or row:
     "broken JSON", "no text" (field, column or value is absent), "not a string", "bad bytes" (no
@@ -141,13 +130,13 @@ def read_documents(
     [b'Rome']
     """
     check_reading(unit, max_document)
-    files, reading = list_files(source), (column, unit, max_document)
+    files, reading = corpus_files.list_files(source), (column, unit, max_document)
 
     def documents() -> Iterator[bytes]:
         found = Report(strict=strict)
         for file in files:
             try:
-                yield from read_range(Range(file), *reading, found, advance)
+                yield from read_range(corpus_files.Range(file), *reading, found, advance)
             finally:
                 if report is not None:
                     report.merge(found)
@@ -166,121 +155,8 @@ def check_reading(unit: str, max_document: int) -> None:
         raise ValueError(f"max_document is {max_document!r}; give a number of bytes, at least 1")
 
 
-def list_files(source: str | Path | Iterable[str | Path]) -> list[str]:
-    """Return the files that a path, a glob, a folder of a dataset or an fsspec URL stands for.
-
-    `source` may also be several of them; a file named twice is listed once. A folder must be a
-    Hugging Face dataset saved to disk, of which the files of all splits are listed. Paths are
-    absolute, without links. Raises `FileNotFoundError` when nothing is found and `ValueError` for
-    another folder and for a file of an unknown kind.
-    """
-    one = isinstance(source, str | Path)
-    if not one and (not isinstance(source, Iterable) or not (source := list(source))):
-        raise ValueError(f"source is {source!r}; pass a path, a pattern, or a list of them")
-    sources = [source] if one else source
-    files: dict[str, None] = {}
-    for one in sources:
-        found = _remote_files(str(one)) if "://" in str(one) else _local_files(str(one))
-        if not found:
-            raise FileNotFoundError(f"no file {one}; correct the path or the pattern")
-        files |= dict.fromkeys(found)
-    for file in files:
-        _kind(file)
-    return list(files)
-
-
-def _local_files(pattern: str) -> list[str]:
-    pattern = os.path.expanduser(pattern)
-    if os.path.isdir(pattern):
-        return _dataset_files(pattern)
-    if os.path.exists(pattern):
-        return [os.path.realpath(pattern)]
-    found = []
-    for path in sorted(glob.glob(pattern, recursive=True)):
-        if os.path.isfile(path):
-            found.append(os.path.realpath(path))
-        elif _is_dataset(path):
-            found += _dataset_files(path)
-    return found
-
-
-def _remote_files(url: str) -> list[str]:
-    from fsspec.core import url_to_fs
-
-    system, path = url_to_fs(url)
-    if glob.has_magic(path):
-        return [system.unstrip_protocol(name) for name in sorted(system.glob(path))]
-    return [url] if system.exists(path) else []
-
-
-def _is_dataset(folder: str) -> bool:
-    return any(os.path.exists(f"{folder}/{name}.json") for name in ("dataset_dict", "state"))
-
-
-def _dataset_files(folder: str) -> list[str]:
-    folder = os.path.realpath(folder)
-    if not _is_dataset(folder):
-        raise ValueError(
-            f"{folder} is a folder but no dataset saved to disk; pass a pattern such as "
-            f"{folder}/*.jsonl"
-        )
-    if os.path.exists(f"{folder}/dataset_dict.json"):
-        splits = _inside(folder, "dataset_dict.json", lambda found: found["splits"])
-        return [file for split in splits for file in _dataset_files(split)]
-    return _inside(
-        folder, "state.json", lambda found: [file["filename"] for file in found["_data_files"]]
-    )
-
-
-def _inside(folder: str, name: str, names: Callable[[Any], Any]) -> list[str]:
-    """Return the paths that a file of a dataset names; refuse all but those below its folder."""
-    place, cure = os.path.join(folder, name), "save the dataset to disk again"
-    try:
-        named = names(json.loads(Path(place).read_text()))
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"{place} is damaged ({type(error).__name__}: {error}); {cure}") from error
-    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
-        raise ValueError(f"{place} does not name files as a list of texts; {cure}")
-    paths = []
-    for one in named:
-        path = os.path.normpath(os.path.join(folder, one))
-        # The file itself may be a link, as those of the hub's cache are; its folder may not.
-        real = os.path.realpath(os.path.dirname(path.replace("\0", "")))
-        if path == folder or "\0" in one or os.path.commonpath([folder, real]) != folder:
-            raise ValueError(
-                f"{place} names {one!r}, which is not inside of its folder; put the file in there, "
-                "or pass its own path"
-            )
-        paths.append(path)
-    return paths
-
-
-def _kind(file: str) -> str:
-    name = file.lower()
-    packed = next((end for end in PACKED if name.endswith(end)), "")
-    kind = os.path.splitext(name.removesuffix(packed))[1]
-    if kind not in (LINES + TEXTS if packed else LINES + TEXTS + TABLES):
-        raise ValueError(
-            f"{file} is of no kind that can be read; name it "
-            f"{', '.join(LINES + TEXTS)} (also with {' or '.join(PACKED)}) or {', '.join(TABLES)}"
-        )
-    return kind
-
-
-def split(file: str, range_size: int, unit: str) -> list[Range]:
-    """Return the ranges of a file: of about `range_size` bytes or less where it can be cut.
-
-    Cut are files on this machine: lines of JSON and of text, zstd archives of several frames, and
-    Parquet by row groups.
-    """
-    kind = _kind(file)
-    whole = kind == ".arrow" or (kind in TEXTS and unit == "file")
-    starts = [0] if whole else cuts(file, range_size)
-    return [Range(file, *ends) for ends in zip(starts, [*starts[1:], None], strict=True)]
-
-
 def read_range(
-    one: Range,
+    one: corpus_files.Range,
     column: str,
     unit: str,
     max_document: int,
@@ -293,11 +169,11 @@ def read_range(
     that begins in the range, and gives their number; rows, and what `strict` raises, are
     counted from the beginning of the file.
     """
-    kind = _kind(one.file)
+    kind = corpus_files.kind(one.file)
     word, parse = {
-        **dict.fromkeys(LINES, ("line", _of_json)),
-        **dict.fromkeys(TEXTS, (unit, _of_text)),
-        **dict.fromkeys(TABLES, ("row", _of_row)),
+        **dict.fromkeys(corpus_files.LINES, ("line", _of_json)),
+        **dict.fromkeys(corpus_files.TEXTS, (unit, _of_text)),
+        **dict.fromkeys(corpus_files.TABLES, ("row", _of_row)),
     }[kind]
     number = 0
 
@@ -325,9 +201,9 @@ def read_range(
             add("damaged file", detail, after="after ")
 
 
-def lines_before(one: Range) -> int:
+def lines_before(one: corpus_files.Range) -> int:
     """Return the number of lines of a file that belong to the ranges before this one."""
-    if not one.start or _kind(one.file) in TABLES:
+    if not one.start or corpus_files.kind(one.file) in corpus_files.TABLES:
         return 0
     n, place = 1, 0
     opened = open_file(one.file, 0, one.start, window=1 << 31)
@@ -343,7 +219,7 @@ def lines_before(one: Range) -> int:
 
 def _is_damage(error: Exception, kind: str) -> bool:
     """Tell an archive or a table that is cut or corrupt from a fault of the disk or the network."""
-    if kind in TABLES:
+    if kind in corpus_files.TABLES:
         import pyarrow as pa
 
         # Arrow reports corrupt pages as an OSError without a number of the system's.
@@ -362,7 +238,7 @@ Items = Iterator[tuple[int, bytes | Left]]
 
 
 def _items(
-    one: Range,
+    one: corpus_files.Range,
     column: str,
     unit: str,
     largest: int,
@@ -371,10 +247,10 @@ def _items(
 ) -> Items:
     """Yield the lines, rows or the whole of a range, each with its number."""
     file, start, stop = one
-    kind = _kind(file)
-    if kind not in TABLES:
+    kind = corpus_files.kind(file)
+    if kind not in corpus_files.TABLES:
         with open_file(file, start, stop, window=4 * largest, advance=advance) as stream:
-            if kind in TEXTS and unit == "file":
+            if kind in corpus_files.TEXTS and unit == "file":
                 yield 1, _whole(stream, largest)
             else:
                 yield from _lines(stream, one, largest, report)
@@ -391,7 +267,9 @@ def _items(
             yield from tables.parquet_rows(stream, headers, column, largest, part)
 
 
-def _lines(stream: io.BufferedReader, one: Range, largest: int, report: Report) -> Items:
+def _lines(
+    stream: io.BufferedReader, one: corpus_files.Range, largest: int, report: Report
+) -> Items:
     """Yield the lines that begin after the start of a range and not after its end."""
     number, place, line = 0, 0, b""
     _, start, stop = one
@@ -501,10 +379,8 @@ def _utf8(text: bytes) -> bytes:
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """Read texts from a file of `corpora.read_documents`: JSON lines, plain text or a table.
+    """Read texts from a file of `read_documents`: JSON lines, plain text or a table.
 
-    Raises what it raises, `corpora.CorpusError` at the first text that cannot be read.
+    Raises what it raises, `CorpusError` at the first text that cannot be read.
     """
-    from helpers.retrieval import corpora
-
-    return [text.decode() for text in corpora.read_documents(path, strict=True)]
+    return [text.decode() for text in read_documents(path, strict=True)]

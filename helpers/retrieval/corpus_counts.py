@@ -20,14 +20,12 @@ from helpers.retrieval.corpora import (
     MAX_DOCUMENT,
     RANGE_SIZE,
     Problem,
-    Range,
     Report,
     check_reading,
     lines_before,
-    list_files,
     read_range,
-    split,
 )
+from helpers.retrieval.corpus_files import Range, list_files, split
 from helpers.retrieval.counting import Counts, NameIndex, Rule, Tally
 
 # Part of every key: raise it when the same files and settings would give other counts.
@@ -69,12 +67,12 @@ def count_corpus(
     """Return `counting.count_documents` of a corpus, counted range by range, so that it can resume.
 
     `files`, `column`, `unit`, `max_document` and `strict` are those of `corpora.read_documents`. A
-    file on this machine of more than `range_size` bytes is counted in ranges, where `corpora.split`
-    can cut it. The counts of each range are stored in `out_folder`, under a name made of the pairs,
-    the rule, the way of reading, the range and the file's path, size and time of change, and only
-    once they are complete. A run that was stopped at any moment and is started again counts the
-    missing ranges, and none twice; a file that has changed is counted again, as is one for
-    which `range_size` gives other ranges. `resume=False` counts all again.
+    file on this machine of more than `range_size` bytes is counted in ranges, where
+    `corpus_files.split` can cut it. The counts of each range are stored in `out_folder`, under a
+    name made of the pairs, the rule, the way of reading, the range and the file's path, size and
+    time of change, and only once they are complete. A run that was stopped at any moment and is
+    started again counts the missing ranges, and none twice; a file that has changed is counted
+    again, as is one for which `range_size` gives other ranges. `resume=False` counts all again.
 
     `workers` processes count a range each. `scheduler`, the address of a Dask scheduler, has the
     workers of that cluster do it, which must see the files under the same paths; when one dies, its

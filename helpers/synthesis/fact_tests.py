@@ -32,7 +32,7 @@ class Answers(NamedTuple):
 
 
 def answers(raw: Mapping[str, Any], facts: pd.DataFrame) -> Answers:
-    """Return what `signals.facts` measured, as matrices; facts with a `hint` are left out.
+    """Return what `single_signals.facts` measured, as matrices; facts with a `hint` are left out.
 
     `facts` is the table that was asked, with the columns of `signal_inputs.FACTS`, `block`, `hint`.
     """

@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers import data, likelihood, models, stats
 from helpers.modelmap import held_out_texts, model_map, placement, stored_families
-from helpers.synthesis import fact_tests, paired_tests, signal_inputs, signals
+from helpers.synthesis import fact_tests, paired_tests, signal_inputs, single_signals
 
 REFERENCES = data.PUBLISHED / "your_model_references.csv"
 # How each measure is called, its unit, and what more of it means.
@@ -72,7 +72,7 @@ def references() -> References:
     clouds = pd.concat([encoders, decoder.assign(model="SmolLM2")])
     made, table = stored_families.load()
     for signal, frame, names in (
-        ("latent space", clouds.set_index("model"), signals.SPREAD),
+        ("latent space", clouds.set_index("model"), single_signals.SPREAD),
         ("prediction", table, held_out_texts.SCORES),
     ):
         long = frame[list(names)].melt(ignore_index=False, var_name="measure").reset_index()
@@ -334,7 +334,7 @@ def part_of(made: model_map.ModelMap, keys: Sequence[str]) -> model_map.ModelMap
 
 
 def neighbours(raw: Mapping[str, Any], made: model_map.ModelMap, **options: Any) -> pd.DataFrame:
-    """Return `placement.neighbours` of a model measured by `signals.map_texts`."""
+    """Return `placement.neighbours` of a model measured by `single_signals.map_texts`."""
     part = part_of(made, raw["keys"])
     return placement.neighbours(part, raw["log_likelihood"], **options)
 

@@ -135,7 +135,7 @@ def test_oas_equals_scikit_learn(n, d):
 def test_calibrated_form_is_cross_fitted_oas_to_one_power():
     X, labels = mixture(n=300, d=4, k=3)
     result = average_log_posterior(X, labels, n_folds=3, head_dim=2, seed=2)
-    folds = alp._folds(validation.clusters(labels, len(X), 2), 3, 2)
+    folds = alp.assign_folds(validation.clusters(labels, len(X), 2), 3, 2)
     counts = np.array([np.bincount(folds[labels == c]) for c in range(3)])
     assert counts.shape == (3, 3) and counts.max() - counts.min() <= 1
     scaled, prior = X / X.std(axis=0), np.bincount(labels) / len(X)

@@ -18,7 +18,7 @@ from distributed import LocalCluster
 from pyarrow import parquet
 
 from helpers import data
-from helpers.retrieval import corpora, corpus_counts, count, counting
+from helpers.retrieval import corpora, corpus_counts, corpus_files, count, counting
 
 PAIRS = [("car", "Paris"), ("Paris", "car"), ("India", "Ho"), ("South Africa", "Africa")]
 EMPTY = '{"n_documents": 1, "names": [], "both": [], "counts": {}, "first": [], "lines": 0}'
@@ -254,7 +254,7 @@ def test_a_killed_run_resumes_inside_of_a_file(large_files, tmp_path, counted_fi
     assert len(kept) == 3
     counts = corpus_counts.count_corpus(file, PAIRS[:1], out, range_size=4000)
     same(counts, counting.count_documents(large_files[file], PAIRS[:1]))
-    n = len(corpora.split(file, 4000, "line"))
+    n = len(corpus_files.split(file, 4000, "line"))
     assert n > 8 and len(counted_files) == n - 3 and len(list(out.glob("*.json"))) == n
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from helpers.data import ROOT
-from helpers.retrieval import corpora, counting
+from helpers.retrieval import corpora, corpus_files, counting
 
 COLUMNS = ["n_subject", "n_object", "n_both"]
 # Letters of one to four bytes, two of them alike in lower case, a combining mark, both halves of
@@ -383,7 +383,7 @@ def test_a_dataset_names_no_file_outside_of_its_folder(where, file, tmp_path):
     named = {"_data_files": [{"filename": where}], "splits": [where]}
     (folder / file).write_text(json.dumps(named))
     with pytest.raises(ValueError, match=f"{file} names .*not inside of its folder; put the file"):
-        corpora.list_files(folder)
+        corpus_files.list_files(folder)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_a_dataset_names_no_file_outside_of_its_folder(where, file, tmp_path):
 def test_a_damaged_description_of_a_dataset_is_named(text, file, tmp_path):
     (tmp_path / file).write_text(text)
     with pytest.raises(ValueError, match=f"{file} .*; save the dataset to disk again"):
-        corpora.list_files(tmp_path)
+        corpus_files.list_files(tmp_path)
 
 
 def test_datasets_on_disk(tmp_path):
@@ -426,20 +426,20 @@ def test_files_are_found_once_each_and_in_order(tmp_path):
         (tmp_path / name).write_text('{"text": "d"}\n')
     (tmp_path / "again.txt").symlink_to(tmp_path / "a.txt")
     a, b, c = (str(tmp_path / name) for name in ("a.txt", "b.txt", "c.jsonl"))
-    assert corpora.list_files(tmp_path / "*.txt") == [a, b]
-    assert corpora.list_files([c, f"{tmp_path}/*", a]) == [c, a, b]
-    assert corpora.list_files([a, tmp_path / "again.txt"]) == [a]
+    assert corpus_files.list_files(tmp_path / "*.txt") == [a, b]
+    assert corpus_files.list_files([c, f"{tmp_path}/*", a]) == [c, a, b]
+    assert corpus_files.list_files([a, tmp_path / "again.txt"]) == [a]
     url = f"file://{tmp_path}/*.jsonl"
     assert read(url)[0] == read(f"file://{c}")[0] == ["d"]
     with pytest.raises(FileNotFoundError, match="nothing"):
-        corpora.list_files(tmp_path / "nothing*")
+        corpus_files.list_files(tmp_path / "nothing*")
     with pytest.raises(FileNotFoundError, match="nothing"):
-        corpora.list_files(f"file://{tmp_path}/nothing.txt")
+        corpus_files.list_files(f"file://{tmp_path}/nothing.txt")
     with pytest.raises(ValueError, match="no dataset saved to disk"):
-        corpora.list_files(tmp_path)
+        corpus_files.list_files(tmp_path)
     (tmp_path / "d.csv").touch()
     with pytest.raises(ValueError, match=r"d\.csv is of no kind"):
-        corpora.list_files(tmp_path / "d.csv")
+        corpus_files.list_files(tmp_path / "d.csv")
 
 
 BAD_LINES = {

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from helpers.retrieval import corpora, packed
+from helpers.retrieval import corpora, corpus_files, packed
 
 LARGEST = 9
 # Ends of lines of both kinds, letters of one to four bytes, a broken one, and long lines.
@@ -38,7 +38,7 @@ def read(file, starts):
     """Return the documents and problems of a file, read in ranges that begin at these bytes."""
     documents, problems, before = [], [], 0
     for start, stop in zip(starts, [*starts[1:], None], strict=True):
-        one, report = corpora.Range(str(file), start, stop), corpora.Report(most=99)
+        one, report = corpus_files.Range(str(file), start, stop), corpora.Report(most=99)
         documents += corpora.read_range(one, "text", "line", LARGEST, report)
         assert corpora.lines_before(one) == before
         problems += [(p.kind, p.behind(before).place) for p in report.first]
@@ -106,11 +106,11 @@ def test_only_what_can_be_read_in_the_middle_is_cut(tmp_path):
     parquet.write_table(table, tmp_path / "c.parquet", row_group_size=7)
     for name in ("c.jsonl", "c.txt", "c.json.gz", "c.arrow", "c.txt.zst"):
         (tmp_path / name).write_bytes(b"{}\n" * 100)
-    n = {path.name: len(corpora.split(str(path), 60, "line")) for path in tmp_path.iterdir()}
+    n = {path.name: len(corpus_files.split(str(path), 60, "line")) for path in tmp_path.iterdir()}
     assert n.pop("c.parquet") > 5
     assert n == {"c.jsonl": 5, "c.txt": 5, "c.json.gz": 1, "c.arrow": 1, "c.txt.zst": 1}
-    assert len(corpora.split(str(tmp_path / "c.txt"), 60, "file")) == 1
-    assert len(corpora.split(str(tmp_path / "c.jsonl"), 60, "file")) == 5
+    assert len(corpus_files.split(str(tmp_path / "c.txt"), 60, "file")) == 1
+    assert len(corpus_files.split(str(tmp_path / "c.jsonl"), 60, "file")) == 5
 
 
 @pytest.mark.parametrize("size", [25, 333, 10_000])
@@ -119,7 +119,7 @@ def test_row_groups_of_parquet_are_read_once_each_with_the_rows_of_the_file(tmp_
     path = tmp_path / "c.parquet"
     parquet.write_table(pa.table({"text": texts}), path, row_group_size=7)
     documents, report = [], corpora.Report(most=99)
-    for one in corpora.split(str(path), size, "line"):
+    for one in corpus_files.split(str(path), size, "line"):
         documents += corpora.read_range(one, "text", "line", 1000, report)
     assert documents == [text.encode() for text in texts if text]
     assert [p.place for p in report.first] == [f"row {i + 1}" for i in range(3, 100, 10)]
@@ -128,7 +128,7 @@ def test_row_groups_of_parquet_are_read_once_each_with_the_rows_of_the_file(tmp_
 def test_what_is_strict_tells_the_line_of_the_file(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_text((json.dumps({"text": "x" * 30}) + "\n") * 50 + "no JSON\n")
-    one = corpora.split(str(path), 200, "line")[-1]
+    one = corpus_files.split(str(path), 200, "line")[-1]
     assert one.start > 1000
     with pytest.raises(corpora.CorpusError, match="line 51: broken JSON"):
         list(corpora.read_range(one, "text", "line", 1000, corpora.Report(strict=True)))

@@ -27,7 +27,7 @@ def asked(n_objects=4, per_object=6, relations=("r", "q")):
 
 
 def answered(facts, score):
-    """What `signals.facts` gives for a model that scores (subject, object) by a function."""
+    """What `single_signals.facts` gives for a model that scores (subject, object) by a function."""
     rows = [[score(s, o) for o in c] for s, c in zip(facts.subject, facts.choices, strict=True)]
     return {"rows": list(range(len(facts))), "answers": rows}
 

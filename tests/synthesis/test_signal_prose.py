@@ -13,6 +13,7 @@ from helpers.synthesis import (
     signal_prose,
     signal_report,
     signals,
+    single_signals,
 )
 
 TEXTS = ["The hills lie in the north of the country.", "Rain falls.", "A coast without harbours."]
@@ -92,7 +93,7 @@ def test_what_was_measured_otherwise_has_no_place(tables):
 
 def test_a_reference_model_is_not_below_itself(known, inputs):
     value = known.values.query("measure == 'rankme' and model == 'MiniLM, 6 layers'").value.iloc[0]
-    part = {name: {"value": value, "error": 0.0} for name in signals.SPREAD}
+    part = {name: {"value": value, "error": 0.0} for name in single_signals.SPREAD}
     found = {"latent space": {"status": "computed", "measures": part, "n_sentences": 500}}
     found["latent space"]["n_groups"] = 5
     n = known.values.query("measure == 'rankme'").model.nunique()
@@ -124,7 +125,7 @@ def test_a_copy_is_a_copy_and_another_is_not(measured, known, tmp_path):
     other = model_kinds.load(model_kinds.look(example_models.write("causal", tmp_path, seed=1)))
     read = text_sets.load_texts(8)
     raws = {kind: measured[kind]["map"] for kind in ("causal", "gguf")}
-    raws["other"] = signals.map_texts(other, table=read)
+    raws["other"] = single_signals.map_texts(other, table=read)
     pairs = signal_report.between(raws, known, **FEW).set_index(["model", "other"])
     assert pairs.loc[("causal", "gguf"), "distance"] == pytest.approx(0, abs=1e-4)
     same = pairs.kinship.str.startswith("the same weights")

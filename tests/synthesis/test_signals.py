@@ -21,6 +21,7 @@ from helpers.synthesis import (
     signal_prose,
     signal_report,
     signals,
+    single_signals,
 )
 
 TEXTS = ["The hills lie in the north of the country.", "Rain falls.", "A coast without harbours."]
@@ -56,11 +57,11 @@ def measured(paths, inputs, tmp_path_factory):
 def test_functions_refuse_kinds_by_themselves(loaded, inputs):
     read = text_sets.load_texts(8)
     with pytest.raises(ValueError, match="masked models only"):
-        signals.map_texts(loaded["masked"], table=read)
+        single_signals.map_texts(loaded["masked"], table=read)
     for function, options in [
-        (signals.facts, {"table": inputs.facts}),
-        (signals.prediction, {}),
-        (signals.own_texts, {"texts": TEXTS}),
+        (single_signals.facts, {"table": inputs.facts}),
+        (single_signals.prediction, {}),
+        (single_signals.own_texts, {"texts": TEXTS}),
     ]:
         with pytest.raises(ValueError, match="no probabilities"):
             function(loaded["encoder"], **options)
@@ -227,8 +228,8 @@ def test_a_model_that_cuts_texts_has_no_place(loaded, inputs):
     one.model.config.max_position_embeddings = 60
     try:
         with pytest.raises(ValueError, match="longer than what it reads at once"):
-            signals.prediction(one)
-        found = signals.own_texts(one, texts=["short", "long " * 40, "also short"])
+            single_signals.prediction(one)
+        found = single_signals.own_texts(one, texts=["short", "long " * 40, "also short"])
     finally:
         one.model.config.max_position_embeddings = room
     assert found["left_out"] == 1 and found["n_bytes"] == [5, 10]
@@ -258,7 +259,7 @@ def test_other_held_out_texts_and_cells_are_measured_anew(paths, inputs, tmp_pat
     asked = held_out_texts.load()
     other = asked._replace(texts=asked.texts[::-1])
     monkeypatch.setattr(held_out_texts, "load", lambda: other)
-    monkeypatch.setattr(signals, "BITS", 3)
+    monkeypatch.setattr(single_signals, "BITS", 3)
     again = signals.measure(look, inputs, folder=tmp_path, **SMALL)
     n = len(asked.texts)
     assert again["prediction"]["n_bytes"][:n] == first["prediction"]["n_bytes"][:n][::-1]
@@ -291,7 +292,7 @@ def test_texts_that_cannot_be_had_are_no_fault_of_the_model(paths, inputs, tmp_p
 def test_controls_know_spelling_and_nothing():
     words = [f"{'northern' if i % 2 else 'southland'} {i}" for i in range(300)]
     table = pd.DataFrame({"text": words, "label": ["n" if i % 2 else "s" for i in range(300)]})
-    found = signals.controls(table)
+    found = single_signals.controls(table)
     assert np.mean(found["spelling alone"]["skill"]) > 0.5
     assert abs(np.mean(found["noise"]["skill"])) < 0.2
 
