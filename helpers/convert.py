@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,20 +118,23 @@ def _type_of_weights(folder: Path) -> str | None:
     return types[0] if len(types) == 1 else None
 
 
+def parser() -> ArgumentParser:
+    """Return the parser of the command `before-ft convert`."""
+    made = ArgumentParser(prog="before-ft convert", description=main.__doc__)
+    made.add_argument("--model", required=True, help="folder, or name on the hub")
+    made.add_argument("--revision", help="branch, tag or commit of a model on the hub")
+    made.add_argument("--out", required=True, help="folder to write; it must not be there")
+    return made
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Convert a model with pytorch_model.bin to a folder with safetensors, running none of it.
 
     The exit code is 0 when the folder was written, and 2 when nothing was.
     """
-    import argparse
-
+    given = parser().parse_args(words)
     import transformers
 
-    parser = argparse.ArgumentParser(prog="python -m helpers convert", description=main.__doc__)
-    parser.add_argument("--model", required=True, help="folder, or name on the hub")
-    parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
-    parser.add_argument("--out", required=True, help="folder to write; it must not be there")
-    given = parser.parse_args(words)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:

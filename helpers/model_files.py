@@ -135,7 +135,7 @@ def pickled_cure(model: str | Path) -> str:
     """Return how weights in files of pickles are read without running what is in them."""
     return (
         "read the weights alone, by a loader that runs no program: set allow_bin (--allow-bin), or "
-        f"convert it once, `python -m helpers convert --model {model} --out new-folder`"
+        f"convert it once, `before-ft convert --model {model} --out new-folder`"
     )
 
 

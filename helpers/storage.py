@@ -71,8 +71,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
     Numbers of NumPy become those of Python. Raises as `whole`.
     """
-    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, json_text(value) + "\n")
+
+
+def json_text(value: Any) -> str:
+    """Return what `write_json` writes: strict JSON, where numbers that are not finite are null."""
+    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

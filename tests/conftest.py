@@ -93,7 +93,10 @@ def browser():
     path = environment.get_chromium()
     flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=flags)
+        # Scroll bars are shown, as readers have them: what scrolls must show that it does.
+        browser = driver.chromium.launch(
+            executable_path=path, args=flags, ignore_default_args=["--hide-scrollbars"]
+        )
         yield browser
         browser.close()
 

@@ -48,8 +48,9 @@ from helpers import (
     models,
 )
 from helpers.book import planning
+from helpers.commands import score
 from helpers.modelmap import scoring
-from helpers.synthesis import example_models, model_kinds, score
+from helpers.synthesis import example_models, model_kinds
 
 TEXTS = ["The river is long.", "Rain on the hills."]
 PYTHIA, ROBERTA, BERT = "EleutherAI/pythia-160m", "FacebookAI/roberta-base", "prajjwal1/bert-small"
@@ -208,7 +209,7 @@ def test_refusals_have_the_true_reason_and_the_cure(server, folders, tmp_path, m
         "nobody/nothing": ("no public model nobody/nothing", "correct the name"),
         "causl": ("no file or folder .*causl", "causal is there"),
         "./causl": ("no file or folder here", "causal is there"),
-        BERT: ("pytorch_model.bin", "python -m helpers convert --model"),
+        BERT: ("pytorch_model.bin", "before-ft convert --model"),
         bare: ("no tokenizer", "save_pretrained"),
     }
     for name, (reason, cure) in cases.items():
@@ -359,7 +360,7 @@ def test_the_cure_for_pickled_weights_cures(server, folders, tmp_path):
     pickle = shutil.copytree(folders["bin"], tmp_path / "old")
     for name in (BERT, str(pickle), str(pickle / "pytorch_model.bin")):
         cure = model_kinds.look(name).cure
-        words = re.search(r"`python -m helpers convert (--model \S+ --out )new-folder`", cure)
+        words = re.search(r"`before-ft convert (--model \S+ --out )new-folder`", cure)
         out = tmp_path / f"new-{len(name)}"
         assert convert.main([*words[1].split(), str(out)]) == 0
         assert model_kinds.look(out).kind == "masked"
@@ -472,8 +473,8 @@ def test_commands_take_names_and_relative_folders(server, folders, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     words = ["--texts", "texts.txt", "--out", "out", "--models", PYTHIA, "./mine", f"{BERT}@main"]
     options = ["--revision", "step1000", "--device", "cpu", "--batch-tokens", "64"]
-    assert score.main([*words, *options]) == 3
-    assert "python -m helpers convert" in capsys.readouterr().err
+    assert score.main([*words, *options]) == 1
+    assert "before-ft convert" in capsys.readouterr().err
     matrix = pd.read_csv(tmp_path / "out" / "matrix.csv", index_col="model")
     assert list(matrix.index) == [f"{PYTHIA}@step1000", "./mine"]
     np.testing.assert_allclose(matrix.iloc[0], matrix.iloc[1], rtol=1e-6)
@@ -500,7 +501,7 @@ def test_commands_take_names_and_relative_folders(server, folders, tmp_path, mon
 
 ALONE = """
 import sys
-from helpers.synthesis import score
+from helpers.commands import score
 from transformers import modeling_utils
 modeling_utils.auto_conversion = lambda *a, **o: sys.exit("a service was asked to convert")
 print(score.main(sys.argv[1:]))

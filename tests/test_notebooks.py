@@ -147,7 +147,8 @@ FLOORS = {
     "book": (),
     **{wing: () for wing in WINGS},
     "synthesis": WINGS,
-    "main": (*WINGS, "synthesis", "book"),
+    "commands": (*WINGS, "synthesis", "book"),
+    "main": (*WINGS, "synthesis", "book", "commands"),
 }
 
 

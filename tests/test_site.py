@@ -11,13 +11,14 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from PIL import Image
 
 from helpers import data
 from helpers.book import claims, pages, planning, scoreboard
 from helpers.data import ROOT
 
 # A page is opened on a phone, then made wide, then dark.
-VIEWS = {"phone": (390, 844, "light"), "wide": (1440, 900, "light"), "dark": (1440, 900, "dark")}
+VIEWS = {"phone": (390, 844, "light"), "wide": (1280, 900, "light"), "dark": (1280, 900, "dark")}
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +29,28 @@ def html(site):
     return {p: BeautifulSoup(p.read_text(), "html.parser") for p in found}
 
 
+# Code, printed results, tables and figures that end outside their box, which shows no scroll bar.
+CUT = """(() => {
+  const cut = [];
+  for (const part of document.querySelectorAll('article :is(pre, table, figure img, .output)')) {
+    if (part.closest('.scoreboard, .point-explorer')) continue;
+    const box = part.closest('.output, .pst-scrollable-table-container, figure, pre, article');
+    const over = Math.max(part.getBoundingClientRect().right - box.getBoundingClientRect().right,
+      getComputedStyle(part).overflowX === 'visible' ? 0 : part.scrollWidth - part.clientWidth);
+    const scrolls = box.scrollWidth > box.clientWidth && box.offsetHeight - box.clientHeight > 6;
+    if (over > 1 && !scrolls) cut.push(`${part.tagName} ${part.textContent.trim().slice(0, 50)}`);
+  }
+  return cut })()"""
+
 LOOK = """() => ({
+  cut: CUT,
   images: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src),
   untypeset: [...document.querySelectorAll('.math')]
     .filter(m => !m.querySelector('mjx-container')).map(m => m.textContent.slice(0, 80)),
   merror: [...document.querySelectorAll('mjx-merror')].map(m => m.textContent),
   text: document.querySelector('main, article').innerText,
-  overflow: document.documentElement.scrollWidth - window.innerWidth,
-  theme: document.documentElement.dataset.theme })"""
+  overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  theme: document.documentElement.dataset.theme })""".replace("CUT", CUT)
 
 
 def visit(context, path):
@@ -58,6 +73,7 @@ def visit(context, path):
         timeout=30000,
     )
     page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
+    page.evaluate("document.querySelectorAll('article details').forEach(d => d.open = true)")
     for view, (width, height, scheme) in VIEWS.items():
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme)
@@ -83,6 +99,8 @@ def test_every_page_in_a_browser(html, context, site):
         problems += [f"{name}: {text}" for text in wrong]
         for view, look in seen.items():
             problems += [f"{name}, {view}: image {src}" for src in look["images"]]
+            if view == "wide":
+                problems += [f"{name}: cut at the right edge: {text}" for text in look["cut"]]
             untypeset = look["untypeset"] + look["merror"]
             untypeset += re.findall(r"\\[(\[][^\n]{0,40}", look["text"])
             problems += [f"{name}, {view}: not typeset {text}" for text in untypeset]
@@ -98,13 +116,15 @@ def test_the_checks_of_the_browser_can_fail(context, tmp_path):
     page.write_text(
         "<article><p style='width: 600px'><img src='missing.png'>"
         "<script>console.error('oops')</script>"
-        "<script src='https://example.invalid/x.js'></script></article>"
+        "<script src='https://example.invalid/x.js'></script></p>"
+        f"<pre style='overflow: hidden'>{'x' * 400}</pre></article>"
     )
     wrong, seen = visit(context, page)
     assert any("oops" in text for text in wrong)
     assert any("example.invalid" in text for text in wrong)
     assert all(look["images"] for look in seen.values())
     assert seen["phone"]["overflow"] > 0 >= seen["wide"]["overflow"]
+    assert len(seen["wide"]["cut"]) == 1 and seen["wide"]["cut"][0].startswith("PRE xxx")
 
 
 def test_search_finds_a_page_without_a_network(browser, site):
@@ -147,6 +167,57 @@ def test_the_interactive_pages_fit_a_phone_and_follow_dark_mode(context, site):
         assert len(letters) > 20 and "rgb(0, 0, 0)" not in letters, name
         assert page.evaluate(LOOK)["overflow"] <= 0, name
     page.close()
+
+
+def test_every_control_has_a_name_and_every_picture_an_alternative(context, site):
+    page = context.new_page()
+    names = """[...document.querySelectorAll('button, summary, input, select')]
+      .filter(c => c.getClientRects().length)
+      .filter(c => !(c.ariaLabel || c.title || c.textContent.trim() || (c.labels || []).length))
+      .map(c => c.outerHTML.slice(0, 90))"""
+    differ = """[...document.querySelectorAll('button[aria-label], summary[aria-label]')]
+      .filter(c => !c.ariaLabel.includes(c.innerText.trim())).map(c => c.outerHTML.slice(0, 90))"""
+    for name in ("index", "scoreboard", "notebooks/modelmap/real_models"):
+        page.goto((site / f"{name}.html").as_uri())
+        assert page.evaluate(names) == [], name
+        assert page.evaluate(differ) == [], name
+        assert page.evaluate("[...document.images].filter(i => !i.hasAttribute('alt')).length") == 0
+    page.close()
+
+
+LUMINANCE = """name => {
+  const probe = document.body.appendChild(document.createElement('i'));
+  probe.style.color = `var(${name})`;
+  const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255);
+  probe.remove();
+  const [r, g, b] = parts.map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b }"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_links_stand_out_from_what_is_behind_them(context, site, scheme):
+    page = context.new_page()
+    page.emulate_media(color_scheme=scheme)
+    page.goto((site / "index.html").as_uri())
+    for text in ("link", "text-base", "text-muted"):
+        for behind in ("background", "surface"):
+            both = [page.evaluate(LUMINANCE, f"--pst-color-{name}") for name in (text, behind)]
+            assert (max(both) + 0.05) / (min(both) + 0.05) >= 4.5, (text, behind)
+    page.close()
+
+
+def test_a_link_to_a_page_shows_its_title_its_answer_and_its_picture(html, site):
+    for path, soup in html.items():
+        if path.stem in ("genindex", "search"):
+            continue
+        tags = {t["property"]: t["content"] for t in soup.select("meta[property^='og:']")}
+        assert letters(tags["og:title"]) in letters(soup.h1.get_text()), path
+        assert len(tags["og:description"]) <= 200, path
+        with Image.open(path.parent / tags["og:image"]) as picture:
+            assert picture.size == (1200, 630), path
+    own = {name: soup.find("meta", property="og:image")["content"] for name, soup in
+           executed(html, site).items()}  # fmt: skip
+    assert len(set(own.values())) == len(own)
 
 
 def test_no_internal_link_is_broken(html, site):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,15 +20,19 @@ from nbformat import NotebookNode
 from helpers import escaping
 from helpers.book import claims, scoreboard
 
-# The pictures of the start page: pages, and the name of one figure of each.
+# The pictures of the start page: pages, and the name of one figure of each, drawn for a card.
+CARD = "application/x-card+png"
 COVER = {
     "posterior/synthetic_gmm": "fig-gmm-regimes",
-    "geometry/noise_injection": "fig-noise-scores",
+    "geometry/noise_injection": "fig-noise-released",
     "retrieval/small_world": "fig-world-frequency",
     "modelmap/real_models": "fig-map-families",
     "modelmap/weights_and_maps": "fig-merge-grids",
     "synthesis/which_signal": "fig-syn-truths",
 }
+
+# The page of the cover whose figure stands for the book in links from elsewhere.
+FACE = "modelmap/real_models"
 
 
 class Picture(NamedTuple):
@@ -44,17 +50,21 @@ def label(notebook: str) -> str:
     return notebook.replace("/", "-").replace("_", "-")
 
 
-def picture(notebook: str, nb: NotebookNode, name: str) -> Picture | None:
-    """Return a figure of an executed notebook by its name, None where it is not there."""
+def picture(notebook: str, nb: NotebookNode, name: str, kind: str = "image/png") -> Picture | None:
+    """Return a figure of an executed notebook by its name, None where it is not there.
+
+    With the kind `CARD` it is the figure's copy for the start page, under a name of its own.
+    """
     title = re.search(r"^# (.+)$", nb.cells[0].source, re.M)
     for cell in nb.cells:
         told = cell.metadata.get("mystnb", {})
         if told.get("figure", {}).get("name") != name or cell.cell_type != "code":
             continue
         for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                png = base64.b64decode(output["data"]["image/png"])
-                return Picture(notebook, title[1] if title else "", name, png, told["image"]["alt"])
+            if kind in output.get("data", {}):
+                png = base64.b64decode(output["data"][kind])
+                own = name if kind == "image/png" else f"card-{name}"
+                return Picture(notebook, title[1] if title else "", own, png, told["image"]["alt"])
     return None
 
 
@@ -68,6 +78,27 @@ def cover(pictures: Sequence[Picture]) -> str:
     return "\n".join([*out, "::::"]) + "\n" if pictures else ""
 
 
+def preview(title: str, png: bytes) -> bytes:
+    """Return a picture for links to a page from elsewhere, PNG of 1200 x 630: a title, a figure."""
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    card = Image.new("RGB", (1200, 630), "white")
+    draw, font = ImageDraw.Draw(card), ImageFont.load_default(44)
+    draw.rectangle((0, 0, 1200, 12), fill="#0072B2")
+    draw.text((48, 584), "Before Fine-Tuning", fill="#48566b", font=ImageFont.load_default(26))
+    lines = textwrap.wrap(title, 50, max_lines=2, placeholder=" ...")
+    for i, line in enumerate(lines):
+        draw.text((48, 36 + 54 * i), line, fill="#222832", font=font)
+    top = 56 + 54 * len(lines)
+    figure = Image.open(io.BytesIO(png)).convert("RGB")
+    figure = ImageOps.contain(figure, (1104, 572 - top), Image.Resampling.LANCZOS)
+    card.paste(figure, ((1200 - figure.width) // 2, top + (572 - top - figure.height) // 2))
+    out = io.BytesIO()
+    # This method keeps colours that few points have.
+    card.quantize(256, Image.Quantize.MAXCOVERAGE).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
 def in_short(cell: NotebookNode, shown: Picture | None) -> NotebookNode:
     """Return the opening box of a page: the text of its cell, beside the page's figure."""
     lines = [":::::{admonition} In short", ":class: in-short", ""]
@@ -79,10 +110,15 @@ def in_short(cell: NotebookNode, shown: Picture | None) -> NotebookNode:
 
 
 def fold(nb: NotebookNode) -> None:
-    """Fold the code of an executed page: a click opens one cell, the switch on top opens all."""
+    """Fold the code of an executed page: a click opens one cell, the switch on top opens all.
+
+    The copies of figures for the start page, which are in it by then, are left out.
+    """
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+            for output in cell.outputs:
+                output.get("data", {}).pop(CARD, None)
 
 
 def box(record: Mapping[str, Any]) -> NotebookNode:

@@ -275,25 +275,29 @@ def _interruptible() -> Any:
             signal.signal(number, handler)
 
 
-def _arguments(words: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m helpers run", description=__doc__)
-    parser.add_argument(
-        "notebook", nargs="*", help="such as retrieval/published_tables; all if none"
-    )
-    parser.add_argument("--profile", default="laptop", help="smoke, laptop, paper, or a YAML file")
-    parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time (default 2)")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command `before-ft run`."""
+    made = argparse.ArgumentParser(prog="before-ft run", description=__doc__)
+    made.add_argument("notebook", nargs="*", help="such as retrieval/published_tables; all if none")
+    made.add_argument("--profile", default="laptop", help="smoke, laptop, paper, or a YAML file")
+    made.add_argument("--jobs", type=int, default=2, help="notebooks at a time (default 2)")
+    made.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                         help="set a parameter of the notebooks named")  # fmt: skip
-    parser.add_argument("--book", action="store_true", help="build the html afterwards")
-    parser.add_argument("--force", action="store_true", help="run what has not changed, too")
-    parser.add_argument("--list", action="store_true", help="say what is stale, and run nothing")
-    parser.add_argument("--timeout", type=float, default=3600, help="seconds a notebook may take")
-    parser.add_argument("--build", type=Path, default=ROOT / "build", help="where results go")
-    parser.add_argument("--store", action="store_true",
+    made.add_argument("--book", action="store_true", help="build the html afterwards")
+    made.add_argument("--force", action="store_true", help="run what has not changed, too")
+    made.add_argument("--list", action="store_true", help="say what is stale, and run nothing")
+    made.add_argument("--timeout", type=float, default=3600, help="seconds a notebook may take")
+    made.add_argument("--build", type=Path, default=ROOT / "build", help="where results go")
+    made.add_argument("--store", action="store_true",
                         help="keep the ledger of this run in data/results")  # fmt: skip
-    arguments = parser.parse_args(words)
+    return made
+
+
+def _arguments(words: list[str] | None) -> argparse.Namespace:
+    options = parser()
+    arguments = options.parse_args(words)
     if arguments.jobs < 1:
-        parser.error("--jobs must be 1 or more")
+        options.error("--jobs must be 1 or more")
     return arguments
 
 

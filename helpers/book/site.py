@@ -43,7 +43,8 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
             continue
         nb = nbformat.read(task.executed, as_version=4)
         if task.name in pages.COVER and not record.get("own"):
-            pictures[task.name] = pages.picture(task.name, nb, pages.COVER[task.name])
+            asked = task.name, nb, pages.COVER[task.name]
+            pictures[task.name] = pages.picture(*asked, pages.CARD) or pages.picture(*asked)
         lead = nb.cells[1]
         if "in_short" in lead.metadata.get("tags", []):
             leads[task.name] = pages.picture(task.name, nb, lead.metadata["figure"])
@@ -61,7 +62,17 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
         _write_if_changed(source / "_generated" / name, text)
     for found in filter(None, [*shown, *leads.values()]):
         _write_if_changed(source / "_generated" / f"{found.name}.png", found.png)
+    _write_previews(source / "_generated" / "root" / "preview", leads)
     return records
+
+
+def _write_previews(folder: Path, leads: dict[str, pages.Picture | None]) -> None:
+    """Write what links to the pages show elsewhere: each page's lead, and one for all the rest."""
+    shown = {pages.label(name): (found.title, found.png) for name, found in leads.items() if found}
+    if first := leads.get(pages.FACE):
+        shown["index"] = ("Which model will be good, before you fine-tune it?", first.png)
+    for name, (title, png) in shown.items():
+        _write_if_changed(folder / f"{name}.png", pages.preview(title, png))
 
 
 def _write_if_changed(path: Path, content: str | bytes) -> None:

@@ -246,7 +246,7 @@ def with_free(
         out["family_order"] = family_order(table)
     for name in free:
         if name in ("static_order", "family_order") and not twice:
-            why[name] = f"0 of {n} models have a result on another task"
+            why[name] = f"0 of {n} models stand in two tasks"
         elif name == "family_order" and "family" not in table:
             why[name] = f"family known of 0 of {n} models"
         elif name not in out or not (known := out[name].notna()).any():

@@ -1,31 +1,23 @@
 """All signals of a reader's models in one run, with its results as files.
 
-`python -m helpers look --models FOLDER hub/name file.gguf` does without the page
-what `synthesis/your_model` does.
+`before-ft judge FOLDER hub/name file.gguf --text` does without the page what
+`synthesis/your_model` does.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import pandas as pd
 
-from helpers import devices, encoding, model_sources, models, progress, results, storage, validation
-from helpers.synthesis import (
-    model_kinds,
-    ranking,
-    signal_inputs,
-    signal_prose,
-    signal_report,
-    signals,
-)
+from helpers import encoding, models, progress, results, storage, validation
+from helpers.synthesis import model_kinds, signal_inputs, signal_report, signals
 
 # Seconds of loading for each weight, most of them for GGUF files.
 _LOADING = 1e-7
@@ -119,23 +111,25 @@ def measure(
     known: signal_report.References,
     only: Sequence[str] = (),
     log: Path | None = None,
+    stream: TextIO | None = None,
     n_resamples: int = 1000,
     settings: Mapping[str, Any] | None = None,
     **sizes: Any,
 ) -> Run:
-    """Measure all models, with an estimate before and progress meanwhile, on standard output.
+    """Measure all models, with an estimate before and progress meanwhile, on `stream`.
 
     `looks` maps titles to what `model_kinds.look` found; `only` and `sizes` are those of
-    `signals.measure`. `log`, a file, gets every step. `settings` says more of how the inputs were
-    made, for the run's files.
+    `signals.measure`. `stream` is standard output by default; `log`, a file, gets every step too.
+    `settings` says more of how the inputs were made, for the run's files.
     """
     for name in only:
         validation.choice(name, tuple(signals.SIGNALS), "signals")
     costs = estimate(looks, inputs, only=only, **sizes)
     total = float(costs.to_numpy().sum())
-    print(_estimate_words(costs, total), flush=True)
+    stream = stream or sys.stdout
+    print(_estimate_words(costs, total), file=stream, flush=True)
     found: dict[str, dict[str, Any]] = {}
-    with progress.shown(max(total, 1e-9), "s", stream=sys.stdout, log=log) as step:
+    with progress.shown(max(total, 1e-9), "s", stream=stream, log=log) as step:
         for title, look in looks.items():
 
             def told(signal: str, title: str = title) -> None:
@@ -270,75 +264,3 @@ def own_references(
             ) from error
     columns = ["signal", "measure", "model", "value", "kind"]
     return known._replace(own=pd.DataFrame(rows, columns=columns))
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Measure all signals of models and write results.json and results.csv.
-
-    The exit code is 0 when every model was read, 3 when some or all were not, 2 when nothing was
-    written, and 130 when the run was interrupted.
-    """
-    parser = argparse.ArgumentParser(prog="python -m helpers look", description=main.__doc__)
-    add = parser.add_argument
-    add("--models", required=True, nargs="+", help="folders, GGUF files, packages or hub names")
-    add("--signals", nargs="+", default=[], metavar="NAME", help=", ".join(signals.SIGNALS))
-    add("--limit", type=int, default=0, help="ask no more than so many of each kind of item")
-    add("--entities", default="", help="CSV with text and label, perhaps group")
-    add("--facts", default="", help="CSV with subject, object, and prompt or relation")
-    add("--corpus", default=signal_inputs.FACTBOOK, help="files or glob; factbook: a stand-in")
-    add("--texts", default="", help="your own texts, one per line")
-    add("--references", nargs="*", default=[], help="results.json of earlier runs")
-    add("--rank-for", default="", choices=["", *ranking.USES], help="rank the models for one use")
-    add("--out", default="", help="folder to write; left out: results/your_model-DIGEST")
-    add("--seed", type=int, default=0)
-    model_sources.add_arguments(parser)
-    devices.add_arguments(parser)
-    given = parser.parse_args(words)
-    try:
-        names = [model_sources.at_revision(name, given.revision) for name in given.models]
-        run, inputs, folder = _run(given, names)
-        ranks = None
-        if given.rank_for:
-            ranks = ranking.rank(run.found, inputs, given.rank_for, seed=given.seed)
-            print(ranking.in_words(ranks, given.rank_for))
-        files = write(folder, run, inputs, ranks)
-    except (ValueError, OSError) as error:
-        print(f"nothing written: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run again, and what was measured so far is kept", file=sys.stderr)
-        return 130
-    shown = run.table[["model", "measure", "value", "low", "high", "verdict"]]
-    if len(shown):
-        print(shown.round(3).to_string(index=False))
-    for row in signal_prose.reasons(run.found).itertuples():
-        print(f"{row.model}: {row.signal}: {row.why}", file=sys.stderr)
-    print("\n".join(f"written: {file}" for file in files))
-    refused = [t for t, raw in run.found.items() if raw["model"]["status"] != "computed"]
-    if len(refused) == len(run.found):
-        print("no model could be read", file=sys.stderr)
-    return 3 if refused else 0
-
-
-def _run(given: argparse.Namespace, names: list[str]) -> tuple[Run, signal_inputs.Inputs, Path]:
-    sizes = limited(
-        given.limit, n_per_label=60, n_facts=60, n_sentences=500, n_texts=64, most_texts=64
-    )
-    asked = {k: sizes.pop(k) for k in ("n_per_label", "n_facts", "most_texts")}
-    files = {"entities_file": given.entities, "facts_file": given.facts}
-    files |= {"corpus": given.corpus, "texts_file": given.texts}
-    inputs = signal_inputs.read_inputs(**files, **asked, seed=given.seed)
-    titles = model_kinds.short_names(names)
-    how = devices.given(given)
-    looks = {t: model_kinds.look(n, allow_bin=given.allow_bin, how=how) for n, t in titles.items()}
-    settings = {"limit": given.limit, **asked, **files, "references": given.references}
-    settings |= how._asdict()
-    asked = {**settings, **sizes, "seed": given.seed, "signals": given.signals}
-    folder = results.folder(given.out, names, asked, page="your_model")
-    known = own_references(
-        signal_report.references(), given.references, inputs, sizes["n_sentences"]
-    )
-    print(signal_prose.summary(inputs))
-    options = {"known": known, "only": given.signals, "log": folder / "progress.log"}
-    options |= {"settings": settings}
-    return measure(looks, inputs, **options, seed=given.seed, **sizes), inputs, folder

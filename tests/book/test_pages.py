@@ -1,5 +1,6 @@
 import base64
 import importlib
+import io
 import json
 import os
 import re
@@ -8,10 +9,12 @@ import sys
 
 import nbformat
 import pytest
+from PIL import Image
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from helpers import figures
 from helpers.book import claims, pages
 from helpers.data import ROOT
 
@@ -40,6 +43,23 @@ def test_a_picture_is_the_named_figure_of_an_executed_page():
     assert found == ("a/b", "What is it?", "fig-a", PNG, "told")
     assert pages.picture("a/b", executed(), "fig-other") is None
     assert pages.picture("a/b", executed(data={"text/plain": "x"}), "fig-a") is None
+
+
+def test_a_card_is_the_copy_that_was_drawn_for_it():
+    both = {"image/png": base64.b64encode(b"big").decode()}
+    both[figures.CARD] = base64.b64encode(PNG).decode()
+    found = pages.picture("a/b", executed(data=both), "fig-a", pages.CARD)
+    assert (found.name, found.png) == ("card-fig-a", PNG)
+    assert pages.picture("a/b", executed(), "fig-a", pages.CARD) is None
+
+
+def test_a_preview_has_the_size_that_other_sites_ask_for():
+    wide = io.BytesIO()
+    Image.new("RGB", (1100, 400), "red").save(wide, "PNG")
+    made = Image.open(io.BytesIO(pages.preview("Is it? " * 40, wide.getvalue()))).convert("RGB")
+    assert made.size == (1200, 630)
+    red = [x for x in range(1200) if made.getpixel((x, 350))[1] < 40]
+    assert red[0] == 48 and red[-1] == 1151  # the whole width, and no more
 
 
 def test_the_cover_links_each_picture_to_its_page():

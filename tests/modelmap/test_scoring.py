@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from experiments import tiny_gpt
 from helpers import decoders, likelihood, text_sets
+from helpers.commands import score
 from helpers.modelmap import model_map, scoring
-from helpers.synthesis import score
 
 TEXTS = [f"{a} {verb} {b}." for a in "ABCD" for verb in ("likes", "knows") for b in "UVW"]
 
@@ -208,11 +208,11 @@ def test_the_command_writes_a_matrix_and_tells_which_models_failed(folders, tmp_
     # Of a beginning no bits per byte are told, as if the whole text had cost no more.
     assert all(row["n_truncated"] == len(TEXTS) and "value" not in row for row in report)
     words[2] = str(tmp_path / "none.gguf")
-    assert score.main(words) == 3
+    assert score.main(words) == 1
     assert "none.gguf" in capsys.readouterr().err
     assert pd.read_csv(out / "report.csv").status.tolist() == ["scored", "failed"]
     words[1] = str(tmp_path / "absent.gguf")
-    assert score.main(words) == 3
+    assert score.main(words) == 1
     assert "no model could be scored" in capsys.readouterr().err
     assert pd.read_csv(out / "report.csv").status.tolist() == ["failed", "failed"]
     words[4] = str(tmp_path / "no.jsonl")

@@ -265,7 +265,7 @@ def test_where_no_gate_applies_the_row_says_why_with_the_number():
     assert rows.why["parameters"] == "one value for all 8 models, 7"
     assert rows.why["tokens"] == "known of 0 of 8 models"
     for order in ("static_order", "family_order"):
-        assert rows.why[order] == "0 of 8 models have a result on another task"
+        assert rows.why[order] == "0 of 8 models stand in two tasks"
     assert rows.rank_correlation[list(gate.FREE)].isna().all() and rows.lead.isna().all()
     assert (
         gate.shown(rows).loc[gate.FREE["tokens"], "rank correlation"].startswith("no gate: known")

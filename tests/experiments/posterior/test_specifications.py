@@ -93,7 +93,7 @@ def test_scores_are_those_of_their_functions_and_keep_their_time(task):
     published = average_log_posterior(X, task.labels, form="published", head_dim=4).score
     assert wide.loc["net, layer 2", "ALP published"] == published
     assert set(wide.unit) == {"net", "noise"} and wide.trained.sum() == 3
-    assert (table.seconds >= 0).all()
+    assert wide.loc["net, layer 2", "width"] == X.shape[1] and (table.seconds >= 0).all()
 
 
 def test_a_downstream_result_of_the_task_stands_in_place_of_the_network(task):

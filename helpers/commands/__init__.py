@@ -1,0 +1,1 @@
+"""The commands of the package, a module each: `before-ft COMMAND`, or `python -m helpers`."""

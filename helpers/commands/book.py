@@ -1,0 +1,52 @@
+"""The command `before-ft book`: every page of the book, run and built."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from helpers.commands import shell
+
+EXAMPLES = """
+                                          # what `make book` does
+--profile smoke --build /tmp/book         # small sizes, another folder
+"""
+
+
+def parser() -> shell.Parser:
+    """Return the parser of this command."""
+    made = shell.Parser(
+        "book",
+        "Run every notebook whose source or data changed, build the html, and print where it "
+        "lies. For single notebooks and parameters see before-ft run.",
+        EXAMPLES,
+    )
+    add = made.add_argument
+    add("--profile", default="laptop", help="smoke, laptop, paper, or a YAML file")
+    add("--jobs", type=int, default=2, help="notebooks at a time; default %(default)s")
+    add("--build", default="", help="folder of the results; default: build, in the checkout")
+    return made
+
+
+def _work(given: argparse.Namespace) -> int:
+    from helpers import data
+    from helpers.book import pipeline
+
+    if not (data.ROOT / "notebooks").is_dir():
+        raise ValueError(f"{data.ROOT} holds no notebooks; run this from a checkout of the book")
+    build = Path(given.build).expanduser().resolve() if given.build else data.ROOT / "build"
+    words = ["--profile", given.profile, "--jobs", str(given.jobs), "--build", str(build), "--book"]
+    with contextlib.redirect_stdout(shell.progress_to(given)):
+        code = pipeline.main(words)
+    index = build / "html" / "index.html"
+    if not code:
+        shell.emit(given, str(index), {"index": str(index)})
+    return code
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, 1 when a notebook failed, or 2 for a bad request."""
+    kept = "what was finished is kept; the same command goes on from there"
+    return shell.call(parser(), _work, words, kept=kept)

@@ -1,0 +1,71 @@
+"""The command `before-ft completion`: a script that completes words after TAB."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from helpers.commands import shell
+
+EXAMPLES = """
+bash > ~/.local/share/bash-completion/completions/before-ft
+zsh > ~/.zfunc/_before-ft                 # with fpath+=~/.zfunc before compinit
+"""
+
+
+def parser() -> shell.Parser:
+    """Return the parser of this command."""
+    made = shell.Parser(
+        "completion",
+        "Print a script that completes commands, options, their values and file names after TAB. "
+        "It is made once and asks no Python afterwards.",
+        EXAMPLES,
+        bare=True,
+    )
+    made.add_argument("shell", choices=("bash", "zsh"))
+    return made
+
+
+def whole() -> argparse.ArgumentParser:
+    """Return the program's parser with those of all commands below it, for `shtab`."""
+    import shtab
+
+    from helpers.commands.table import COMMANDS
+
+    made = argparse.ArgumentParser(prog=shell.PROGRAM)
+    below = made.add_subparsers()
+    for name, (module, about) in COMMANDS.items():
+        one = import_module(f"helpers.{module}").parser()
+        for argument in one._actions:  # noqa: SLF001  (argparse offers no public list)
+            words = argument.nargs != 0 and argument.type in (None, Path) and not argument.choices
+            if words and argument.dest not in _NO_FILES:
+                argument.complete = shtab.FILE
+        below.add_parser(name, parents=[one], add_help=False, help=about)
+    return made
+
+
+def _work(given: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(whole(), given.shell))
+    return shell.OK
+
+
+# Arguments that are no files.
+_NO_FILES = {
+    "signals",
+    "revision",
+    "device",
+    "scheduler",
+    "columns",
+    "column",
+    "prefix",
+    "notebook",
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; return 0."""
+    return shell.call(parser(), _work, words)

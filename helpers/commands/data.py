@@ -1,0 +1,51 @@
+"""The command `before-ft data`: which registered files are at hand, and the rest fetched."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from helpers.commands import shell
+
+EXAMPLES = """
+                       # fetch everything, and report what is at hand
+manifolds/ --json      # the keys that begin with this prefix
+"""
+
+
+def parser() -> shell.Parser:
+    """Return the parser of this command."""
+    made = shell.Parser(
+        "data",
+        "Report where every file of the registry stands, or those under a prefix, downloading "
+        "what is not at hand. BOOK_OFFLINE=1 forbids downloads.",
+        EXAMPLES,
+    )
+    made.add_argument("prefix", nargs="*", default=[""], help="key prefixes; none means all")
+    return made
+
+
+def _work(given: argparse.Namespace) -> int:
+    from helpers import data
+
+    rows, chosen = [], data.keys(*given.prefix)
+    # A bar for each download in a terminal only.
+    bar = False if given.quiet else None
+    for key in chosen:
+        try:
+            rows.append({"key": key, "path": str(data.fetch(key, progress=bar))})
+            line = f"ok       {key}  {rows[-1]['path']}"
+        except data.DataError as error:
+            rows.append({"key": key, "path": None, "why": str(error)})
+            line = f"missing  {error}"
+        if not given.json:
+            print(line)
+    missing = sum(row["path"] is None for row in rows)
+    told = f"{len(rows) - missing} of {len(rows)} files at hand"
+    shell.emit(given, told, {"files": rows, "missing": missing})
+    return shell.FAILED if missing else shell.OK
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 when all files are at hand, 1 when some are not."""
+    return shell.call(parser(), _work, words, kept="what was downloaded is kept")

@@ -1,0 +1,85 @@
+"""The command `before-ft judge`: every signal on a reader's models, as a page, text or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from collections.abc import Sequence
+
+from helpers import model_sources
+from helpers.commands import look, shell
+
+PAGE = "synthesis/your_model"
+EXAMPLES = """
+MODEL hub/other                           # builds the page; prints where it lies
+MODEL --text --limit 20                   # a first try, without a page
+MODEL hub/other --json --facts facts.csv --rank-for facts > judged.json
+"""
+# What the page takes as it is, under the same name.
+_SAME = ("signals", "limit", "entities", "facts", "corpus", "texts", "references", "rank_for")
+_SAME += ("out", "seed", "allow_bin", "device", "dtype")
+
+
+def parser() -> shell.Parser:
+    """Return the parser of this command."""
+    made = shell.Parser(
+        "judge",
+        "Say what the four signals say about models: a page with every number, its interval and "
+        "its place among reference models. With --text or --json no page is built, and files are "
+        "written only with --out.",
+        EXAMPLES,
+    )
+    made.add_argument(
+        "model", nargs="+", help="folders, GGUF files, packages or hub names (name@revision)"
+    )
+    made.add_argument("--text", action="store_true", help="print a table, build no page")
+    made.set_defaults(writes=False)
+    look.add_inputs(made)
+    return made
+
+
+def page(given: argparse.Namespace, name: str, parameters: dict[str, object]) -> int:
+    """Run one page of the book with parameters and print the path of its html.
+
+    What the runner prints is progress. Raises `ValueError` outside a checkout of the book.
+    """
+    from helpers import data
+    from helpers.book import pipeline
+
+    if not (data.ROOT / "notebooks").is_dir():
+        raise ValueError(f"{data.ROOT} has no notebooks to make a page; pass --text or --json")
+    words = [name, "--book"]
+    for key, value in parameters.items():
+        words += ["-p", key, json.dumps(value)]
+    with contextlib.redirect_stdout(shell.progress_to(given)):
+        code = pipeline.main(words)
+    if not code:
+        path = data.ROOT / "build" / "html" / "notebooks" / f"{name}.html"
+        print(path)
+    return code
+
+
+def _work(given: argparse.Namespace) -> int:
+    if not (given.text or given.json):
+        if given.batch_tokens is not None:
+            raise ValueError("--batch-tokens is not for pages; add --text or --json")
+        default = parser().parse_args(["none"])
+        asked = {k: getattr(given, k) for k in _SAME if getattr(given, k) != getattr(default, k)}
+        names = [model_sources.at_revision(name, given.revision) for name in given.model]
+        return page(given, PAGE, {"models": names, **asked})
+    from helpers.synthesis import ranking, your_model
+
+    run, inputs, folder, ranks = look.measured(given, given.model, shell.progress_to(given))
+    report = your_model.report(run, inputs, ranks)
+    if given.out:
+        your_model.write(folder, run, inputs, ranks)
+    words = [] if ranks is None else [ranking.in_words(ranks, given.rank_for)]
+    shell.emit(given, "\n".join(filter(None, [look.in_text(run), *words])), report)
+    return shell.FAILED if look.refused(run) else shell.OK
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 when every model was read, 1 when some or all were not."""
+    kept = "run again, and what was measured so far is kept"
+    return shell.call(parser(), _work, words, kept=kept)

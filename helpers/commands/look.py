@@ -1,0 +1,148 @@
+"""The command `before-ft look`: every signal on a reader's models, as files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from helpers import devices, model_sources
+from helpers.commands import shell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from helpers.synthesis.signal_inputs import Inputs
+    from helpers.synthesis.your_model import Run
+
+# Of `synthesis.signals` and `synthesis.ranking`, which take seconds to import.
+SIGNALS = ("categories", "latent space", "facts", "corpus", "map", "prediction", "my texts")
+USES = ("facts", "categories", "texts")
+EXAMPLES = """
+--models FOLDER hub/name --facts facts.csv --rank-for facts --limit 100
+"""
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked of models, and of which inputs, to a command."""
+    add = parser.add_argument
+    add("--signals", nargs="+", default=[], metavar="NAME", help=", ".join(SIGNALS))
+    add("--limit", type=int, default=0, help="ask no more than so many of each kind of item")
+    add("--entities", default="", help="CSV with text and label, perhaps group")
+    add("--facts", default="", help="CSV with subject, object, and prompt or relation")
+    add("--corpus", default="factbook", help="files or glob; factbook: a stand-in")
+    add("--texts", default="", help="your own texts, one per line")
+    add("--references", nargs="*", default=[], help="results.json of earlier runs")
+    add("--rank-for", default="", choices=["", *USES], help="rank the models for one use")
+    add("--out", default="", help="folder to write; left out: results/your_model-DIGEST")
+    add("--seed", type=int, default=0)
+    model_sources.add_arguments(parser)
+    devices.add_arguments(parser)
+
+
+def measured(
+    given: argparse.Namespace, models: Sequence[str], stream: TextIO
+) -> tuple[Run, Inputs, Path, pd.DataFrame | None]:
+    """Measure models as asked, with progress on `stream`.
+
+    Returns the run, its inputs, the folder that is meant for its files, and the ranking if one is
+    asked for. Raises `ValueError` and `OSError` as its parts do.
+    """
+    from helpers import results
+    from helpers.synthesis import (
+        model_kinds,
+        ranking,
+        signal_inputs,
+        signal_prose,
+        signal_report,
+        your_model,
+    )
+
+    names = [model_sources.at_revision(name, given.revision) for name in models]
+    sizes = your_model.limited(
+        given.limit, n_per_label=60, n_facts=60, n_sentences=500, n_texts=64, most_texts=64
+    )
+    asked = {k: sizes.pop(k) for k in ("n_per_label", "n_facts", "most_texts")}
+    files = {"entities_file": given.entities, "facts_file": given.facts}
+    files |= {"corpus": given.corpus, "texts_file": given.texts}
+    inputs = signal_inputs.read_inputs(**files, **asked, seed=given.seed)
+    titles = model_kinds.short_names(names)
+    how = devices.given(given)
+    looks = {t: model_kinds.look(n, allow_bin=given.allow_bin, how=how) for n, t in titles.items()}
+    settings = {"limit": given.limit, **asked, **files, "references": given.references}
+    settings |= how._asdict()
+    asked = {**settings, **sizes, "seed": given.seed, "signals": given.signals}
+    folder = results.folder(given.out, names, asked, page="your_model")
+    known = your_model.own_references(
+        signal_report.references(), given.references, inputs, sizes["n_sentences"]
+    )
+    print(signal_prose.summary(inputs), file=stream)
+    options = {"known": known, "only": given.signals, "settings": settings, "stream": stream}
+    # A run that writes no files writes no log.
+    options["log"] = folder / "progress.log" if given.writes or given.out else None
+    run = your_model.measure(looks, inputs, **options, seed=given.seed, **sizes)
+    ranks = None
+    if given.rank_for:
+        ranks = ranking.rank(run.found, inputs, given.rank_for, seed=given.seed)
+    return run, inputs, folder, ranks
+
+
+def in_text(run: Run) -> str:
+    """Return the measures of a run as a table in text; "" without any."""
+    shown = run.table[["model", "measure", "value", "low", "high", "verdict"]]
+    return shown.round(3).to_string(index=False) if len(shown) else ""
+
+
+def refused(run: Run) -> list[str]:
+    """Print why a signal is missing to standard error; return the models that were not read."""
+    from helpers.synthesis import signal_prose
+
+    for row in signal_prose.reasons(run.found).itertuples():
+        print(f"{row.model}: {row.signal}: {row.why}", file=sys.stderr)
+    found = [t for t, raw in run.found.items() if raw["model"]["status"] != "computed"]
+    if len(found) == len(run.found):
+        print("no model could be read", file=sys.stderr)
+    return found
+
+
+def parser() -> shell.Parser:
+    """Return the parser of this command."""
+    made = shell.Parser(
+        "look",
+        "Measure all signals of models and write results.json and results.csv.",
+        EXAMPLES,
+        "exit codes: 0 all models read, 3 some or none, 2 nothing written, 130 interrupted",
+        bare=True,
+    )
+    made.add_argument(
+        "--models", required=True, nargs="+", help="folders, GGUF files, packages or hub names"
+    )
+    made.set_defaults(writes=True)
+    add_inputs(made)
+    return made
+
+
+def _work(given: argparse.Namespace) -> int:
+    from helpers.synthesis import ranking, your_model
+
+    try:
+        run, inputs, folder, ranks = measured(given, given.models, sys.stdout)
+        if ranks is not None:
+            print(ranking.in_words(ranks, given.rank_for))
+        files = your_model.write(folder, run, inputs, ranks)
+    except (ValueError, OSError) as error:
+        print(f"nothing written: {error}", file=sys.stderr)
+        return 2
+    if told := in_text(run):
+        print(told)
+    missing = refused(run)
+    print("\n".join(f"written: {file}" for file in files))
+    return 3 if missing else 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 when every model was read, 3 when not, 2 for nothing written."""
+    kept = "run again, and what was measured so far is kept"
+    return shell.call(parser(), _work, words, kept=kept)

@@ -1,0 +1,99 @@
+"""What every command shares: its parser, where it prints, how it fails, its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO
+
+PROGRAM = "before-ft"
+OK, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+CODES = "exit codes: 0 done, 1 failed in part or in whole, 2 wrong arguments, 130 interrupted"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of one command, with examples in its help, and errors of one line.
+
+    `examples` has a command a line, without the program's name. Unless it is `bare`, a command has
+    `--json` and `--quiet`.
+    """
+
+    def __init__(
+        self, name: str, about: str, examples: str, more: str = CODES, *, bare: bool = False
+    ) -> None:
+        lines = textwrap.dedent(examples).strip().splitlines()
+        shown = "\n".join(f"  {PROGRAM} {name} {line}".rstrip() for line in lines)
+        super().__init__(
+            prog=f"{PROGRAM} {name}",
+            description=textwrap.fill(about, 96),
+            epilog=f"examples:\n{shown}\n\n{more}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if bare:
+            self.set_defaults(json=False, quiet=False)
+            return
+        self.add_argument("--json", action="store_true", help="print JSON instead of text")
+        self.add_argument("--quiet", action="store_true", help="no progress, no notes")
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line on standard error and leave with the code of wrong arguments."""
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Nowhere(io.TextIOBase):
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def progress_to(given: argparse.Namespace) -> TextIO:
+    """Return where progress goes: standard error, or nowhere for `--quiet`."""
+    return _Nowhere() if given.quiet else sys.stderr
+
+
+def note(given: argparse.Namespace, text: str) -> None:
+    """Print a remark that is no result."""
+    print(text, file=progress_to(given))
+
+
+def emit(given: argparse.Namespace, text: str, value: Any) -> None:
+    """Print a result on standard output: `text`, or `value` for `--json`."""
+    from helpers import storage
+
+    print(storage.json_text(value) if given.json else text)
+
+
+def call(
+    parser: Parser,
+    work: Callable[[argparse.Namespace], int],
+    words: Sequence[str] | None,
+    *,
+    nothing: str = "",
+    kept: str = "",
+) -> int:
+    """Parse the words of a command, do its work, and return its exit code.
+
+    What the work raises becomes one line on standard error, after `nothing`, such as "nothing
+    written". Bad arguments and inputs (`ValueError`, files that are not there) give 2, what the
+    machine or the network refuses gives 1. `kept` says what remains after an interruption.
+    """
+    given = parser.parse_args(words)
+    if given.quiet:
+        # Read when these packages are first imported.
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    try:
+        return work(given)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped{kept and f'; {kept}'}", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # met by the program
+        raise
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        print(f"{parser.prog}: {nothing and f'{nothing}: '}{told}", file=sys.stderr)
+        wrong = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+        return USAGE if isinstance(error, wrong) else FAILED
