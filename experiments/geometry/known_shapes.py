@@ -7,7 +7,8 @@ import pandas as pd
 
 from helpers import validation
 from helpers.geometry import spread
-from helpers.geometry.quantization import cell_counts, lloyd_index, quantize
+from helpers.geometry.quantization import cell_counts, lloyd_index
+from helpers.geometry.quantizers import quantize
 
 QUANTIZERS = {"lsq": "LSQ", "pq": "PQ", "kmeans": "k-means"}
 TAILS, EQUAL = "heavy tails, no cluster", "20 equal clusters"
