@@ -199,6 +199,9 @@ def card(fig: Figure, ax: Axes | None = None) -> None:
 
     shown = {"image/png": png(bbox_inches="tight")}
     if ax is None:
+        # A long legend has no room at this size.
+        for legend in filter(None, (each.get_legend() for each in fig.axes)):
+            legend.set_visible(len(legend.get_texts()) <= 4)
         fig.set_size_inches(4.4, 2.9)
         shown[CARD] = png(dpi=180)
     else:

@@ -143,9 +143,10 @@ def one_page(html: Path) -> str:
     head = [f'<link rel="stylesheet" href="{path.as_uri()}">' for path in dict.fromkeys(sheets)]
     head += [f"<style>{PRINT}</style>", f"<script>window.MathJax = {options}</script>"]
     head += [f'<script defer src="{mathjax}"></script>']
+    subtitle = yaml.safe_load((ROOT / "CITATION.cff").read_text())["title"].partition(": ")[2]
     front = (
         '<article class="bd-article front"><p class="title">Before Fine-Tuning</p>'
-        f"<p>{yaml.safe_load((ROOT / 'CITATION.cff').read_text())['title'].partition(': ')[2]}</p>"
+        f"<p>{subtitle.capitalize()}</p>"
         "<h1>Contents</h1><p>The code of each page is left out here; the site and the notebooks "
         "have it.</p>"
         f'<ul style="list-style: none">{"".join(contents)}</ul></article>'
