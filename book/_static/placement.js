@@ -69,7 +69,8 @@ const placement = (map) => {
     const n = places.length, counts = draws[n];
     const own = places.map((j) => -values[j] / Math.LN2), sizes = places.map((j) => map.n_bytes[j]);
     const sample = Array.from({ length: counts.length / n }, (_, r) =>
-      sum(own.map((v, j) => v * counts[r * n + j])) / sum(sizes.map((v, j) => v * counts[r * n + j])));
+      sum(own.map((v, j) => v * counts[r * n + j]))
+        / sum(sizes.map((v, j) => v * counts[r * n + j])));
     return [sum(own) / sum(sizes), quantile(sample, 0.025), quantile(sample, 0.975)];
   };
 
@@ -100,33 +101,47 @@ const placement = (map) => {
   const read = async (files) => {
     const found = {};
     for (const file of files) {
-      if (file.size > MOST) throw Error(`${file.name} has more than 16 MB; score the map's texts alone`);
+      if (file.size > MOST)
+        throw Error(`${file.name} has more than 16 MB; score the map's texts alone`);
       const table = parse((await file.text()).replace(/^\uFEFF/, ""));
       const head = table[0] || [];
       if (head[0] !== "model" || table.length < 2)
-        throw Error(`${file.name} is not a matrix.csv of "python -m helpers score": a column "model", then one per text`);
+        throw Error(`${file.name} is not a matrix.csv of "python -m helpers score": `
+          + 'a column "model", then one per text');
       found[head.includes("n_truncated") ? "report" : "matrix"] = table;
     }
-    if (!found.matrix) throw Error("report.csv alone has no log-likelihoods; choose matrix.csv with it");
+    if (!found.matrix)
+      throw Error("report.csv alone has no log-likelihoods; choose matrix.csv with it");
     const head = found.matrix[0], missing = map.texts.filter((key) => !head.includes(key));
     const twice = map.texts.filter((key) => head.indexOf(key) !== head.lastIndexOf(key));
-    if (missing.length === N) throw Error(`the file has none of the ${N} texts of this map; score them with "python -m helpers score", without --texts`);
-    if (missing.length) throw Error(`the file lacks ${missing.length} of the ${N} texts of this map (${some(missing)}); score all of them`);
-    if (twice.length) throw Error(`the file names a text twice (${some(twice)}); keep each once`);
+    if (missing.length === N)
+      throw Error(`the file has none of the ${N} texts of this map; `
+        + 'score them with "python -m helpers score", without --texts');
+    if (missing.length)
+      throw Error(`the file lacks ${missing.length} of the ${N} texts of this map `
+        + `(${some(missing)}); score all of them`);
+    if (twice.length)
+      throw Error(`the file names a text twice (${some(twice)}); keep each once`);
     return found;
   };
   const valuesOf = ({ matrix, report }, row) => {
     const [head, name] = [matrix[0], matrix[row][0]];
     const told = report && report.find((line) => line[0] === name);
     const short = told && Number(told[report[0].indexOf("n_truncated")]);
-    if (short) throw Error(`${name} read only the beginning of ${short} texts, and half a text is likelier than the whole; take a model that reads longer texts`);
+    if (short)
+      throw Error(`${name} read only the beginning of ${short} texts, and half a text is `
+        + "likelier than the whole; take a model that reads longer texts");
     return Float64Array.from(map.texts, (key) => {
       const cell = (matrix[row][head.indexOf(key)] || "").trim();
       const value = cell ? Number(cell) : NaN;
-      if (!Number.isFinite(value)) throw Error(`${name} has no finite value for text ${key}; score that text again`);
-      if (value > 0) throw Error(`${name} has ${cell} for text ${key}, but a log-likelihood in nats is at most 0`);
+      if (!Number.isFinite(value))
+        throw Error(`${name} has no finite value for text ${key}; score that text again`);
+      if (value > 0)
+        throw Error(`${name} has ${cell} for text ${key}, `
+          + "but a log-likelihood in nats is at most 0");
       return value;
     });
   };
-  return { rows, points, onPlane: (values) => onPlane(cut(values)), neighbours, kinship, bits, predicted, read, valuesOf };
+  return { rows, points, onPlane: (values) => onPlane(cut(values)), neighbours, kinship, bits,
+    predicted, read, valuesOf };
 };
