@@ -297,9 +297,7 @@ def test_an_archive_of_more_than_the_memory_is_not_opened(own, tmp_path, monkeyp
     assert (tmp_path / "zeros.npz").stat().st_size < 10_000
     free = type("Memory", (), {"available": 6 * 10**6})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    with pytest.raises(
-        ValueError, match=r"0\.0 GB and 0\.0 GB of memory are free; save"
-    ):
+    with pytest.raises(ValueError, match=r"0\.0 GB and 0\.0 GB of memory are free; save"):
         entities.load_own(tmp_path / "zeros.npz", own[1])
     free.available = 7 * 10**6
     assert entities.load_own(tmp_path / "zeros.npz", own[1])[0]["m"].shape == (1, 4, 100_000)
