@@ -24,6 +24,8 @@ OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 AGAIN = "download or save it again"
 WANTED = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
+# These tokenizers read characters or bytes, and are saved without a vocabulary.
+_BARE_TOKENIZERS = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 # What reading a damaged file may raise.
 DAMAGE = (
@@ -140,12 +142,17 @@ def saved_config(folder: Path) -> dict[str, Any]:
 
 def check_tokenizer(folder: Path) -> None:
     """Refuse a folder without a tokenizer, for which transformers would make one up."""
-    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
-        cure = (
-            "save that of its makers there too, tokenizer.save_pretrained(folder); of a model on "
-            "the hub download the folder first"
-        )
-        raise Refusal("it is a model but has no tokenizer", cure)
+    try:
+        kind = json.loads((folder / "tokenizer_config.json").read_text()).get("tokenizer_class")
+    except (OSError, *DAMAGE):
+        kind = ""
+    if kind in _BARE_TOKENIZERS or any(next(folder.glob(each), None) for each in _TOKENIZERS):
+        return
+    cure = (
+        "save that of its makers there too, tokenizer.save_pretrained(folder); of a model on the "
+        "hub download the folder first"
+    )
+    raise Refusal("it is a model but has no tokenizer", cure)
 
 
 def weights_in(

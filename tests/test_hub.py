@@ -25,6 +25,7 @@ from transformers import (
     AutoTokenizer,
     BartConfig,
     BartForConditionalGeneration,
+    ByT5Tokenizer,
     CanineConfig,
     CanineModel,
     CanineTokenizer,
@@ -543,6 +544,11 @@ def test_of_t5_the_encoder_is_read_and_others_have_their_reason(tmp_path, folder
         tmp_path / "alone"
     )
     tokenizer.save_pretrained(tmp_path / "alone")
+    # Its tokenizer is bytes, saved without a vocabulary.
+    t5.vocab_size = len(ByT5Tokenizer())
+    T5EncoderModel(t5).save_pretrained(tmp_path / "byt5")
+    ByT5Tokenizer().save_pretrained(tmp_path / "byt5")
+    assert model_kinds.load(model_kinds.look(tmp_path / "byt5")).kind == "encoder"
     ids = tokenizer(TEXTS[0], return_tensors="pt")
     with torch.inference_mode():
         wanted = made["t5"].eval().get_encoder()(**ids).last_hidden_state[0].numpy()
