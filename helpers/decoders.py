@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from helpers import model_sources, models, reading
+from helpers import model_files, model_sources, models, reading
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -205,12 +205,15 @@ def _is_causal(config: PretrainedConfig) -> bool:
 
 
 def check_causal(config: PretrainedConfig) -> None:
-    """Refuse the configuration of a model that sees the tokens to come, by `ValueError`."""
+    """Refuse the configuration of a model that sees the tokens to come."""
+    from transformers.models.auto import modeling_auto as auto
+
     if not _is_causal(config):
-        raise ValueError(
-            f"model is of the type {config.model_type}, which sees the tokens to come; pass a "
-            "causal language model"
-        )
+        listed = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        known = config.model_type in listed
+        seen = "sees the tokens to come" if known else "is no causal model of transformers"
+        reason = f"model is of the type {config.model_type}, which {seen}"
+        raise model_files.Refusal(reason, "pass a causal language model")
 
 
 def _bodies(model: PreTrainedModel) -> list[nn.Module]:

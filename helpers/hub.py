@@ -305,6 +305,6 @@ def _correct(name: str) -> str:
     import difflib
 
     path = Path(name).expanduser()
-    there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    there = [e.name for e in path.parent.iterdir() if e.exists()] if path.parent.is_dir() else []
     like = difflib.get_close_matches(path.name, there, 1)
     return "correct the name" + (f": {path.parent / like[0]} is there" if like else "")

@@ -23,6 +23,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 AGAIN = "download or save it again"
+WANTED = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 # What reading a damaged file may raise.
 DAMAGE = (
     ValueError,
@@ -57,7 +59,11 @@ def first_line(error: BaseException) -> str:
         return "it wants code of its author to be run, which never happens here"
     if "ignore_mismatched_sizes" in str(error):
         return "its weights have other shapes than its config.json says"
-    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, KeyError):
+        lines[0] = f"{type(error).__name__}: {lines[0]}"
+    # Some say in their first line only that the next has the reason.
+    return printable(" ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")]))
 
 
 def sentence(error: BaseException) -> str:
@@ -96,6 +102,50 @@ def check_config(config: Mapping[str, Any]) -> None:
         elif key.endswith("_implementation") and value not in _BUILT_IN:
             reason = f"its configuration names a program to run ({key} is {value!r}), and none is"
             raise Refusal(reason, f"take {key} out of its config.json")
+
+
+def refuse_file(path: Path) -> None:
+    """Refuse a single file that is no GGUF file, with what to pass in its place."""
+    suffix = path.suffix.lower()
+    if suffix in PICKLES:
+        cure = f"pass its folder. {pickled_cure(path.parent)}"
+        raise Refusal(f"{path.name} is a file of pickles, which can run any program", cure)
+    cure = "pass the folder that holds it, with config.json and the tokenizer"
+    raise Refusal(f"{path.name} is a single file of the kind {suffix or 'unknown'}", cure)
+
+
+def saved_config(folder: Path) -> dict[str, Any]:
+    """Return the configuration of a saved model; refuse a folder without, or without a type.
+
+    Raises `Refusal`, as `read_config` and `check_config` do.
+    """
+    config, files = read_config(folder), [f.name for f in folder.iterdir() if f.is_file()]
+    if "config.json" not in files:
+        inner = next((f.parent.name for f in sorted(folder.glob("*/config.json"))), None)
+        ggufs = sorted(file for file in files if file.endswith(".gguf"))
+        if ggufs:
+            raise Refusal("the folder holds a GGUF file", f"pass the file: {folder / ggufs[0]}")
+        if inner:
+            raise Refusal("the model is one folder further down", f"pass {folder / inner}")
+        raise Refusal("the folder has no config.json" if files else "the folder is empty", WANTED)
+    check_config(config)
+    if not isinstance(config.get("model_type"), str):
+        if BIN in files:
+            # Old models lack it, and converting them finds it out.
+            weights_in(files, folder)
+        cure = "save the model again by save_pretrained of a present version of transformers"
+        raise Refusal("config.json does not say of what type the model is", cure)
+    return config
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Refuse a folder without a tokenizer, for which transformers would make one up."""
+    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
+        cure = (
+            "save that of its makers there too, tokenizer.save_pretrained(folder); of a model on "
+            "the hub download the folder first"
+        )
+        raise Refusal("it is a model but has no tokenizer", cure)
 
 
 def weights_in(

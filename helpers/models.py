@@ -146,6 +146,7 @@ def read_pretrained(
 
     with loading(name, cure):
         place = str(source(name, revision=revision, allow_bin=allow_bin, dtype=dtype))
+        check_saved(Path(place), dtype=dtype)
         options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
         _check_vocabulary(tokenizer)
@@ -164,7 +165,48 @@ def read_pretrained(
             **options,
         )
         check_weights(report)
+        check_tokens(tokenizer, model)
     return tokenizer, (model.float() if dtype == "float32" else model).eval()
+
+
+def check_saved(place: Path, *, dtype: str = "float32") -> int:
+    """Refuse a saved model that cannot be read, before anything is built; return its parameters.
+
+    What is no folder, lacks a file, is damaged, of an unknown type, packed, or too large for the
+    memory raises `Refusal`.
+    """
+    if place.is_file():
+        model_files.refuse_file(place)
+    check_type(model_files.saved_config(place))
+    parameters = model_files.parameters_in(place)
+    model_files.check_tokenizer(place)
+    model_files.check_memory(parameters, dtype=dtype)
+    return parameters
+
+
+def check_type(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration of a type that transformers has not, or of packed weights."""
+    from transformers.models.auto import modeling_auto as auto
+
+    model_type = str(config.get("model_type", ""))
+    known = model_type in auto.CONFIG_MAPPING_NAMES
+    if not known and config.get("auto_map"):
+        raise Refusal(
+            f"a model of the type {model_type!r} brings program code of its own, which is not run "
+            "here (trust_remote_code stays off)",
+            "convert it to a type that transformers has, or to GGUF; or score it elsewhere and "
+            "bring the numbers",
+        )
+    if not known:
+        cure = "upgrade transformers, or convert the model to GGUF"
+        raise Refusal(f"transformers here has no model of the type {model_type!r}", cure)
+    packed = config.get("quantization_config") or {}
+    if not isinstance(packed, Mapping):
+        reason = f"config.json is damaged (quantization_config is {packed!r})"
+        raise Refusal(reason, model_files.AGAIN)
+    if method := packed.get("quant_method"):
+        cure = "pass the model before it was quantised, or a GGUF file of it"
+        raise Refusal(f"its weights are packed by {method}, which needs programs of its own", cure)
 
 
 def encoder_stands_alone(model_type: str) -> bool:
@@ -189,6 +231,21 @@ def check_weights(report: Mapping[str, Any]) -> None:
     """Refuse a loading report with absent weights, which transformers would draw at random."""
     if absent := model_files.absent_weights(report):
         raise ValueError(f"{len(absent)} weights are missing from its file, such as {absent[0]}")
+
+
+def check_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Refuse the tokenizer of another model: its tokens are more than the model has vectors for.
+
+    Tokens added later do not count: files in GGUF gain some that no text has.
+    """
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    later = tokenizer.get_added_vocab()
+    last = max(i for token, i in tokenizer.get_vocab().items() if token not in later)
+    if rows is not None and last >= rows:
+        raise Refusal(
+            f"its tokenizer has {last + 1:,} tokens, the model vectors for {rows:,}",
+            "save the tokenizer that the model was trained with into its folder",
+        )
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -248,37 +305,30 @@ def read_gguf(
     others come without, for nothing is lost. Raises `ValueError` as `load_model`.
     """
     import torch
-    import transformers
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     if importlib.util.find_spec("gguf") is None:
         raise ValueError(f"name_or_path {file.name!r} wants a reader; run `pip install gguf`")
     from transformers import modeling_gguf_pytorch_utils as reader
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    folder = str(file.parent)
+    folder, cure = str(file.parent), "pass a GGUF file of an architecture that transformers reads"
     options: dict[str, Any] = {
         "gguf_file": file.name, "local_files_only": True, "trust_remote_code": False
     }  # fmt: skip
-    try:
+    # The reader's own progress bar takes no option.
+    quiet = patch.object(reader, "tqdm", lambda items, **_: items)
+    with loading(file, cure), quiet:
         gguf_head.read(file)
-        # The reader's own progress bar takes no option.
-        with patch.object(reader, "tqdm", lambda items, **_: items):
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-            _check_vocabulary(tokenizer)
-            kind = AutoModel
-            if output and not AutoConfig.from_pretrained(folder, **options).tie_word_embeddings:
-                kind = AutoModelForCausalLM
-            model, report = kind.from_pretrained(
-                folder, dtype=getattr(torch, dtype), output_loading_info=True, **options
-            )
-            check_weights(report)
-    except Exception as error:  # damaged files raise what they like
-        raise ValueError(
-            f"name_or_path {str(file)!r} could not be loaded ({first_line(error)}); "
-            "pass a GGUF file of an architecture that transformers reads"
-        ) from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        _check_vocabulary(tokenizer)
+        kind = AutoModel
+        if output and not AutoConfig.from_pretrained(folder, **options).tie_word_embeddings:
+            kind = AutoModelForCausalLM
+        model, report = kind.from_pretrained(
+            folder, dtype=getattr(torch, dtype), output_loading_info=True, **options
+        )
+        check_weights(report)
+        check_tokens(tokenizer, model)
     # The weights are multiplied out, so the marks that forbid moving and saving them can go.
     model.is_quantized = False
     for owner, mark in [

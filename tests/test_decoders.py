@@ -228,6 +228,26 @@ def test_a_body_whose_embeddings_are_its_output_gives_the_same(name):
     assert whole.tolist() == pytest.approx(body.tolist(), **CLOSE)
 
 
+@pytest.mark.parametrize("name", ["bart", "prophetnet"])
+def test_the_decoder_of_a_pair_is_read_from_its_folder(name, tmp_path):
+    for part in (build(name), TOKENIZER):
+        part.save_pretrained(tmp_path)
+    if name in small_decoders.NOT_CAUSAL:
+        with pytest.raises(ValueError, match="changes with later words"):
+            decoders.load_causal(tmp_path)
+    else:
+        tokenizer, model = decoders.load_causal(tmp_path)
+        found = likelihood.score_texts(model, tokenizer, TEXTS).log_likelihood
+        assert found.tolist() == pytest.approx(
+            [own_score(build(name), ids_of(t)) for t in TEXTS], **CLOSE
+        )
+
+
+def test_a_type_that_is_not_listed_is_not_said_to_see_later_words():
+    with pytest.raises(ValueError, match="vit, which is no causal model of transformers; pass a"):
+        decoders.check_causal(transformers.ViTConfig())
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_output_that_is_not_finite_is_refused(value):
     torch.manual_seed(0)

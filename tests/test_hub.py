@@ -330,6 +330,8 @@ def test_half_the_bits_fit_where_the_whole_does_not(server, folders, monkeypatch
     for name in (PYTHIA, folders["causal"]):
         seen = model_kinds.look(name)
         assert "GB in float32" in seen.reason and "or read it in bfloat16" in seen.cure
+        with pytest.raises(ValueError, match=r"GB in float32.*; use a larger machine"):
+            decoders.load_causal(name)
         assert model_kinds.load(model_kinds.look(name, how=half)).model.dtype == torch.bfloat16
     free.available //= 3
     assert "GB in bfloat16" in model_kinds.look(PYTHIA, how=half).reason

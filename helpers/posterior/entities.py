@@ -125,6 +125,7 @@ def load_own(
         if isinstance(file, np.ndarray):
             raise ValueError("it holds one bare array; save it by np.savez(path, name=array)")
         with file:
+            _check_room(sum(one.file_size for one in file.zip.infolist()))
             found = {name: np.asarray(file[name]) for name in file.files}
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(
@@ -138,6 +139,18 @@ def load_own(
     if not found:
         raise ValueError(f"embeddings {str(embeddings)!r} holds no array; save at least one")
     return {name: _layers(name, array, len(table)) for name, array in found.items()}, table
+
+
+def _check_room(n_bytes: int) -> None:
+    """Refuse arrays that do not fit into memory; an archive of a few MB may hold as many GB."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if 2 * n_bytes > free:
+        raise ValueError(
+            f"its arrays have {n_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free; "
+            "save fewer of them, or in float16"
+        )
 
 
 def _layers(name: str, array: np.ndarray, n_rows: int) -> np.ndarray:

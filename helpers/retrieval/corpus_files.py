@@ -30,7 +30,7 @@ def list_files(source: str | Path | Iterable[str | Path]) -> list[str]:
     `source` may also be several of them; a file named twice is listed once. A folder must be a
     Hugging Face dataset saved to disk, of which the files of all splits are listed. Paths are
     absolute, without links. Raises `FileNotFoundError` when nothing is found and `ValueError` for
-    another folder and for a file of an unknown kind.
+    another folder, a file of an unknown kind and a URL that cannot be opened.
     """
     one = isinstance(source, str | Path)
     if not one and (not isinstance(source, Iterable) or not (source := list(source))):
@@ -65,10 +65,14 @@ def _local_files(pattern: str) -> list[str]:
 def _remote_files(url: str) -> list[str]:
     from fsspec.core import url_to_fs
 
-    system, path = url_to_fs(url)
-    if glob.has_magic(path):
-        return [system.unstrip_protocol(name) for name in sorted(system.glob(path))]
-    return [url] if system.exists(path) else []
+    try:
+        system, path = url_to_fs(url)
+        if glob.has_magic(path):
+            return [system.unstrip_protocol(name) for name in sorted(system.glob(path))]
+        return [url] if system.exists(path) else []
+    except Exception as error:  # systems of files raise what they like, and ask for packages
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{url} cannot be opened ({said}); pass a file on this machine") from error
 
 
 def _is_dataset(folder: str) -> bool:

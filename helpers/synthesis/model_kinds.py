@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from helpers import adapters, decoders, devices, gguf_head, hub, model_files, model_sources, models
-from helpers.model_files import AGAIN, DAMAGE, Refusal
+from helpers.model_files import AGAIN, DAMAGE, WANTED, Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,11 +27,9 @@ KINDS = {
 }
 COLUMNS = ("model", "kind", "form", "architecture", "parameters")
 COLUMNS += ("what it can tell, or why it is refused",)
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 _SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "speech_config")
 # Titles that would be taken for those of a control beside the models.
 _CONTROLS = ("noise", "spelling", "spelling alone", "GloVe")
-_CURE = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
 
 
 class Look(NamedTuple):
@@ -87,7 +85,7 @@ def look(name: str | Path, *, allow_bin: bool = False, how: devices.How = device
     except Refusal as refusal:
         return Look(text, "refused", reason=refusal.reason, cure=refusal.cure)
     except (OSError, ValueError) as error:
-        return Look(text, "refused", reason=models.first_line(error), cure=_CURE)
+        return Look(text, "refused", reason=models.first_line(error), cure=WANTED)
     except DAMAGE as error:  # nothing that other people's files hold may stop the others
         reason = f"its files are damaged ({type(error).__name__}: {models.first_line(error)})"
         return Look(text, "refused", reason=reason, cure=AGAIN)
@@ -122,7 +120,7 @@ def table(looks: Iterable[Look]) -> pd.DataFrame:
 
 def _look(name: str, allow_bin: bool, dtype: str) -> Look:
     if not name:
-        raise Refusal("the name is empty", _CURE)
+        raise Refusal("the name is empty", WANTED)
     package = name in (models.MINILM, *model_sources.FILES)
     source = model_sources.local_source(name)
     form = "package" if package else "folder" if source and source.is_dir() else "file"
@@ -149,9 +147,9 @@ def _on_hub(name: str, allow_bin: bool, dtype: str) -> Look:
     wanted = model_files.weights_in(list(index.sizes), place, allow_bin=allow_bin, model=name)
     if not wanted[0].endswith(".safetensors"):
         return _folder(name, models.source(name, allow_bin=True, dtype=dtype), "hub", dtype)
-    config = _config(place, sorted(file.name for file in place.iterdir()))
+    config = model_files.saved_config(place)
     kind = _kind(config)
-    _check_tokenizer(place, kind)
+    model_files.check_tokenizer(place)
     parameters = hub.parameters_of(index, wanted, config)
     model_files.check_memory(parameters, dtype=dtype)
     return Look(name, kind, "hub", str(config["model_type"]), parameters)
@@ -159,13 +157,8 @@ def _on_hub(name: str, allow_bin: bool, dtype: str) -> Look:
 
 def _file(name: str, path: Path, form: str) -> Look:
     """Look at a GGUF file, or refuse another."""
-    suffix = path.suffix.lower()
-    if suffix in model_files.PICKLES:
-        cure = f"pass its folder. {model_files.pickled_cure(path.parent)}"
-        raise Refusal(f"{path.name} is a file of pickles, which can run any program", cure)
-    if suffix != ".gguf":
-        cure = "pass the folder that holds it, with config.json and the tokenizer"
-        raise Refusal(f"{path.name} is a single file of the kind {suffix or 'unknown'}", cure)
+    if path.suffix.lower() != ".gguf":
+        model_files.refuse_file(path)
     architecture, parameters, parts = gguf_head.read(path)
     if parts > 1:
         cure = "join them by `gguf-split --merge` and pass the whole"
@@ -185,44 +178,9 @@ def _file(name: str, path: Path, form: str) -> Look:
 
 def _folder(name: str, path: Path, form: str, dtype: str) -> Look:
     """Look at a folder with a saved model, or say what it lacks."""
-    files = sorted(file.name for file in path.iterdir() if file.is_file())
-    config = _config(path, files)
-    kind = _kind(config)
-    parameters = model_files.parameters_in(path)
-    _check_tokenizer(path, kind)
-    model_files.check_memory(parameters, dtype=dtype)
+    config = model_files.saved_config(path)
+    kind, parameters = _kind(config), models.check_saved(path, dtype=dtype)
     return Look(name, kind, form, str(config["model_type"]), parameters)
-
-
-def _check_tokenizer(path: Path, kind: str) -> None:
-    if not any(next(path.glob(pattern), None) for pattern in _TOKENIZERS):
-        cure = (
-            "save that of its makers there too, tokenizer.save_pretrained(folder); of a model on "
-            "the hub download the folder first"
-        )
-        raise Refusal("it is a model but has no tokenizer", cure)
-
-
-def _config(path: Path, files: list[str]) -> dict[str, Any]:
-    config = model_files.read_config(path)
-    if "config.json" not in files:
-        inner = next((f.parent.name for f in sorted(path.glob("*/config.json"))), None)
-        ggufs = [file for file in files if file.endswith(".gguf")]
-        if ggufs:
-            raise Refusal("the folder holds a GGUF file", f"pass the file: {path / ggufs[0]}")
-        if inner:
-            raise Refusal("the model is one folder further down", f"pass {path / inner}")
-        if not files:
-            raise Refusal("the folder is empty", _CURE)
-        raise Refusal("the folder has no config.json", _CURE)
-    model_files.check_config(config)
-    if not isinstance(config.get("model_type"), str):
-        if model_files.BIN in files:
-            # Old models lack it, and converting them finds it out.
-            model_files.weights_in(files, path)
-        cure = "save the model again by save_pretrained of a present version of transformers"
-        raise Refusal("config.json does not say of what type the model is", cure)
-    return config
 
 
 def _kind(config: Mapping[str, Any]) -> str:
@@ -230,17 +188,7 @@ def _kind(config: Mapping[str, Any]) -> str:
     from transformers.models.auto import modeling_auto as auto
 
     model_type = str(config.get("model_type", ""))
-    known = model_type in auto.CONFIG_MAPPING_NAMES
-    if not known and config.get("auto_map"):
-        raise Refusal(
-            f"a model of the type {model_type!r} brings program code of its own, which is not run "
-            "here (trust_remote_code stays off)",
-            "convert it to a type that transformers has, or to GGUF; or score it elsewhere and "
-            "bring the numbers",
-        )
-    if not known:
-        cure = "upgrade transformers, or convert the model to GGUF"
-        raise Refusal(f"transformers here has no model of the type {model_type!r}", cure)
+    models.check_type(config)
     if config.get("is_encoder_decoder") and not models.encoder_stands_alone(model_type):
         raise Refusal(*models.two_texts(model_type))
     read = {
@@ -260,12 +208,6 @@ def _kind(config: Mapping[str, Any]) -> str:
     if model_type not in read:
         cure = "pass a model of text"
         raise Refusal(f"a {model_type} model is no language model", cure)
-    packed = config.get("quantization_config") or {}
-    if not isinstance(packed, Mapping):
-        raise Refusal(f"config.json is damaged (quantization_config is {packed!r})", AGAIN)
-    if method := packed.get("quant_method"):
-        cure = "pass the model before it was quantised, or a GGUF file of it"
-        raise Refusal(f"its weights are packed by {method}, which needs programs of its own", cure)
     try:
         decoders.check_causal(SimpleNamespace(is_decoder=False, **{"model_type": model_type}))
         return "causal"
@@ -297,7 +239,7 @@ def load(found: Look) -> Loaded:
             tokenizer, model = decoders.load_causal(found.name, **options)
         elif kind == "masked":
             tokenizer, model = models.read_pretrained(
-                "AutoModelForMaskedLM", found.name, _CURE, **options
+                "AutoModelForMaskedLM", found.name, WANTED, **options
             )
         else:
             tokenizer, model = models.load_model(found.name, **options)
@@ -308,7 +250,6 @@ def load(found: Look) -> Loaded:
         tokenizer, model = models.load_model(found.name, **options)
         kind, note = "encoder", f"no output over words could be read ({_short(error)})"
     body = model.base_model
-    _check_tokens(tokenizer, body)
     _check_states(body)
     _ready(tokenizer)
     saved = (model.config.architectures or [""])[0]
@@ -329,19 +270,6 @@ def _ready(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or "a"
-
-
-def _check_tokens(tokenizer: PreTrainedTokenizerBase, body: PreTrainedModel) -> None:
-    """Refuse the tokenizer of another model: more tokens than the model has vectors for.
-
-    Tokens added later do not count: files in GGUF gain some that no text has.
-    """
-    rows = getattr(body.get_input_embeddings(), "num_embeddings", None)
-    if rows is not None and tokenizer.vocab_size > rows:
-        raise Refusal(
-            f"its tokenizer has {tokenizer.vocab_size:,} tokens, the model vectors for {rows:,}",
-            "save the tokenizer that the model was trained with into its folder",
-        )
 
 
 def _check_states(body: PreTrainedModel) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from helpers.posterior import entities
@@ -289,6 +290,17 @@ def test_a_bare_array_gets_its_own_cure(own, tmp_path):
         ValueError, match=r"one bare array; save it by np\.savez\(path, name=array\)"
     ):
         entities.load_own(tmp_path / "bare.npy", own[1])
+
+
+def test_an_archive_of_more_than_the_memory_is_not_opened(own, tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "zeros.npz", m=np.zeros((4, 100_000)))
+    assert (tmp_path / "zeros.npz").stat().st_size < 10_000
+    free = type("Memory", (), {"available": 6 * 10**6})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with pytest.raises(ValueError, match=r"0\.0 GB and 0\.0 GB of memory are free; save"):
+        entities.load_own(tmp_path / "zeros.npz", own[1])
+    free.available = 7 * 10**6
+    assert entities.load_own(tmp_path / "zeros.npz", own[1])[0]["m"].shape == (1, 4, 100_000)
 
 
 def test_arrays_that_do_not_fit_are_refused(own, tmp_path):

@@ -429,6 +429,9 @@ def test_files_are_found_once_each_and_in_order(tmp_path):
     assert corpus_files.list_files(tmp_path / "*.txt") == [a, b]
     assert corpus_files.list_files([c, f"{tmp_path}/*", a]) == [c, a, b]
     assert corpus_files.list_files([a, tmp_path / "again.txt"]) == [a]
+    for wrong in ("nothing-known://a.jsonl", "lakefs://a/b.jsonl"):
+        with pytest.raises(ValueError, match=f"{wrong} cannot be opened .*; pass a file"):
+            read(wrong)
     url = f"file://{tmp_path}/*.jsonl"
     assert read(url)[0] == read(f"file://{c}")[0] == ["d"]
     with pytest.raises(FileNotFoundError, match="nothing"):

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from helpers import convert, devices, encoding, gguf_head, likelihood, models
+from helpers import convert, decoders, devices, encoding, gguf_head, likelihood, models
 from helpers.synthesis import example_models, model_kinds
 
 
@@ -201,6 +201,30 @@ def test_weights_of_other_shapes_are_told(made, tmp_path):
     folder = copy(made, "masked", tmp_path, vocab_size=10**12)
     with pytest.raises(ValueError, match="other shapes than its config.json says"):
         models.load_encoder(folder)
+
+
+def test_loading_says_what_looking_says(tmp_path):
+    # These it could read as another kind of model, or not for their type: they lack weights, too.
+    other = {"an encoder and a decoder", "a model of images", "a model of images and text"}
+    refused = example_models.write_refused(tmp_path)
+    for wrong, path in refused.items():
+        seen = model_kinds.look(path)
+        for load in (models.load_model, decoders.load_causal):
+            with pytest.raises(ValueError, match="could not be loaded") as caught:
+                load(path)
+            assert ("no weights" if wrong in other else seen.reason) in str(caught.value), wrong
+            assert wrong in other or seen.cure in str(caught.value), wrong
+
+
+def test_a_token_without_a_vector_is_found_before_a_text_has_it(made, tmp_path):
+    folder = copy(made, "causal", tmp_path)
+    file = folder / "tokenizer.json"
+    known = json.loads(file.read_text())
+    known["model"]["vocab"]["z"] += 10_000
+    file.write_text(json.dumps(known))
+    for load in (decoders.load_causal, lambda path: model_kinds.load(model_kinds.look(path))):
+        with pytest.raises(ValueError, match=r"has 10,\d+ tokens, the model vectors for \d+"):
+            load(folder)
 
 
 REASONS = {
