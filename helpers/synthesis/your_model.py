@@ -127,7 +127,10 @@ def measure(
     costs = estimate(looks, inputs, only=only, **sizes)
     total = float(costs.to_numpy().sum())
     stream = stream or sys.stdout
-    print(_estimate_words(costs, total), file=stream, flush=True)
+    # A model of which everything is kept has no row of costs either.
+    readable = any(look.kind in model_kinds.KINDS for look in looks.values())
+    told = _estimate_words(costs, total) if readable else "no model can be read"
+    print(told, file=stream, flush=True)
     found: dict[str, dict[str, Any]] = {}
     with progress.shown(max(total, 1e-9), "s", stream=stream, log=log) as step:
         for title, look in looks.items():
@@ -146,8 +149,6 @@ def measure(
 
 
 def _estimate_words(costs: pd.DataFrame, total: float) -> str:
-    if costs.empty:
-        return "no model can be read"
     if not total:
         return "everything is kept from before; nothing is measured again"
     longest = costs.stack().idxmax()
