@@ -238,9 +238,12 @@ def check_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> 
 
     Tokens added later do not count: files in GGUF gain some that no text has.
     """
-    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    try:
+        rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    except NotImplementedError:  # as in models of characters, which have a table of hashes
+        rows = None
     later = tokenizer.get_added_vocab()
-    last = max(i for token, i in tokenizer.get_vocab().items() if token not in later)
+    last = max((i for word, i in tokenizer.get_vocab().items() if word not in later), default=0)
     if rows is not None and last >= rows:
         raise Refusal(
             f"its tokenizer has {last + 1:,} tokens, the model vectors for {rows:,}",
