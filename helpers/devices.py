@@ -34,24 +34,24 @@ class How(NamedTuple):
         validation.choice(self.dtype, DTYPES, "dtype")
         if self.batch_tokens is not None:
             validation.counts(batch_tokens=(self.batch_tokens, 1))
-        return self._replace(device=find(self.device)) if here else self
+        return self._replace(device=_find(self.device)) if here else self
 
     def key(self) -> dict[str, str]:
         """Return what of it changes numbers beyond rounding, for the keys of kept results."""
         return {} if self.dtype == "float32" else {"weights": self.dtype}
 
     def move(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Return the model, itself moved to the device; raises as `find`.
+        """Return the model, itself moved to the device; raises as `_find`.
 
         Its dtype is what it was read in: changed afterwards, more than its weights would change.
         """
-        return model.to(find(self.device))
+        return model.to(_find(self.device))
 
 
 DEFAULT = How()
 
 
-def find(name: str | None) -> str:
+def _find(name: str | None) -> str:
     """Return a device by name, or the best there is; raise `ValueError` for one that is not."""
     import torch
 

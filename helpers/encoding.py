@@ -55,7 +55,7 @@ def layer_embeddings(
     texts = _check_request(texts, pooling)
     validation.counts(batch_size=(batch_size, 1), max_tokens=(max_tokens, 1))
     body = model.get_encoder() if model.config.is_encoder_decoder else model
-    wanted = layer_numbers(model, layers)
+    wanted = _layer_numbers(model, layers)
     limit = reading.room(model, tokenizer, max_tokens)
     ids = tokenizer([str(text) for text in texts], truncation=True, max_length=limit)["input_ids"]
     lengths = np.array([len(row) for row in ids])
@@ -103,7 +103,7 @@ def _check_request(texts: Sequence[str], pooling: str) -> list[str]:
     return validation.strings(texts, "texts")
 
 
-def layer_numbers(model: PreTrainedModel, layers: Sequence[int] | None = None) -> list[int]:
+def _layer_numbers(model: PreTrainedModel, layers: Sequence[int] | None = None) -> list[int]:
     """Return the layers meant: all from 0 to the number of blocks, or those given, checked."""
     n_layers = int(model.config.num_hidden_layers)
     if layers is None:
@@ -180,7 +180,7 @@ def cached_layer_embeddings(
         part = _stored(folder / f"{key}.npz", len(shard))
         if part is None:
             tokenizer, model = _loaded(str(name_or_path), control_seed, files, allow_bin)
-            layers = layer_numbers(model)
+            layers = _layer_numbers(model)
             if n_layers is not None:
                 even = np.linspace(0, layers[-1], min(n_layers, len(layers)))
                 layers = sorted({int(layer) for layer in even.round()})

@@ -52,7 +52,7 @@ def _places(names: Sequence[Any]) -> list[int]:
     return [next(free) if place is None else place for place in known]
 
 
-def plain(value: float) -> str:
+def _plain(value: float) -> str:
     """Return a number as one writes it on an axis: 0.01, 20,000, 7 M (million), 12 B (billion)."""
     size, sign = abs(value), "\N{MINUS SIGN}" if value < 0 else ""
     for unit, letter in ((1e9, " B"), (1e6, " M")):
@@ -82,7 +82,7 @@ class _PlainPowers(ticker.LogFormatterSciNotation):
         low, high = sorted(self.axis.get_view_interval())
         first = round(x / 10 ** np.floor(np.log10(x) + 1e-9), 6)
         crowded = self._base == 10 and high > 3 * low
-        return "" if crowded and first not in (1, 2, 5) else plain(x)
+        return "" if crowded and first not in (1, 2, 5) else _plain(x)
 
 
 class _Linear(scale.LinearScale):
@@ -110,7 +110,7 @@ class _Symlog(scale.SymmetricalLogScale):
 
     def set_default_locators_and_formatters(self, axis: Axis) -> None:
         super().set_default_locators_and_formatters(axis)
-        axis.set_major_formatter(ticker.FuncFormatter(lambda x, pos: plain(x)))
+        axis.set_major_formatter(ticker.FuncFormatter(lambda x, pos: _plain(x)))
 
 
 def use_style() -> None:

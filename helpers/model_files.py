@@ -110,7 +110,7 @@ def refuse_file(path: Path) -> None:
     """Refuse a single file that is no GGUF file, with what to pass in its place."""
     suffix = path.suffix.lower()
     if suffix in PICKLES:
-        cure = f"pass its folder. {pickled_cure(path.parent)}"
+        cure = f"pass its folder. {_pickled_cure(path.parent)}"
         raise Refusal(f"{path.name} is a file of pickles, which can run any program", cure)
     cure = "pass the folder that holds it, with config.json and the tokenizer"
     raise Refusal(f"{path.name} is a single file of the kind {suffix or 'unknown'}", cure)
@@ -176,7 +176,7 @@ def weights_in(
     if pickles := [name for name in top if name.endswith(PICKLES)]:
         named = BIN if BIN in pickles or BIN_INDEX in names else pickles[0]
         reason = f"its weights are pickled ({named}), and a pickle can run any program"
-        raise Refusal(reason, pickled_cure(model or folder) if named == BIN else OTHER_CURE)
+        raise Refusal(reason, _pickled_cure(model or folder) if named == BIN else OTHER_CURE)
     if other := [name for name in top if name.endswith(OTHERS)]:
         raise Refusal(f"its weights are of another kind ({other[0]})", OTHER_CURE)
     raise Refusal("it has a configuration but no weights", "put model.safetensors in")
@@ -188,7 +188,7 @@ OTHER_CURE = (
 )
 
 
-def pickled_cure(model: str | Path) -> str:
+def _pickled_cure(model: str | Path) -> str:
     """Return how weights in files of pickles are read without running what is in them."""
     return (
         "read the weights alone, by a loader that runs no program: set allow_bin (--allow-bin), or "

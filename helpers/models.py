@@ -165,7 +165,7 @@ def read_pretrained(
             **options,
         )
         check_weights(report)
-        check_tokens(tokenizer, model)
+        _check_tokens(tokenizer, model)
     return tokenizer, (model.float() if dtype == "float32" else model).eval()
 
 
@@ -233,7 +233,7 @@ def check_weights(report: Mapping[str, Any]) -> None:
         raise ValueError(f"{len(absent)} weights are missing from its file, such as {absent[0]}")
 
 
-def check_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """Refuse the tokenizer of another model: its tokens are more than the model has vectors for.
 
     Tokens added later do not count: files in GGUF gain some that no text has.
@@ -331,7 +331,7 @@ def read_gguf(
             folder, dtype=getattr(torch, dtype), output_loading_info=True, **options
         )
         check_weights(report)
-        check_tokens(tokenizer, model)
+        _check_tokens(tokenizer, model)
     # The weights are multiplied out, so the marks that forbid moving and saving them can go.
     model.is_quantized = False
     for owner, mark in [

@@ -159,7 +159,6 @@ CASES = {
     "modelmap_texts: negative seed": of(text_choice.draw_texts, [0.5, 0.5], 3, seed=-1),
     "modelmap_texts: a row as estimate": of(text_choice.relative_error, [1, 2], [1]),
     "modelmap_texts: no square of exact": of(text_choice._pairwise_error, X, X),
-    "modelmap_texts: no sizes": of(text_choice.error_curve, MAP, []),
     "placing: percent as confidence": of(placement.neighbours, MAP, L[0], confidence=90),
     "placing: short groups": of(placement.interval, 1.0, [1, 2], ["a"]),
     "lineage: no square of distances": of(lineage.recovered, X, Y),

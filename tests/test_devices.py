@@ -94,8 +94,8 @@ def test_a_device_or_type_that_is_not_there_is_refused_by_name(paths):
             model_kinds.look(paths["encoder"], how=how)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"device is 'cuda' \(.*CUDA.*; choose cpu"):
-            devices.find("cuda")
-        assert devices.find("") == devices.find(None) == "cpu"
+            devices._find("cuda")
+        assert devices._find("") == devices._find(None) == "cpu"
 
 
 @pytest.mark.parametrize("kind", ["encoder", "masked", "causal"])

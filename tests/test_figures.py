@@ -74,7 +74,7 @@ def test_neighbouring_colours_differ_in_grey():
      (7e7, "70 M"), (1.5e9, "1.5 B"), (999999, "999,999")],
 )  # fmt: skip
 def test_numbers_on_axes_are_plain(value, text):
-    assert figures.plain(value) == text
+    assert figures._plain(value) == text
 
 
 @pytest.mark.parametrize(

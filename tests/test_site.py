@@ -404,7 +404,7 @@ def test_what_a_page_imports_and_opens_is_what_it_is_said_to_hang_on(build, smok
         modules = {planning._file(module) for module in imported} - {None}
         assert modules and modules <= set(tasks[name].modules), name
         opened = {Path(line[5:]) for line in lines if line.startswith("open ")}
-        known = planning.stored_files(planning.code_of(tasks[name]))
+        known = planning._stored_files(planning.code_of(tasks[name]))
         assert {path for path in opened if path.parent in folders} <= set(known), name
 
 

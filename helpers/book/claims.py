@@ -231,7 +231,7 @@ def not_tested(id: str, why: str) -> str:
     return f"{NOT_TESTED} ({why})"
 
 
-def stored() -> dict[str, dict[str, Any]]:
+def _stored() -> dict[str, dict[str, Any]]:
     """Return the rows of the last full run, by claim id, from `data/results/ledger.json`."""
     if not RESULTS.is_file():
         return {}
@@ -291,7 +291,7 @@ def verdict(notebook: str) -> HTML:
     A claim that this run could not test stands in a folded table, with the value of the last full
     run where there is one. Raises `ValueError` for a claim that the notebook left out.
     """
-    tested, untested, stored_rows = [], [], stored()
+    tested, untested, stored_rows = [], [], _stored()
     for claim in _of(notebook):
         row = _rows.get(claim["id"])
         if row is None:
@@ -334,7 +334,7 @@ def ledger(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for row in run["claims"]
         if not run.get("own")
     }
-    rows, kept = [], stored()
+    rows, kept = [], _stored()
     for name, claim in load().items():
         row, old = fresh.get(name), kept.get(name)
         if (row is None or row["status"] == NOT_TESTED) and old and old["status"] != NOT_TESTED:
@@ -356,7 +356,7 @@ def store(runs: Sequence[Mapping[str, Any]]) -> Path:
     Pages that ran in the smoke profile keep the rows that they have. `first_expected` is what the
     claim expected when it was first recorded here.
     """
-    rows, kept = [], stored()
+    rows, kept = [], _stored()
     for row in ledger([run for run in runs if run["profile"] != "smoke"]):
         if row["status"] == NOT_TESTED:
             continue

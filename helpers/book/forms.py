@@ -64,7 +64,7 @@ FOOTER = (
 )
 
 
-def pages_in_order() -> Iterator[tuple[str, int]]:
+def _pages_in_order() -> Iterator[tuple[str, int]]:
     """Yield the name of each page of the book and its depth, in the order of `book/_toc.yml`."""
     toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
     yield toc["root"], 1
@@ -118,14 +118,16 @@ def _article(html: Path, page: str, depth: int, names: set[str]) -> Tag:
     return article
 
 
-def one_page(html: Path) -> str:
+def _one_page(html: Path) -> str:
     """Return the whole book as one HTML document: a title, its contents, then all pages in order.
 
     `html` is the folder of the built site. Code is left out; links between pages lead to places in
     the document.
     """
     html = html.resolve()
-    order = [(page, depth) for page, depth in pages_in_order() if (html / f"{page}.html").is_file()]
+    order = [
+        (page, depth) for page, depth in _pages_in_order() if (html / f"{page}.html").is_file()
+    ]
     names = {page for page, _ in order}
     articles = [_article(html, page, depth, names) for page, depth in order]
     first = BeautifulSoup((html / "index.html").read_text(), "html.parser")
@@ -158,7 +160,7 @@ def one_page(html: Path) -> str:
     )
 
 
-def make_pdf(html: Path, target: Path) -> Path:
+def _make_pdf(html: Path, target: Path) -> Path:
     """Print the whole book with a headless Chromium into one PDF with an outline.
 
     Raises `SystemExit` where no browser can be found.
@@ -166,7 +168,7 @@ def make_pdf(html: Path, target: Path) -> Path:
     from playwright.sync_api import sync_playwright
 
     source = target.with_suffix(".print.html")
-    storage.write_text(source, one_page(html))
+    storage.write_text(source, _one_page(html))
     typeset = (
         "window.MathJax && MathJax.startup.promise && document.querySelectorAll('.math').length"
         " <= document.querySelectorAll('.math mjx-container').length"
@@ -193,7 +195,7 @@ def make_pdf(html: Path, target: Path) -> Path:
     return target
 
 
-def make_zip(html: Path, target: Path) -> Path:
+def _make_zip(html: Path, target: Path) -> Path:
     """Pack the site into one zip whose `index.html` opens from a disk; the same site, the same zip.
 
     The other forms, where they were put into the site, stay out.
@@ -237,7 +239,7 @@ def main(words: list[str] | None = None) -> int:
     if not (html / "index.html").is_file():
         print(f"There is no site in {html}; run `make book` first.", file=sys.stderr)
         return 2
-    makers, made = {"pdf": make_pdf, "zip": make_zip}, []
+    makers, made = {"pdf": _make_pdf, "zip": _make_zip}, []
     for form in dict.fromkeys(arguments.form):
         made.append(makers[form](html, arguments.build / f"{NAME}.{form}"))
         print(f"  {form}: {made[-1]}, {made[-1].stat().st_size / 1e6:.1f} MB")

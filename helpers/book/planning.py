@@ -310,7 +310,7 @@ def code_of(task: Task) -> list[str]:
     return [_plain(_code(task.name)), *(path.read_text() for path in task.modules)]
 
 
-def stored_files(codes: Iterable[str]) -> list[Path]:
+def _stored_files(codes: Iterable[str]) -> list[Path]:
     """Return the stored files that pieces of code read: those that a text in them names.
 
     A text names a table by its name, its stem, the stem up to an underscore, or a pattern that
@@ -345,7 +345,7 @@ def digest(task: Task, at_hand: dict[str, bool]) -> str:
     kept = ("tags", "mystnb")
     cells = [(c.cell_type, c.source, *(c.metadata.get(k) for k in kept)) for c in nb.cells]
     entries = [c for c in claims.load().values() if c["notebook"] == task.name]
-    stored = stored_files(code_of(task))
+    stored = _stored_files(code_of(task))
     rows = {p: data.registry().loc[data.keys(p), "sha256"].tolist() for p in task.prefixes}
     parts = {
         "cells": cells,

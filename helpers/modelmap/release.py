@@ -206,10 +206,10 @@ def same_family_rate(distances: np.ndarray, families: pd.Series) -> float:
         )
     apart = np.array(distances, float)
     np.fill_diagonal(apart, np.inf)
-    return family_rate(ties.first_smallest(apart), families)
+    return _family_rate(ties.first_smallest(apart), families)
 
 
-def family_rate(nearest: np.ndarray, families: pd.Series) -> float:
+def _family_rate(nearest: np.ndarray, families: pd.Series) -> float:
     """Return `same_family_rate` from the number of each model's nearest other model."""
     names = np.asarray(families)
     many = pd.Series(names).map(pd.Series(names).value_counts()).to_numpy() > 1

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from helpers import validation
-from helpers.modelmap.model_map import ModelMap
 
 RULES = ("uniform", "length-squared", "KL")
 
@@ -119,36 +116,3 @@ def _alike(estimate: ArrayLike, exact: ArrayLike) -> tuple[np.ndarray, np.ndarra
             "same models, in two dimensions"
         )
     return estimate, exact
-
-
-def error_curve(
-    made: ModelMap,
-    sizes: Sequence[int],
-    *,
-    rules: Sequence[str] = RULES,
-    n_runs: int = 100,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return the error of distances from texts drawn by each rule, one row per rule and size.
-
-    Columns: `n` draws, `unique` texts among them (mean), `relative_error` and `pairwise_error`
-    (means over runs) and their standard deviations, `relative_sd` and `pairwise_sd`. Source: the
-    definitions of arXiv 2505.15428, released code.
-    """
-    validation.counts(n_runs=(n_runs, 1))
-    if not len(sizes) or not len(rules):
-        raise ValueError("sizes or rules is empty; pass at least one of each")
-    exact, rows = made.distances(), []
-    for rule in rules:
-        p = text_probabilities(made.coordinates, rule)
-        for n in sizes:
-            runs = []
-            for run in range(n_runs):
-                draw = draw_texts(p, int(n), seed=seed + run)
-                found = drawn_distances(made.log_likelihoods, draw)
-                errors = relative_error(found, exact), _pairwise_error(found, exact)
-                runs.append((len(draw.texts), *errors))
-            (unique, relative, pairs), spread = np.mean(runs, axis=0), np.std(runs, axis=0)
-            rows.append((rule, int(n), unique, relative, spread[1], pairs, spread[2]))
-    names = "rule n unique relative_error relative_sd pairwise_error pairwise_sd".split()
-    return pd.DataFrame(rows, columns=names)

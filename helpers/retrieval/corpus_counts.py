@@ -111,7 +111,7 @@ def count_corpus(
     shards = [
         Shard(one, *identity)
         for file in list_files(files)
-        for identity in [identify(file)]
+        for identity in [_identify(file)]
         for one in split(file, range_size, unit)
     ]
     settings = [VERSION, index.pairs, index.rule, reading]
@@ -140,20 +140,22 @@ def count_corpus(
     if scheduler is not None:
         results = _on_cluster(missing, index, task, advance, scheduler)
     elif workers == 1 or len(missing) < 2:
-        results = ((shard, count_shard(shard, index, **task, advance=advance)) for shard in missing)
+        results = (
+            (shard, _count_shard(shard, index, **task, advance=advance)) for shard in missing
+        )
     else:
         results = _in_processes(missing, index, task, advance, min(workers, len(missing)))
     with closing(results):
         for shard, result in results:
             file = shard.range.file
-            if identify(file) != shard[1:]:
+            if _identify(file) != shard[1:]:
                 raise RuntimeError(f"{file} changed while it was counted; run again")
             _store(places[shard], result)
             total.add(shard, result)
     return total.counts()
 
 
-def identify(file: str) -> tuple[int, str]:
+def _identify(file: str) -> tuple[int, str]:
     """Return the size of a file, and its time of change or what a server reports."""
     if "://" not in file:
         status = os.stat(file)
@@ -164,7 +166,7 @@ def identify(file: str) -> tuple[int, str]:
     return int(system.info(path).get("size") or 0), str(system.ukey(path))
 
 
-def count_shard(
+def _count_shard(
     shard: Shard,
     index: NameIndex,
     reading: dict[str, Any],
@@ -302,7 +304,7 @@ def _count_in_process(shard: Shard, task: dict[str, Any]) -> dict[str, Any]:
         with _read.get_lock():
             _read.value += n
 
-    return count_shard(shard, _index, **task, advance=advance)
+    return _count_shard(shard, _index, **task, advance=advance)
 
 
 def _on_cluster(
@@ -319,7 +321,8 @@ def _on_cluster(
         # dies. Keys are new in every run, so that no run takes up the results of another.
         shared = client.submit(NameIndex, index.pairs, index.rule, pure=False)
         futures = {
-            client.submit(count_shard, shard, shared, **task, pure=False): shard for shard in shards
+            client.submit(_count_shard, shard, shared, **task, pure=False): shard
+            for shard in shards
         }
         for future in as_completed(futures, loop=client.loop):
             shard = futures.pop(future)

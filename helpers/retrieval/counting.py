@@ -69,8 +69,8 @@ def count_documents(
     A document holds a name when `prefix` + name is a substring of it, wherever and however often,
     also inside another name. `right_boundary` asks that no word character follows: a letter or
     number of any script (`str.isalnum`) or an underscore. With `case_sensitive=False` prefix, names
-    and documents are put in lower case by `fold`. Nothing else is normalised. Bytes are searched as
-    they are; a lone surrogate in a `str`, which UTF-8 does not have, equals only itself.
+    and documents are put in lower case by `_fold`. Nothing else is normalised. Bytes are searched
+    as they are; a lone surrogate in a `str`, which UTF-8 does not have, equals only itself.
 
     Raises `ValueError` for an empty name, no pairs, one string in place of many, and when case is
     ignored for bytes that are no UTF-8; `TypeError` for a document of another type. Source:
@@ -91,7 +91,7 @@ def count_documents(
     return Counts(tally.n_documents, index.table(tally), Report())
 
 
-def fold(text: str) -> str:
+def _fold(text: str) -> str:
     """Return a text in lower case, each character by itself: `str.lower`, and no final sigma.
 
     `str.lower` alone writes a sigma at the end of a word in another way than within it, so that a
@@ -111,7 +111,7 @@ class NameIndex:
         if not isinstance(rule.prefix, str):
             raise ValueError(f"prefix is {rule.prefix!r}; give a string, '' for none")
         self.pairs, self.rule = _checked(pairs), rule
-        written = (lambda name: name) if rule.case_sensitive else fold
+        written = (lambda name: name) if rule.case_sensitive else _fold
         names: dict[str, int] = {}
         distinct: dict[tuple[int, int], int] = {}
         self._rows = []
@@ -268,7 +268,7 @@ def _folded(document: str | bytes, number: int) -> bytes:
     # The letters of ASCII all at once; of the others a document has few.
     folded = text.lower()
     for character in set(_decoded(text.translate(None, ASCII))):
-        if (lower := fold(character)) != character:
+        if (lower := _fold(character)) != character:
             folded = folded.replace(_encoded(character), _encoded(lower))
     return folded
 

@@ -153,14 +153,14 @@ def cuts(file: str, range_size: int) -> list[int]:
     wanted = [i * size // n for i in range(n)]
     if not name.endswith(PACKED):
         return wanted
-    begins, places = iter(frames(file)), [0]
+    begins, places = iter(_frames(file)), [0]
     for place in wanted[1:]:
         if place > places[-1]:
             places += next(([begin] for begin in begins if begin >= place), [])
     return places
 
 
-def frames(file: str) -> Iterator[int]:
+def _frames(file: str) -> Iterator[int]:
     """Yield where each frame of a zstd archive begins, in bytes; nothing of it is unpacked.
 
     Ends where the archive is cut or corrupt, which is for its reader to find. Source: RFC 8878.

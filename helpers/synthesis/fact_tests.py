@@ -62,13 +62,13 @@ def _centred(matrix: np.ndarray) -> np.ndarray:
     return np.where(np.abs(apart) > ROUNDING, apart, 0.0)
 
 
-def right(found: Answers) -> np.ndarray:
+def _right(found: Answers) -> np.ndarray:
     """Return whether each fact's own object is the likeliest answer of its block, bool (n,)."""
     return _shuffled(found, np.zeros(0), 0, _first)[0] > 0
 
 
 def beyond(found: Answers) -> pd.Series:
-    """Return `right` less how often other questions of the block get the same answer first.
+    """Return `_right` less how often other questions of the block get the same answer first.
 
     One value a fact, from -1 to 1, indexed by its row in the table that was asked; 0 in the mean
     for a model that answers the same whoever is asked about.
@@ -101,7 +101,7 @@ def _shuffled(found: Answers, rng: Any, n: int, score: Any) -> np.ndarray:
     return values
 
 
-def p_value(values: np.ndarray) -> float:
+def _p_value(values: np.ndarray) -> float:
     """Return how often a shuffled statistic is as far above its mean as the first, or below.
 
     Twice the smaller tail, (1 + number as far) / (1 + shuffles) each. Source: Phipson and Smyth
@@ -112,7 +112,7 @@ def p_value(values: np.ndarray) -> float:
     return float(min(1.0, 2 * min(tails) / len(values)))
 
 
-def why_not(found: Answers) -> str:
+def _why_not(found: Answers) -> str:
     """Return why so few facts carry no test, "" where they do."""
     n, subjects = len(found.facts), found.facts["subject"].nunique()
     if n < LEAST_FACTS or subjects < LEAST_SUBJECTS:
@@ -139,7 +139,7 @@ def knowledge(
     under shuffled questions, which is what preferences alone give; `p`, NaN with the reason in
     `why` where there are too few facts. Source of the two-way interval: Owen (2007).
     """
-    rows, why = {}, why_not(found)
+    rows, why = {}, _why_not(found)
     weights = two_way(found.facts, n_resamples, seed)
     for name, score in (("first", _first), ("gain", _centred)):
         if not len(found.facts):
@@ -149,7 +149,7 @@ def knowledge(
         sample = weights @ values[0] / weights.sum(axis=1)
         low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
         means = values.mean(axis=1)
-        p = np.nan if why else p_value(means)
+        p = np.nan if why else _p_value(means)
         rows[name] = {"value": means[0], "low": min(low, means[0]), "high": max(high, means[0])}
         rows[name] |= {"expected": means[1:].mean(), "p": p, "why": why}
     columns = ["value", "low", "high", "expected", "p", "why"]
@@ -198,7 +198,7 @@ def follow(
     ranked = _ranks(values, facts["relation"])
     signals = factbook_facts.ranks(facts[list(COUNTS.values())], facts["relation"])
     weights = two_way(facts, n_resamples, seed)
-    why, n_right = why_not(found), int(right(found).sum())
+    why, n_right = _why_not(found), int(_right(found).sum())
     if not why and min(n_right, len(facts) - n_right) < LEAST_ANSWERS:
         why = f"{n_right} of {len(facts)} answers are right; {LEAST_ANSWERS} of each are needed"
     rows = {}
@@ -211,7 +211,7 @@ def follow(
             sample = weighted_correlation(x, ranked[0], weights)
         ends = np.nanquantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
         rows[name] = {"value": rho[0], "low": min(ends[0], rho[0]), "high": max(ends[1], rho[0])}
-        rows[name] |= {"p": np.nan if why else p_value(rho), "why": why}
+        rows[name] |= {"p": np.nan if why else _p_value(rho), "why": why}
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 

@@ -76,7 +76,7 @@ def family_order(table: pd.DataFrame, family: str = "family") -> pd.Series:
     return relatives.fillna(order.mean()).round(DIGITS)
 
 
-def score(
+def _score(
     table: pd.DataFrame,
     signals: Sequence[str],
     *,
@@ -130,7 +130,8 @@ def judge(table: pd.DataFrame, signals: Sequence[str], **options: float) -> pd.D
 
     Columns: `signal`, `measure`, `estimate`, `low`, `high`, `n_tasks`, `n_models`. The interval is
     Student's with the spread of the resamples, and the smaller of the numbers of drawn tasks and
-    models less one as degrees of freedom, cut to the possible range. Options and errors as `score`.
+    models less one as degrees of freedom, cut to the possible range. Options and errors as
+    `_score`.
 
     >>> import pandas as pd
     >>> from helpers.synthesis import judge
@@ -139,7 +140,7 @@ def judge(table: pd.DataFrame, signals: Sequence[str], **options: float) -> pd.D
     >>> judge(table, ["signal"], n_resamples=50).estimate.tolist()
     [0.8, 1.0, 0.0, 1.0]
     """
-    scores, rows = score(table, signals, **options), []
+    scores, rows = _score(table, signals, **options), []
     spread = np.nanstd(scores.resamples, axis=0, ddof=1)
     for j, signal in enumerate(signals):
         for i, (measure, (least, most, _)) in enumerate(MEASURES.items()):
@@ -160,7 +161,7 @@ def leads(
     "undecided". Intervals, options and errors as `judge`.
     """
     names, rows = list(dict.fromkeys([*signals, *rivals])), []
-    scores = score(table, names, **options)
+    scores = _score(table, names, **options)
     for signal in signals:
         for rival in (name for name in rivals if name != signal):
             a, b = names.index(signal), names.index(rival)
@@ -205,10 +206,10 @@ def beside(
     `high`; `lead` over the best of the gate by estimate, from the same resamples, with `lead_low`
     and `lead_high`; `n_tasks`, `n_models`, `n_units`; and `why`, of a rival that cannot order these
     models: unknown, or one value for all of them, or no other task. `free` has the gate's columns
-    and labels; options and errors are those of `score`, but for fewer than three models every row
+    and labels; options and errors are those of `_score`, but for fewer than three models every row
     says so.
     """
-    table, why = with_free(table, free)
+    table, why = _with_free(table, free)
     if task is not None:
         validation.choice(task, tuple(table["task"].unique()), "task")
         table, options = table[table["task"] == task], {**options, "draw_tasks": False}
@@ -220,7 +221,7 @@ def beside(
     if n_models < LEAST_MODELS:
         told = f"{n_models} models, and {LEAST_MODELS} are needed"
         return rows.assign(n_units=n_models, why=told)
-    scores = score(table, names, **options) if names else None
+    scores = _score(table, names, **options) if names else None
     if scores is not None:
         values, drawn = scores.estimate[0], scores.resamples[:, 0]
         rows.loc[names, [*BESIDE[:3]]] = _ends(values, drawn, scores.t, 1.0)
@@ -233,7 +234,7 @@ def beside(
     return rows.assign(why=pd.Series(why, dtype=object).reindex(rows.index).fillna(""))
 
 
-def with_free(
+def _with_free(
     table: pd.DataFrame, free: Mapping[str, str] = FREE
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return a table with the orders of the gate, and why some of the gate says nothing here."""
@@ -281,7 +282,7 @@ def without_each(table: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
     validation.columns(table, ["model"], "table")
     rows = []
     for model in dict.fromkeys(table["model"]):
-        part = score(
+        part = _score(
             table[table["model"] != model], signals, n_resamples=2, draw_tasks=False
         ).estimate
         rows += [(model, name, *part[:, j]) for j, name in enumerate(signals)]

@@ -41,7 +41,7 @@ def score_texts(
     texts = validation.strings(texts, "texts")
     batch_tokens = 2048 if batch_tokens is None else batch_tokens
     validation.counts(every=(every, 2), batch_tokens=(batch_tokens, 1))
-    check_masked(model, tokenizer)
+    _check_masked(model, tokenizer)
     rows, special, cut = _encode(model, tokenizer, texts, max_tokens)
     work = [(i, r) for i, row in enumerate(rows) for r in range(min(every, len(row)))]
     found = np.zeros(len(rows))
@@ -94,7 +94,7 @@ def fill_log_probability(
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; give a number above 0")
     validation.counts(batch=(batch, 1))
-    check_masked(model, tokenizer)
+    _check_masked(model, tokenizer)
     wanted = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     if long := [a for a, ids in zip(answers, wanted, strict=True) if len(ids) != 1]:
         raise ValueError(f"answers has {long[0]!r}, which is not one token; ask for another word")
@@ -116,7 +116,7 @@ def fill_log_probability(
     return out
 
 
-def check_masked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_masked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a model without an output over words, or a tokenizer without a mask."""
     if tokenizer.mask_token_id is None:
         raise ValueError("tokenizer has no mask token; pass that of a masked language model")

@@ -62,7 +62,7 @@ def clustered_test(
     `clusters` (n,) names the source of each item, such as its package, country or author. The error
     is that of a mean under dependence within clusters, with t of one degree of freedom fewer than
     there are clusters; with clusters of one size it is the t-test of their means. Added are
-    `clusters`, their number, and what `intraclass` says of the differences. Raises `ValueError` as
+    `clusters`, their number, and what `_intraclass` says of the differences. Raises `ValueError` as
     `paired_test`, and for fewer than 3 clusters. Source: Liang and Zeger (1986), with G / (G - 1).
 
     >>> from helpers.synthesis import clustered_test
@@ -86,11 +86,11 @@ def clustered_test(
     found |= {"p_value": float(p_value), "n": len(gap), "clusters": n_clusters}
     alike = {"icc": 0.0, "design_effect": 1.0, "effective": float(len(gap))}
     if n_clusters < len(gap):
-        alike = intraclass(gap, clusters).to_dict()
+        alike = _intraclass(gap, clusters).to_dict()
     return pd.Series(found | alike)
 
 
-def intraclass(values: ArrayLike, clusters: ArrayLike) -> pd.Series:
+def _intraclass(values: ArrayLike, clusters: ArrayLike) -> pd.Series:
     """Return how alike the items of one cluster are, and what that costs.
 
     `values` and `clusters` have shape (n,). The series has `icc`, the intraclass correlation (share

@@ -72,7 +72,7 @@ def read_inputs(
     except (ValueError, OSError) as error:
         missing["categories"] = sentence(error)
     try:
-        asked = read_facts(facts_file, n_facts, n_choices, seed)
+        asked = _read_facts(facts_file, n_facts, n_choices, seed)
     except (ValueError, OSError) as error:
         missing["facts"] = missing["corpus"] = sentence(error)
     if not corpus:
@@ -82,7 +82,7 @@ def read_inputs(
         missing.setdefault("corpus", why + "name files by `corpus`")
     elif len(asked):
         try:
-            asked = count_facts(asked, corpus)
+            asked = _count_facts(asked, corpus)
         except (ValueError, OSError, RuntimeError) as error:
             missing["corpus"] = sentence(error)
     if not texts_file:
@@ -123,14 +123,14 @@ def read_entities(path: str = "", n_per_label: int = 60, seed: int = 0) -> pd.Da
     return table.reset_index(drop=True)
 
 
-def read_facts(
+def _read_facts(
     path: str = "", n_facts: int = 60, n_choices: int = 12, seed: int = 0
 ) -> pd.DataFrame:
     """Return facts as `relation`, `subject`, `object`, `prompt`; the Factbook's for no path.
 
-    `choices`, `block` and `hint` are those of `add_choices`. Raises `ValueError` for a file without
-    `subject` and `object`, or from which no question can be made, and where no relation has two
-    different objects.
+    `choices`, `block` and `hint` are those of `_add_choices`. Raises `ValueError` for a file
+    without `subject` and `object`, or from which no question can be made, and where no relation has
+    two different objects.
     """
     table = factbook_facts.facts() if not path else _csv(path, "facts")
     if absent := [c for c in ("subject", "object") if c not in table]:
@@ -155,10 +155,10 @@ def read_facts(
     if not len(table):
         raise ValueError(f"facts {path!r} has no relation with two different objects; add rows")
     drawn = factbook_facts.draw_facts(table, n_facts, seed=seed)
-    return add_choices(table, drawn, n_choices, seed)
+    return _add_choices(table, drawn, n_choices, seed)
 
 
-def add_choices(
+def _add_choices(
     table: pd.DataFrame, drawn: pd.DataFrame, most: int = 12, seed: int = 0
 ) -> pd.DataFrame:
     """Return facts with `block`, `choices` and `hint`: who is asked about the same answers.
@@ -193,7 +193,7 @@ def _csv(path: str, argument: str) -> pd.DataFrame:
         ) from error
 
 
-def count_facts(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
+def _count_facts(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
     """Return facts with the counts of a corpus and what they say (`factbook_facts.add_signals`)."""
     if corpus == FACTBOOK:
         return factbook_facts.add_signals(

@@ -86,7 +86,7 @@ def digest(table: pd.DataFrame) -> str:
     return hashlib.sha256(table[["text", "label"]].to_csv(index=False).encode()).hexdigest()[:16]
 
 
-def place(
+def _place(
     value: float, low: float, high: float, others: Sequence[float], *, worse: bool = False
 ) -> str:
     """Return how many reference values a value lies above, and so the ends around it.
@@ -117,7 +117,7 @@ def tidy(
     `found` is what `signals.measure` returned. `low` and `high` are the ends of the interval, over
     what `by` names; `place` is empty and `among` says why where no reference was measured alike.
     Where a statement could be made, `expected` is what a model gives that knows nothing and `p` its
-    two-sided p-value, before `decided`; it is NaN, and `why` says why, where data are too few.
+    two-sided p-value, before `_decided`; it is NaN, and `why` says why, where data are too few.
     """
     options = {"n_resamples": n_resamples, "confidence": confidence, "seed": seed}
     rows: list[dict[str, Any]] = []
@@ -183,10 +183,10 @@ def tidy(
     table = pd.DataFrame(rows, columns=[*columns, "key", "expected", "p", "why"])
     places = [_place(row, found, inputs, known) for row in table.itertuples()]
     table["place"], table["among"] = zip(*places, strict=True) if places else ([], [])
-    return decided(table)
+    return _decided(table)
 
 
-def decided(table: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
+def _decided(table: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
     """Return a table of `tidy`, or several joined, with what its tests carry together.
 
     `p_adjusted` is Holm's over all rows with a p-value. `verdict` is "above" or "below" what is
@@ -229,11 +229,11 @@ def favourable(table: pd.DataFrame) -> pd.Series:
 
 
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of several tables of `tidy` as one, `decided` together."""
+    """Return the rows of several tables of `tidy` as one, `_decided` together."""
     some = [table for table in tables if len(table)]
     if not some:
         return pd.DataFrame(columns=[*COLUMNS, *TESTS, "key"])
-    return decided(pd.concat(some, ignore_index=True))
+    return _decided(pd.concat(some, ignore_index=True))
 
 
 def _place(
@@ -241,7 +241,7 @@ def _place(
 ) -> tuple[str, str]:
     """Return the place of a row among the book's references and the reader's, and their number."""
     if row.signal == "map":
-        near = nearest(found["map"], known.made)
+        near = _nearest(found["map"], known.made)
         return f"nearest: {near}", f"{len(known.made.names)} models"
     worse, parts = MEASURES[row.key][2] == "worse", []
     why = _no_place(row, found, inputs, known)
@@ -265,7 +265,7 @@ def _place(
             others = others[~(close(others) | others.model.isin(ITSELF.get(row.model, [])))]
         if not len(others):
             continue
-        told = place(row.value, row.low, row.high, others.value, worse=worse)
+        told = _place(row.value, row.low, row.high, others.value, worse=worse)
         parts.append((told, f"{len(others)} {whose}"))
     if parts:
         return "; ".join(told for told, _ in parts), ", ".join(among for _, among in parts)
@@ -339,7 +339,7 @@ def neighbours(raw: Mapping[str, Any], made: model_map.ModelMap, **options: Any)
     return placement.neighbours(part, raw["log_likelihood"], **options)
 
 
-def nearest(raw: Mapping[str, Any], made: model_map.ModelMap) -> str:
+def _nearest(raw: Mapping[str, Any], made: model_map.ModelMap) -> str:
     """Return the name of the nearest model on the map."""
     return str(neighbours(raw, made, k=1, n_resamples=1).index[0])
 

@@ -76,14 +76,14 @@ def categories(
     half, end = encoding.layer_embeddings(
         loaded.body, loaded.tokenizer, texts, layers=[last // 2, last]
     )
-    middle = categories_of(half, label, n_shuffles=0, seed=seed)["skill"]
-    found = categories_of(end, label, n_shuffles=n_shuffles, seed=seed)
+    middle = _categories_of(half, label, n_shuffles=0, seed=seed)["skill"]
+    found = _categories_of(end, label, n_shuffles=n_shuffles, seed=seed)
     control = entities.spelling_control(texts, seed=seed)
-    spelling = categories_of(control, label, n_shuffles=0, seed=seed)["skill"]
+    spelling = _categories_of(control, label, n_shuffles=0, seed=seed)["skill"]
     return found | {"middle": float(np.mean(middle)), "layer": last, "spelling": spelling}
 
 
-def categories_of(
+def _categories_of(
     vectors: np.ndarray, label: pd.Series, *, n_shuffles: int = 20, seed: int = 0
 ) -> dict[str, Any]:
     """Return what `categories` does of any vectors, such as those of a control."""
@@ -100,14 +100,14 @@ def categories_of(
 
 
 def controls(table: pd.DataFrame, *, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Return `categories_of` for spelling and for noise on the same entities, without shuffles."""
+    """Return `_categories_of` for spelling and for noise on the same entities, without shuffles."""
     texts = list(table["text"])
     made = {
         "spelling alone": entities.spelling_control(texts, seed=seed),
         "noise": entities.noise_control(len(texts), 64, seed),
     }
     return {
-        name: categories_of(x, table["label"], n_shuffles=0, seed=seed) for name, x in made.items()
+        name: _categories_of(x, table["label"], n_shuffles=0, seed=seed) for name, x in made.items()
     }
 
 

@@ -50,7 +50,7 @@ def limited(limit: int, **sizes: int) -> dict[str, int]:
     return cut
 
 
-def estimate(
+def _estimate(
     looks: Mapping[str, model_kinds.Look],
     inputs: signal_inputs.Inputs,
     *,
@@ -124,7 +124,7 @@ def measure(
     """
     for name in only:
         validation.choice(name, tuple(signals.SIGNALS), "signals")
-    costs = estimate(looks, inputs, only=only, **sizes)
+    costs = _estimate(looks, inputs, only=only, **sizes)
     total = float(costs.to_numpy().sum())
     stream = stream or sys.stdout
     # A model of which everything is kept has no row of costs either.
@@ -158,7 +158,7 @@ def _estimate_words(costs: pd.DataFrame, total: float) -> str:
     )
 
 
-def digests(inputs: signal_inputs.Inputs) -> dict[str, str]:
+def _digests(inputs: signal_inputs.Inputs) -> dict[str, str]:
     """Return a digest of each kind of input, by which two runs can be seen to ask the same."""
     tables = {"entities": inputs.entities, "corpus": inputs.facts}
     tables["facts"] = inputs.facts.reindex(columns=signal_inputs.FACTS)
@@ -199,7 +199,7 @@ def report(run: Run, inputs: signal_inputs.Inputs, ranks: pd.DataFrame | None = 
             }
         )
     return results.head(run.settings) | {
-        "inputs": {"own": sorted(inputs.own), "missing": inputs.missing, **digests(inputs)},
+        "inputs": {"own": sorted(inputs.own), "missing": inputs.missing, **_digests(inputs)},
         "models": made,
         "ranking": [] if ranks is None else ranks.reset_index().to_dict("records"),
     }
@@ -234,7 +234,7 @@ def own_references(
     stand beside those of the same kind of model only. Raises `ValueError` for a file that is not
     there or was not written by `write`.
     """
-    rows, here = [], digests(inputs)
+    rows, here = [], _digests(inputs)
     for path in paths:
         file = Path(path).expanduser()
         file = file / "results.json" if file.is_dir() else file

@@ -189,7 +189,7 @@ def test_every_claim_of_the_book_has_its_part_and_prefix():
 
 
 def test_the_stored_ledger_is_that_of_a_full_run_and_agrees_with_the_claims():
-    stored = claims.stored()
+    stored = claims._stored()
     assert stored, "data/results/ledger.json is missing: the scoreboard would be empty"
     for name, row in stored.items():
         entry = claims.load()[name]
@@ -205,7 +205,7 @@ def test_the_stored_ledger_is_that_of_a_full_run_and_agrees_with_the_claims():
 
 
 def test_a_threshold_that_came_after_its_result_is_marked_exploratory():
-    for name, row in claims.stored().items():
+    for name, row in claims._stored().items():
         entry = claims.load()[name]
         same = row["first_expected"] == entry["published"]
         assert same or entry["exploratory"] or entry["kind"] == "paper", name
@@ -231,7 +231,7 @@ def test_only_what_the_paper_says_is_reproduced(monkeypatch):
 
 
 def test_a_claim_without_an_interval_says_why():
-    for name, row in claims.stored().items():
+    for name, row in claims._stored().items():
         entry = claims.load()[name]
         assert row.get("interval") or entry["no_interval"], name
 

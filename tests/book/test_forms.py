@@ -16,7 +16,7 @@ class="headerlink" href="#top">#</a></h1>{body}</section></article></body></html
 @pytest.fixture
 def html(tmp_path, monkeypatch):
     order = [("index", 1), ("part", 1), ("notebooks/part/one", 2)]
-    monkeypatch.setattr(forms, "pages_in_order", lambda: iter(order))
+    monkeypatch.setattr(forms, "_pages_in_order", lambda: iter(order))
     html = tmp_path / "html"
     bodies = {
         "index": '<a href="notebooks/part/one.html#label">one</a><a href="claims.json">file</a>'
@@ -34,7 +34,7 @@ def html(tmp_path, monkeypatch):
 
 
 def test_links_of_the_one_page_lead_to_places_in_it(html):
-    soup = BeautifulSoup(forms.one_page(html), "html.parser")
+    soup = BeautifulSoup(forms._one_page(html), "html.parser")
     ids = [tag["id"] for tag in soup.find_all(id=True)]
     assert len(ids) == len(set(ids))
     inside = [a["href"] for a in soup.select("a[href^='#']")]
@@ -45,7 +45,7 @@ def test_links_of_the_one_page_lead_to_places_in_it(html):
 
 
 def test_the_one_page_has_the_pages_in_order_without_code(html):
-    soup = BeautifulSoup(forms.one_page(html), "html.parser")
+    soup = BeautifulSoup(forms._one_page(html), "html.parser")
     heads = [(h.name, h.get_text()) for h in soup.select("article:not(.front) :is(h1, h2, h3)")]
     spaces = str.maketrans({"\N{NO-BREAK SPACE}": " ", "\N{ZERO WIDTH SPACE}": ""})
     assert [(name, text.translate(spaces)) for name, text in heads] == [
@@ -58,12 +58,12 @@ def test_the_one_page_has_the_pages_in_order_without_code(html):
 
 
 def test_the_zip_is_the_site_and_the_same_again(html, tmp_path):
-    first = forms.make_zip(html, tmp_path / "a.zip")
+    first = forms._make_zip(html, tmp_path / "a.zip")
     before = hashlib.sha256(first.read_bytes()).hexdigest()
     forms.publish(html, [first.rename(tmp_path / f"{forms.NAME}.zip")])
     forms.publish(html, [tmp_path / f"{forms.NAME}.zip"])
     assert (html / "index.html").read_text().count(f'href="{forms.NAME}.zip"') == 1
-    again = forms.make_zip(html, tmp_path / "b.zip")
+    again = forms._make_zip(html, tmp_path / "b.zip")
     assert hashlib.sha256(again.read_bytes()).hexdigest() == before
     with zipfile.ZipFile(again) as packed:
         names = {n.removeprefix(f"{forms.NAME}/") for n in packed.namelist()}
@@ -76,6 +76,6 @@ def test_without_a_site_the_cure_is_named(tmp_path, capsys):
 
 
 def test_the_order_is_that_of_the_book():
-    names = [name for name, _ in forms.pages_in_order()]
+    names = [name for name, _ in forms._pages_in_order()]
     assert names[0] == "index" and len(names) == len(set(names))
     assert all((forms.ROOT / "book" / f"{n}.md").is_file() for n in names if "/" not in n)

@@ -54,13 +54,13 @@ def same(counts, other):
 def counted_files(monkeypatch):
     """The names of the files that are counted in this process."""
     names = []
-    shard = corpus_counts.count_shard
+    shard = corpus_counts._count_shard
 
     def count_shard(one, *rest, **options):
         names.append(one.range.file)
         return shard(one, *rest, **options)
 
-    monkeypatch.setattr(corpus_counts, "count_shard", count_shard)
+    monkeypatch.setattr(corpus_counts, "_count_shard", count_shard)
     return names
 
 
@@ -132,14 +132,14 @@ def test_changed_files_and_damaged_results_are_counted_anew(corpus, tmp_path, co
 
 def test_a_file_that_changes_while_it_is_counted_is_an_error(corpus, tmp_path, monkeypatch):
     file = list(corpus)[0]
-    shard = corpus_counts.count_shard
+    shard = corpus_counts._count_shard
 
     def slow(one, *rest, **options):
         result = shard(one, *rest, **options)
         os.utime(one.range.file, ns=(0, 0))
         return result
 
-    monkeypatch.setattr(corpus_counts, "count_shard", slow)
+    monkeypatch.setattr(corpus_counts, "_count_shard", slow)
     with pytest.raises(RuntimeError, match="changed while it was counted"):
         corpus_counts.count_corpus(file, PAIRS, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*"))

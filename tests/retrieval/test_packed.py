@@ -89,14 +89,14 @@ def test_frames_of_an_archive_are_found_without_unpacking(tmp_path):
             archive += b"\x5a\x2a\x4d\x18\x04\x00\x00\x00skip"
     path = tmp_path / "c.jsonl.zst"
     path.write_bytes(archive)
-    assert list(packed.frames(path)) == begins
+    assert list(packed._frames(path)) == begins
     for size in (1, 100, 5000, len(archive) // 2):
         starts = packed.cuts(str(path), size)
         assert starts[0] == 0 and starts == sorted(set(starts)) and set(starts) <= set(begins)
     assert packed.cuts(str(path), 1) == begins and packed.cuts(str(path), len(archive)) == [0]
     for damaged in (archive[:-7], archive[: begins[9]] + b"no frame", b"", b"\x28"):
         path.write_bytes(damaged)
-        found = list(packed.frames(path))
+        found = list(packed._frames(path))
         assert found == [begin for begin in begins if begin < len(damaged)][: len(found)]
         assert len(found) >= 9 * (len(damaged) > 9)
 

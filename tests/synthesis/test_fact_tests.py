@@ -21,7 +21,7 @@ def asked(n_objects=4, per_object=6, relations=("r", "q")):
         for j in range(n_objects)
         for i in range(per_object)
     ]
-    table = signal_inputs.add_choices(pd.DataFrame(rows), pd.DataFrame(rows))
+    table = signal_inputs._add_choices(pd.DataFrame(rows), pd.DataFrame(rows))
     counts = {c: rng.permutation(len(table)).astype(float) for c in fact_tests.COUNTS.values()}
     return table.assign(**counts)
 
@@ -49,7 +49,7 @@ def noise(seed=0):
 
 def test_a_block_is_asked_about_the_same_answers():
     facts = asked(n_objects=8)
-    one = signal_inputs.add_choices(facts, facts.sample(30, random_state=0), most=5)
+    one = signal_inputs._add_choices(facts, facts.sample(30, random_state=0), most=5)
     for _, part in one.groupby("block"):
         answers = set(map(frozenset, part.choices))
         assert len(answers) == 1 and len(*answers) <= 5 and part.relation.nunique() == 1
@@ -57,7 +57,7 @@ def test_a_block_is_asked_about_the_same_answers():
     assert all(
         c[0] == o and len(set(c)) == len(c) for c, o in zip(one.choices, one.object, strict=True)
     )
-    again = signal_inputs.add_choices(facts, facts.sample(30, random_state=0), most=5)
+    again = signal_inputs._add_choices(facts, facts.sample(30, random_state=0), most=5)
     assert again.choices.tolist() == one.choices.tolist()
 
 
@@ -69,7 +69,7 @@ def test_names_that_tell_of_each_other_are_left_out():
     named = pd.DataFrame(
         {"relation": "l", "subject": ["Albania", "Chad"], "object": ["Albanian", "French"]}
     )
-    assert signal_inputs.add_choices(named, named).hint.tolist() == [True, False]
+    assert signal_inputs._add_choices(named, named).hint.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-6])
@@ -118,7 +118,7 @@ def test_p_is_that_of_all_dealings():
         np.mean(np.array(every) >= every[0] - 1e-12), np.mean(np.array(every) <= every[0] + 1e-12)
     )
     values = fact_tests._shuffled(found, np.random.default_rng(0), 4000, fact_tests._centred)
-    assert fact_tests.p_value(values.mean(axis=1)) == pytest.approx(min(1, exact), abs=0.04)
+    assert fact_tests._p_value(values.mean(axis=1)) == pytest.approx(min(1, exact), abs=0.04)
     told = fact_tests.knowledge(found, **FEW)
     assert told.loc["gain", "value"] == pytest.approx(apart[range(6), own].mean())
 

@@ -81,8 +81,8 @@ def test_of_several_best_models_any_will_do():
 def test_only_the_order_of_a_signal_matters_and_not_that_of_rows(seed):
     table = table_of(n_models=5, n_tasks=3, seed=seed)
     table["bent"] = np.exp(table.random) + 7
-    one = gate.score(table, ["random"], n_resamples=5)
-    two = gate.score(table.sample(frac=1, random_state=seed), ["bent"], n_resamples=5)
+    one = gate._score(table, ["random"], n_resamples=5)
+    two = gate._score(table.sample(frac=1, random_state=seed), ["bent"], n_resamples=5)
     np.testing.assert_allclose(one.estimate, two.estimate, atol=1e-12)
     np.testing.assert_allclose(one.resamples, two.resamples, atol=1e-12)
     assert (one.resamples[:, 1:] >= 0).all() and (np.abs(one.resamples[:, 0]) <= 1 + 1e-12).all()
@@ -204,8 +204,8 @@ def test_bad_arguments_are_refused():
 
 def test_units_are_drawn_whole_and_single_models_as_before():
     table = table_of(n_models=12)
-    alone = gate.score(table, ["random"], n_resamples=20)
-    single = gate.score(table.assign(one=table.model), ["random"], n_resamples=20, unit="one")
+    alone = gate._score(table, ["random"], n_resamples=20)
+    single = gate._score(table.assign(one=table.model), ["random"], n_resamples=20, unit="one")
     np.testing.assert_array_equal(alone.resamples, single.resamples)
     # Copies of a model add nothing: with their unit the interval stays, without it shrinks.
     copies = [table.assign(model=table.model + c, unit=table.model) for c in "abcd"]
@@ -221,15 +221,15 @@ def test_units_are_drawn_whole_and_single_models_as_before():
     assert widths["all"] == pytest.approx(widths["one"], rel=0.1)
     assert widths["no"] < 0.75 * widths["one"]
     with pytest.raises(ValueError, match="one value"):
-        gate.score(table.assign(unit=1), ["random"], unit="unit")
+        gate._score(table.assign(unit=1), ["random"], unit="unit")
     with pytest.raises(ValueError, match="several values"):
-        gate.score(table.assign(unit=table.task), ["random"], unit="unit")
+        gate._score(table.assign(unit=table.task), ["random"], unit="unit")
 
 
 def test_rows_beside_the_gate_are_those_of_judge_and_leads():
     table = table_of(n_models=12).assign(parameters=lambda t: t.known, tokens=lambda t: -t.known)
     rows = gate.beside(table, {"random": "at random"}, n_resamples=50, seed=1)
-    full, why = gate.with_free(table)
+    full, why = gate._with_free(table)
     assert not why and list(rows.index) == ["random", *gate.FREE]
     options = {"n_resamples": 50, "seed": 1}
     judged = gate.judge(full, list(rows.index), **options)

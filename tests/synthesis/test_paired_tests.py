@@ -121,11 +121,11 @@ def test_the_clustered_test_keeps_its_level_where_the_plain_one_does_not():
 def test_the_intraclass_correlation_is_that_of_the_model():
     rng, cluster = np.random.default_rng(7), np.repeat(np.arange(400), 10)
     values = rng.normal(size=400)[cluster] + 2 * rng.normal(size=4000)
-    found = paired_tests.intraclass(values, cluster)
+    found = paired_tests._intraclass(values, cluster)
     assert found.icc == pytest.approx(0.2, abs=0.04)
     assert found.design_effect == pytest.approx(1 + 9 * found.icc)
     assert found.effective == pytest.approx(4000 / found.design_effect)
-    moved = paired_tests.intraclass(3 * values + 7, cluster)
+    moved = paired_tests._intraclass(3 * values + 7, cluster)
     assert moved.icc == pytest.approx(found.icc)
 
 
@@ -143,8 +143,8 @@ def test_the_intraclass_correlation_is_that_of_the_model():
         (lambda: paired_tests.items_needed([1, 2, 3], [1, 2, 4], wanted=80), "wanted is 80"),
         (lambda: paired_tests.clustered_test([1, 2, 3], [1, 2, 4], ["a"]), "clusters has length 1"),
         (lambda: paired_tests.clustered_test([1, 2, 3], [1, 2, 4], [0, 1, 1]), "has 2 distinct"),
-        (lambda: paired_tests.intraclass([1, 2, 3], [0, 1, 2]), "clusters has 3 values for 3"),
-        (lambda: paired_tests.intraclass([1, 2, 3], [0, 1]), "clusters has length 2"),
+        (lambda: paired_tests._intraclass([1, 2, 3], [0, 1, 2]), "clusters has 3 values for 3"),
+        (lambda: paired_tests._intraclass([1, 2, 3], [0, 1]), "clusters has length 2"),
         (lambda: paired_tests.false_alarms([1, 2, 3]), "values has 3 items"),
         (lambda: paired_tests.false_alarms(np.arange(9.0), groups=[1, 2]), "groups has length 2"),
         (lambda: paired_tests.false_alarms([1, 2, np.inf]), "values must be"),

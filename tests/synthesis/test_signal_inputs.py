@@ -43,16 +43,16 @@ def test_bad_entities_leave_out_their_signal_only(case, tmp_path):
 
 def test_own_facts_have_prompts_or_known_relations(tmp_path):
     rows = "".join(f"s{i},o{i % 3},The o of s{i} is \n" for i in range(6))
-    table = signal_inputs.read_facts(
+    table = signal_inputs._read_facts(
         write(tmp_path, "f.csv", "subject,object,prompt\n" + rows), 4, 3
     )
     assert len(table) == 4 and table.prompt.str.endswith("is").all()
     assert table.choices.map(len).eq(3).all()
     text = "subject,object,relation\nFrance,Paris,capital\nSpain,Madrid,capital\n"
-    table = signal_inputs.read_facts(write(tmp_path, "g.csv", text))
+    table = signal_inputs._read_facts(write(tmp_path, "g.csv", text))
     assert "The capital of France is" in set(table.prompt)
     gaps = f"{text},Rome,capital\nItaly,Rome,\n"
-    again = signal_inputs.read_facts(write(tmp_path, "h.csv", gaps))
+    again = signal_inputs._read_facts(write(tmp_path, "h.csv", gaps))
     assert again.equals(table)
 
 

@@ -94,17 +94,17 @@ def test_verdicts_need_a_corrected_p_and_an_interval():
         value=0.5, low=0.2, high=0.8, expected=0.0, why="", place="", among="", by=""
     )
     rows = rows.assign(measure="", unit="", p=[0.01, 0.012, 0.02, 0.6])
-    found = signal_report.decided(rows)
+    found = signal_report._decided(rows)
     assert found.p_adjusted.tolist() == pytest.approx([0.04, 0.04, 0.04, 0.6])
     assert found.verdict.tolist() == ["above", "above", "above", "undecided"]
     # One more test, and none of them passes; the counts fall with the answers.
-    more = signal_report.decided(pd.concat([rows, rows.iloc[[3]].assign(model="d")]))
+    more = signal_report._decided(pd.concat([rows, rows.iloc[[3]].assign(model="d")]))
     assert set(more.verdict) == {"undecided"}
     rows.loc[0, ["p", "low"]] = [1e-9, -0.1]
-    found = signal_report.decided(rows)
+    found = signal_report._decided(rows)
     assert found.verdict.tolist() == ["undecided", "undecided", "above", "undecided"]
     rows.loc[0, "p"] = 0.3
-    found = signal_report.decided(rows)
+    found = signal_report._decided(rows)
     assert np.isnan(found.p[1]) and "not shown to answer" in found.why[1]
 
 
@@ -184,11 +184,11 @@ def test_only_the_signals_that_were_asked_for(looks, inputs, tmp_path, capsys):
 
 
 def test_an_estimate_comes_first_and_what_is_kept_costs_nothing(run, looks, inputs, folder):
-    before = your_model.estimate(looks, inputs, folder=folder / "none", **SIZES)
+    before = your_model._estimate(looks, inputs, folder=folder / "none", **SIZES)
     assert "none" not in before.index and (before.loc["random"].drop("corpus") > 0).all()
     assert (before.loc["masked", ["map", "corpus"]] == 0).all()
     # What failed is tried again.
-    again = your_model.estimate(looks, inputs, folder=folder / "kept", **SIZES)
+    again = your_model._estimate(looks, inputs, folder=folder / "kept", **SIZES)
     assert list(again.index) == ["constant"] and set(again.loc["constant", ["map", "facts"]]) == {0}
     lines = (folder / "progress.log").read_text().splitlines()
     assert "100%" in lines[-1] and lines[-1].endswith("done")
