@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from experiments.modelmap import intervals
 from experiments.modelmap import text_choice_tables as tables
+from experiments.modelmap import text_savings as savings
 from helpers import validation
 from helpers.modelmap import model_map, text_choice
 
@@ -24,8 +25,8 @@ def split_ratio(
     of the curve over all splits, the range the 2.5 and 97.5 % quantiles over single splits.
     """
     options = {"rule": rule, "column": column}
-    whole = tables.texts_ratio(tables.over_splits(curves), **options)
-    single = [tables.texts_ratio(part, **options) for _, part in curves.groupby("split")]
+    whole = savings.texts_ratio(tables.over_splits(curves), **options)
+    single = [savings.texts_ratio(part, **options) for _, part in curves.groupby("split")]
     low, high = np.nanquantile(single, [0.025, 0.975])
     return whole, float(min(low, whole)), float(max(high, whole))
 
@@ -44,7 +45,7 @@ def total_ratio(
     whole = tables.rule_curve(values, [values.shape[1]], rules=["uniform"], **options)
     rules = ["length-squared"]
     curve = tables.rule_curve(values, sizes, rules=rules, **options)
-    needed = tables.texts_needed(curve, whole["relative_error"][0])
+    needed = savings.texts_needed(curve, whole["relative_error"][0])
     return float(needed["length-squared"] / whole["unique"][0])
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.neighbors import NearestCentroid
 
-from experiments.modelmap import corpus_names
+from experiments.modelmap import corpus_directions, corpus_names
 
 
 @pytest.fixture
@@ -147,10 +147,10 @@ def test_a_change_is_named_by_its_direction():
     centres = rng.standard_normal((3, 12))
     values = np.repeat(centres, 5, axis=0) + 0.1 * rng.standard_normal((15, 12))
     directions = centres - centres.mean(axis=0)
-    found = corpus_names.tuned_names(0.01 * directions, values, np.repeat(list("abc"), 5))
+    found = corpus_directions.tuned_names(0.01 * directions, values, np.repeat(list("abc"), 5))
     assert [name for name, _ in found] == list("abc") and all(c > 0.9 for _, c in found)
     with pytest.raises(ValueError, match="same texts"):
-        corpus_names.tuned_names(directions[:, 1:], values, np.repeat(list("abc"), 5))
+        corpus_directions.tuned_names(directions[:, 1:], values, np.repeat(list("abc"), 5))
 
 
 def released(n=6, seed=0):
@@ -183,10 +183,10 @@ def test_released_models_are_named_and_summed_up():
     means = corpus_names.signature_means(table)
     assert means.n.sum() == len(table) and len(means) == 5
     values = corpus_names.signatures(table[list(corpus_names.LOSSES)])
-    ratio = corpus_names.design_and_data(values, table, "Llama", "The Pile")
+    ratio = corpus_directions.design_and_data(values, table, "Llama", "The Pile")
     assert list(ratio.index) == ["Mamba"] and ratio["Mamba"] < 0.2
     with pytest.raises(ValueError, match="no 'GPT'"):
-        corpus_names.design_and_data(values, table, "GPT", "The Pile")
+        corpus_directions.design_and_data(values, table, "GPT", "The Pile")
 
 
 def test_the_file_is_read_without_repeated_or_incomplete_rows(tmp_path):
