@@ -11,6 +11,7 @@ COMMANDS = {
     "score": ("synthesis.score", "log-likelihoods of texts under language models"),
     "count": ("retrieval.count", "in how many documents names and pairs of names stand"),
     "convert": ("convert", "pickled weights, or an adapter and its base, to safetensors"),
+    "models-more": ("joined_models", "fetch the larger models of the optional set, 660 MB"),
     "data": ("data", "which registered files are at hand; fetch the rest"),
 }
 
