@@ -297,8 +297,9 @@ def noise_rows(
     as the functions named.
     """
     name_or_path = models.pinned(name_or_path)
-    tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin, dtype=how.dtype)
-    how.move(model)
+    if not so_far:
+        tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin, dtype=how.dtype)
+        how.move(model)
     tasks = tasks_of(size)
 
     def measure(rule: str, level: float, replicate: int) -> dict[str, float]:
