@@ -14,7 +14,8 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
 
 from experiments.posterior import movielens as films
-from experiments.posterior.real_models import crossed
+from experiments.posterior.agreement import Agreement, rank_agreement
+from experiments.posterior.real_models import crossed, unit
 from helpers import data, validation
 from helpers.posterior import average_log_posterior, embedding_tree
 
@@ -149,6 +150,24 @@ def graph_table(seed: int = 0) -> pd.DataFrame:
             row |= {"published": blocks.score, "calibrated": whole.score, "chance": whole.chance}
             rows.append(row | {"hit@10": hits[name]})
     return pd.DataFrame(rows)
+
+
+def follows_hits(
+    graph: pd.DataFrame, form: str = "calibrated", n_resamples: int = 500, seed: int = 0
+) -> Agreement:
+    """Return how a form of the score follows the hit rate, by clustering, methods drawn as wholes.
+
+    `graph` is a table of `graph_table`. The measures of the result are its clusterings, and one
+    draw of methods serves them all, so that they can be compared (`agreement.difference`). The ages
+    of one method count as one.
+    """
+    by = list(dict.fromkeys(graph.clusters))
+    frame = graph.pivot(index="model", columns="clusters", values=form)
+    frame["hit@10"] = graph.drop_duplicates("model").set_index("model")["hit@10"]
+    frame["unit"] = [unit(model) for model in frame.index]
+    return rank_agreement(
+        {"films": frame}, by, "hit@10", unit="unit", n_resamples=n_resamples, seed=seed
+    )
 
 
 def main(words: Sequence[str] | None = None) -> int:

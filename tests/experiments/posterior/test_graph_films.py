@@ -80,3 +80,16 @@ def test_trees_have_the_leaves_that_were_asked_for_and_a_crossing_is_of_both():
     assert found["tree"].nunique() == 2
     assert [found[f"tree, {k} leaves"].nunique() for k in graph_films.LEAVES] == [6, 12]
     assert set(found["crossed"]) == {"War, 1990s", "Comedy, 1990s"}
+
+
+def test_clusterings_are_compared_over_the_same_draws_of_methods():
+    hits = pd.Series({f"m{i}, age {k}": i + k / 10 for i in range(5) for k in range(2)})
+    rows = [
+        {"clusters": by, "model": m, "calibrated": sign * h, "hit@10": h}
+        for by, sign in (("good", 1), ("bad", -1))
+        for m, h in hits.items()
+    ]
+    found = graph_films.follows_hits(pd.DataFrame(rows), n_resamples=40)
+    assert found.table.estimate.to_dict() == pytest.approx({"good": 1, "bad": -1})
+    assert list(found.draws) == ["good", "bad"]
+    np.testing.assert_allclose(found.draws["good"], -found.draws["bad"])
