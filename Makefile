@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   2>/dev/null && { command -v $$p; break; }; done)
 
-.PHONY: help book pdf zip test check test-dispatch lab bench lint format lock clean distclean browser
+.PHONY: help book models-more pdf zip test check test-dispatch lab bench lint format lock clean distclean browser
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ test-dispatch: $(READY)  ## run the numeric tests under the arithmetic of other 
 
 browser: $(READY)
 	@$(BIN)/python helpers/book/environment.py --browser
+
+models-more: $(READY)  ## fetch two larger models (660 MB) for the parts that want them
+	@$(BIN)/python -m helpers models-more
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks

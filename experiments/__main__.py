@@ -46,6 +46,8 @@ RUNS = {
     ),
     "small_world_runs": ("retrieval.small_world_runs", "GPTs trained on invented facts"),
     "class_fits": ("synthesis.class_fits", "scores of how classes fit, of the glass box"),
+    "alp_larger": ("posterior.larger_models", "ALP and rivals on the optional set of models"),
+    "alp_graph": ("posterior.graph_films", "LightGCN on films, and what ALP says of it"),
     "alp": ("posterior.specifications", "the sentences on ALP under other choices"),
     "glass_box_runs": ("synthesis.glass_box_runs", "the glass-box suite, trained"),
     "glass_box_table": ("synthesis.glass_box_table", "the glass-box suite, measured"),

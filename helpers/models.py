@@ -20,7 +20,7 @@ from helpers import (
     onnx_bert,
 )
 from helpers.model_files import Refusal, first_line
-from helpers.model_sources import MINILM, MINILM_CURE, MINILM_L3, SMOLLM  # noqa: F401
+from helpers.model_sources import GEMMA, MINILM, MINILM_CURE, MINILM_L3, MPNET, SMOLLM  # noqa: F401
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

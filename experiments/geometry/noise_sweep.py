@@ -48,6 +48,9 @@ LEVELS = {
 }
 GLUE = ("sst2", "mrpc", "rte", "cola", "stsb", "qnli")
 REPLICATES = {"full": {"published": 3, "relative": 3}, "small": {"published": 1}}
+# A stop at any time leaves levels far apart; scores move below 8 %, so these are drawn again.
+BASE_LEVELS = (0, 4, 20, 2, 8, 3, 1, 6, 100, 5, 10, 50, 15)
+BASE_AGAIN = (3, 2, 4, 1, 6, 5)
 LABELS = {
     "lloyd_index": "patchiness, additive (AQ)",
     "pq_lloyd_index": "patchiness, product (PQ)",
@@ -76,6 +79,13 @@ SIZES = {
     "full": {"tasks": GLUE, "n_sentences": 5000, "bits": 8, "n_train": 400, "n_test": 300},
     "small": {
         "tasks": factbook_tasks.NAMES,
+        "n_sentences": 500,
+        "bits": 5,
+        "n_train": 200,
+        "n_test": 200,
+    },
+    "base": {
+        "tasks": ("sst2", "cola", "stsb"),
         "n_sentences": 500,
         "bits": 5,
         "n_train": 200,
@@ -163,7 +173,7 @@ def noise_seed(level: float, replicate: int) -> int:
 
 def collect_rows(
     settings: Iterable[Mapping[str, Any]],
-    measure: Callable[..., Mapping[str, float]],
+    measure: Callable[..., Mapping[str, float]] | None,
     folder: Path,
     *,
     key: Mapping[str, Any],
@@ -174,14 +184,16 @@ def collect_rows(
     `measure(**setting)` returns a flat mapping of numbers; the row is the setting joined with it.
     A row is a JSON file that takes its name when it is whole. The name is the SHA-256 sum of the
     setting and of `key`, which must hold all else that determines the row. A damaged file is made
-    again. `progress` gets a line after each row. Raises what `measure` raises; rows finished
-    before stay.
+    again. `progress` gets a line after each row. Without `measure` the rows kept are returned, and
+    the others left out. Raises what `measure` raises; rows finished before stay.
     """
     rows = []
     for setting in settings:
         text = json.dumps([VERSION, dict(setting), dict(key)], sort_keys=True)
         path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
         row = storage.stored(path)
+        if row is None and measure is None:
+            continue
         if row is None:
             start = time.process_time()
             row = {**setting, **measure(**setting), "cpu_seconds": time.process_time() - start}
@@ -203,13 +215,29 @@ def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dic
     ]
 
 
+def plan(size: str) -> list[dict[str, Any]]:
+    """Return the settings of the book's sweep of a size; those of "base" may stop at any of them.
+
+    Of "base" every level comes once, the levels far apart first, then the levels at which scores
+    move twice more.
+    """
+    if size == "base":
+        again = settings_of("published", BASE_AGAIN, 3)[len(BASE_AGAIN) :]
+        return settings_of("published", BASE_LEVELS, 1) + again
+    return [
+        setting
+        for rule, replicates in REPLICATES[size].items()
+        for setting in settings_of(rule, LEVELS[rule], replicates)
+    ]
+
+
 def tasks_of(size: str) -> list[glue.Task]:
     """Return the tasks of a size: the GLUE tasks available, or those made from the Factbook.
 
-    Raises `ValueError` for an unknown size and `DataError` when "full" finds no GLUE files.
+    Raises `ValueError` for an unknown size and `DataError` when GLUE files are not there.
     """
     validation.choice(size, tuple(SIZES), "size")
-    source = "registry" if size == "full" else "factbook"
+    source = "factbook" if size == "small" else "registry"
     return [glue.load_task(name, source=source) for name in SIZES[size]["tasks"]]
 
 
@@ -221,11 +249,12 @@ def encoder_row(
     tasks: Sequence[glue.Task] | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Return `model_row` of an encoder at one of the two sizes of the book's tables.
+    """Return `model_row` of an encoder at one of the sizes of the book's tables.
 
     Only rows of one size can be compared. "full": 15,000 tokens of 5,000 sentences, 256 cells, the
     GLUE tasks; "small": 1,500 tokens of 500 sentences, 32 cells, tasks made from the World
-    Factbook. Pass `tasks`, from `tasks_of`, to read them once for many models. Raises as the
+    Factbook; "base", for encoders that are slow here: the cloud of "small" and three GLUE tasks of
+    200 rows. Pass `tasks`, from `tasks_of`, to read them once for many models. Raises as the
     functions named.
     """
     tasks = tasks_of(size) if tasks is None else tasks
@@ -255,6 +284,7 @@ def noise_rows(
     folder: Path | None = None,
     progress: Callable[[str], None] | None = None,
     allow_bin: bool = False,
+    so_far: bool = False,
     how: devices.How = devices.DEFAULT,
 ) -> pd.DataFrame:
     """Return `encoder_row` of a model with noise, one row per setting, so that it can resume.
@@ -263,12 +293,14 @@ def noise_rows(
     (`injection.inject_noise`), and for a causal language model `log_perplexity`.
     The tokens and the quantizers are drawn by
     the number of the replicate, the noise by level and replicate. Rows are kept in `folder`, by
-    default `geometry` in the cache folder; `allow_bin` is that of `models.source`, and `how` says
-    where the model is read. Raises as the functions named.
+    default `geometry` in the cache folder; with `so_far` those kept are returned and no other
+    computed. `allow_bin` is that of `models.source`, and `how` says where the model is read. Raises
+    as the functions named.
     """
     name_or_path = models.pinned(name_or_path)
-    tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin, dtype=how.dtype)
-    how.move(model)
+    if not so_far:
+        tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin, dtype=how.dtype)
+        how.move(model)
     tasks = tasks_of(size)
 
     def measure(rule: str, level: float, replicate: int) -> dict[str, float]:
@@ -289,7 +321,8 @@ def noise_rows(
         **how.key(),
     }
     folder = folder or data.cache_folder() / "geometry"
-    return collect_rows(settings, measure, folder, key=key, progress=progress)
+    maker = None if so_far else measure
+    return collect_rows(settings, maker, folder, key=key, progress=progress)
 
 
 def _digest(task: glue.Task) -> str:
@@ -310,23 +343,18 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("table", type=Path, help="the CSV file to write")
     parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", default=list(REPLICATES), choices=list(SIZES))
+    parser.add_argument("--so-far", action="store_true", help="write the rows kept, compute none")
     model_sources.add_arguments(parser)
     devices.add_arguments(parser, tokens=False)
     run_parts.add_argument(parser, "computes every k-th row")
     given = parser.parse_args(words)
     run = {"progress": lambda line: print(line, flush=True), "allow_bin": given.allow_bin}
-    settings = {
-        size: [
-            setting
-            for rule, replicates in REPLICATES[size].items()
-            for setting in settings_of(rule, LEVELS[rule], replicates)
-        ]
-        for size in given.sizes
-    }
+    settings = {size: plan(size) for size in given.sizes}
     try:
         run["how"] = devices.given(given)
         encoder = models.pinned(model_sources.at_revision(given.encoder, given.revision))
+        run["so_far"] = given.so_far
         for size, rows in settings.items():
             noise_rows(encoder, rows[given.part], size=size, **run)
         tables = [noise_rows(encoder, rows, size=size, **run) for size, rows in settings.items()]

@@ -1,6 +1,7 @@
-"""Changed copies of a causal language model, and the stored family of SmolLM2-135M.
+"""Changed copies of a causal language model, and the stored families of two real models.
 
-`python -m experiments smollm2_family` makes the family and writes its tables.
+`python -m experiments smollm2_family` makes that of SmolLM2-135M, and with `--family gemma` that of
+Gemma 3 270M, and writes its tables.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=PreTrainedModel)
 
-KINDS = ("as it is", "rounded", "layers dropped", "noise", "tuned")
+KINDS = ("as it is", "rounded", "pruned", "layers dropped", "noise", "tuned")
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -126,15 +128,17 @@ def make(
 ) -> PreTrainedModel:
     """Return a changed copy of a causal model; the old one stays as it is.
 
-    `kind` and `level`: "as it is"; "rounded", to bits (`model_edits.rounded`, by row);
-    "layers dropped", their number (`layers_dropped`); "noise", percent of each matrix's own spread
-    (`injection.inject_noise`, relative rule, drawn by `seed`); "tuned", for so many steps on a
-    genre, `corpus` (`tuned`, ordered by `seed`). Raises `ValueError` for another kind, and as the
-    functions named.
+    `kind` and `level`: "as it is"; "rounded", to bits (`model_edits.rounded`, by row); "pruned",
+    percent of each matrix set to 0 (`model_edits.pruned`); "layers dropped", their number
+    (`layers_dropped`); "noise", percent of each matrix's own spread (`injection.inject_noise`,
+    relative rule, drawn by `seed`); "tuned", for so many steps on a genre, `corpus` (`tuned`,
+    ordered by `seed`). Raises `ValueError` for another kind, and as the functions named.
     """
     validation.choice(kind, KINDS, "kind")
     if kind == "rounded":
         return model_edits.rounded(model, int(level), by_row=True)
+    if kind == "pruned":
+        return model_edits.pruned(model, level / 100)
     if kind == "layers dropped":
         return layers_dropped(model, int(level))
     if kind == "noise":
@@ -144,7 +148,7 @@ def make(
     return copy.deepcopy(model)
 
 
-# The family of the book.
+# The families of the book.
 
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 1
@@ -165,23 +169,40 @@ FAMILY: dict[str, dict[str, Any]] = {
     "smollm2-noise-20": {"kind": "noise", "level": 20},
     "smollm2-5-bits": {"kind": "rounded", "level": 5},
 }
+# Of the optional set; none is trained, for which the other family has to serve.
+GEMMA: dict[str, dict[str, Any]] = {
+    "gemma": {"kind": "as it is", "level": 0},
+    "gemma-4-bits": {"kind": "rounded", "level": 4},
+    "gemma-pruned-20": {"kind": "pruned", "level": 20},
+    "gemma-6-bits": {"kind": "rounded", "level": 6},
+    "gemma-2-layers-dropped": {"kind": "layers dropped", "level": 2},
+    "gemma-pruned-40": {"kind": "pruned", "level": 40},
+    "gemma-noise-10": {"kind": "noise", "level": 10},
+    "gemma-8-bits": {"kind": "rounded", "level": 8},
+}
+# The first model of each is its root.
+FAMILIES = {"smollm2": (PARENT, FAMILY), "gemma": (models.GEMMA, GEMMA)}
 
 
 def family(
     names: Sequence[str],
     folder: str | Path,
     *,
+    of: str = "smollm2",
     n_texts: int = N_TEXTS,
     load: Callable[[], tuple[PreTrainedTokenizerBase, PreTrainedModel]] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score models of `FAMILY`, each piece of texts kept in a folder, so that a run can resume.
+    """Score models of a family, each piece of texts kept in a folder, so that a run can resume.
 
     Returns the log-likelihoods of `text_sets.load_texts(n_texts)` (models by keys of texts, nats)
     and a row per model: its place in the family and the scores of `held_out_texts`. The first
-    `PIECE` texts of all models come first. `load` gives the tokenizer and the parent, and is called
-    when something must be scored; `progress` gets a line after each piece.
+    `PIECE` texts of all models come first. `of` is a name of `FAMILIES`. `load` gives the tokenizer
+    and the parent, and is called when something must be scored; `progress` gets a line after each
+    piece.
     """
+    validation.choice(of, tuple(FAMILIES), "of")
+    name_of_parent, specs = FAMILIES[of]
     texts, asked = text_sets.load_texts(n_texts), held_out_texts.load()
     work = [*(texts[i : i + PIECE]["text"] for i in range(0, n_texts, PIECE)), asked.every_text]
     parent: tuple = ()
@@ -191,12 +212,12 @@ def family(
     last = len(work) - 1
     passes = [(0, last), *((number,) for number in range(1, last))]
     for name, number in ((n, i) for numbers in passes for n in names for i in numbers):
-        spec, some = FAMILY[name], list(work[number])
-        key = json.dumps([VERSION, PARENT, spec, some], sort_keys=True)
+        spec, some = specs[name], list(work[number])
+        key = json.dumps([VERSION, name_of_parent, spec, some], sort_keys=True)
         place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.kept.json"
         piece = storage.stored(place)
         if piece is None:
-            tokenizer, model = parent = parent or (load or load_parent)()
+            tokenizer, model = parent = parent or (load or partial(load_parent, of))()
             # Training takes as long as scoring, the other changes take seconds.
             made = trained.get(name) or make(model, tokenizer, **spec)
             if spec["kind"] == "tuned":
@@ -206,12 +227,12 @@ def family(
             if progress:
                 progress(f"{name}: {len(some)} texts")
         found[name].append(piece)
-    return _tables(found, texts, asked)
+    return _tables(of, found, texts, asked)
 
 
-def load_parent() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Return the tokenizer and the model from which the family was made; takes about a minute."""
-    return decoders.load_causal(PARENT)
+def load_parent(of: str = "smollm2") -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Return the tokenizer and the model from which a family was made; takes about a minute."""
+    return decoders.load_causal(FAMILIES[of][0])
 
 
 def _score(
@@ -226,18 +247,18 @@ def _score(
 
 
 def _tables(
-    found: dict[str, list], texts: pd.DataFrame, asked: held_out_texts.HeldOut
+    of: str, found: dict[str, list], texts: pd.DataFrame, asked: held_out_texts.HeldOut
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     values, rows = [], []
     for name, (first, scored, *others) in found.items():
         pieces = [first, *others]
         values.append(np.concatenate([piece["log_likelihood"] for piece in pieces]))
-        spec = {"corpus": "", "seed": 0} | FAMILY[name]
+        spec = {"corpus": "", "seed": 0} | FAMILIES[of][1][name]
         rows.append(
             {
                 "model": name,
-                "parent": "" if name == "smollm2" else "smollm2",
-                "family": "smollm2",
+                "parent": "" if name == of else of,
+                "family": of,
                 **{key: spec[key] for key in ("kind", "level", "corpus", "seed")},
                 "step": spec["level"] if spec["kind"] == "tuned" else 0,
                 "n_parameters": first["n_parameters"],
@@ -248,24 +269,26 @@ def _tables(
     return matrix, pd.DataFrame(rows).set_index("model")
 
 
-def write(matrix: pd.DataFrame, rows: pd.DataFrame, folder: Path) -> None:
-    """Write `map_smollm2.csv` (nats, 3 decimals) and `map_smollm2_models.csv`."""
-    data.write_atomically(folder / "map_smollm2.csv", matrix.round(3).to_csv())
-    data.write_atomically(folder / "map_smollm2_models.csv", rows.round(4).to_csv())
+def write(matrix: pd.DataFrame, rows: pd.DataFrame, folder: Path, of: str = "smollm2") -> None:
+    """Write `map_smollm2.csv` (nats, 3 decimals) and `map_smollm2_models.csv`, or another's."""
+    data.write_atomically(folder / f"map_{of}.csv", matrix.round(3).to_csv())
+    data.write_atomically(folder / f"map_{of}_models.csv", rows.round(4).to_csv())
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Make the family of SmolLM2-135M, score each of its models, and write two tables."""
+    """Make a family, by default that of SmolLM2-135M, score its models, and write two tables."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments smollm2_family", description=main.__doc__
     )
     parser.add_argument("folder", type=Path, help="where the tables go")
+    parser.add_argument("--family", default="smollm2", choices=list(FAMILIES), dest="of")
     parser.add_argument("--texts", type=int, default=N_TEXTS, help="texts of the map")
     given = parser.parse_args(words)
     matrix, rows = family(
-        list(FAMILY),
+        list(FAMILIES[given.of][1]),
         data.cache_folder() / "descendants",
+        of=given.of,
         n_texts=given.texts,
         progress=lambda line: print(line, flush=True),
     )
-    write(matrix, rows, given.folder)
+    write(matrix, rows, given.folder, given.of)

@@ -15,10 +15,12 @@ from sklearn.preprocessing import scale
 from experiments.posterior import movielens as films
 from experiments.posterior.images import digit_representations
 from helpers import data, encoding, storage
-from helpers.model_sources import MINILM, SMOLLM
+from helpers.model_sources import GEMMA, MINILM, MPNET, SMOLLM
 from helpers.posterior import embedding_tree, entities
 
 NAMES = {"MiniLM": MINILM, "SmolLM2": SMOLLM}
+# The optional set, of `make models-more`.
+LARGER = {"MPNet": MPNET, "Gemma": GEMMA}
 
 
 class Task(NamedTuple):
@@ -54,11 +56,13 @@ def named(
     n_layers: int = 7,
     every: int = 1,
     seed: int = 0,
+    packages: Mapping[str, str] = NAMES,
 ) -> Task:
     """Return the layers of MiniLM and SmolLM2 over names, with GloVe, spelling and noise.
 
     `which` is "places", whose clusters are countries, or "titles", whose clusters are songs, films
-    and books. Of the `n_layers` of a model, evenly spread, every `every`-th is taken.
+    and books; `packages` names other models. Of the `n_layers` of a model, evenly spread, every
+    `every`-th is taken.
     """
     if which == "places":
         file = data.fetch("entities/world_place.csv")
@@ -69,7 +73,7 @@ def named(
             "entity_type",
         )
     texts, models = list(table.text), {}
-    for name, package in NAMES.items():
+    for name, package in packages.items():
         layers = encoding.cached_layer_embeddings(package, texts, n_layers=n_layers)
         chosen = list(layers)[::every]
         models |= {f"{name}, layer {layer}": layers[layer] for layer in chosen}

@@ -173,6 +173,25 @@ def by_fact(answers: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     return facts.join(means, on=["relation", "subject"], how="inner")
 
 
+def differences(first: pd.DataFrame, second: pd.DataFrame, outcomes: Sequence[str]) -> pd.DataFrame:
+    """Return the facts that both models were asked, with what the first knows more of each.
+
+    Both are what `by_fact` gives. To the columns of `first` come, for every outcome, `NAME,
+    difference`, first minus second, and `NAME, mean` of the two: where counts say what a model
+    knows, whatever model, the mean follows them and the difference has nothing to follow. Raises
+    `ValueError` when no fact is common.
+    """
+    keys = ["relation", "subject"]
+    other = second[[*keys, *outcomes]]
+    both = first.merge(other, on=keys, suffixes=("", ", other"), validate="one_to_one")
+    if both.empty:
+        raise ValueError("first and second have no fact in common; ask both the same facts")
+    for name in outcomes:
+        both[f"{name}, difference"] = both[name] - both[f"{name}, other"]
+        both[f"{name}, mean"] = (both[name] + both[f"{name}, other"]) / 2
+    return both.drop(columns=[f"{name}, other" for name in outcomes])
+
+
 def first_to_study(known: Mapping[str, pd.DataFrame]) -> str:
     """Return the first model whose sampled answers, leaks apart, are neither all right nor wrong.
 

@@ -107,6 +107,19 @@ def test_settings_go_replicate_by_replicate():
         noise_sweep.settings_of("relative", (1,), 0)
 
 
+def test_a_sweep_that_may_stop_has_every_level_before_any_twice():
+    rows = [(row["level"], row["replicate"]) for row in noise_sweep.plan("base")]
+    levels = noise_sweep.LEVELS["published"]
+    assert sorted(rows[: len(levels)]) == [(level, 0) for level in levels]
+    # Healthy, failing and drowned come first.
+    assert {0, 4, 20} == {level for level, _ in rows[:3]}
+    assert {replicate for _, replicate in rows[len(levels) :]} == {1, 2}
+    assert len(set(rows)) == len(rows) and {row["rule"] for row in noise_sweep.plan("base")} == {
+        "published"
+    }
+    assert len(noise_sweep.plan("full")) == 3 * (13 + 6)
+
+
 def squares(folder, calls, numbers, key=None, stop=None):
     def measure(number):
         if number == stop:
@@ -126,6 +139,14 @@ def test_a_stopped_sweep_goes_on_where_it_stood(tmp_path):
     assert calls == [1, 2, 3, 4]
     assert table["square"].tolist() == [1, 4, 9, 16]
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_rows_so_far_are_told_without_computing_any(tmp_path):
+    squares(tmp_path, [], [2, 4])
+    settings = [{"number": number} for number in (1, 2, 3, 4)]
+    table = noise_sweep.collect_rows(settings, None, tmp_path, key={"a": 1})
+    assert table[["number", "square"]].to_numpy().tolist() == [[2, 4], [4, 16]]
+    assert noise_sweep.collect_rows(settings, None, tmp_path / "none", key={}).empty
 
 
 def test_rows_of_another_key_or_damaged_ones_are_made_anew(tmp_path):

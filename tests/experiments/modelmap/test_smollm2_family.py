@@ -138,19 +138,42 @@ def test_every_kind_can_be_made_and_another_is_refused(tokenizer):
     assert np.array_equal(
         scores(smollm2_family.make(model, tokenizer, "as it is", 0), tokenizer), plain
     )
-    for kind, level in (("rounded", 3), ("layers dropped", 2), ("noise", 30)):
+    changes = (("rounded", 3), ("pruned", 40), ("layers dropped", 2), ("noise", 30))
+    for kind, level in changes:
         made = smollm2_family.make(model, tokenizer, kind, level)
         again = smollm2_family.make(model, tokenizer, kind, level)
         assert not np.allclose(scores(made, tokenizer), plain)
         assert np.array_equal(scores(made, tokenizer), scores(again, tokenizer))
-    with pytest.raises(ValueError, match="kind is 'pruned'; choose one of"):
-        smollm2_family.make(model, tokenizer, "pruned", 1)
+    with pytest.raises(ValueError, match="kind is 'merged'; choose one of"):
+        smollm2_family.make(model, tokenizer, "merged", 1)
 
 
-def test_the_family_of_the_book_can_be_made():
-    kinds = {spec["kind"] for spec in smollm2_family.FAMILY.values()}
+def test_the_families_of_the_book_can_be_made():
+    kinds = {
+        spec["kind"] for _, specs in smollm2_family.FAMILIES.values() for spec in specs.values()
+    }
     assert kinds == set(smollm2_family.KINDS)
-    assert list(smollm2_family.FAMILY)[0] == "smollm2"
+    for name, (_, specs) in smollm2_family.FAMILIES.items():
+        assert list(specs)[0] == name and specs[name]["kind"] == "as it is"
+
+
+def test_another_family_has_its_own_root_and_files(tokenizer, tmp_path):
+    words = tiny_gpt.word_tokenizer(list(text_sets.load_texts(8)["text"]))
+    model = llama(words)
+    model.config.max_position_embeddings = 64
+    options = {"n_texts": 8, "load": lambda: (words, copy.deepcopy(model))}
+    matrix, rows = smollm2_family.family(
+        ["gemma", "gemma-pruned-40"], tmp_path, of="gemma", **options
+    )
+    assert set(rows.family) == {"gemma"} and rows.parent.tolist() == ["", "gemma"]
+    # One parent's pieces do not serve the other, though the setting is the same.
+    other, _ = smollm2_family.family(["smollm2"], tmp_path, **options)
+    assert np.array_equal(other.loc["smollm2"], matrix.loc["gemma"])
+    assert len(list(tmp_path.glob("*.json"))) == 6
+    smollm2_family.write(matrix, rows, tmp_path / "out", "gemma")
+    assert (tmp_path / "out" / "map_gemma_models.csv").is_file()
+    with pytest.raises(ValueError, match="of is 'llama'"):
+        smollm2_family.family([], tmp_path, of="llama")
 
 
 def test_a_family_resumes_and_a_stopped_run_scores_only_what_is_missing(tokenizer, tmp_path):
