@@ -1,5 +1,5 @@
 // The page on which a reader places a model on the saved map, from the matrix.csv of
-// `python -m helpers score`; placement.js computes, this file shows.
+// `before-ft score`; placement.js computes, this file shows.
 document.addEventListener("DOMContentLoaded", () => {
   const place = document.getElementById("place");
   if (!place) return;

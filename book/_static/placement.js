@@ -106,7 +106,7 @@ const placement = (map) => {
       const table = parse((await file.text()).replace(/^\uFEFF/, ""));
       const head = table[0] || [];
       if (head[0] !== "model" || table.length < 2)
-        throw Error(`${file.name} is not a matrix.csv of "python -m helpers score": `
+        throw Error(`${file.name} is not a matrix.csv of "before-ft score": `
           + 'a column "model", then one per text');
       found[head.includes("n_truncated") ? "report" : "matrix"] = table;
     }
@@ -116,7 +116,7 @@ const placement = (map) => {
     const twice = map.texts.filter((key) => head.indexOf(key) !== head.lastIndexOf(key));
     if (missing.length === N)
       throw Error(`the file has none of the ${N} texts of this map; `
-        + 'score them with "python -m helpers score", without --texts');
+        + 'score them with "before-ft score", without --texts');
     if (missing.length)
       throw Error(`the file lacks ${missing.length} of the ${N} texts of this map `
         + `(${some(missing)}); score all of them`);

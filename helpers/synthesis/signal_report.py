@@ -86,7 +86,7 @@ def digest(table: pd.DataFrame) -> str:
     return hashlib.sha256(table[["text", "label"]].to_csv(index=False).encode()).hexdigest()[:16]
 
 
-def _place(
+def _among(
     value: float, low: float, high: float, others: Sequence[float], *, worse: bool = False
 ) -> str:
     """Return how many reference values a value lies above, and so the ends around it.
@@ -265,7 +265,7 @@ def _place(
             others = others[~(close(others) | others.model.isin(ITSELF.get(row.model, [])))]
         if not len(others):
             continue
-        told = _place(row.value, row.low, row.high, others.value, worse=worse)
+        told = _among(row.value, row.low, row.high, others.value, worse=worse)
         parts.append((told, f"{len(others)} {whose}"))
     if parts:
         return "; ".join(told for told, _ in parts), ", ".join(among for _, among in parts)

@@ -52,9 +52,9 @@ def tables(measured, inputs, known):
 
 
 def test_a_place_counts_the_references_below():
-    assert signal_report._place(2.5, 0, 3.5, [1, 2, 3, 4]) == "above 2 of 4 (0 to 3)"
-    assert signal_report._place(2.5, 2.1, 2.9, [1, 2, 3, 4]) == "above 2 of 4"
-    worse = signal_report._place(1.5, 0, 3.5, [1, 2, 3, 4], worse=True)
+    assert signal_report._among(2.5, 0, 3.5, [1, 2, 3, 4]) == "above 2 of 4 (0 to 3)"
+    assert signal_report._among(2.5, 2.1, 2.9, [1, 2, 3, 4]) == "above 2 of 4"
+    worse = signal_report._among(1.5, 0, 3.5, [1, 2, 3, 4], worse=True)
     assert worse == "below 3 of 4 (1 to 4)"
 
 
