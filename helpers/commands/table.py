@@ -8,7 +8,7 @@ COMMANDS = {
     "embed": ("commands.embed", "vectors of texts by models"),
     "count": ("commands.count", "in how many documents names and pairs of names stand"),
     "convert": ("convert", "pickled weights, or an adapter and its base, to safetensors"),
-    "models-more": ("joined_models", "fetch the larger models of the optional set, 660 MB"),
+    "models-more": ("commands.models_more", "fetch the larger models of the optional set, 660 MB"),
     "data": ("commands.data", "which registered files are at hand; fetch the rest"),
     "doctor": ("commands.doctor", "what this machine has, and which commands will work"),
     "book": ("commands.book", "run what changed and build the whole book"),
