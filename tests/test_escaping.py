@@ -7,7 +7,6 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from test_site import browser  # noqa: F401
 
 from helpers import data, escaping, model_files
 from helpers.book import claims, pages, scoreboard

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.geometry import known_shapes
-from helpers.geometry.quantization import cell_counts, lloyd_index, quantize
+from helpers.geometry.quantization import cell_counts, lloyd_index
+from helpers.geometry.quantizers import quantize
 
 
 def test_clouds_are_what_their_names_say():

@@ -181,7 +181,7 @@ def test_two_parts_make_the_table_of_the_whole(monkeypatch, tmp_path):
     monkeypatch.setattr(noise_sweep, "REPLICATES", {"small": {"published": 2, "relative": 1}})
     asked: list[list[dict]] = []
 
-    def rows(name, settings, *, size, progress, allow_bin, how):
+    def rows(name, settings, *, size, progress, allow_bin, how, so_far):
         asked.append(settings)
         return pd.DataFrame(settings).assign(size=size, score=1 / 3)
 
