@@ -97,6 +97,16 @@ def test_it_defines_no_framework(page):
     assert kinds.count(ast.FunctionDef) <= 1 and ast.ClassDef not in kinds
 
 
+def test_the_data_it_asks_for_stand_in_its_code(page):
+    """What is fetched, and what makes a page stale, is read from the calls."""
+    code = "\n".join(cell.source for cell in code_cells(page[1]))
+    nodes = [n for n in ast.walk(ast.parse(code)) if hasattr(n, "func") or hasattr(n, "attr")]
+    asked = [n for n in nodes if ast.unparse(n) == "data.available"]
+    calls = [n for n in nodes if hasattr(n, "func") and ast.unparse(n.func) == "data.available"]
+    literal = [n for n in calls if n.args and all(isinstance(a, ast.Constant) for a in n.args)]
+    assert len(asked) == len(literal)
+
+
 def test_every_figure_has_name_caption_and_alt_text(page):
     _, nb = page
     drawn = [

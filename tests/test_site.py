@@ -468,6 +468,8 @@ def test_the_first_use_of_a_function_leads_to_the_reference(html, site):
     wings, ids = set(), {}
     for page, soup in executed(html, site).items():
         links = soup.select(".highlight a.reference")
+        code = "\n".join(part.get_text() for part in soup.select(".highlight pre"))
+        renamed = {new: old for old, new in re.findall(r"(\w+) as (\w+)", code)}
         targets = [(link["href"], link.get_text()) for link in links]
         assert len(targets) == len(set(targets)), page
         for href, text in targets:
@@ -476,6 +478,7 @@ def test_the_first_use_of_a_function_leads_to_the_reference(html, site):
             if target not in ids:
                 ids[target] = {tag["id"] for tag in html[target].select("[id]")}
             assert place in ids[target], (page, href)
-            assert place.endswith(f".{text.rpartition('.')[2]}"), (page, href)
+            name = text.rpartition(".")[2]
+            assert place.endswith(f".{renamed.get(name, name)}"), (page, href)
             wings.add(place.split(".")[1])
     assert wings >= set(claims.PAPERS)
