@@ -343,9 +343,9 @@ def principal_coordinates(made: ModelMap, k: int | None = None) -> Principal:
     >>> made = fit_map([[-10, -20], [-11, -20], [-20, -10]], names=["a", "b", "c"], clip=0)
     >>> found = principal_coordinates(made)
     >>> found.positions.round(2), found.shares
-    (array([[-4.95],
-           [-4.24],
-           [ 9.19]]), array([1.]))
+    (array([[ 4.95],
+           [ 4.24],
+           [-9.19]]), array([1.]))
     """
     if not isinstance(made, ModelMap):
         raise ValueError(f"made is of type {type(made).__name__}; make a map of it by fit_map")
@@ -358,7 +358,7 @@ def principal_coordinates(made: ModelMap, k: int | None = None) -> Principal:
         validation.counts(k=(k, 1))
         values, vectors = values[:k], vectors[:, :k]
     axes = (vectors / np.sqrt(values)).T @ q
-    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
+    largest = np.take_along_axis(axes, ties.first_largest(np.abs(axes))[:, None], axis=1)
     axes *= np.sign(largest)
     return Principal(q @ axes.T, values / total, axes)
 

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from helpers.book import environment
 from helpers.modelmap import explorer
 
 NAMES = ["left", "right", "top", "bottom"]
@@ -65,18 +64,6 @@ def test_the_book_has_one_script_for_all_its_pages(monkeypatch):
 def test_bad_requests_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
         picture(**options)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=environment.get_chromium(), args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
