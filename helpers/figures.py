@@ -41,8 +41,7 @@ def family(name: str, **more: Any) -> dict[str, Any]:
     """
     if name.lower() not in FAMILIES:
         raise ValueError(f"no colour for the family {name!r}; add it to helpers.figures.FAMILIES")
-    place = FAMILIES[name.lower()]
-    return {"color": PALETTE[place], "marker": MARKERS[place], **more}
+    return style(FAMILIES[name.lower()], **more)
 
 
 def _places(names: Sequence[Any]) -> list[int]:

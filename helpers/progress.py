@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -100,6 +101,17 @@ def shown(
     finally:
         if bar is not None:
             bar.close()
+
+
+def by_texts(step: Callable[[str, float], None]) -> Callable[[str, int, int], None]:
+    """Return the `progress` of `scoring.score_models` that steps by the texts that are new."""
+    done: Counter[str] = Counter()
+
+    def told(name: str, n: int, of: int) -> None:
+        step(f"{name}: {n:,} of {of:,} texts", n - done[name])
+        done[name] = n
+
+    return told
 
 
 _BAR = "{percentage:3.0f} % |{bar}| {elapsed}, {remaining} left{postfix}"

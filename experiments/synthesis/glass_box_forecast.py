@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from experiments.posterior.agreement import mean_interval
 from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_table
 from experiments.synthesis import glass_box_world as world_of
 from experiments.synthesis.glass_box_table import TRUTHS
@@ -245,10 +245,10 @@ def coverage(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (truth, method), part in table.groupby(["truth", "method"], sort=False):
         cells = part.groupby("cell")["covered"].mean()
-        half = stats.t.ppf(0.975, len(cells) - 1) * cells.sem()
-        ends = max(0.0, cells.mean() - half), min(1.0, cells.mean() + half)
+        mean, (low, high) = mean_interval(cells)
+        ends = max(0.0, low), min(1.0, high)
         width = (part.high - part.low).mean() / 2
-        rows.append((truth, method, cells.mean(), *ends, part.error.mean(), width, len(cells)))
+        rows.append((truth, method, mean, *ends, part.error.mean(), width, len(cells)))
     columns = ["truth", "method", "share", "low", "high", "error", "half_width", "n_cells"]
     return pd.DataFrame(rows, columns=columns)
 

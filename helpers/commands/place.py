@@ -146,20 +146,14 @@ def _scored(given: argparse.Namespace, texts: pd.Series) -> tuple[pd.DataFrame, 
             )
     if given.model:
         names = [model_sources.at_revision(name, given.revision) for name in given.model]
-        done = dict.fromkeys(names, 0)
         with progress.shown(
             len(names) * len(texts), "text", stream=shell.progress_to(given)
         ) as step:
-
-            def told(name: str, n: int, of: int) -> None:
-                step(f"{name}: {n:,} of {of:,} texts", n - done[name])
-                done[name] = n
-
             scored = scoring.score_models(
                 names,
                 list(texts),
                 data.cache_folder() / "scored",
-                progress=told,
+                progress=progress.by_texts(step),
                 allow_bin=given.allow_bin,
                 how=devices.given(given),
             )

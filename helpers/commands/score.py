@@ -81,14 +81,9 @@ def _work(given: argparse.Namespace) -> int:
         shell.emit(given, told, {"n_texts": len(texts), "texts": str(out / "texts.jsonl")})
         return shell.OK
     shell.note(given, _estimate(models, texts))
-    total, done = len(texts) * len(models), dict.fromkeys(models, 0)
+    total = len(texts) * len(models)
     stream, log = shell.progress_to(given), out / "progress.log"
     with progress.shown(total, "text", stream=stream, log=log) as step:
-
-        def told(name: str, n: int, of: int) -> None:
-            step(f"{name}: {n:,} of {of:,} texts", n - done.get(name, 0))
-            done[name] = n
-
         scored = scoring.score_models(
             [model_sources.at_revision(name, given.revision) for name in models],
             texts,
@@ -96,7 +91,7 @@ def _work(given: argparse.Namespace) -> int:
             bos=given.bos,
             max_tokens=given.max_tokens,
             scheduler=given.scheduler,
-            progress=told,
+            progress=progress.by_texts(step),
             allow_bin=given.allow_bin,
             how=devices.How(given.device, given.dtype, given.batch_tokens),
         )

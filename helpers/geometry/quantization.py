@@ -277,8 +277,8 @@ def measure_cloud(
     """
     settings = {"quantizer": quantizer, "codebooks": codebooks, "bits": bits}
     settings |= {"train_iters": train_iters, "seed": seed}
-    codes, restored = quantizers.quantize_and_restore(points, **settings)
     x = quantizers.as_float32(points)
+    codes, restored = quantizers.quantize_and_restore(x, **settings)
     if (x == x[0]).all():
         shape = dict.fromkeys(spread.MEASURES, np.nan)
     else:
