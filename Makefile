@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   2>/dev/null && { command -v $$p; break; }; done)
 
-.PHONY: help book models-more pdf zip test check test-dispatch lab bench lint format lock clean distclean browser
+.PHONY: help book models-more pdf epub zip test check test-dispatch lab bench lint format lock clean distclean browser
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ book: $(READY)  ## run every notebook (profile laptop) and build build/html/inde
 
 pdf: book browser  ## make the book one PDF, build/before-fine-tuning.pdf
 	@$(BIN)/python -m helpers.book.forms pdf
+
+epub: book  ## make the book an EPUB, build/before-fine-tuning.epub
+	@$(BIN)/python -m helpers.book.forms epub
 
 zip: book  ## pack the site to read offline, build/before-fine-tuning.zip
 	@$(BIN)/python -m helpers.book.forms zip

@@ -1,7 +1,7 @@
-"""Other forms of the built site: one PDF, and one zip to read offline.
+"""Other forms of the built site: one PDF, an EPUB, and one zip to read offline.
 
-`python -m helpers.book.forms pdf zip` makes them of `build/html`; `--publish` puts those that were
-made into the site and names them on its start page.
+`python -m helpers.book.forms pdf epub zip` makes them of `build/html`; `--publish` puts those that
+were made into the site and names them on its start page.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import latex2mathml.converter
 import yaml
 from bs4 import BeautifulSoup, Tag
 
 from helpers import storage
-from helpers.book import environment
+from helpers.book import environment, site
 from helpers.data import ROOT
 
 NAME = "before-fine-tuning"
@@ -62,6 +63,10 @@ FOOTER = (
     '<div style="font-size: 7pt; width: 100%; text-align: center; color: #555">'
     '<span class="pageNumber"></span></div>'
 )
+
+
+XML = '<?xml version="1.0" encoding="utf-8"?>'
+KINDS = {".pdf": "one PDF", ".epub": "an EPUB", ".zip": "a zip to read offline"}
 
 
 def _pages_in_order() -> Iterator[tuple[str, int]]:
@@ -203,7 +208,7 @@ def _make_zip(html: Path, target: Path) -> Path:
     with storage.whole(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as out:
         for path in sorted(p for p in html.rglob("*") if p.is_file()):
             name = str(path.relative_to(html))
-            if name in (f"{NAME}.pdf", f"{NAME}.zip"):
+            if name in {NAME + ending for ending in KINDS}:
                 continue
             content = path.read_bytes()
             if name == "index.html":
@@ -214,24 +219,62 @@ def _make_zip(html: Path, target: Path) -> Path:
     return target
 
 
+def _readable(page: str) -> str:
+    """Return a page of the EPUB as XML that readers show: formulas as MathML, no code, no buttons.
+
+    Sphinx writes HTML where an EPUB must hold XML, and formulas as LaTeX, for a script to set.
+    """
+    soup = BeautifulSoup(
+        page.partition("?>")[2] if page.startswith("<?xml") else page, "html.parser"
+    )
+    for tag in soup.select(f"{SCREEN}, svg, meta[name], meta[property], link[rel=canonical]"):
+        tag.decompose()
+    for tag in soup.select(".math"):
+        number = tag.select_one(".eqno")
+        text = "".join(tag.find_all(string=True, recursive=False)).strip()
+        shown = "block" if tag.name == "div" else "inline"
+        formula = latex2mathml.converter.convert(text[2:-2].strip(), display=shown)
+        tag.clear()
+        tag.append(BeautifulSoup(formula, "html.parser"))
+        if number:
+            tag.append(number)
+    return f"{XML}\n" + soup.decode(formatter="minimal")
+
+
+def _make_epub(html: Path, target: Path) -> Path:
+    """Let Sphinx make the EPUB of the source of a site, and make its pages readable."""
+    build = html.parent
+    options = ["--builder", "custom", "--custom-builder", "epub"]
+    site.run_jupyter_book(site.book_source(build), build / "epub", *options)
+    (made,) = (build / "epub" / "_build" / "epub").glob("*.epub")
+    with storage.whole(target) as part, zipfile.ZipFile(made) as old:
+        with zipfile.ZipFile(part, "w") as out:
+            for entry in old.infolist():
+                content = old.read(entry)
+                if entry.filename.endswith(".xhtml") and entry.filename != "nav.xhtml":
+                    content = _readable(content.decode()).encode()
+                out.writestr(entry, content)
+    return target
+
+
 def publish(html: Path, files: list[Path]) -> None:
     """Copy the other forms into the site, and name them with their sizes on its start page."""
     links = []
     for file in files:
-        kind = "one PDF" if file.suffix == ".pdf" else "a zip to read offline"
+        kind = KINDS[file.suffix]
         size = f"{file.stat().st_size / 1e6:.0f} MB"
         links.append(f'<a href="{file.name}">{kind}</a> ({size})')
         with storage.whole(html / file.name) as part:
             part.write_bytes(file.read_bytes())
     start = html / "index.html"
-    text = f"<!--other forms--><p>The book is also here as {' and as '.join(links)}.</p>"
+    text = f"<!--other forms--><p>The book is also here as {', as '.join(links)}.</p>"
     storage.write_text(start, PLACE.sub(lambda _: text, start.read_text()))
 
 
 def main(words: list[str] | None = None) -> int:
     """Command line of the other forms; returns 0, or 2 where there is no site yet."""
     parser = argparse.ArgumentParser(prog="python -m helpers.book.forms", description=__doc__)
-    parser.add_argument("form", nargs="+", choices=["pdf", "zip"])
+    parser.add_argument("form", nargs="+", choices=["pdf", "epub", "zip"])
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="where the site is")
     parser.add_argument("--publish", action="store_true", help="put them into the site")
     arguments = parser.parse_args(words)
@@ -239,7 +282,7 @@ def main(words: list[str] | None = None) -> int:
     if not (html / "index.html").is_file():
         print(f"There is no site in {html}; run `make book` first.", file=sys.stderr)
         return 2
-    makers, made = {"pdf": _make_pdf, "zip": _make_zip}, []
+    makers, made = {"pdf": _make_pdf, "epub": _make_epub, "zip": _make_zip}, []
     for form in dict.fromkeys(arguments.form):
         made.append(makers[form](html, arguments.build / f"{NAME}.{form}"))
         print(f"  {form}: {made[-1]}, {made[-1].stat().st_size / 1e6:.1f} MB")

@@ -82,6 +82,18 @@ def _write_if_changed(path: Path, content: str | bytes) -> None:
             part.write_bytes(new)
 
 
+def run_jupyter_book(source: Path, out: Path, *options: str) -> None:
+    """Run `jupyter-book build` on a folder; raises `SystemExit` after what it complained about."""
+    words = [str(Path(sys.executable).parent / "jupyter-book"), "build", str(source)]
+    words += ["--config", "_config.yml", "--path-output", str(out), "--keep-going", *options]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).split("\n")
+        named = [line for line in told if re.search("WARNING|ERROR|Error", line)]
+        print("\n".join(dict.fromkeys(named or told[-40:])))
+        raise SystemExit("The book did not build; the warnings above name file and line.")
+
+
 def build_html(build: Path, *, whole: bool = True) -> Path:
     """Build the html with Jupyter Book unless nothing changed, and return its folder.
 
@@ -98,15 +110,7 @@ def build_html(build: Path, *, whole: bool = True) -> Path:
         print(f"  html: unchanged, {html / 'index.html'}")
         return html
     stamp.unlink(missing_ok=True)
-    words = [str(Path(sys.executable).parent / "jupyter-book"), "build", str(source)]
-    words += ["--config", "_config.yml", "--path-output", str(build / "site")]
-    words += ["-W", "-n", "--keep-going"] if whole else ["--keep-going"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).split("\n")
-        named = [line for line in told if re.search("WARNING|ERROR|Error", line)]
-        print("\n".join(dict.fromkeys(named or told[-40:])))
-        raise SystemExit("The book did not build; the warnings above name file and line.")
+    run_jupyter_book(source, build / "site", *(["-W", "-n"] if whole else []))
     shutil.rmtree(html, ignore_errors=True)
     shutil.copytree(build / "site" / "_build" / "html", html)
     write_atomically(stamp, mark)

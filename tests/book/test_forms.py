@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from xml.etree import ElementTree
 
 import pytest
 from bs4 import BeautifulSoup
@@ -79,3 +80,20 @@ def test_the_order_is_that_of_the_book():
     names = [name for name, _ in forms._pages_in_order()]
     assert names[0] == "index" and len(names) == len(set(names))
     assert all((forms.ROOT / "book" / f"{n}.md").is_file() for n in names if "/" not in n)
+
+
+def test_a_page_of_the_epub_is_xml_with_formulas_and_without_code():
+    page = (
+        '<!DOCTYPE html>\n<html xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="utf-8">'
+        '<meta name="x" content="y"></head><body><p>a &nbsp;<span class="math">\\(r &lt; 0.9\\)'
+        '</span><br></p><div class="math" id="eq"><span class="eqno">(4)</span>\\[\nL = '
+        '\\frac{V}{\\bar n} .\n\\]</div><details class="above-input"><pre>code()</pre></details>'
+        '<details class="toggle"><summary>shown</summary><img src="a.png"></details></body></html>'
+    )
+    tree = ElementTree.fromstring(forms._readable(page).replace("<!DOCTYPE html>", ""))
+    name = "{http://www.w3.org/1998/Math/MathML}"
+    inline, block = tree.iter(f"{name}math")
+    assert "".join(inline.itertext()) == "r<0.9" and block.get("display") == "block"
+    assert block.find(f".//{name}mfrac") is not None
+    text = "".join(tree.itertext())
+    assert "(4)" in text and "shown" in text and "code()" not in text and "\\" not in text
