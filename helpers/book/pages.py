@@ -164,7 +164,7 @@ def _status_page(records: Sequence[Mapping[str, Any]]) -> str:
     out.append("|---|---|---|---:|---:|---:|---:|---|")
     for r in records:
         tested = sum(row["status"] != claims.NOT_TESTED for row in r["claims"])
-        state = [f"`{p}` " + ("at hand" if ok else "missing") for p, ok in r["data"].items()]
+        state = [f"`{p}` " + ("available" if ok else "missing") for p, ok in r["data"].items()]
         profile = "own parameters" if r.get("own") else r["profile"]
         cells = [f"{{ref}}`{label(r['notebook'])}`", profile, r["started"], r["seconds"]]
         cells += [r["cpu_seconds"], r["peak_mib"], f"{tested} of {len(r['claims'])}"]
