@@ -68,6 +68,11 @@ def picture(notebook: str, nb: NotebookNode, name: str, kind: str = "image/png")
     return None
 
 
+def small_picture(notebook: str, nb: NotebookNode, name: str) -> Picture | None:
+    """Return a figure's copy for a card or an opening box, or the figure where it has none."""
+    return picture(notebook, nb, name, CARD) or picture(notebook, nb, name)
+
+
 def cover(pictures: Sequence[Picture]) -> str:
     """Return the start page's pictures in MyST, each a link to its page."""
     out = ["::::{grid} 1 2 2 2", ":gutter: 3", ""]
