@@ -37,7 +37,7 @@ MARKS = {
 KINDS = {
     "paper": "statements of the paper",
     "reading": "our readings of it",
-    "extension": "its statements put to other models, data or controls",
+    "extension": "its statements tested on other models, data or controls",
     "check": "checks of this book",
 }
 WORDS = {REPRODUCED: "holds", NOT_REPRODUCED: "does not hold"}

@@ -46,7 +46,7 @@ def show(
 ) -> HTML:
     """Return a picture of points to explore: a legend of groups, names on hover, and a search.
 
-    `table` has a row per point, whose index are their names; hovering shows its columns, by `labels`
+    `table` has a row per point, indexed by name; hovering shows its columns, by `labels`
     where these name them, and the nearest points. `positions` gives one or more pictures, each
     (n, 2), that a menu chooses from. `neighbours` has the columns `point`, `nearest` and
     `distance`, the closest first; `distance` says in words what they measure. A click in the

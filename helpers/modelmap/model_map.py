@@ -62,8 +62,8 @@ class ModelMap:
     def distances(self) -> np.ndarray:
         """Return the squared Euclidean distances of coordinates over N, (K, K), nats² per text.
 
-        Half of it approximates the Kullback-Leibler divergence, `kl_divergence`. One matrix product;
-        the diagonal is exactly 0. Source: arXiv 2502.16173, released code.
+        Half of it approximates the Kullback-Leibler divergence, `kl_divergence`. One matrix
+        product; the diagonal is exactly 0. Source: arXiv 2502.16173, released code.
         """
         q = self.coordinates
         found = _squared(q, q) / len(self.texts)
