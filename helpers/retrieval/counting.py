@@ -63,8 +63,8 @@ def count_documents(
     """Count the documents that hold a subject, its object, and both, for many pairs in one pass.
 
     `documents` is any iterable of `str` or of `bytes` in UTF-8, read once and never kept; `pairs`
-    is a sequence of (subject, object), repeats allowed. The result's `table` has one row per pair in
-    the order given: `subject`, `object`, and int64 `n_subject`, `n_object` and `n_both`.
+    is a sequence of (subject, object), repeats allowed. The result's `table` has one row per pair
+    in the order given: `subject`, `object`, and int64 `n_subject`, `n_object` and `n_both`.
 
     A document holds a name when `prefix` + name is a substring of it, wherever and however often,
     also inside another name. `right_boundary` asks that no word character follows: a letter or
