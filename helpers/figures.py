@@ -182,11 +182,12 @@ def axes(
     return plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
 
 
-def card(fig: Figure, ax: Axes | None = None) -> None:
-    """Show a figure as the result of a notebook's cell, with a copy for the start page's card.
+def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | None = None) -> None:
+    """Show a figure as the result of a notebook's cell, with a copy for a card or an opening box.
 
-    The copy is the one panel `ax`, or the whole figure drawn anew for the width of a card. It is
-    data of type `CARD` beside the PNG, and no reader of notebooks shows it.
+    The copy is the one panel `ax`, or the whole figure, drawn again at `size` in inches (width,
+    height). Without `size` a panel is cut out as it is, and a figure gets the size of a card. The
+    copy is data of type `CARD` beside the PNG, and no reader of notebooks shows it.
     """
     import matplotlib.pyplot as plt
     from IPython.display import display
@@ -197,11 +198,15 @@ def card(fig: Figure, ax: Axes | None = None) -> None:
         return base64.b64encode(out.getvalue()).decode()
 
     shown = {"image/png": png(bbox_inches="tight")}
-    if ax is None:
+    if size is None and ax is None:
         # A long legend has no room at this size.
         for legend in filter(None, (each.get_legend() for each in fig.axes)):
             legend.set_visible(len(legend.get_texts()) <= 4)
-        fig.set_size_inches(4.4, 2.9)
+        size = 4.4, 2.9
+    if size:
+        fig.set_size_inches(*size)
+        fig.draw_without_rendering()
+    if ax is None:
         shown[CARD] = png(dpi=180)
     else:
         box = ax.get_tightbbox().transformed(fig.dpi_scale_trans.inverted())

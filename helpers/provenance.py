@@ -97,7 +97,7 @@ def table(seed: int | None = None, data: list[str] | None = None) -> Styler:
             sums = "".join(store.registry().loc[names, "sha256"])
             state = f"{len(names)} files, digest {hashlib.sha256(sums.encode()).hexdigest()[:12]}"
         else:
-            state = "unavailable: the stored tables of data/published were used"
+            state = "unavailable: used data/published instead"
         rows[f"data {prefix}"] = state
     frame = pd.DataFrame({"value": rows}).rename_axis("item")
     return escaping.styled(frame).set_properties(**{"text-align": "left", "white-space": "normal"})

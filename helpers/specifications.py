@@ -32,8 +32,8 @@ class Share(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"holds in {self.holds} of {self.n} specifications ({self.holds / self.n:.0%}), "
-            f"with its whole interval in {self.decided}; against it in {self.against}"
+            f"holds in {self.holds} of {self.n} specifications ({self.holds / self.n:.0%}); "
+            f"the whole interval agrees in {self.decided} and contradicts it in {self.against}"
         )
 
 

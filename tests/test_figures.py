@@ -116,10 +116,13 @@ def test_a_card_shows_the_figure_and_one_panel_of_it(monkeypatch):
     axs[1].set(xlabel="x")
     figures.card(fig, axs[1])
     figures.card(figures.axes(height=4)[0])
+    fig, axs = figures.axes(2, 1, height=2.5)
+    figures.card(fig, axs[0], size=(4, 4))
     sizes = [Image.open(io.BytesIO(base64.b64decode(d[k]))).size for d in shown for k in d]
-    (whole, panel, _, small) = sizes
+    (whole, panel, _, small, _, half) = sizes
     assert panel[0] / 250 < 0.5 * whole[0] / 144
     assert small == (792, 522)
+    assert 900 < half[0] < 1050 and half[1] < 600  # 4 by about 2 inches
 
 
 def test_the_style_keeps_figures_opaque():

@@ -68,6 +68,11 @@ def picture(notebook: str, nb: NotebookNode, name: str, kind: str = "image/png")
     return None
 
 
+def small_picture(notebook: str, nb: NotebookNode, name: str) -> Picture | None:
+    """Return a figure's copy for a card or an opening box, or the figure where it has none."""
+    return picture(notebook, nb, name, CARD) or picture(notebook, nb, name)
+
+
 def cover(pictures: Sequence[Picture]) -> str:
     """Return the start page's pictures in MyST, each a link to its page."""
     out = ["::::{grid} 1 2 2 2", ":gutter: 3", ""]
@@ -164,7 +169,7 @@ def _status_page(records: Sequence[Mapping[str, Any]]) -> str:
     out.append("|---|---|---|---:|---:|---:|---:|---|")
     for r in records:
         tested = sum(row["status"] != claims.NOT_TESTED for row in r["claims"])
-        state = [f"`{p}` " + ("at hand" if ok else "missing") for p, ok in r["data"].items()]
+        state = [f"`{p}` " + ("available" if ok else "missing") for p, ok in r["data"].items()]
         profile = "own parameters" if r.get("own") else r["profile"]
         cells = [f"{{ref}}`{label(r['notebook'])}`", profile, r["started"], r["seconds"]]
         cells += [r["cpu_seconds"], r["peak_mib"], f"{tested} of {len(r['claims'])}"]

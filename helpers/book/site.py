@@ -43,11 +43,10 @@ def publish(tasks: list[Task], build: Path) -> list[dict[str, Any]]:
             continue
         nb = nbformat.read(task.executed, as_version=4)
         if task.name in pages.COVER and not record.get("own"):
-            asked = task.name, nb, pages.COVER[task.name]
-            pictures[task.name] = pages.picture(*asked, pages.CARD) or pages.picture(*asked)
+            pictures[task.name] = pages.small_picture(task.name, nb, pages.COVER[task.name])
         lead = nb.cells[1]
         if "in_short" in lead.metadata.get("tags", []):
-            leads[task.name] = pages.picture(task.name, nb, lead.metadata["figure"])
+            leads[task.name] = pages.small_picture(task.name, nb, lead.metadata["figure"])
             nb.cells[1] = pages.in_short(lead, leads[task.name])
         nb.cells.insert(2, pages.box(record))
         pages.fold(nb)

@@ -50,7 +50,9 @@ def test_a_card_is_the_copy_that_was_drawn_for_it():
     both[figures.CARD] = base64.b64encode(PNG).decode()
     found = pages.picture("a/b", executed(data=both), "fig-a", pages.CARD)
     assert (found.name, found.png) == ("card-fig-a", PNG)
+    assert pages.small_picture("a/b", executed(data=both), "fig-a") == found
     assert pages.picture("a/b", executed(), "fig-a", pages.CARD) is None
+    assert pages.small_picture("a/b", executed(), "fig-a").name == "fig-a"
 
 
 def test_a_preview_has_the_size_that_other_sites_ask_for():
