@@ -59,7 +59,7 @@ OWN = {
 }
 LABELS = {**STEPS, **SCORERS, **LOSSES, **RIVALS, **OWN}
 # What a signal costs, and so its colour.
-KINDS = ("costs nothing", "needs embeddings or a loss", "needs some fine-tuning")
+KINDS = ("costs nothing", "needs a forward pass", "needs fine-tuning")
 # The rivals that a signal is compared with one by one.
 BARS = ("parameters", "static_order")
 TITLES = {
