@@ -161,7 +161,7 @@ def surface(sizes: tuple[int, ...], n_bytes: int, repeats: int) -> list[dict[str
         speeds = {way: round(size / 1e6 / spent, 1) for way, spent in best.items()}
         rows.append({"names": n, "matches_per_kb": round(matches / size * 1e3, 1)} | speeds | about)
         bare = max(speeds["hyperscan, by MiB"], speeds["hyperscan, by document"])
-        print(f"{n:9,} names, {rows[-1]['matches_per_kb']:5.1f} matches a kB:", end=" ")
+        print(f"{n:9,} names, {rows[-1]['matches_per_kb']:5.1f} matches per kB:", end=" ")
         print(*(f"{way} {speed:.0f};" for way, speed in speeds.items()), end=" ")
         print(f"ours over bare {speeds['ours'] / bare:.2f}", flush=True)
     return rows
@@ -170,18 +170,21 @@ def surface(sizes: tuple[int, ...], n_bytes: int, repeats: int) -> list[dict[str
 def keep_ratios(rows: list[dict[str, object]]) -> None:
     """Note the counter against the bare Hyperscan, where it keeps least of its speed and most."""
     ways = ["hyperscan, by document", "hyperscan, by MiB"]
-    for peer, bare in {"a call a document": ways[:1], "a call a document or a MiB": ways}.items():
+    peers = {"one call per document": ways[:1], "one call per document or per MiB": ways}
+    for peer, bare in peers.items():
         for n in sorted({row["names"] for row in rows}):
             some = {r["matches_per_kb"]: r for r in rows if r["names"] == n}
             shares = {at: r["ours"] / max(r[way] for way in bare) for at, r in some.items()}
             missed = [f"{share:.0%} at {at}" for at, share in shares.items() if share < 0.9]
-            told = f"of {peer} {max(shares.values()):.0%} at best"
+            best = "the faster of " if len(bare) > 1 else ""
+            told = f"against {best}{peer}: {max(shares.values()):.0%} at best"
             if missed:
                 least = min(shares, key=shares.get)
                 joined = some[least]["hyperscan, joined"] / max(some[least][way] for way in bare)
-                told += f", {', '.join(missed)} matches a kB; where it is least, the bare scanner "
-                told += f"itself keeps {joined:.0%} once it has to put the documents together"
-            what = f"the whole counter, {n:,} names, 0 to 20 matches a kB: its lowest ratio"
+                told += f", {', '.join(missed)} matches per kB; at the lowest ratio "
+                told += f"the bare scanner itself keeps {joined:.0%} when it also has to join "
+                told += "the documents"
+            what = f"the whole counter, {n:,} names, 0 to 20 matches per kB: its lowest ratio"
             least = min(shares.values())
             aim = {"unit": "%", "aim": 0.9, "remark": f"{told}."}
             note(what, f"bare Hyperscan, {peer}", None, None, least, **aim)

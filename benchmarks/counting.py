@@ -204,7 +204,7 @@ def from_files(
     print(f"load average {os.getloadavg()[0]:.1f}, ", end="")
     print(f"{os.cpu_count()} cores;\nCPU seconds {spent[1]:.1f} and {spent[2]:.1f}, ", end="")
     gain = times[1] / times[2]
-    note("two processes, by the clock", "one process", times[2], times[1], gain, aim=1.8)
+    note("two processes, wall-clock time", "one process", times[2], times[1], gain, aim=1.8)
     gain = 2 * spent[1] / spent[2]
     note("two processes, by CPU time", "one process", spent[2], spent[1], gain, aim=1.8)
     print(f"by which two idle cores give {2 * spent[1] / spent[2]:.2f} x")
@@ -244,8 +244,8 @@ def memory(documents: list[str], pairs: Pairs, folder: Path) -> None:
             )
             shares.append(share)
         told = (
-            f"its share of what all processes take together; {resident:.0f} MB are resident and "
-            f"{own:.0f} its own, the rest files of programs, held once by a machine."
+            f"proportional set size; {resident:.0f} MB are resident and {own:.0f} of them private, "
+            "the rest are program files that all processes share."
         )
         limits = {"unit": "MB", "aim": 100, "most": True, "remark": told}
         note(f"memory of a worker on .{kind}", "-", None, None, share, **limits)

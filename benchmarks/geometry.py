@@ -150,12 +150,12 @@ def measures(points: np.ndarray, repeats: int) -> None:
     all_theirs, all_ours = sum(spent.values()), sum(own.values())
     looks = spent["grouping by cell"] + spent["EEE of every cell"]
     rows = {
-        "what measure_cloud returns, against all of theirs": (
+        "everything that measure_cloud returns, against all their measures": (
             all_theirs,
             all_ours - own["cell_enrichment"],
         ),
         "the same measures on both sides": (all_theirs, all_ours - neighbours),
-        "the same, without what looks into the cells": (
+        "the same, without the measures within cells": (
             all_theirs - looks,
             all_ours - neighbours - own["cell_enrichment"],
         ),

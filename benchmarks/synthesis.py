@@ -111,7 +111,7 @@ def signals(given) -> None:
     seconds = glass_box_measures.measure(model, tokenizer, bench).seconds
     tuning = seconds["fine_tuned"]
     parts = {"ALP": "alp", "validation loss": "bits_per_byte"}
-    parts |= {"geometry, with its vectors": "geometry", "RankMe, vectors at hand": "rankme"}
+    parts |= {"geometry, with its vectors": "geometry", "RankMe, given the vectors": "rankme"}
     parts |= {"LogME, with the features": "log_me"}
     for name, key in parts.items():
         print(f"{name:28} {seconds[key]:8.3f} CPU s, fine-tuning {tuning:.1f}")

@@ -27,12 +27,12 @@ PARTS = {
 }
 HEAD = """# Benchmarks
 
-Our helpers against their peers, both in one run on one machine, as a ratio. Each script checks
-first that both give the same result. Ratios of CPU time hold on other machines better than times
-do, and not exactly. This page is made by `python benchmarks/table.py` from `ratios.jsonl`, which
-the scripts write with `--keep`; `make bench` runs them all. The speed of five scanners over
-numbers of names and rates of matches, `python benchmarks/counting.py --surface`, is stored in
-`data/published/counting_surface.csv`.
+How fast our helpers are compared with a peer. Both run on the same machine in the same process,
+and the table has the ratio. Each script first checks that both give the same result. Ratios of
+CPU time transfer to other machines better than times do, but not exactly. This page is made by
+`python benchmarks/table.py` from `ratios.jsonl`, which the scripts write with `--keep`;
+`make bench` runs them all. `data/published/counting_surface.csv` has the speed of five scanners
+for different numbers of names and rates of matches (`python benchmarks/counting.py --surface`).
 
 """
 
@@ -76,7 +76,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     text = HEAD + f"Of {len(rows)} lines {told.count('**missed**')} miss their aim, "
     text += f"{told.count('met')} reach it, {told.count('no aim')} have none, and "
     text += f"{told.count('not measured')} were not measured. "
-    text += "Times are CPU seconds of one thread, as far as nothing else is said.\n\n"
+    text += "Times are CPU seconds of one thread unless stated otherwise.\n\n"
     text += "| part | what | peer | ours | peer's | ratio | aim | | command |\n"
     text += "|---|---|---|--:|--:|--:|--:|---|---|\n"
     text += "\n".join(line(row) for row in rows) + "\n"

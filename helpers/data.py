@@ -186,7 +186,7 @@ def unavailable_note(what: str, consequence: str) -> None:
     display(
         HTML(
             '<div class="admonition warning"><p class="admonition-title">Not recomputed here</p>'
-            f"<p>{html.escape(what)} could not be had when this page was made. "
+            f"<p>Unavailable when this page was made: {html.escape(what[:1].lower() + what[1:])}. "
             f"{html.escape(consequence)}</p></div>"
         )
     )

@@ -25,7 +25,7 @@ _WINDOW = 16  # batches in which rows are grouped by length
 
 
 class FineTuned(NamedTuple):
-    """The tuned copy of the encoder, its linear head, the test score, and one line a step."""
+    """The tuned copy of the encoder, its linear head, the test score, and one line per step."""
 
     model: PreTrainedModel
     head: torch.nn.Linear

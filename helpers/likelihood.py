@@ -1,4 +1,4 @@
-"""Log-likelihoods of texts under a causal language model, one row a text."""
+"""Log-likelihoods of texts under a causal language model, one row per text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def score_texts(
 ) -> pd.DataFrame:
     """Return the log-likelihood of each text under a causal language model, in nats.
 
-    One row a text, in their order: `log_likelihood`, the sum over its tokens after the first in
+    One row per text, in their order: `log_likelihood`, the sum over its tokens after the first in
     float64; `first_token_log_likelihood`, that of the first token after a BOS, NaN without one;
     `n_tokens` of the text, a BOS not counted; `n_bytes` in UTF-8, of the whole text; `truncated`,
     whether tokens beyond `max_tokens`, or beyond what the model takes, were dropped.

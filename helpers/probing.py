@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Features(NamedTuple):
-    """What a probe sees: one row a text or pair, float32, and the labels."""
+    """What a probe sees: one row per text or pair, float32, and the labels."""
 
     X_train: np.ndarray
     y_train: np.ndarray

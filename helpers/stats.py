@@ -210,7 +210,7 @@ def correlation_table(
     ranks: bool = False,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the correlation of each column with `y` in each group, one row a pair.
+    """Return the correlation of each column with `y` in each group, one row per pair.
 
     `groups` maps names to frames that hold `columns` and `y`. The result has the columns `measure`,
     `group`, `r`, `low`, `high` and `n`, measures in the order given. With `ranks` the values are
@@ -253,7 +253,7 @@ def bootstrap_mean(
 ) -> Mean:
     """Return the mean of a column with its bootstrap percentile interval, rows resampled.
 
-    `values` has shape (n,), one number a row, such as the log posterior of each entity. What was
+    `values` has shape (n,), one number per row, such as the log posterior of each entity. What was
     fitted to compute them is held fixed. The same seed gives the same interval. Raises
     `ValueError` for fewer than 3 rows or a missing value. Source: Efron and Tibshirani (1993),
     chapter 13.

@@ -81,10 +81,10 @@ document.addEventListener("DOMContentLoaded", () => {
       }));
       const more = loaded.matrix[0].length - 1 - N;
       say(`${name} is ${numbers.kinship(near[0].low, near[0].high)}. `
-        + `Nearest: ${map.models[near[0].i]}, in ${percent(near[0].nearest)} of the draws. `
+        + `Nearest: ${map.models[near[0].i]}, in ${percent(near[0].nearest)} of the resamples. `
         + (more ? `${more} texts of the file are not on this map and were left out. ` : "")
-        + (loaded.report ? "" : "Whether it read every text to its end is in report.csv: "
-          + "choose it together with matrix.csv, and this page checks it."), false);
+        + (loaded.report ? "" : "To check that it scored every text to its end, "
+          + "choose report.csv together with matrix.csv."), false);
     } catch (error) { say(`Not placed: ${error.message}.`, true); }
   };
   const load = (found) => {

@@ -47,14 +47,14 @@ SIGNALS = {
     "isoscore": "IsoScore",
     "smi": "SMI",
     "stated": "statements read",
-    "stated_width": "statements read x width",
+    "stated_width": "statements read × width",
     "from_counts": "counts and size, fitted",
     "nearness": "nearness to the best on the map",
     "validation": "negative validation loss",
     "log_me": "LogME",
     "rankme": "RankMe",
     "parameters": "parameters",
-    "step": "steps of training",
+    "step": "training steps",
 }
 
 

@@ -30,8 +30,8 @@ SCORERS = {
     "NLEEP": "N-LEEP",
     "PARC-corr": "PARC",
     "GBC": "GBC",
-    "kNN-5-l2": "neighbours, Euclidean",
-    "kNN-5-corr": "neighbours, correlation",
+    "kNN-5-l2": "nearest neighbours, Euclidean",
+    "kNN-5-corr": "nearest neighbours, correlation",
     "LFC-cos": "LFC",
     "MSC-cos": "MSC",
     "TransRate": "TransRate",
@@ -44,10 +44,10 @@ RIVALS = {
     "corpus_gb": "size of the pre-training text",
     "width": "width of the embedding",
     "n_labels": "classes seen in pre-training",
-    "family_order": "order of its family elsewhere",
-    "source_order": "order of its source elsewhere",
-    "static_order": "its own order elsewhere",
-    "any": "any model",
+    "family_order": "order of its family, other tasks",
+    "source_order": "order of its source, other tasks",
+    "static_order": "its order on other tasks",
+    "any": "a random choice",
 }
 # Ours, of the glass box: `experiments.synthesis.class_fits`.
 OWN = {
@@ -59,13 +59,13 @@ OWN = {
 }
 LABELS = {**STEPS, **SCORERS, **LOSSES, **RIVALS, **OWN}
 # What a signal costs, and so its colour.
-KINDS = ("costs nothing", "needs embeddings or a loss", "needs some fine-tuning")
+KINDS = ("costs nothing", "needs a forward pass", "needs fine-tuning")
 # The rivals that a signal is compared with one by one.
 BARS = ("parameters", "static_order")
 TITLES = {
     "encoders": "six encoders, eight GLUE tasks",
     "encoders, seven tasks": "the same without WNLI",
-    "encoders, like size": "the same among models of like size",
+    "encoders, like size": "the same among models of similar size",
     "language models": "30 language models, three corpora",
     "one vocabulary": "17 decoders with GPT-2's vocabulary",
     "image models": "180 image models, 12 tasks",

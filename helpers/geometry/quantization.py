@@ -58,10 +58,10 @@ def _counts(counts: ArrayLike) -> np.ndarray:
 def lloyd_index(counts: ArrayLike) -> float:
     """Return Lloyd's index of patchiness of cell counts: 1 for scattered at random, more if patchy.
 
-    `counts` has shape (M, K), or (K,), as `cell_counts` gives them. With n points a cell on average
-    and V the population variance of all counts, L = 1 + (V / n - 1) / n. All points in one cell
-    give K - 1 / n, counts that are all equal 1 - 1 / n. Raises `ValueError` for
-    negative counts or codebooks with different totals. Source: Lloyd (1967), mean crowding over
+    `counts` has shape (M, K), or (K,), as `cell_counts` gives them. With n points per cell on
+    average and V the population variance of all counts, L = 1 + (V / n - 1) / n. All points in one
+    cell give K - 1 / n, counts that are all equal 1 - 1 / n. Raises `ValueError` for negative
+    counts or codebooks with different totals. Source: Lloyd (1967), mean crowding over
     mean density; named by Marbut et al. (2024).
 
     >>> from helpers.geometry import lloyd_index

@@ -46,7 +46,7 @@ def show(
 ) -> HTML:
     """Return a picture of points to explore: a legend of groups, names on hover, and a search.
 
-    `table` has a row a point, whose index are their names; hovering shows its columns, by `labels`
+    `table` has a row per point, indexed by name; hovering shows its columns, by `labels`
     where these name them, and the nearest points. `positions` gives one or more pictures, each
     (n, 2), that a menu chooses from. `neighbours` has the columns `point`, `nearest` and
     `distance`, the closest first; `distance` says in words what they measure. A click in the
@@ -139,7 +139,7 @@ def show(
 def _names(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     names = [str(name) for name in table.index]
     if not names or len(set(names)) < len(names):
-        raise ValueError("table is empty or names a point twice; pass one row a point")
+        raise ValueError("table is empty or names a point twice; pass one row per point")
     validation.columns(table, columns, "table")
     return names
 

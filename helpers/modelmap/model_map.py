@@ -48,7 +48,7 @@ class ModelMap:
 
     @property
     def coordinates(self) -> np.ndarray:
-        """Return Q of shape (K, N), nats: log-likelihoods less row mean and column mean.
+        """Return Q of shape (K, N), nats: log-likelihoods minus row mean and column mean.
 
         Source: arXiv 2502.16173, released code.
         """
@@ -62,8 +62,8 @@ class ModelMap:
     def distances(self) -> np.ndarray:
         """Return the squared Euclidean distances of coordinates over N, (K, K), nats² per text.
 
-        Half of it stands for the Kullback-Leibler divergence, `kl_divergence`. One matrix product;
-        the diagonal is exactly 0. Source: arXiv 2502.16173, released code.
+        Half of it approximates the Kullback-Leibler divergence, `kl_divergence`. One matrix
+        product; the diagonal is exactly 0. Source: arXiv 2502.16173, released code.
         """
         q = self.coordinates
         found = _squared(q, q) / len(self.texts)
@@ -72,7 +72,7 @@ class ModelMap:
         return found
 
     def kl_divergence(self, *, unit: str = "nats per text") -> np.ndarray:
-        """Return the stand-in for the divergence of each pair of models, shape (K, K).
+        """Return the approximate divergence of each pair of models, shape (K, K).
 
         `unit` is "nats per text" or "bits per byte", which needs `n_bytes`. The formula is a
         second-order expansion for texts drawn from the models themselves; over other texts it is

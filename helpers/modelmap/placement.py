@@ -192,7 +192,7 @@ def rivals(
 
     The guesses for a model, its group held out: ridge regression on the mean log-likelihood alone,
     the score of the nearest model of another group, and the mean over other groups. Each group
-    counts as much as another. One row a guess and a column per score. Raises as `predict` does.
+    counts as much as another. One row per guess and a column per score. Raises as `predict` does.
     """
     level = np.broadcast_to(made.mean_log_likelihood.to_numpy()[:, None], (len(made.names), 2))
     alone = fit_map(level, made.names, 0)

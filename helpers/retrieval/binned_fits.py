@@ -274,7 +274,7 @@ def rmse_table(
 ) -> pd.DataFrame:
     """Return the root mean squared error of each column, and its gain on a baseline column.
 
-    `residuals` has one column a predictor; whole `groups` of its rows are drawn with replacement,
+    `residuals` has one column per predictor; whole `groups` of its rows are drawn with replacement,
     the same for all columns, and the predictions held fixed. Columns: `rmse`, `low`, `high`,
     `gain` (baseline minus predictor, above zero if better), `gain low`, `gain high`. Raises
     `ValueError` for a missing value or an unknown baseline.

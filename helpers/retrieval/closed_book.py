@@ -24,7 +24,7 @@ def answer_log_probability(
     temperature: float = 1.0,
     batch_tokens: int = 512,
 ) -> pd.DataFrame:
-    """Return log P(answer | prompt) of one or many answers a prompt, in nats, exactly.
+    """Return log P(answer | prompt) of one or many answers per prompt, in nats, exactly.
 
     `answers` holds a list of strings for each prompt, each with the space it begins with. One row
     an answer, in order: `prompt` and `answer` (their numbers, the second within the prompt),
@@ -38,7 +38,7 @@ def answer_log_probability(
     The first token has its probability from the prompt alone, the others from the prompt with the
     answer, which counts where positions depend on the length of a text (longrope).
     Raises `ValueError` for no prompts, a prompt or an answer without tokens, an answer whose first
-    letters melt into the prompt's last token, a temperature not above 0, or a model that is not
+    letters merge into the prompt's last token, a temperature not above 0, or a model that is not
     causal or whose output is not finite. Source: the chain rule.
 
     >>> from tokenizers import Tokenizer, models

@@ -63,8 +63,8 @@ def count_documents(
     """Count the documents that hold a subject, its object, and both, for many pairs in one pass.
 
     `documents` is any iterable of `str` or of `bytes` in UTF-8, read once and never kept; `pairs`
-    is a sequence of (subject, object), repeats allowed. `table` of the result has one row a pair in
-    the order given: `subject`, `object`, and int64 `n_subject`, `n_object` and `n_both`.
+    is a sequence of (subject, object), repeats allowed. The result's `table` has one row per pair
+    in the order given: `subject`, `object`, and int64 `n_subject`, `n_object` and `n_both`.
 
     A document holds a name when `prefix` + name is a substring of it, wherever and however often,
     also inside another name. `right_boundary` asks that no word character follows: a letter or
@@ -183,7 +183,7 @@ class NameIndex:
         return _distinct(np.concatenate(found)) if found[2:] else found[-1], n
 
     def table(self, tally: Tally) -> pd.DataFrame:
-        """Return the counts of a tally, one row a pair, as `count_documents` describes."""
+        """Return the counts of a tally, one row per pair, as `count_documents` describes."""
         import pandas as pd
 
         try:

@@ -207,7 +207,7 @@ def _entries() -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def facts() -> pd.DataFrame:
-    """Return the facts of the Factbook's structured fields, one row a fact, in a fixed order.
+    """Return the facts of the Factbook's structured fields, one row per fact, in a fixed order.
 
     Columns: `relation`, `subject`, `object`; `leak`, the object stands in the subject or the
     subject in the object; `hint`, a word of one begins with the same four letters as a word of

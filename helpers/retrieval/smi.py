@@ -237,7 +237,7 @@ def fit_metrics(
     generation: str,
     **options: bool,
 ) -> pd.DataFrame:
-    """Fit the three metrics of one model and return one row a metric, as the tables have them.
+    """Fit the three metrics of one model and return one row per metric, as the tables have them.
 
     `co_occurrence` and `information` are frames of `bin_statistics` over bins of N_so and of MI;
     `options` go to `fit_bins`. Source: released code of arXiv 2502.04066.
@@ -294,7 +294,7 @@ def r2_interval(
 
 
 def object_in_subject(subjects: ArrayLike, objects: ArrayLike) -> np.ndarray:
-    """Return the mask of facts whose object string stands in their subject, case-sensitively.
+    """Return the mask of facts whose subject contains the object string, case-sensitively.
 
     Source: this book's audit of arXiv 2502.04066, released code.
 

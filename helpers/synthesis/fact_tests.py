@@ -182,7 +182,7 @@ def follow(
 ) -> pd.DataFrame:
     """Return how the gain of `knowledge` follows what a corpus says, by rank within relations.
 
-    One row a count: index "N(s,o)", "P(o|s)", "SMI"; `value`, Spearman's rho; `low`, `high`, over
+    One row per count: index "N(s,o)", "P(o|s)", "SMI"; `value`, Spearman's rho; `low`, `high`, over
     subjects and objects drawn as wholes, with the ranks of the whole sample; `p` under shuffled
     questions, NaN with the reason in `why` where facts, or right or wrong answers, are too few. A
     model's preferences, and what it gives to a subject whatever the answer, count for nothing.

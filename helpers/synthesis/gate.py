@@ -25,9 +25,9 @@ MEASURES = {
 # What is known of a model before anything is measured, and why a row may be empty.
 FREE = {
     "parameters": "gate: number of parameters",
-    "family_order": "gate: its family elsewhere",
+    "family_order": "gate: its family, other tasks",
     "tokens": "gate: training tokens",
-    "static_order": "gate: its own order elsewhere",
+    "static_order": "gate: its order, other tasks",
 }
 LEAST_MODELS = 3
 BESIDE = ("rank_correlation", "low", "high", "lead", "lead_low", "lead_high")

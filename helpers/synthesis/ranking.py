@@ -18,7 +18,7 @@ from helpers.synthesis import fact_tests, gate, signal_inputs
 USES = {
     "facts": ("right answers beyond its preferences (share)", 1, "its preferences alone"),
     "categories": ("ALP above chance (nats)", 1, "the spelling of the names alone"),
-    "texts": ("bits per byte", -1, "a guess that takes all tokens for equally likely"),
+    "texts": ("bits per byte", -1, "a guess with equal probability for all tokens"),
 }
 COLUMNS = ["kind", "value", "low", "high", "behind", "behind_low", "behind_high", "first"]
 COLUMNS += ["parameters", "above_nothing", "verdict"]
@@ -194,10 +194,10 @@ def in_words(table: pd.DataFrame, use: str) -> str:
         of = f"Of {len(part)} {'' if kind == 'all' else f'{kind} '}models, by {USES[use][0]}: "
         shares = f"{part['first'].iloc[0]:.0%} of resamples"
         if not part["above_nothing"].iloc[0]:
-            of += f"undecided, as {part.index[0]}, the first in {shares}, is not shown to be "
+            of += f"undecided, because {part.index[0]}, first in {shares}, is not shown to be "
             of += f"better than {USES[use][2]}"
         elif len(names) == 1:
-            of += f"{names[0]} is the first ({shares})"
+            of += f"{names[0]} comes first ({shares})"
         else:
             shares = ", ".join(f"{n} {part.loc[n, 'first']:.0%}" for n in names)
             of += f"undecided between {' and '.join(names)} (first in resamples: {shares})"

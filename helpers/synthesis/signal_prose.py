@@ -79,11 +79,11 @@ def paragraph(
     if about["status"] != "computed":
         return f"**{name}** was not read: {escaping.markdown(about['why'])}."
     said = [
-        f"**{name}** is read as {_article(about['kind'])} model: {about['layers']} layers, "
-        f"{about['width']} wide, {about['parameters']:,} weights."
+        f"**{name}** is {_article(about['kind'])} model: {about['layers']} layers, "
+        f"width {about['width']}, {about['parameters']:,} weights."
     ]
     if about["note"]:
-        said.append(f"Mind that {escaping.markdown(about['note'])}.")
+        said.append(f"Note that {escaping.markdown(about['note'])}.")
     rows = table.set_index("key")
     if "skill" in rows.index:
         said.append(_categories(rows, found["categories"]))
@@ -92,7 +92,7 @@ def paragraph(
     if "first" in rows.index:
         said.append(_facts(rows.loc["first"]))
     if found["corpus"]["status"] == "computed":
-        whose = "your corpus" if "corpus" in inputs.own else "the Factbook, a stand-in,"
+        whose = "your corpus" if "corpus" in inputs.own else "the Factbook, a proxy corpus,"
         said.append(_counts(rows, whose))
     said += _texts(rows, found, known, {"n_resamples": n_resamples, "seed": seed})
     left = [s for s in signals.SIGNALS if found[s]["status"] != "computed"]
@@ -116,22 +116,18 @@ def _test(row: pd.Series) -> str:
 
 def _categories(rows: pd.DataFrame, raw: Mapping[str, Any]) -> str:
     row, more = rows.loc["skill"], rows.loc["above_spelling"]
-    told = (
-        f"Its vectors tell the labels apart by {row.value:.2f} nats above chance {_interval(row)}"
-    )
+    told = f"Its vectors separate the labels by {row.value:.2f} nats above chance {_interval(row)}"
     reached = sum(score >= row.value for score in raw["null"])
-    told += f"; {reached} of {len(raw['null'])} shufflings of the labels reached as much"
+    told += f"; {reached} of {len(raw['null'])} shufflings of the labels scored as high"
     told += f"; {row.place} ({row.among})." if row.place else "."
     size = f"({more.value:+.2f} {_interval(more)}; {_test(more)})"
     told += {
         "above": f" That is more than spelling alone gives {size}.",
-        "below": f" That is less than spelling alone gives {size}: knowledge is not shown.",
+        "below": f" That is less than spelling alone gives {size}, so it shows no knowledge.",
         "undecided": f" Whether that is more than spelling alone gives is undecided {size}.",
     }[more.verdict]
     return told + (
-        f" The score warns: {escaping.markdown('; '.join(raw['warnings']))}."
-        if raw["warnings"]
-        else ""
+        f" Warning: {escaping.markdown('; '.join(raw['warnings']))}." if raw["warnings"] else ""
     )
 
 
@@ -142,12 +138,12 @@ def _space(rows: pd.DataFrame, width: int) -> str:
         at = f", {row.place} ({row.among})" if row.place else ""
         unit = f" of {width} dimensions" if key == "rankme" else ""
         told.append(f"{row.measure} {row.value:.3g}{unit} {_interval(row, '.3g')}{at}")
-    return f"Its latent space: {'; '.join(told)}. Neither has a good end."
+    return f"Its latent space: {'; '.join(told)}. Neither has a better direction."
 
 
 def _facts(row: pd.Series) -> str:
     told = f"It puts the right answer first in {row.value:.0%} {_interval(row, '.0%')} of the facts"
-    alone = f"the {row.expected:.0%} that its preferences among answers give whoever is asked about"
+    alone = f"the {row.expected:.0%} that its preferences among answers give for any subject"
     return {
         "above": f"{told}, more than {alone} ({_test(row)}).",
         "below": f"{told}, less than {alone} ({_test(row)}).",
@@ -158,7 +154,7 @@ def _facts(row: pd.Series) -> str:
 def _counts(rows: pd.DataFrame, whose: str) -> str:
     shown = rows[rows["signal"] == "corpus"]
     if not len(shown):
-        return f"Whether counts of {whose} tell what it knows is undecided: they vary too little."
+        return f"Whether counts of {whose} show what it knows is undecided: they vary too little."
     parts = [f"{r.Index} {r.value:+.2f} {_interval(r, '+.2f')}" for r in shown.itertuples()]
     told = f"(rank correlation: {', '.join(parts)})"
     words = []
@@ -169,7 +165,7 @@ def _counts(rows: pd.DataFrame, whose: str) -> str:
     if words:
         return f"Of the counts of {whose} {'; '.join(words)} of its own answer {told}."
     why = f": {shown['why'].iloc[0]}" if shown["why"].iloc[0] else f" {told}"
-    return f"Whether counts of {whose} go with what it answers is undecided{why}."
+    return f"Whether counts of {whose} correlate with its answers is undecided{why}."
 
 
 def _texts(
@@ -183,10 +179,9 @@ def _texts(
     bits = next((rows.loc[key] for key in keys[:2] if key in rows.index), None)
     predicts = bits is not None and bits.verdict == "below"
     if bits is not None:
-        pseudo = (
-            " pseudo-bits, beside masked models only," if bits.name == "pseudo_bits" else " bits"
-        )
-        alone = f"the {bits.expected:.2f} of a guess that takes all tokens for equally likely"
+        masked = " pseudo-bits (comparable among masked models only)"
+        pseudo = masked if bits.name == "pseudo_bits" else " bits"
+        alone = f"the {bits.expected:.2f} of a guess with equal probability for all tokens"
         word = {"below": "less than", "above": "more than"}.get(
             bits.verdict, "not shown to be below"
         )
@@ -206,7 +201,7 @@ def _texts(
     if found["map"]["status"] == "computed" and predicts:
         said.append(_nearest(found["map"], known, options))
     elif bits is not None and found["map"]["status"] == "computed":
-        said.append("So its place on the map says nothing of what it learnt.")
+        said.append("So its place on the map says nothing about what it learnt.")
     return said
 
 
@@ -217,7 +212,7 @@ def _nearest(
     yards = placement.yardsticks(signal_report.part_of(known.made, raw["keys"]), known.models)
     kin = placement.kinship_between(near.low, near.high, yards)
     return (
-        f"On the map its nearest model is {near.name}, in {near.nearest:.0%} of the draws of "
+        f"On the map its nearest model is {near.name}, in {near.nearest:.0%} of the resamples of "
         f"texts, at {near.distance:,.0f} nats² per text {_interval(near, ',.0f')}: {kin}."
     )
 
@@ -231,10 +226,10 @@ def summary(inputs: signal_inputs.Inputs) -> str:
         f"facts: {len(inputs.facts)}, {whose['facts']}",
     ]
     if "n_documents" in inputs.facts:
-        which = "yours" if "corpus" in inputs.own else "the Factbook as a stand-in"
+        which = "yours" if "corpus" in inputs.own else "the Factbook as a proxy"
         n = int(inputs.facts["n_documents"].iloc[0])
         met = int((inputs.facts["n_both"] > 0).sum())
-        told.append(f"corpus: {which}, {n:,} documents; {met} facts are named together in it")
+        told.append(f"corpus: {which}, {n:,} documents; {met} facts have both names in it")
     told.append(
         f"texts: {len(inputs.texts)} of yours" if inputs.texts else "texts: the book's only"
     )

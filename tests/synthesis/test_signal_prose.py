@@ -143,7 +143,7 @@ def test_every_model_gets_its_paragraph(measured, tables, inputs, known):
     assert told["none"].startswith("**none** was not read") and "correct the name" in told["none"]
     assert "an encoder model" in told["encoder"] and "Not computed: facts" in told["encoder"]
     assert "pseudo" in told["masked"] and "map" in told["masked"]
-    assert "more than the" in told["causal"] and "says nothing of what" in told["causal"]
+    assert "more than the" in told["causal"] and "says nothing about what" in told["causal"]
     assert "Whether" in told["masked"] and "Not computed" not in told["causal"]
     assert told["gguf"] == told["causal"].replace("**causal**", "**gguf**")
 
@@ -161,7 +161,7 @@ def test_statuses_reasons_and_costs_name_every_signal(measured):
 
 def test_the_summary_says_what_is_asked(inputs):
     words = signal_prose.summary(inputs)
-    assert "stand-in" in words and "3 of yours" in words
+    assert "proxy" in words and "3 of yours" in words
     empty = signal_inputs.Inputs(
         pd.DataFrame(), pd.DataFrame(), [], frozenset(), {"facts": "no file"}
     )

@@ -266,7 +266,7 @@ def test_models_are_ranked_in_pairs(inputs):
     del found["c"]
     table = ranking.rank(found, asked, "texts", n_resamples=400)
     assert table.verdict.tolist() == ["first", "behind"]
-    assert "a is the first" in ranking.in_words(table, "texts")
+    assert "a comes first" in ranking.in_words(table, "texts")
     assert table.above_nothing.all()
     assert "fewer than two" in ranking.in_words(ranking.rank({}, asked, "facts"), "facts")
     with pytest.raises(ValueError, match="rank_for is 'size'"):
@@ -281,8 +281,8 @@ def test_the_best_of_models_that_learnt_nothing_is_no_first(inputs):
     table = ranking.rank(raws, asked, "texts", n_resamples=400)
     assert table.verdict.tolist() == ["undecided", "behind"] and not table.above_nothing.any()
     told = ranking.in_words(table, "texts")
-    assert "undecided, as a, the first in 100% of resamples, is not shown to be better" in told
-    assert "a guess that takes all tokens" in told
+    assert "undecided, because a, first in 100% of resamples, is not shown to be better" in told
+    assert "a guess with equal probability" in told
     skill = rng.normal(0.5, 0.3, len(inputs.entities))
     found = {
         name: {
