@@ -74,6 +74,7 @@ def add_arguments(parser: ArgumentParser, *, tokens: bool = True) -> None:
         add("--batch-tokens", type=int, help="tokens scored at a time; fewer take less memory")
 
 
-def given(words: Namespace) -> How:
-    """Return what a command was given; raises as `How.checked`."""
-    return How(words.device, words.dtype, getattr(words, "batch_tokens", None)).checked()
+def given(words: Namespace, *, here: bool = True) -> How:
+    """Return what a command was given; `here` and what is raised are those of `How.checked`."""
+    how = How(words.device, words.dtype, getattr(words, "batch_tokens", None))
+    return how.checked(here=here)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.commands import shell
 
-EXAMPLES = """
+_EXAMPLES = """
                                           # what `make book` does
 --profile smoke --build /tmp/book         # small sizes, another folder
 """
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "book",
         "Run every notebook whose source or data changed, build the html, and print where it "
         "lies. For single notebooks and parameters see before-ft run.",
-        EXAMPLES,
+        _EXAMPLES,
     )
     add = made.add_argument
     add("--profile", default="laptop", help="smoke, laptop, paper, or a YAML file")
@@ -46,7 +45,6 @@ def _work(given: argparse.Namespace) -> int:
     return code
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 when a notebook failed, or 2 for a bad request."""
-    kept = "what was finished is kept; the same command goes on from there"
-    return shell.call(parser(), _work, words, kept=kept)
+main = shell.Command(
+    _parser, _work, kept="what was finished is kept; the same command goes on from there"
+)

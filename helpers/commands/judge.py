@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-from collections.abc import Sequence
 
 from helpers import model_sources
 from helpers.commands import look, shell
 
 PAGE = "synthesis/your_model"
-EXAMPLES = """
+_EXAMPLES = """
 MODEL hub/other                           # builds the page; prints where it lies
 MODEL --text --limit 20                   # a first try, without a page
 MODEL hub/other --json --facts facts.csv --rank-for facts > judged.json
@@ -21,14 +20,14 @@ _SAME = ("signals", "limit", "entities", "facts", "corpus", "texts", "references
 _SAME += ("out", "seed", "allow_bin", "device", "dtype")
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "judge",
         "Say what the four signals say about models: a page with every number, its interval and "
         "its place among reference models. With --text or --json no page is built, and files are "
         "written only with --out.",
-        EXAMPLES,
+        _EXAMPLES,
     )
     made.add_argument(
         "model", nargs="+", help="folders, GGUF files, packages or hub names (name@revision)"
@@ -39,7 +38,7 @@ def parser() -> shell.Parser:
     return made
 
 
-def page(given: argparse.Namespace, name: str, parameters: dict[str, object]) -> int:
+def _page(given: argparse.Namespace, name: str, parameters: dict[str, object]) -> int:
     """Run one page of the book with parameters and print the path of its html.
 
     What the runner prints is progress. Raises `ValueError` outside a checkout of the book.
@@ -64,10 +63,10 @@ def _work(given: argparse.Namespace) -> int:
     if not (given.text or given.json):
         if given.batch_tokens is not None:
             raise ValueError("--batch-tokens is not for pages; add --text or --json")
-        default = parser().parse_args(["none"])
+        default = _parser().parse_args(["none"])
         asked = {k: getattr(given, k) for k in _SAME if getattr(given, k) != getattr(default, k)}
         names = [model_sources.at_revision(name, given.revision) for name in given.model]
-        return page(given, PAGE, {"models": names, **asked})
+        return _page(given, PAGE, {"models": names, **asked})
     from helpers.synthesis import ranking, your_model
 
     run, inputs, folder, ranks = look.measured(given, given.model, shell.progress_to(given))
@@ -79,7 +78,4 @@ def _work(given: argparse.Namespace) -> int:
     return shell.FAILED if look.refused(run) else shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when every model was read, 1 when some or all were not."""
-    kept = "run again, and what was measured so far is kept"
-    return shell.call(parser(), _work, words, kept=kept)
+main = shell.Command(_parser, _work, kept="run again, and what was measured so far is kept")

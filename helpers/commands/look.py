@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Of `synthesis.signals` and `synthesis.ranking`, which take seconds to import.
 SIGNALS = ("categories", "latent space", "facts", "corpus", "map", "prediction", "my texts")
 USES = ("facts", "categories", "texts")
-EXAMPLES = """
+_EXAMPLES = """
 --models FOLDER hub/name --facts facts.csv --rank-for facts --limit 100
 """
 
@@ -107,12 +107,12 @@ def refused(run: Run) -> list[str]:
     return found
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "look",
         "Measure all signals of models and write results.json and results.csv.",
-        EXAMPLES,
+        _EXAMPLES,
         "exit codes: 0 all models read, 3 some or none, 2 nothing written, 130 interrupted",
         bare=True,
     )
@@ -142,7 +142,4 @@ def _work(given: argparse.Namespace) -> int:
     return 3 if missing else 0
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when every model was read, 3 when not, 2 for nothing written."""
-    kept = "run again, and what was measured so far is kept"
-    return shell.call(parser(), _work, words, kept=kept)
+main = shell.Command(_parser, _work, kept="run again, and what was measured so far is kept")

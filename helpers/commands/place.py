@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 # Of `modelmap.engine_outputs` and `stored_families.makes`, which import pandas.
 ENGINES = ("auto", "table", "lm-eval", "vllm", "sglang", "llama.cpp")
 KINDS = ("pretrained", "small GPT", "n-gram")
-EXAMPLES = """
+_EXAMPLES = """
 MODEL hub/other                                   # relatives, kinship, predicted scores
 MODEL --n-texts 32 --json                         # fewer texts, less time
 --log-likelihoods vllm.jsonl --engine vllm        # what another engine scored
@@ -36,14 +35,14 @@ JSON lines, or CSV with key and log_likelihood.
 )
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "place",
         "Place models on the book's map, or on one of yours: the nearest models with intervals "
         "over texts, whether a model is a copy, as near as a fine-tune or farther, and its "
         "predicted scores, with an interval where the map can give one.",
-        EXAMPLES,
+        _EXAMPLES,
         MORE,
     )
     add = made.add_argument
@@ -64,7 +63,7 @@ def parser() -> shell.Parser:
     return made
 
 
-def read_map(given: argparse.Namespace) -> tuple[ModelMap, pd.DataFrame | None, pd.Series]:
+def _read_map(given: argparse.Namespace) -> tuple[ModelMap, pd.DataFrame | None, pd.Series]:
     """Return the map that is asked for, the table of its models, if any, and its texts by key."""
     import pandas as pd
 
@@ -95,7 +94,7 @@ def read_map(given: argparse.Namespace) -> tuple[ModelMap, pd.DataFrame | None, 
     return made, about, texts.loc[list(made.texts)]
 
 
-def placed(
+def _placed(
     made: ModelMap,
     about: pd.DataFrame | None,
     values: pd.Series,
@@ -181,11 +180,11 @@ def _work(given: argparse.Namespace) -> int:
 
     if not given.model and not given.log_likelihoods:
         raise ValueError("MODEL is missing; name one, or pass --log-likelihoods FILE")
-    made, about, texts = read_map(given)
+    made, about, texts = _read_map(given)
     values, failed = _scored(given, texts)
     options = {"kind": given.kind, "k": given.k}
     options |= {"confidence": given.confidence, "seed": given.seed}
-    found = {name: placed(made, about, row, **options) for name, row in values.iterrows()}
+    found = {name: _placed(made, about, row, **options) for name, row in values.iterrows()}
     for name, why in failed.items():
         print(f"{name}: {why}", file=sys.stderr)
     models = [
@@ -211,7 +210,4 @@ def _work(given: argparse.Namespace) -> int:
     return shell.FAILED if failed else shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when every model was placed, 1 when some or all were not."""
-    kept = "run again, and the texts scored so far are kept"
-    return shell.call(parser(), _work, words, kept=kept)
+main = shell.Command(_parser, _work, kept="run again, and the texts scored so far are kept")

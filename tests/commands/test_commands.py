@@ -92,11 +92,12 @@ def test_what_goes_wrong_is_one_line_and_a_code(capsys):
         MemoryError(): 1,
         KeyboardInterrupt(): 130,
     }.items():
-        assert shell.call(made, failing(error), [], nothing="nothing written", kept="k") == code
+        command = shell.Command(lambda: made, failing(error), "nothing written", "k")
+        assert command([]) == code
         out, err = capsys.readouterr()
         assert not out and len(err.splitlines()) == 1 and err.startswith("before-ft x: ")
     with pytest.raises(ZeroDivisionError):  # a fault of ours keeps its traceback
-        shell.call(made, failing(ZeroDivisionError()), [])
+        shell.Command(lambda: made, failing(ZeroDivisionError()))([])
 
 
 @pytest.fixture(scope="module")
@@ -237,10 +238,10 @@ def test_doctor_says_what_is_broken_and_what_will_work(tmp_path, monkeypatch, ca
     assert code == 1 and "set BOOK_DATA_CACHE to another folder" in out
     assert "BOOK_DATA_MIRROR" in out and "no   judge MODEL: see cache" in out
 
-    def bad():
+    def _bad():
         raise ImportError("no such\nlibrary")
 
-    (found,) = doctor.examined([bad])
+    (found,) = doctor._examined([_bad])
     assert found == ("bad", "broken", "ImportError: no such library", found.cure)
 
 
@@ -270,7 +271,7 @@ def test_completion_completes(tmp_path, capsys):
 
 
 def parser(name):
-    return import_module(f"helpers.{COMMANDS[name][0]}").parser()
+    return completion.parser_of(COMMANDS[name][0])
 
 
 def test_every_command_prints_json_and_can_be_quiet():
