@@ -279,10 +279,7 @@ def _padded(decoder: Decoder, *rows: Tensor) -> Iterator[Tensor]:
     """Give logits of all rows, read at once, each filled up to the first."""
     import torch
 
-    ids = torch.zeros((len(rows), len(rows[0])), dtype=torch.long, device=rows[0].device)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = row, 1
+    ids, mask = (part.to(rows[0].device) for part in reading.padded([r.tolist() for r in rows]))
     states, _ = decoder.read(ids, mask, use_cache=False)
     for found, row in zip(states, rows, strict=True):
         # In two pieces, for an output that looks at its neighbours would be another.

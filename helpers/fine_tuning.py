@@ -292,11 +292,10 @@ def _outputs(
     """Return the head's outputs for each row, (N, classes), the model being in eval mode."""
     import torch
 
-    order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
-    out = np.empty((len(order), head.out_features), dtype=np.float32)
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    out = np.empty((len(lengths), head.out_features), dtype=np.float32)
     with torch.inference_mode():
-        for first in range(0, len(order), 64):
-            rows = order[first : first + 64]
+        for rows in reading.batches(lengths, rows=64):
             states, mask = _states(model, encoded, rows, head.weight.device)
             out[rows] = head(_pool(states, mask, pooling)).cpu().numpy()
     return out

@@ -79,15 +79,15 @@ def batches(
 
 
 def padded(
-    rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase
+    rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return rows of tokens filled up on the right, int64 (N, T), and 1 where their tokens are.
 
-    Neither the tokenizer's side of padding nor a lack of a token for it matters.
+    Neither the tokenizer's side of padding nor a lack of a token for it matters; 0 does otherwise.
     """
     import torch
 
-    pad = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    pad = getattr(tokenizer, "pad_token_id", None) or 0
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     seen = torch.zeros((len(rows), width), dtype=torch.long)
