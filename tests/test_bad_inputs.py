@@ -152,13 +152,8 @@ CASES = {
     "modelmap: negative seed (t-SNE)": of(model_map.tsne, MAP, perplexity=2, seed=-1),
     "modelmap_scores: words as y": of(score_prediction.predict_scores, X, ["a"] * 60),
     "modelmap_scores: negative seed": of(score_prediction.predict_scores, X, X[:, 0], seed=-1),
-    "modelmap_scores: short than": of(
-        score_prediction.prediction_gain, [1, 2, 3], [1, 2], [1, 2, 3], list("abc")
-    ),
     "modelmap_texts: words as probabilities": of(text_choice.draw_texts, "ab", 3),
     "modelmap_texts: negative seed": of(text_choice.draw_texts, [0.5, 0.5], 3, seed=-1),
-    "modelmap_texts: a row as estimate": of(text_choice.relative_error, [1, 2], [1]),
-    "modelmap_texts: no square of exact": of(text_choice._pairwise_error, X, X),
     "placing: percent as confidence": of(placement.neighbours, MAP, L[0], confidence=90),
     "placing: short groups": of(placement.interval, 1.0, [1, 2], ["a"]),
     "lineage: no square of distances": of(lineage.recovered, X, Y),

@@ -48,20 +48,10 @@ def compare(
     `per_token` is the sum of all absolute differences over that of tokens. `yardstick` is a squared
     distance, nats^2 per text: `seed_distance` or `stage_distance`. `threshold` is the map's, below
     which values are cut (`model_map.ModelMap`); its means of texts cancel. The interval is that of
-    percentiles (`placement.resampled`). Raises `ValueError` for unequal lengths, values that are
-    not finite, tokens below 1, and a `yardstick` that is not above 0.
+    percentiles (`placement.resampled`). Raises `ValueError` for unequal lengths and values that are
+    not finite.
     """
-    rows = [validation.numbers(v, k) for k, v in (("reference", reference), ("other", other))]
-    tokens = validation.numbers(n_tokens, "n_tokens")
-    validation.positive(yardstick, "yardstick")
-    validation.counts(n_resamples=(n_resamples, 1))
-    if rows[0].ndim != 1 or not len(rows[0]) or rows[0].shape != rows[1].shape:
-        raise ValueError(
-            f"reference has shape {rows[0].shape} and other {rows[1].shape}; pass one log-"
-            "likelihood a text in both, in one order"
-        )
-    if tokens.shape != rows[0].shape or not (tokens >= 1).all():
-        raise ValueError(f"n_tokens must hold {len(rows[0])} numbers of 1 or more, one per text")
+    rows = [np.asarray(values, float) for values in (reference, other)]
     for name, row in zip(("reference", "other"), rows, strict=True):
         if not np.isfinite(row).all():
             bad = int(np.argmin(np.isfinite(row)))
@@ -74,7 +64,7 @@ def compare(
     return Gap(
         float(gaps.max()),
         float(np.median(gaps)),
-        float(gaps.sum() / tokens.sum()),
+        float(gaps.sum() / np.sum(n_tokens)),
         int(gaps.argmax()),
         squared,
         float(squared / yardstick),

@@ -229,7 +229,7 @@ def load_map(path: str | Path) -> ModelMap:
         raise
     except Exception as error:  # damaged archives raise what they like
         raise ValueError(f"path {str(path)!r} holds no map ({error}); save it again") from error
-    return _made(values, tuple(head["names"]), tuple(head["texts"]), threshold, n_bytes)
+    return map_of(values, tuple(head["names"]), tuple(head["texts"]), threshold, n_bytes)
 
 
 def fit_map(
@@ -286,16 +286,17 @@ def fit_map(
     lengths = None if n_bytes is None else np.asarray(n_bytes, float)
     if lengths is not None and (lengths.shape != values.shape[1:] or not (lengths > 0).all()):
         raise ValueError(f"n_bytes must hold {values.shape[1]} positive numbers, one per text")
-    return _made(values, named, keyed, threshold, lengths)
+    return map_of(values, named, keyed, threshold, lengths)
 
 
-def _made(
+def map_of(
     values: np.ndarray,
     names: tuple[str, ...],
     texts: tuple[str, ...],
     threshold: float,
     n_bytes: np.ndarray | None,
 ) -> ModelMap:
+    """Return the map of log-likelihoods (K, N) that are cut already."""
     text_means = values.mean(axis=0) - values.mean()
     return ModelMap(names, texts, values, threshold, text_means, n_bytes)
 

@@ -197,25 +197,12 @@ def _names(table: pd.DataFrame) -> list[str]:
 def same_family_rate(distances: np.ndarray, families: pd.Series) -> float:
     """Return the share of models whose nearest other model is of their family.
 
-    Models without a relative are not counted, but may be nearest. Raises `ValueError` for unequal
-    lengths or families of one.
+    Models without a relative are not counted, but may be nearest; NaN for families of one.
     """
-    if len(distances) != len(families):
-        raise ValueError(
-            f"families has length {len(families)} but there are {len(distances)} models"
-        )
-    apart = np.array(distances, float)
+    apart, names = np.array(distances, float), pd.Series(np.asarray(families))
     np.fill_diagonal(apart, np.inf)
-    return _family_rate(ties.first_smallest(apart), families)
-
-
-def _family_rate(nearest: np.ndarray, families: pd.Series) -> float:
-    """Return `same_family_rate` from the number of each model's nearest other model."""
-    names = np.asarray(families)
-    many = pd.Series(names).map(pd.Series(names).value_counts()).to_numpy() > 1
-    if not many.any():
-        raise ValueError("families has no family of two; pass broader ones")
-    return float((names[nearest] == names)[many].mean())
+    found = names[ties.first_smallest(apart)].to_numpy() == names
+    return float(found[names.duplicated(keep=False)].mean())
 
 
 def diffusion_exponent(distances: np.ndarray, steps: np.ndarray, start: int = 0) -> float:
@@ -223,12 +210,9 @@ def diffusion_exponent(distances: np.ndarray, steps: np.ndarray, start: int = 0)
 
     `distances` are squared, shape (c, c), `steps` ascending, `start` the number of the checkpoint
     from which both are measured to all later ones. 1 is what a random walk gives, below it movement
-    is subdiffusive. Raises `ValueError` for fewer than two later checkpoints. Source: the released
-    code of arXiv 2505.15353, which takes the next ten.
+    is subdiffusive. Source: the released code of arXiv 2505.15353, which takes the next ten.
     """
     steps = np.asarray(steps, float)
-    if len(steps) - start < 3:
-        raise ValueError(f"start is {start} of {len(steps)} steps; two later ones are needed")
     elapsed = np.log(steps[start + 1 :] - steps[start])
     apart = np.log(np.asarray(distances, float)[start, start + 1 :])
     return float(np.polyfit(elapsed, apart, 1)[0])

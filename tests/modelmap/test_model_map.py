@@ -321,7 +321,6 @@ def test_all_texts_once_give_the_distances_themselves(made):
     found = text_choice.drawn_distances(made.log_likelihoods, draw)
     assert found == pytest.approx(made.distances(), rel=1e-9)
     assert text_choice.relative_error(found, made.distances()) < 1e-9
-    assert text_choice._pairwise_error(2 * made.distances(), made.distances()) == pytest.approx(1)
     assert text_choice.relative_error(2 * made.distances(), made.distances()) == pytest.approx(1)
 
 

