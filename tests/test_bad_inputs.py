@@ -118,8 +118,6 @@ CASES = {
     "smi: longer mean": of(smi.r2_interval, [1, 2], [1, 2, 3]),
     "smi: more objects": of(smi.object_in_subject, ["a"], ["a", "b"]),
     "smi: one string as subjects": of(smi.object_in_subject, "Paris", ["P"]),
-    "smi_audit: level above 1, level": of(binned_fits.gain, 1.0, [1, 2], level=2),
-    "smi_audit: short groups": of(binned_fits.standardise, FRAME[["x"]], ["a"]),
     "smi_audit: words as y": of(binned_fits.predict_held_out, X[:3], ["a", "b", "c"], Y[:3]),
     "counting: no pairs": of(counting.count_documents, ["x"], None),
     "counting: a frame as pairs": of(counting.count_documents, ["x"], FRAME[["x", "y"]]),

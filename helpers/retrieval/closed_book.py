@@ -131,7 +131,6 @@ def grade(
     answers: Sequence[str],
     *,
     prompts: Sequence[str] | None = None,
-    case_sensitive: bool = True,
 ) -> np.ndarray:
     """Return the share of each prompt's continuations that hold its answer, shape (n_prompts,).
 
@@ -150,12 +149,10 @@ def grade(
     for i, (texts, answer) in enumerate(zip(continuations, answers, strict=True)):
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"continuations[{i}] is empty or one string; pass a list of texts")
-        wanted = answer.strip() if case_sensitive else answer.strip().lower()
-        if not wanted:
+        if not (wanted := answer.strip()):
             raise ValueError(f"answers[{i}] is empty; leave this prompt out")
         before = "" if prompts is None else prompts[i]
-        whole = [before + text if case_sensitive else (before + text).lower() for text in texts]
-        shares[i] = np.mean([wanted in text for text in whole])
+        shares[i] = np.mean([wanted in before + text for text in texts])
     return shares
 
 

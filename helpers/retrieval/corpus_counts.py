@@ -97,14 +97,14 @@ def count_corpus(
       subject object  n_subject  n_object  n_both
     0    Rome  Italy          2         1       1
     """
-    if not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"workers is {workers!r}; give a whole number, at least 1")
+    # Not for the workers: it imports pandas.
+    from helpers import validation
+
+    validation.counts(workers=(workers, 1), range_size=(range_size, 1))
     if not isinstance(out_folder, str | Path):
         raise ValueError(f"out_folder is {out_folder!r}; pass the folder to keep counts in")
-    if scheduler is not None and not str(scheduler).rpartition(":")[2].isdigit():
-        raise ValueError(f"scheduler is {scheduler!r}; give its address, such as tcp://host:8786")
-    if not isinstance(range_size, int) or range_size < 1:
-        raise ValueError(f"range_size is {range_size!r}; give a number of bytes, at least 1")
+    if scheduler is not None:
+        validation.address(scheduler)
     check_reading(unit, max_document)
     index = NameIndex(pairs, Rule(prefix, right_boundary, case_sensitive))
     reading = {"column": column, "unit": unit, "max_document": max_document}
@@ -150,7 +150,7 @@ def count_corpus(
             file = shard.range.file
             if _identify(file) != shard[1:]:
                 raise RuntimeError(f"{file} changed while it was counted; run again")
-            _store(places[shard], result)
+            storage.store(places[shard], result)
             total.add(shard, result)
     return total.counts()
 
@@ -234,10 +234,6 @@ class _Total:
 
 def _key(digest: str, shard: Shard) -> str:
     return hashlib.sha256(json.dumps([digest, *shard]).encode()).hexdigest()
-
-
-def _store(place: Path, result: dict[str, Any]) -> None:
-    storage.store(place, result)
 
 
 def _stored(place: Path, index: NameIndex) -> dict[str, Any] | None:

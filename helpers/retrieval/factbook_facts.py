@@ -17,64 +17,8 @@ from helpers.retrieval.counting import count_documents, read_documents
 # Counts in the Factbook, WordNet and GCIDE together.
 COUNTED = data.PUBLISHED / "real_counts.csv"
 # {s} stands for the subject; the object follows after a space. Written for this book.
-TEMPLATES = {
-    "capital": (
-        "The capital of {s} is",
-        "The capital city of {s} is called",
-        "{s} is a country whose capital is",
-        "Question: What is the capital of {s}? Answer:",
-        "The government of {s} has its seat in the city of",
-    ),
-    "language": (
-        "The official language of {s} is",
-        "The main language spoken in {s} is",
-        "Most people in {s} speak",
-        "Question: Which language is spoken in {s}? Answer:",
-        "In the schools of {s}, children are taught in",
-    ),
-    "neighbour": (
-        "{s} shares a border with",
-        "The longest land border of {s} is the one with",
-        "On the map, {s} lies right beside",
-        "Question: Which country borders {s}? Answer:",
-        "If you leave {s} by road, you may come to",
-    ),
-    "region": (
-        "{s} is located in",
-        "{s} is a country in",
-        "On the map of the world, {s} is found in",
-        "Question: In which part of the world is {s}? Answer:",
-        "They flew to {s}, which lies in",
-    ),
-    "religion": (
-        "Most people in {s} are",
-        "By religion, the majority of the population of {s} is",
-        "The people of {s} are mostly",
-        "Question: What is the main religious group in {s}? Answer:",
-        "The largest religious community in {s} is",
-    ),
-    "ruler": (
-        "{s} gained its independence from",
-        "{s} was once a colony of",
-        "Before its independence, {s} was ruled by",
-        "Question: From which country did {s} become independent? Answer:",
-        "Until it became a state of its own, {s} belonged to",
-    ),
-    "currency": (
-        "The currency of {s} is the",
-        "In {s}, people pay with the",
-        "The national currency of {s} is called the",
-        "Question: What is the currency of {s}? Answer: the",
-        "The money that is used in {s} is the",
-    ),
-    "peak": (
-        "The highest mountain in {s} is",
-        "The highest point of {s} is",
-        "The tallest peak of {s} is called",
-        "Question: What is the highest mountain of {s}? Answer:",
-        "The climbers who came to {s} wanted to see its highest peak,",
-    ),
-}
+_STORED = pd.read_csv(data.PUBLISHED / "factbook_templates.csv")
+TEMPLATES = _STORED.groupby("relation", sort=False).template.agg(tuple).to_dict()
 # What takes the place of a subject when the template is asked about nobody.
 NEUTRAL = "this country"
 SHORT_NAMES = {

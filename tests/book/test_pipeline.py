@@ -250,8 +250,8 @@ def test_the_digest_follows_cells_parameters_helpers_and_data(write_notebook):
     assert digest("print(n)") == base
     assert digest("print(n + 1)") != base
     assert digest("print(n)", parameters="n: int = 2  # a number") != base
-    needs = "from helpers import data\nok = data.available('probing/')"
-    assert digest(needs) != digest(needs, at_hand={"probing/": True})
+    needs = "from helpers import data\nok = data.available('wikitext2/')"
+    assert digest(needs) != digest(needs, at_hand={"wikitext2/": True})
 
 
 @pytest.mark.parametrize(
