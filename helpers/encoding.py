@@ -43,8 +43,8 @@ def layer_embeddings(
     token, or states that are not finite.
 
     >>> from helpers.encoding import layer_embeddings
-    >>> from helpers.models import load_encoder
-    >>> tokenizer, encoder = load_encoder()
+    >>> from helpers.models import load_model
+    >>> tokenizer, encoder = load_model()
     >>> layers = layer_embeddings(encoder, tokenizer, ["Rome", "ROME", "Paris"])
     >>> layers.shape, bool((layers[:, 0] == layers[:, 1]).all())
     ((7, 3, 384), True)
@@ -266,8 +266,8 @@ def token_vectors(
     Source: Marbut et al. (2024), released code, which takes every token of the last layer.
 
     >>> from helpers.encoding import token_vectors
-    >>> from helpers.models import load_encoder
-    >>> tokenizer, encoder = load_encoder()
+    >>> from helpers.models import load_model
+    >>> tokenizer, encoder = load_model()
     >>> sentences = ["Rome is the capital of Italy.", "It rains."]
     >>> token_vectors(encoder, tokenizer, sentences, tokens_per_sentence=3).shape
     (6, 384)

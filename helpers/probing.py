@@ -96,25 +96,3 @@ def probe_score(task: glue.Task, features: Features) -> float:
         head = LogisticRegression(C=0.05, max_iter=2000)
     probe = make_pipeline(StandardScaler(), head).fit(X_train.astype(np.float64), y_train)
     return glue.score(task, y_test, probe.predict(X_test.astype(np.float64)))
-
-
-def frozen_probe(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: glue.Task,
-    *,
-    n_train: int = 400,
-    n_test: int | None = None,
-    max_tokens: int = 48,
-    seed: int = 0,
-) -> float:
-    """Return the test score of a linear probe on a frozen encoder: what its vectors hold ready.
-
-    The options are those of `probe_features`, the probe that of `probe_score`, the metric that of
-    the task (`helpers.glue.score`). Source: the protocol is this book's, in the manner of Conneau
-    and Kiela (2018).
-    """
-    features = probe_features(
-        model, tokenizer, task, n_train=n_train, n_test=n_test, max_tokens=max_tokens, seed=seed
-    )
-    return probe_score(task, features)

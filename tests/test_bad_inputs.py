@@ -180,7 +180,7 @@ CASES = {
     "closed_book: one string as answers": of(closed_book.grade, [["a"]], "a"),
     "closed_book: nothing as name_or_path": of(decoders.load_causal, None),
     "models: an empty name_or_path": of(models.load_model, ""),
-    "models: a number as name_or_path": of(models.load_encoder, 3),
+    "models: a number as name_or_path": of(models.load_model, 3),
     "models: numbers as sentences": of(encoding.token_vectors, GPT, TOKENIZER, [3]),
     "models: half of tokens_per_sentence": of(
         encoding.token_vectors, GPT, TOKENIZER, TEXTS, tokens_per_sentence=1.5

@@ -510,7 +510,6 @@ def change(path, **entries):
 
 LOADERS = {
     "load_model": models.load_model,
-    "load_encoder": models.load_encoder,
     "load_causal": decoders.load_causal,
     "clip": lambda place: images.clip_embeddings(place, ["a.png"]),
     "embeddings": lambda place: encoding.cached_layer_embeddings(place, ["a"]),

@@ -27,30 +27,7 @@ SCREEN = "a.headerlink, details.above-input, #scoreboard-controls, .point-explor
 SCREEN += ", .scoreboard td details"
 # The start page's place for links to the other forms; the site's checks see a comment.
 PLACE = re.compile(r"<!--other forms-->.*?(?=<!--/other forms-->)", re.S)
-PRINT = """
-@page { size: A4; margin: 18mm 16mm 20mm; }
-html, body { background: #fff; font-size: 9.5pt; }
-body { display: block; height: auto; }
-article { break-before: page; max-width: none; padding: 0 !important; overflow: visible; }
-article.front { break-before: auto; }
-article.front li { font-size: 8.5pt; line-height: 1.25; }
-.title { font-size: 30pt; font-weight: bold; margin-top: 10mm; }
-h1, h2, h3, h4 { break-after: avoid; margin-top: 1.2em !important; }
-.depth2 > section > h2:first-of-type { font-size: 1.9em; margin-top: 0 !important; }
-figure, tr, .admonition-title { break-inside: avoid; }
-figure img { max-height: 215mm; }
-pre, code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
-.output, .highlight, .pst-scrollable-table-container, .scoreboard {
-  overflow: visible !important; max-height: none !important; max-width: 100%;
-}
-table { font-size: 7pt !important; min-width: 0 !important; width: 100%; table-layout: auto; }
-td, th { overflow-wrap: break-word; padding: 1pt 3pt !important; }
-th { position: static !important; }
-.sd-card { break-inside: avoid; }
-.admonition { break-inside: auto !important; }
-.reproduce ul { columns: 2; }
-a { text-decoration: none; color: #0b5d8f; }
-"""
+PRINT = ROOT / "book" / "_ext" / "print.css"
 # The text column of a page in pixels: A4 less its margins, at 96 to an inch.
 COLUMN = 672
 # A table that is wider than the column is drawn smaller.
@@ -143,7 +120,7 @@ def _one_page(html: Path) -> str:
     mathjax = (html / "_static" / "mathjax" / "tex-chtml.js").as_uri()
     options = '{options: {enableMenu: false, processHtmlClass: "math"}}'
     head = [f'<link rel="stylesheet" href="{path.as_uri()}">' for path in dict.fromkeys(sheets)]
-    head += [f"<style>{PRINT}</style>", f"<script>window.MathJax = {options}</script>"]
+    head += [f"<style>{PRINT.read_text()}</style>", f"<script>window.MathJax = {options}</script>"]
     head += [f'<script defer src="{mathjax}"></script>']
     subtitle = yaml.safe_load((ROOT / "CITATION.cff").read_text())["title"].partition(": ")[2]
     front = (

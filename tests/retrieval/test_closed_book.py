@@ -20,7 +20,7 @@ ANSWERS = [
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    tokenizer = models.load_encoder()[0]
+    tokenizer = models.load_model()[0]
     tokenizer.eos_token = "[SEP]"
     return tokenizer
 
