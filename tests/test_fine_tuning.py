@@ -170,7 +170,7 @@ def test_the_probe_converges_on_collapsed_and_on_wild_features():
     flat = 1 + 1e-7 * rng.standard_normal((300, 400))
     for X in (wild, flat, np.ones((300, 400))):
         y = rng.integers(0, 3, 300)
-        features = probing.Features(X[:200].astype(np.float32), y[:200], X[200:], y[200:])
+        features = probing._Features(X[:200].astype(np.float32), y[:200], X[200:], y[200:])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             task = toy("classes")

@@ -38,7 +38,7 @@ def factbook(request):
 # GLUE from the registry
 
 
-@pytest.mark.parametrize("name", glue.REGISTRY_TASKS)
+@pytest.mark.parametrize("name", glue._REGISTRY_TASKS)
 def test_a_registry_task_has_its_official_rows_or_says_what_is_missing(name):
     if not HAVE_GLUE:
         with pytest.raises(data.DataError, match="glue/"):
@@ -121,7 +121,7 @@ class Hub:
         return {s: type("Split", (), {"to_pandas": lambda _: self.frame})() for s in splits}
 
 
-@pytest.mark.parametrize("name", glue.HUB_TASKS)
+@pytest.mark.parametrize("name", glue._HUB_TASKS)
 def test_the_hub_is_asked_for_data_and_no_code(name, monkeypatch):
     import datasets
 

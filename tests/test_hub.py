@@ -437,7 +437,7 @@ def scored(name, **options):
 
 
 def test_the_names_of_the_large_profile_load_in_their_pages(server, folders):
-    profile, asked = planning.read_profile("paper"), set()
+    profile, asked = planning._read_profile("paper"), set()
     for page, values in profile.items():
         names = [each for value in values.values() for each in np.atleast_1d(value)]
         names = [str(each) for each in names if "/" in str(each)]

@@ -27,7 +27,7 @@ def _parser() -> shell.Parser:
     return made
 
 
-def parser_of(module: str) -> argparse.ArgumentParser:
+def _parser_of(module: str) -> argparse.ArgumentParser:
     """Return the parser of the command that a module of `COMMANDS` has."""
     found = import_module(f"helpers.{module}")
     return found.main.parser() if hasattr(found.main, "parser") else found.parser()
@@ -42,7 +42,7 @@ def _whole() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=shell.PROGRAM)
     below = made.add_subparsers()
     for name, (module, about) in COMMANDS.items():
-        one = parser_of(module)
+        one = _parser_of(module)
         for argument in one._actions:  # noqa: SLF001  (argparse offers no public list)
             words = argument.nargs != 0 and argument.type in (None, Path) and not argument.choices
             if words and argument.dest not in _NO_FILES:

@@ -9,7 +9,7 @@ import json
 from helpers import model_sources
 from helpers.commands import look, shell
 
-PAGE = "synthesis/your_model"
+_PAGE = "synthesis/your_model"
 _EXAMPLES = """
 MODEL hub/other                           # builds the page; prints where it lies
 MODEL --text --limit 20                   # a first try, without a page
@@ -66,7 +66,7 @@ def _work(given: argparse.Namespace) -> int:
         default = _parser().parse_args(["none"])
         asked = {k: getattr(given, k) for k in _SAME if getattr(given, k) != getattr(default, k)}
         names = [model_sources.at_revision(name, given.revision) for name in given.model]
-        return _page(given, PAGE, {"models": names, **asked})
+        return _page(given, _PAGE, {"models": names, **asked})
     from helpers.synthesis import ranking, your_model
 
     run, inputs, folder, ranks = look.measured(given, given.model, shell.progress_to(given))

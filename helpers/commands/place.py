@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from helpers.modelmap.model_map import ModelMap
 
 # Of `modelmap.engine_outputs` and `stored_families.makes`, which import pandas.
-ENGINES = ("auto", "table", "lm-eval", "vllm", "sglang", "llama.cpp")
-KINDS = ("pretrained", "small GPT", "n-gram")
+_ENGINES = ("auto", "table", "lm-eval", "vllm", "sglang", "llama.cpp")
+_KINDS = ("pretrained", "small GPT", "n-gram")
 _EXAMPLES = """
 MODEL hub/other                                   # relatives, kinship, predicted scores
 MODEL --n-texts 32 --json                         # fewer texts, less time
 --log-likelihoods vllm.jsonl --engine vllm        # what another engine scored
 --log-likelihoods scored.jsonl --map own.npz --texts texts.jsonl
 """
-MORE = (
+_MORE = (
     """\
 files of other engines: score the texts that `before-ft score --out FOLDER --n-texts 64` writes, in
 their order, and pass lm-eval's --log_samples file, responses of vLLM, SGLang or llama-cpp-python as
@@ -43,18 +43,18 @@ def _parser() -> shell.Parser:
         "over texts, whether a model is a copy, as near as a fine-tune or farther, and its "
         "predicted scores, with an interval where the map can give one.",
         _EXAMPLES,
-        MORE,
+        _MORE,
     )
     add = made.add_argument
     add("model", nargs="*", help="folders, GGUF files, packages or hub names")
     add("--log-likelihoods", nargs="+", default=[], metavar="FILE", help="scored elsewhere")
-    add("--engine", default="auto", choices=ENGINES, help="what wrote these files")
+    add("--engine", default="auto", choices=_ENGINES, help="what wrote these files")
     add("--bos", default="auto", choices=("auto", "yes", "no"),
         help="whether a start token stood first, where these files leave it open")  # fmt: skip
     add("--map", default="", help="map of your own, of ModelMap.save; default: the book's")
     add("--texts", default="", help="its texts: JSON lines with key and text; default: the book's")
     add("--n-texts", type=int, default=0, help="use the first N texts, a multiple of 8; 0: all")
-    add("--kind", default="pretrained", choices=KINDS, help="kind of the models")
+    add("--kind", default="pretrained", choices=_KINDS, help="kind of the models")
     add("--k", type=int, default=5, help="how many neighbours; default %(default)s")
     add("--confidence", type=float, default=0.8, help="of all intervals; default %(default)s")
     add("--seed", type=int, default=0)

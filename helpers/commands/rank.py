@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-NOISE = "noise (control)"
+_NOISE = "noise (control)"
 _EXAMPLES = """
 mine.npz labels.csv                       # arrays by name, a row per entity
 mine.npz labels.csv --column genre --by probe --json
@@ -32,7 +32,7 @@ columns, more is better in each:
 """
     + shell.CODES
 )
-BY = ("alp", "LogME", "H-score", "GBC", "TransRate", "neighbours", "probe", "accuracy")
+_BY = ("alp", "LogME", "H-score", "GBC", "TransRate", "neighbours", "probe", "accuracy")
 
 
 def _parser() -> shell.Parser:
@@ -49,7 +49,7 @@ def _parser() -> shell.Parser:
     add("embeddings", help=".npz with an array per model: (N, d), or (layers, N, d): the last")
     add("labels", help="CSV with a header, one row per entity in the same order")
     add("--column", default="", help="its column of labels; default: label, or the first")
-    add("--by", default="alp", choices=BY, help="score to sort by; default %(default)s")
+    add("--by", default="alp", choices=_BY, help="score to sort by; default %(default)s")
     add("--seed", type=int, default=0)
     return made
 
@@ -87,7 +87,7 @@ def _table(
     from helpers.posterior import alp, entities, transferability
 
     n, d = next(iter(arrays.values())).shape
-    every = arrays | {NOISE: entities.noise_control(n, d, seed)}
+    every = arrays | {_NOISE: entities.noise_control(n, d, seed)}
     rows, gains = {}, {}
     for name, X in every.items():
         try:
@@ -117,8 +117,8 @@ def _work(given: argparse.Namespace) -> int:
     from helpers.posterior import entities
 
     arrays, about = entities.load_own(given.embeddings, given.labels)
-    if NOISE in arrays:
-        raise ValueError(f"embeddings has an array named {NOISE!r}; give it another name")
+    if _NOISE in arrays:
+        raise ValueError(f"embeddings has an array named {_NOISE!r}; give it another name")
     column = given.column or ("label" if "label" in about else about.columns[0])
     labels = entities.labels_of(about, column, "--column")
     last = {name: X[-1] for name, X in arrays.items()}

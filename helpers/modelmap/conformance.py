@@ -14,7 +14,7 @@ from helpers import data, validation
 from helpers.modelmap import placement, stored_families
 
 
-class Gap(NamedTuple):
+class _Gap(NamedTuple):
     """What another scorer changes: nats per text, nats per token, the worst text, and the map.
 
     `squared` is the squared distance that the change makes on the map, nats^2 per text, and `share`
@@ -41,7 +41,7 @@ def compare(
     threshold: float = -np.inf,
     n_resamples: int = 1000,
     seed: int = 0,
-) -> Gap:
+) -> _Gap:
     """Return how far another scorer's log-likelihoods of texts are from those of a reference.
 
     `reference`, `other` and `n_tokens` have shape (n,), one number per text, nats and tokens;
@@ -61,7 +61,7 @@ def compare(
     squared = float(moved.var())
     sample = placement.resampled(moved[None], n_resamples, seed) / yardstick
     low, high = np.quantile(sample, [0.025, 0.975])
-    return Gap(
+    return _Gap(
         float(gaps.max()),
         float(np.median(gaps)),
         float(gaps.sum() / np.sum(n_tokens)),

@@ -12,17 +12,17 @@ from numpy.typing import ArrayLike
 from helpers import validation
 
 # From texts to the probabilities of each next byte along them, an array (bytes, 256) a text.
-Conditionals = Callable[[Sequence[bytes]], list[np.ndarray]]
+_Conditionals = Callable[[Sequence[bytes]], list[np.ndarray]]
 
 
-class Estimate(NamedTuple):
+class _Estimate(NamedTuple):
     """An estimate and its standard error, in one unit."""
 
     value: float
     error: float
 
 
-def by_sampling(ratios: ArrayLike) -> Estimate:
+def by_sampling(ratios: ArrayLike) -> _Estimate:
     """Return KL(p||q), nats per text, from log(p/q) of texts drawn from p, shape (n,).
 
     The plain mean: no approximation, and unbiased. Between near models the mean is small against
@@ -31,7 +31,7 @@ def by_sampling(ratios: ArrayLike) -> Estimate:
     return _mean(_ratios(ratios))
 
 
-def _by_conditionals(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> Estimate:
+def _by_conditionals(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> _Estimate:
     """Return KL(p||q) from the conditionals of both along texts drawn from p, nats per text.
 
     By the chain rule a text's divergence is the expected sum, over its bytes, of the divergence of
@@ -50,7 +50,7 @@ def _along(p: Sequence[np.ndarray], q: Sequence[np.ndarray]) -> list[np.ndarray]
     return [term.sum(axis=1) for term in terms]
 
 
-def half_variance_kl(ratios: ArrayLike) -> Estimate:
+def half_variance_kl(ratios: ArrayLike) -> _Estimate:
     """Return half the variance of log-ratios over texts, shape (n,): the map's distance, nats.
 
     The variance is over n, as in the released code. Its standard error is that of a variance, from
@@ -59,7 +59,7 @@ def half_variance_kl(ratios: ArrayLike) -> Estimate:
     """
     r = _ratios(ratios)
     squares = (r - r.mean()) ** 2 / 2
-    return Estimate(float(squares.mean()), float(squares.std() / np.sqrt(len(r))))
+    return _Estimate(float(squares.mean()), float(squares.std() / np.sqrt(len(r))))
 
 
 def chunk_ratios(ratios: Sequence[ArrayLike], n_bytes: int) -> np.ndarray:
@@ -78,8 +78,8 @@ def bits_per_byte(value: ArrayLike, n_bytes: float) -> np.ndarray | float:
 
 
 def compare(
-    p: Conditionals,
-    q: Conditionals,
+    p: _Conditionals,
+    q: _Conditionals,
     own: Sequence[bytes],
     texts: Sequence[bytes],
     *,
@@ -151,5 +151,5 @@ def _ratios(values: ArrayLike, argument: str = "ratios") -> np.ndarray:
     return found
 
 
-def _mean(values: np.ndarray) -> Estimate:
-    return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
+def _mean(values: np.ndarray) -> _Estimate:
+    return _Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))

@@ -13,7 +13,7 @@ from helpers import stats, ties, validation
 from helpers.modelmap.model_map import ModelMap
 
 
-class Recovery(NamedTuple):
+class _Recovery(NamedTuple):
     """Share of models beside one of their kind, and what it is to be compared with.
 
     `low` and `high` are the ends of the 95 % interval of `rate` over kinds, `chance` and `most` the
@@ -43,7 +43,7 @@ def recovered(
     n_shuffles: int = 500,
     n_resamples: int = 1000,
     seed: int = 0,
-) -> Recovery:
+) -> _Recovery:
     """Return how often the nearest other model has the same label, and how often by chance.
 
     `distances` has shape (K, K), `labels` (K,). A label that stands once cannot be found again and
@@ -80,7 +80,7 @@ def recovered(
     if by == "models":
         sample = drawn @ hits / (drawn @ sizes)
     low, high = np.quantile(sample, [0.025, 0.975])
-    return Recovery(
+    return _Recovery(
         _share(hits, sizes, by),
         float(np.mean(shuffled)),
         float(np.max(shuffled)),
@@ -166,7 +166,7 @@ def parent_ranks(made: ModelMap, parents: Mapping[str, str]) -> pd.DataFrame:
 def truths(
     distances: dict[str, np.ndarray], known: pd.DataFrame, *, n_shuffles: int = 100, seed: int = 0
 ) -> pd.DataFrame:
-    """Return `Recovery.rate` for each column of what is known and each kind of distance.
+    """Return `_Recovery.rate` for each column of what is known and each kind of distance.
 
     `distances` has square matrices by name, `known` a row per model. The last column is the chance
     level under the first kind.

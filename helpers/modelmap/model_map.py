@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from helpers import storage, ties, validation
 
-FORMAT = 1
+_FORMAT = 1
 
 
 class Placement(NamedTuple):
@@ -194,7 +194,7 @@ class ModelMap:
     def save(self, path: str | Path) -> None:
         """Write the map as one `.npz` file without pickles, whole or not at all."""
         path = Path(path)
-        head = {"format": FORMAT, "names": self.names, "texts": self.texts}
+        head = {"format": _FORMAT, "names": self.names, "texts": self.texts}
         arrays = {
             "log_likelihoods": self.log_likelihoods,
             "threshold": np.float64(self.threshold),
@@ -223,7 +223,7 @@ def load_map(path: str | Path) -> ModelMap:
             head = json.loads(bytes(file["head"]))
             values, threshold = file["log_likelihoods"], float(file["threshold"])
             n_bytes = file["n_bytes"] if "n_bytes" in file else None
-        if head["format"] != FORMAT or values.shape != (len(head["names"]), len(head["texts"])):
+        if head["format"] != _FORMAT or values.shape != (len(head["names"]), len(head["texts"])):
             raise ValueError(f"format {head['format']}, {values.shape} values")
     except FileNotFoundError:
         raise

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 from helpers import stats, ties, validation
 from helpers.modelmap.model_map import ModelMap, fit_map, map_of, principal_coordinates
 
-PENALTIES = tuple(10.0**e for e in range(-2, 8))
+_PENALTIES = tuple(10.0**e for e in range(-2, 8))
 
 
-class Prediction(NamedTuple):
+class _Prediction(NamedTuple):
     """What ridge regression says of new models and of held-out ones.
 
     `new` (m, t) has the predictions of new models, `held_out` (K, t) that of each model on the map
@@ -147,8 +147,8 @@ def predict(
     groups: Sequence[str],
     log_likelihoods: ArrayLike | pd.Series | pd.DataFrame,
     *,
-    penalties: Sequence[float] = PENALTIES,
-) -> Prediction:
+    penalties: Sequence[float] = _PENALTIES,
+) -> _Prediction:
     """Predict scores of new models by ridge regression on log-likelihoods, and test it by groups.
 
     `scores` has a row per model of the map, in its order, and a column per score; rows with a
@@ -177,7 +177,7 @@ def predict(
         guess = model.fit(features[train], y[train]).predict(features[test])
         held[test] = guess.reshape(-1, y.shape[1])
     guess = model.fit(features[known], y[known]).predict(unseen)
-    return Prediction(
+    return _Prediction(
         pd.DataFrame(guess.reshape(-1, y.shape[1]), columns=scores.columns),
         pd.DataFrame(held, scores.index, scores.columns),
     )
@@ -186,7 +186,7 @@ def predict(
 def rivals(
     made: ModelMap, scores: pd.DataFrame, groups: pd.Series, held_out: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return the root mean squared error of `Prediction.held_out` and of three simpler guesses.
+    """Return the root mean squared error of `_Prediction.held_out` and of three simpler guesses.
 
     The guesses for a model, its group held out: ridge regression on the mean log-likelihood alone,
     the score of the nearest model of another group, and the mean over other groups. Each group
@@ -284,7 +284,7 @@ def coverage(
 
 
 def score_table(
-    said: Prediction,
+    said: _Prediction,
     scores: pd.DataFrame,
     groups: pd.Series,
     kinds: pd.Series,

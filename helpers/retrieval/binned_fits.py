@@ -39,7 +39,7 @@ def draw_weights(
     return times if groups is None else times[:, unit]
 
 
-class BinMeans(NamedTuple):
+class _BinMeans(NamedTuple):
     """Positions of bins, shape (k,); facts and mean accuracy under each weighting, (k, r)."""
 
     x: np.ndarray
@@ -47,7 +47,7 @@ class BinMeans(NamedTuple):
     mean: np.ndarray
 
 
-def bin_means(x: ArrayLike, accuracy: ArrayLike, weights: ArrayLike | None = None) -> BinMeans:
+def bin_means(x: ArrayLike, accuracy: ArrayLike, weights: ArrayLike | None = None) -> _BinMeans:
     """Return the mean accuracy of each bin under each row of `weights`.
 
     `x` and `accuracy` have one entry a fact; facts of one bin share one value of `x`, so the bins
@@ -63,10 +63,10 @@ def bin_means(x: ArrayLike, accuracy: ArrayLike, weights: ArrayLike | None = Non
     count = csr_array((np.ones(len(x)), where), shape=shape) @ columns
     total = csr_array((accuracy, where), shape=shape) @ columns
     mean = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
-    return BinMeans(at, count, mean)
+    return _BinMeans(at, count, mean)
 
 
-def _centred(bins: BinMeans, x: np.ndarray, weighted: bool) -> tuple[np.ndarray, ...]:
+def _centred(bins: _BinMeans, x: np.ndarray, weighted: bool) -> tuple[np.ndarray, ...]:
     """Return weights of bins (k, r), positions and means less their averages, and both of these."""
     held = bins.count > 0
     w = bins.count if weighted else held.astype(float)
@@ -76,13 +76,13 @@ def _centred(bins: BinMeans, x: np.ndarray, weighted: bool) -> tuple[np.ndarray,
     return w, x - centre, mean - level, centre, level
 
 
-def _ratio(bins: BinMeans, product: np.ndarray, spread: np.ndarray) -> np.ndarray:
+def _ratio(bins: _BinMeans, product: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Return product over spread, NaN for fewer than three bins with facts or no spread."""
     usable = ((bins.count > 0).sum(axis=0) >= 3) & (spread > 1e-22)
     return np.divide(product, spread, out=np.full(len(spread), np.nan), where=usable)
 
 
-def r2_of_means(bins: BinMeans, exponent: float = 1.0, *, weighted: bool = False) -> np.ndarray:
+def r2_of_means(bins: _BinMeans, exponent: float = 1.0, *, weighted: bool = False) -> np.ndarray:
     """Return R² of the line through bin means on the positions to a power, one value a weighting.
 
     Every bin that holds a fact counts once, as released; `weighted=True` counts it by its facts.
@@ -93,7 +93,7 @@ def r2_of_means(bins: BinMeans, exponent: float = 1.0, *, weighted: bool = False
     return _ratio(bins, (w * a * b).sum(axis=0) ** 2, spread)
 
 
-def end_of_line(bins: BinMeans) -> np.ndarray:
+def end_of_line(bins: _BinMeans) -> np.ndarray:
     """Return the height at x = 1 of the line through bin means, one value a weighting.
 
     It is the *upper bound* of the published tables. Bins count once, and NaN stands where it does
@@ -104,7 +104,7 @@ def end_of_line(bins: BinMeans) -> np.ndarray:
     return level + slope * (1 - centre)
 
 
-def best_exponent(bins: BinMeans) -> np.ndarray:
+def best_exponent(bins: _BinMeans) -> np.ndarray:
     """Return the exponent of the grid `EXPONENTS` that maximises R², one value a weighting.
 
     The positions of `bins` must not be negative. A value at an end of the grid says that the best

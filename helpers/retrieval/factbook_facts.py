@@ -21,7 +21,7 @@ _STORED = pd.read_csv(data.PUBLISHED / "factbook_templates.csv")
 TEMPLATES = _STORED.groupby("relation", sort=False).template.agg(tuple).to_dict()
 # What takes the place of a subject when the template is asked about nobody.
 NEUTRAL = "this country"
-SHORT_NAMES = {
+_SHORT_NAMES = {
     "UK": "United Kingdom",
     "US": "United States",
     "USA": "United States",
@@ -31,7 +31,7 @@ SHORT_NAMES = {
     "The Dominican": "Dominican Republic",
 }
 # Entries whose short form is "none" or several places, and that are countries all the same.
-ENTRY_NAMES = {
+_ENTRY_NAMES = {
     "us": "United States",
     "ae": "United Arab Emirates",
     "ct": "Central African Republic",
@@ -40,12 +40,12 @@ ENTRY_NAMES = {
     "gz": "Gaza Strip",
     "uk": "United Kingdom",
 }
-ARTICLE = re.compile(
+_ARTICLE = re.compile(
     r"^(United|Netherlands|Philippines|Bahamas|Gambia|Maldives|Seychelles|Comoros|Soviet|Ottoman"
     r"|Central African|Democratic Republic|Republic|Dominican Republic|Middle East|West Bank"
     r"|Holy See|Isle|Gaza Strip)|(Islands|Republic|Union|Empire)$"
 )
-CURRENCIES = {
+_CURRENCIES = {
     "bolivares": "bolivar", "colones": "colon", "quetzales": "quetzal", "leones": "leone",
     "reals": "real", "kroner": "krone", "kronor": "krona", "kronur": "krona", "koruny": "koruna",
     "leke": "lek", "leva": "lev", "lei": "leu", "maloti": "loti", "emalangeni": "lilangeni",
@@ -69,7 +69,7 @@ def _clean_name(text: str) -> str:
     """
     name = re.split(r"[(;,/\[\n]|\bnote\b| or | aka ", text)[0].strip()
     name = re.sub(r"^[Tt]he (?!Dominican)", "", name).strip(" .")
-    name = SHORT_NAMES.get(name, name)
+    name = _SHORT_NAMES.get(name, name)
     good = re.fullmatch(r"[^\W\d_a-z][\w.'’ -]*[\w.]", name) and not re.search(r"\d", name)
     return name if good else ""
 
@@ -117,7 +117,7 @@ def _currency(entry: Mapping[str, Any]) -> str:
     text = _field(entry, "Economy", "Exchange rates", "Currency").split("per US")[0]
     words = re.split(r"[(/]| or ", text)[0].split()
     word = words[-1] if words else ""
-    return CURRENCIES.get(word, word[:-1] if word.endswith("s") else word)
+    return _CURRENCIES.get(word, word[:-1] if word.endswith("s") else word)
 
 
 def _peak(entry: Mapping[str, Any]) -> str:
@@ -125,7 +125,7 @@ def _peak(entry: Mapping[str, Any]) -> str:
     return "" if " was" in text else _clean_name(text)
 
 
-FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+_FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "capital": _capital,
     "language": _language,
     "neighbour": _neighbour,
@@ -143,8 +143,8 @@ def _entries() -> dict[str, tuple[str, dict[str, Any]]]:
     found = {}
     for _, code, entry in factbook.entries():
         short = _field(entry, "Government", "Country name", "conventional short form")
-        name = ENTRY_NAMES.get(code) or _clean_name(short)
-        several = "," in short and code not in ENTRY_NAMES
+        name = _ENTRY_NAMES.get(code) or _clean_name(short)
+        several = "," in short and code not in _ENTRY_NAMES
         lived_in = _field(entry, "People and Society", "Population", "total")
         found[code] = (name if lived_in[:1].isdigit() and not several else "", entry)
     return found
@@ -160,7 +160,7 @@ def facts() -> pd.DataFrame:
     """
     rows = [
         (relation, name, field(entry))
-        for relation, field in FIELDS.items()
+        for relation, field in _FIELDS.items()
         for name, entry in _entries().values()
         if name
     ]
@@ -200,7 +200,7 @@ def draw_facts(table: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
 
 def _spoken(name: str) -> str:
     """Return a name as it stands within a sentence: *the Netherlands*, *France*."""
-    return f"the {name}" if ARTICLE.search(name) else name
+    return f"the {name}" if _ARTICLE.search(name) else name
 
 
 def prompts(relations: Sequence[str], subjects: Sequence[str], template: int) -> list[str]:

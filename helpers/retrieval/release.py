@@ -12,7 +12,7 @@ import pandas as pd
 from helpers import data
 from helpers.retrieval import smi
 
-RANGES = (-25, -30, -35, -40, -45, -50)
+_RANGES = (-25, -30, -35, -40, -45, -50)
 
 
 def load_models() -> pd.DataFrame:
@@ -165,7 +165,7 @@ def published_histogram() -> pd.DataFrame:
 def release_range_sweep() -> pd.DataFrame:
     """Return R² of the second generation's SMI under other fixed ranges of log2 MI.
 
-    One row a lower end of `RANGES`, one column a model. A range keeps the facts inside it, so
+    One row a lower end of `_RANGES`, one column a model. A range keeps the facts inside it, so
     the sweep needs the facts and cannot be made from bins.
     """
     columns = {}
@@ -173,12 +173,12 @@ def release_range_sweep() -> pd.DataFrame:
         facts, exponent = load_facts(model), smi.size_exponent(size, "billions")
         information = smi.facts_information(facts)
         r2 = []
-        for low in RANGES:
+        for low in _RANGES:
             mask = information >= 2.0**low
             bins = smi.bin_statistics(smi.log_bins(information[mask]), facts.accuracy[mask])
             r2.append(smi.r2_of_power(bins, exponent, (low, 0)))
         columns[model] = r2
-    return pd.DataFrame(columns, index=pd.Index([f"[{r}, 0]" for r in RANGES], name="range"))
+    return pd.DataFrame(columns, index=pd.Index([f"[{r}, 0]" for r in _RANGES], name="range"))
 
 
 def load_sheet(generation: str) -> pd.DataFrame:

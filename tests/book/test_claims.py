@@ -119,7 +119,7 @@ def test_fresh_rows_come_before_stored_ones_and_tell_their_run(monkeypatch, tmp_
     }  # fmt: skip
     path = tmp_path / "ledger.json"
     path.write_text(json.dumps({"claims": [stored]}))
-    monkeypatch.setattr(claims, "RESULTS", path)
+    monkeypatch.setattr(claims, "_RESULTS", path)
     facts = {"commit": "new", "seed": "0", "hardware": "h", "versions": "v"}
     fresh = {"ours": 0.8, "released": None, "status": claims.REPRODUCED, "note": ""}
     missing = {"ours": None, "released": None, "status": claims.NOT_TESTED, "note": "no files"}

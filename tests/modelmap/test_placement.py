@@ -182,7 +182,7 @@ def test_a_score_has_an_interval_only_where_its_kind_has_enough_families():
     names = list("abcdefg")
     held = pd.DataFrame({"accuracy": [0.5] * 7, "bits": [2.0] * 7}, names)
     scores = held + np.array([0.1, -0.2, 0.3, 0.3, 0.9, np.nan, 0.1])[:, None]
-    said = placement.Prediction(pd.DataFrame({"accuracy": [0.9], "bits": [2.5]}), held)
+    said = placement._Prediction(pd.DataFrame({"accuracy": [0.9], "bits": [2.5]}), held)
     groups, kinds = pd.Series(names, names), pd.Series(["small"] * 4 + ["large"] * 3, names)
     table = placement.score_table(said, scores, groups, kinds, "small", 0.8)
     assert table.loc["bits"].tolist() == pytest.approx([2.5, 2.2, 2.8, 4, 4])
