@@ -280,7 +280,8 @@ def token_vectors(
     if pooling is not None:
         validation.choice(pooling, ("mean",), "pooling")
     validation.counts(batch_size=(batch_size, 1))
-    at_end = _is_last(model, layer)
+    last = int(model.config.num_hidden_layers)
+    at_end = layer is None or _layer_numbers(model, [layer]) == [last]
     least = 1 if pooling or tokens_per_sentence is None else tokens_per_sentence
     ids = _token_ids(model, tokenizer, sentences, max_tokens, least)
     rng = validation.generator(seed)
@@ -299,18 +300,6 @@ def token_vectors(
                 tokens = states[row, drawn[i]]
                 vectors[starts[i] : starts[i + 1]] = tokens.mean(axis=0) if pooling else tokens
     return vectors
-
-
-def _is_last(model: PreTrainedModel, layer: int | None) -> bool:
-    """Tell whether the last layer is meant; raise `ValueError` for one that is not there."""
-    last = int(model.config.num_hidden_layers)
-    whole = isinstance(layer, int | np.integer) and not isinstance(layer, bool)
-    if layer is not None and not (whole and 0 <= layer <= last):
-        raise ValueError(
-            f"layer is {layer!r}; this model has layers 0 (its embeddings) to {last}, and None is "
-            "the last"
-        )
-    return layer in (None, last)
 
 
 def _token_ids(

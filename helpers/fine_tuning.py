@@ -84,12 +84,8 @@ def fine_tune(
     validation.counts(**{name: (value, 1) for name, value in counts.items()})
     validation.choice(pooling, ("mean", "first"), "pooling")
     validation.non_negative(learning_rate, "learning_rate")
-    if not np.isfinite(penalty_weight):
-        raise ValueError(f"penalty_weight is {penalty_weight}; pass a finite number")
     if penalty_weight and layer_penalty is None:
         raise ValueError(f"penalty_weight is {penalty_weight} without layer_penalty; pass both")
-    if checkpoint is not None and Path(checkpoint).suffix != ".safetensors":
-        raise ValueError(f"checkpoint is {str(checkpoint)!r}; pass a path ending in .safetensors")
     model = copy.deepcopy(model).train()
     device = next(model.parameters()).device
     gpus = [device] if device.type == "cuda" else []

@@ -43,11 +43,7 @@ def duration(seconds: float) -> str:
         return "less than a second"
     for size, unit in ((3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 1.5 * size:
-            return (
-                f"{seconds / size:.0f} {unit}"
-                if seconds >= 10 * size
-                else (f"{seconds / size:.1f} {unit}")
-            )
+            return f"{seconds / size:.{int(seconds < 10 * size)}f} {unit}"
     return f"{seconds:.0f} seconds"
 
 

@@ -184,6 +184,9 @@ def read_range(
 
     try:
         for number, item in _items(one, column, unit, max_document, report, advance):  # noqa: B007
+            if type(item) is Left:
+                add(*item)
+                continue
             try:
                 document = parse(item, column, max_document)
             except _Unreadable as left:
@@ -319,9 +322,7 @@ def _object_size(line: bytes) -> int:
     return _OBJECT * sum(map(line.count, (b",", b":", b"[", b"{")))
 
 
-def _of_json(line: bytes | Left, column: str, largest: int) -> bytes:
-    if type(line) is Left:
-        raise _Unreadable(*line)
+def _of_json(line: bytes, column: str, largest: int) -> bytes:
     if len(line) * _OBJECT > 2 * largest:
         size = _object_size(line)
         if size > 2 * largest:  # what stands within strings makes no objects
@@ -356,19 +357,11 @@ def _lenient(line: bytes) -> Any:
         raise _Unreadable("broken JSON", str(error)) from None
 
 
-def _of_text(text: bytes | Left, column: str, largest: int) -> bytes:
-    if type(text) is Left:
-        raise _Unreadable(*text)
-    return _utf8(text.removesuffix(b"\n").removesuffix(b"\r"))
+def _of_text(text: bytes, column: str, largest: int) -> bytes:
+    return _of_row(text.removesuffix(b"\n").removesuffix(b"\r"), column, largest)
 
 
-def _of_row(value: bytes | Left, column: str, largest: int) -> bytes:
-    if type(value) is Left:
-        raise _Unreadable(*value)
-    return _utf8(value)
-
-
-def _utf8(text: bytes) -> bytes:
+def _of_row(text: bytes, column: str, largest: int) -> bytes:
     if not text.isascii():
         try:
             text.decode("utf-8")

@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
@@ -115,7 +116,9 @@ def open_file(
     if packed or start:
         raw.seek(start)
     if packed:
-        unpacker = _gzip if file.lower().endswith(".gz") else lambda: _zstandard(window)
+        gzip = file.lower().endswith(".gz")
+        make = partial(zlib.decompressobj, zlib.MAX_WBITS | 16)
+        unpacker = make if gzip else partial(_zstandard, window)
         raw = _Unpacked(raw, unpacker, start, stop)
     return io.BufferedReader(raw, buffer)
 
@@ -128,10 +131,6 @@ def boundary(stream: io.BufferedReader, start: int, stop: int | None) -> int | N
     if isinstance(stream.raw, _Unpacked):
         return stream.raw.boundary
     return None if stop is None else stop - start
-
-
-def _gzip() -> Any:
-    return zlib.decompressobj(zlib.MAX_WBITS | 16)
 
 
 def _zstandard(window: int) -> Any:
