@@ -237,8 +237,7 @@ def tasks_of(size: str) -> list[glue.Task]:
     Raises `ValueError` for an unknown size and `DataError` when GLUE files are not there.
     """
     validation.choice(size, tuple(SIZES), "size")
-    source = "factbook" if size == "small" else "registry"
-    return [glue.load_task(name, source=source) for name in SIZES[size]["tasks"]]
+    return [glue.load_task(name) for name in SIZES[size]["tasks"]]
 
 
 def encoder_row(
