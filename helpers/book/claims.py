@@ -134,7 +134,7 @@ def _overlaps(claim: Mapping[str, Any], interval: Sequence[float]) -> bool:
     return low <= last + margin and high >= first - margin
 
 
-def status(
+def _status(
     claim: Mapping[str, Any],
     ours: Any,
     interval: Sequence[float] | None = None,
@@ -210,7 +210,7 @@ def record(
         interval = [float(end) for end in interval]
         if len(interval) != 2 or not interval[0] <= interval[1]:
             raise ValueError(f"{id}: interval is {interval}; give (low, high)")
-    result = status(claim, ours, interval, released=released)
+    result = _status(claim, ours, interval, released=released)
     _keep(
         {
             "id": id,

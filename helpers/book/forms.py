@@ -191,7 +191,7 @@ def _make_zip(html: Path, target: Path) -> Path:
     return target
 
 
-def publish(html: Path, files: list[Path]) -> None:
+def _publish(html: Path, files: list[Path]) -> None:
     """Copy the other forms into the site, and name them with their sizes on its start page."""
     links = []
     for file in files:
@@ -221,7 +221,7 @@ def main(words: list[str] | None = None) -> int:
         made.append(makers[form](html, arguments.build / f"{_NAME}.{form}"))
         print(f"  {form}: {made[-1]}, {made[-1].stat().st_size / 1e6:.1f} MB")
     if arguments.publish:
-        publish(html, made)
+        _publish(html, made)
         print(f"  site: {html / 'index.html'} names them")
     return 0
 

@@ -79,12 +79,8 @@ class ModelMap:
         off by a factor of its own for each pair (`divergence` has estimators that are not).
         Source: arXiv 2502.16173 and 2505.15353, released code.
         """
-        return self.in_unit(self.distances(), unit)
-
-    def in_unit(self, distances: ArrayLike, unit: str = "nats per text") -> np.ndarray:
-        """Turn squared distances into divergences in one of the units of `kl_divergence`."""
         validation.choice(unit, ("nats per text", "bits per byte"), "unit")
-        half = np.asarray(distances, float) / 2
+        half = self.distances() / 2
         if unit == "nats per text":
             return half
         if self.n_bytes is None:

@@ -60,8 +60,8 @@ def test_the_one_page_has_the_pages_in_order_without_code(html):
 def test_the_zip_is_the_site_and_the_same_again(html, tmp_path):
     first = forms._make_zip(html, tmp_path / "a.zip")
     before = hashlib.sha256(first.read_bytes()).hexdigest()
-    forms.publish(html, [first.rename(tmp_path / f"{forms._NAME}.zip")])
-    forms.publish(html, [tmp_path / f"{forms._NAME}.zip"])
+    forms._publish(html, [first.rename(tmp_path / f"{forms._NAME}.zip")])
+    forms._publish(html, [tmp_path / f"{forms._NAME}.zip"])
     assert (html / "index.html").read_text().count(f'href="{forms._NAME}.zip"') == 1
     again = forms._make_zip(html, tmp_path / "b.zip")
     assert hashlib.sha256(again.read_bytes()).hexdigest() == before
