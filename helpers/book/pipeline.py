@@ -293,19 +293,14 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _arguments(words: list[str] | None) -> argparse.Namespace:
-    options = parser()
-    arguments = options.parse_args(words)
-    if arguments.jobs < 1:
-        options.error("--jobs must be 1 or more")
-    return arguments
-
-
 def main(words: list[str] | None = None) -> int:
     """Command line of the runner; returns 0, or 1 if a notebook failed, or 2 for a bad request."""
     from filelock import FileLock, Timeout
 
-    arguments = _arguments(words)
+    options = parser()
+    arguments = options.parse_args(words)
+    if arguments.jobs < 1:
+        options.error("--jobs must be 1 or more")
     build = arguments.build.resolve()
     try:
         extra = {name: from_here(read_yaml(value, f"-p {name}")) for name, value in arguments.p}

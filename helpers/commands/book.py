@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from pathlib import Path
 
 from helpers.commands import shell
@@ -31,14 +30,10 @@ def _parser() -> shell.Parser:
 
 def _work(given: argparse.Namespace) -> int:
     from helpers import data
-    from helpers.book import pipeline
 
-    if not (data.ROOT / "notebooks").is_dir():
-        raise ValueError(f"{data.ROOT} holds no notebooks; run this from a checkout of the book")
     build = Path(given.build).expanduser().resolve() if given.build else data.ROOT / "build"
     words = ["--profile", given.profile, "--jobs", str(given.jobs), "--build", str(build), "--book"]
-    with contextlib.redirect_stdout(shell.progress_to(given)):
-        code = pipeline.main(words)
+    code = shell.run_pages(given, words, "run this from a checkout of the book")
     index = build / "html" / "index.html"
     if not code:
         shell.emit(given, str(index), {"index": str(index)})

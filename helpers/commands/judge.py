@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 
-from helpers import model_sources
+from helpers import data, model_sources
 from helpers.commands import look, shell
 
 _PAGE = "synthesis/your_model"
@@ -38,27 +37,6 @@ def _parser() -> shell.Parser:
     return made
 
 
-def _page(given: argparse.Namespace, name: str, parameters: dict[str, object]) -> int:
-    """Run one page of the book with parameters and print the path of its html.
-
-    What the runner prints is progress. Raises `ValueError` outside a checkout of the book.
-    """
-    from helpers import data
-    from helpers.book import pipeline
-
-    if not (data.ROOT / "notebooks").is_dir():
-        raise ValueError(f"{data.ROOT} has no notebooks to make a page; pass --text or --json")
-    words = [name, "--book"]
-    for key, value in parameters.items():
-        words += ["-p", key, json.dumps(value)]
-    with contextlib.redirect_stdout(shell.progress_to(given)):
-        code = pipeline.main(words)
-    if not code:
-        path = data.ROOT / "build" / "html" / "notebooks" / f"{name}.html"
-        print(path)
-    return code
-
-
 def _work(given: argparse.Namespace) -> int:
     if not (given.text or given.json):
         if given.batch_tokens is not None:
@@ -66,7 +44,13 @@ def _work(given: argparse.Namespace) -> int:
         default = _parser().parse_args(["none"])
         asked = {k: getattr(given, k) for k in _SAME if getattr(given, k) != getattr(default, k)}
         names = [model_sources.at_revision(name, given.revision) for name in given.model]
-        return _page(given, _PAGE, {"models": names, **asked})
+        words = [_PAGE, "--book"]
+        for key, value in {"models": names, **asked}.items():
+            words += ["-p", key, json.dumps(value)]
+        code = shell.run_pages(given, words, "pass --text or --json")
+        if not code:
+            print(data.ROOT / "build" / "html" / "notebooks" / f"{_PAGE}.html")
+        return code
     from helpers.synthesis import ranking, your_model
 
     run, inputs, folder, ranks = look.measured(given, given.model, shell.progress_to(given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -64,6 +65,20 @@ def emit(given: argparse.Namespace, text: str, value: Any) -> None:
     from helpers import storage
 
     print(storage.json_text(value) if given.json else text)
+
+
+def run_pages(given: argparse.Namespace, words: list[str], cure: str) -> int:
+    """Run notebooks as `before-ft run` does, what it prints being progress; return its exit code.
+
+    Raises `ValueError` with the cure outside a checkout of the book.
+    """
+    from helpers import data
+    from helpers.book import pipeline
+
+    if not (data.ROOT / "notebooks").is_dir():
+        raise ValueError(f"{data.ROOT} holds no notebooks; {cure}")
+    with contextlib.redirect_stdout(progress_to(given)):
+        return pipeline.main(words)
 
 
 class Command(NamedTuple):
