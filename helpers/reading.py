@@ -59,16 +59,17 @@ def batches(
     *,
     rows: int | None = None,
     tokens: int | None = None,
+    apart: bool = False,
     model: PreTrainedModel | None = None,
 ) -> Iterator[np.ndarray]:
     """Give the numbers of texts by length, in batches of at most so many rows and tokens.
 
-    Tokens are counted with the padding. A `model` that reads padding gets texts of one length at a
-    time, which need none.
+    Tokens are counted with the padding. With `apart` a batch has texts of one length, which need
+    none, and so it has for a `model` that reads padding.
     """
     lengths = np.asarray(lengths)
     order = np.argsort(lengths, kind="stable")
-    apart = model is not None and model.config.model_type in _READ_PADDING
+    apart = apart or model is not None and model.config.model_type in _READ_PADDING
     first = 0
     for end in range(1, len(order) + 1):
         longest = lengths[order[end]] if end < len(order) else 0
