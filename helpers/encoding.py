@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -168,7 +166,7 @@ def cached_layer_embeddings(
     parts = []
     for first in range(0, len(texts), shard_size):
         shard = [str(text) for text in texts[first : first + shard_size]]
-        key = hashlib.sha256(json.dumps([*options, shard]).encode()).hexdigest()
+        key = storage.digest([*options, shard])
         part = _stored(folder / f"{key}.npz", len(shard))
         if part is None:
             tokenizer, model = _loaded(str(name_or_path), control_seed, files, allow_bin)
@@ -201,7 +199,7 @@ def identity(name_or_path: str | Path) -> str:
             source = models.source(source)
     files = sorted({file for pattern in _FILES for file in source.glob(pattern)})
     sums = [(file.name, data.sha256(file)) for file in files]
-    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+    return storage.digest(sums)
 
 
 @lru_cache(maxsize=2)

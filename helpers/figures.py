@@ -17,8 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-from helpers import validation
-
 # Okabe-Ito colours, ordered so that neighbours differ in lightness, in a grey print too.
 PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#8F8300"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
@@ -176,9 +174,6 @@ def axes(
     """
     import matplotlib.pyplot as plt
 
-    validation.counts(rows=(rows, 1), cols=(cols, 1))
-    validation.positive(height, "height")
-    validation.positive(width, "width")
     return plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
 
 
@@ -224,11 +219,8 @@ def forest(
 
     `estimate`, `low`, `high` and `label` name columns of `frame`; `low` and `high` are the ends of
     the interval, in the units of the estimate. With `group`, the rows of one label share a line,
-    set apart a little, and a legend names the groups. Raises `ValueError` for a missing column.
+    set apart a little, and a legend names the groups.
     """
-    validation.columns(frame, [c for c in (estimate, low, high, label, group) if c], "frame")
-    if frame.empty:
-        raise ValueError("frame has no rows; pass one an interval")
     labels = list(dict.fromkeys(frame[label]))
     groups = list(dict.fromkeys(frame[group])) if group else [None]
     offsets = np.linspace(-0.26, 0.26, len(groups)) if len(groups) > 1 else [0.0]

@@ -89,6 +89,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def digest(value: Any) -> str:
+    """Return the SHA-256 of what JSON can hold, which names what is kept for it."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
 def store(path: str | Path, value: Any) -> None:
     """Write what JSON can hold, with its SHA-256 sum; raises as `whole`."""
     write_text(path, f'{{"sum": "{_sum(value)}", "kept": {_dumped(value)}}}')

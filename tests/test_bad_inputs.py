@@ -11,7 +11,6 @@ from helpers import (
     decoders,
     encoding,
     factbook,
-    figures,
     injection,
     likelihood,
     model_edits,
@@ -225,11 +224,6 @@ CASES = {
     "injection: a name as model": of(injection.inject_noise, "bert-base-uncased", 10),
     "divergence: words as ratios": of(divergence.by_sampling, ["a", "b"]),
     "divergence: NaN in ratios": of(divergence.half_variance_kl, [NAN, 1]),
-    "figures: no rows": of(figures.axes, 0),
-    "figures: negative height": of(figures.axes, height=-1),
-    "figures: an empty frame": lambda _: figures.forest(
-        None, FRAME[:0], estimate="x", low="x", high="y", label="g"
-    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -132,8 +131,8 @@ def _score_model(
         loaded, parts = None, []
         for first in range(0, len(texts), piece):
             some = texts[first : first + piece]
-            key = json.dumps([_VERSION, identity, settings | how.key(), some])
-            place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+            key = storage.digest([_VERSION, identity, settings | how.key(), some])
+            place = Path(folder) / f"{key}.json"
             found = _stored(place, len(some))
             if found is None:
                 if loaded is None:
@@ -215,5 +214,5 @@ def write(
             row |= dict(zip(("value", "low", "high"), ends, strict=True))
             row |= {"measure": "bits per byte", "unit": "bits", "by": "texts"}
     whole = results.head(settings or {}) | {"n_texts": len(texts), "models": made}
-    whole["texts"] = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+    whole["texts"] = storage.digest(list(texts))
     results.write(folder, whole, {})

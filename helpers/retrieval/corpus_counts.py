@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import threading
@@ -114,9 +112,8 @@ def count_corpus(
         for identity in [_identify(file)]
         for one in split(file, range_size, unit)
     ]
-    settings = [_VERSION, index.pairs, index.rule, reading]
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-    places = {shard: Path(out_folder) / f"{_key(digest, shard)}.json" for shard in shards}
+    mark = storage.digest([_VERSION, index.pairs, index.rule, reading])
+    places = {s: Path(out_folder) / f"{storage.digest([mark, *s])}.json" for s in shards}
     total, missing = _Total(index, shards, strict), []
     done, every = 0, sum(shard.size for shard in shards)
 
@@ -230,10 +227,6 @@ class _Total:
     def counts(self) -> Counts:
         tally = Tally(self.n_documents, self.names, self.both)
         return Counts(self.n_documents, self.index.table(tally), self.report())
-
-
-def _key(digest: str, shard: _Shard) -> str:
-    return hashlib.sha256(json.dumps([digest, *shard]).encode()).hexdigest()
 
 
 def _stored(place: Path, index: NameIndex) -> dict[str, Any] | None:
