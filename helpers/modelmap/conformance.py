@@ -125,14 +125,9 @@ def read_scores(path: str | Path, keys: Sequence[str]) -> np.ndarray:
             f"own {str(path)!r} cannot be read ({error}); pass CSV, or JSON lines named .jsonl"
         ) from error
     validation.columns(table, ("key", "log_likelihood"), "own")
-    wrong = {
-        "names twice": list(table.key[table.key.duplicated()].unique()),
-        "lacks": [key for key in keys if key not in set(table.key)],
-        "has, unknown here,": [key for key in table.key if key not in set(keys)],
-    }
-    if found := [f"{what} {validation.name_some(names)}" for what, names in wrong.items() if names]:
+    if found := validation.key_faults(list(table.key), keys):
         raise ValueError(
-            f"own {' and '.join(found)}; score the {len(keys)} texts of `python -m "
+            f"own {found}; score the {len(keys)} texts of `python -m "
             f"helpers score --out FOLDER --n-texts {len(keys)}`, each once"
         )
     values = pd.to_numeric(table.set_index("key").log_likelihood[list(keys)], errors="coerce")

@@ -173,15 +173,8 @@ class ModelMap:
 
     def _matched(self, frame: pd.DataFrame) -> np.ndarray:
         keys = [str(key) for key in frame.columns]
-        missing = sorted(set(self.texts) - set(keys))
-        more = sorted(set(keys) - set(self.texts))
-        if missing or more or len(keys) != len(set(keys)):
-            what = [f"lacks {validation.name_some(missing)}"] if missing else []
-            what += [f"has {validation.name_some(more)} that the map has not"] if more else []
-            raise ValueError(
-                f"log_likelihoods {' and '.join(what) or 'names a text twice'}; score the texts of "
-                "the map, each once"
-            )
+        if found := validation.key_faults(keys, self.texts):
+            raise ValueError(f"log_likelihoods {found}; score the texts of the map, each once")
         return frame.set_axis(keys, axis=1)[list(self.texts)].to_numpy(float)
 
     def _centred(self, clipped: np.ndarray) -> np.ndarray:
