@@ -36,17 +36,16 @@ def commit() -> str:
 @lru_cache
 def hardware() -> str:
     """Return processor, cores, memory and accelerator in one line."""
+    import psutil
+
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as file:
             name = next((x.split(":")[1].strip() for x in file if x.startswith("model name")), name)
     except OSError:
         pass
-    memory = ""
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        memory = f", {size / 2**30:.0f} GiB"
-    return f"{name}, {os.cpu_count()} cores{memory}, {_accelerator()}"
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, {_accelerator()}"
 
 
 def _accelerator() -> str:

@@ -169,7 +169,7 @@ def name_some(names: list, most: int = 5) -> str:
 
 
 def key_faults(keys: Sequence[str], wanted: Sequence[str]) -> str:
-    """Say which keys are missing, unknown or repeated; "" where they are those wanted, each once."""
+    """Say which keys are missing, unknown or repeated; "" where none is."""
     known, here = set(wanted), set(keys)
     wrong = {"lacks": [key for key in wanted if key not in here]}
     wrong["has, unknown here,"] = [key for key in dict.fromkeys(keys) if key not in known]
