@@ -49,10 +49,9 @@ def layers_shuffled(model: Model, seed: int = 0) -> Model:
     model without layers.
     """
     n = len(_layers(model))
-    validation.counts(seed=(seed, 0))
     if n < 2:
         raise ValueError(f"model has {n} layers; nothing can be shuffled below 2")
-    rng = np.random.default_rng(seed)
+    rng = validation.generator(seed)
     while (order := rng.permutation(n).tolist()) == list(range(n)):
         pass
     return _with_layers(model, order)
@@ -87,10 +86,9 @@ def embeddings_permuted(model: Model, seed: int = 0) -> Model:
     """
     import torch
 
-    validation.counts(seed=(seed, 0))
     new = copy.deepcopy(model)
     weight = new.get_input_embeddings().weight
-    drawn = np.random.default_rng(seed).permutation(len(weight))
+    drawn = validation.generator(seed).permutation(len(weight))
     with torch.no_grad():
         weight.copy_(weight[torch.from_numpy(drawn)])
     return new
