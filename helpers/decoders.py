@@ -279,7 +279,7 @@ def _padded(decoder: Decoder, *rows: Tensor) -> Iterator[Tensor]:
     """Give logits of all rows, read at once, each filled up to the first."""
     import torch
 
-    ids, mask = (part.to(rows[0].device) for part in reading.padded([r.tolist() for r in rows]))
+    ids, mask = (part.to(rows[0].device) for part in reading.padded([row.cpu() for row in rows]))
     states, _ = decoder.read(ids, mask, use_cache=False)
     for found, row in zip(states, rows, strict=True):
         # In two pieces, for an output that looks at its neighbours would be another.

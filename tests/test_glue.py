@@ -52,7 +52,7 @@ def test_a_registry_task_has_its_official_rows_or_says_what_is_missing(name):
         assert not texts_of(task.train) & texts_of(task.test)
     else:
         assert sizes == OFFICIAL[name]
-    columns = ["sentence1", "label"] if name in ("sst2", "cola") else list(glue._PAIR)
+    columns = ["sentence1", "label"] if name in ("sst2", "cola") else list(factbook_tasks.PAIR)
     for part in (task.train, task.test):
         assert list(part.columns) == columns
         assert not part.isna().any().any()
