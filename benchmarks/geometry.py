@@ -189,7 +189,7 @@ def training(sizes: list[int], d: int) -> None:
 def reading(n: int, repeats: int) -> None:
     """Print the throughput of `token_vectors` against the bare model on the same batches."""
     try:
-        tokenizer, model = models.load_encoder()
+        tokenizer, model = models.load_model()
         sentences = factbook.draw_sentences(n, seed=0)
     except ValueError as error:
         print(f"\nencoding is not measured: {error}")

@@ -50,7 +50,7 @@ def one_by_one(model: transformers.PreTrainedModel, tokenizer, texts: list[str])
 
 
 def masked(given) -> None:
-    tokenizer = models.load_encoder()[0]
+    tokenizer = models.load_model()[0]
     model = random_bert(len(tokenizer))
     texts = list(text_sets.load_texts(8).text)[: 2 if given.quick else 8]
     texts = [text[:240] for text in texts]

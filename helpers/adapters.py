@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import convert, data, hub, model_files, model_sources, storage
+from helpers import data, hub, model_files, model_sources, storage
 from helpers.model_files import ADAPTER, ADAPTER_CONFIG, AGAIN, WHOLE, Refusal
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def merged(
     files = [folder / ADAPTER, *sorted(base.glob("*.safetensors"))]
     files += [file for at in (folder, base) for file in sorted(at.glob("*.json"))]
     sums = [(file.name, data.sha256(file)) for file in files if file.is_file()]
-    place = data.cache_folder() / "merged" / convert.key_name("merged", json.dumps(sums))
+    place = data.cache_folder() / "merged" / storage.digest(["merged", 1, json.dumps(sums)])[:32]
     return place if place.is_dir() else _merge(folder, base, place, read)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import pickle
 import sys
 from argparse import ArgumentParser
@@ -67,14 +65,9 @@ def _model(folder: Path) -> tuple[PreTrainedModel, set[str]]:
     raise Refusal(reason, model_files.AGAIN)
 
 
-def key_name(what: str, key: str) -> str:
-    """Return the name of a folder in the cache for what is determined by a key."""
-    return hashlib.sha256(json.dumps([what, 1, key]).encode()).hexdigest()[:32]
-
-
 def converted(folder: Path, key: str) -> Path:
     """Return the converted copy of a folder, made in the cache unless it is there under its key."""
-    place = data.cache_folder() / "converted" / key_name("converted", key)
+    place = data.cache_folder() / "converted" / storage.digest(["converted", 1, key])[:32]
     return place if place.is_dir() else convert(folder, place)
 
 

@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 REGISTRY = ROOT / "data" / "registry.tsv"
 PUBLISHED = ROOT / "data" / "published"
 
+# A text file that no reader and no kill meets half of.
+write_atomically = storage.write_text
+
 _verified: dict[Path, tuple[int, int, str]] = {}
 _unreachable: dict[str, str] = {}
 
@@ -48,11 +51,6 @@ def cache_folder() -> Path:
     import pooch
 
     return Path(os.environ.get("BOOK_DATA_CACHE") or pooch.os_cache("before-fine-tuning"))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that no reader and no kill meets half of, by `storage.whole`."""
-    storage.write_text(path, text)
 
 
 def sha256(path: Path) -> str:

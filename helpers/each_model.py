@@ -11,10 +11,10 @@ from helpers import storage
 from helpers.model_files import sentence
 from helpers.models import FAILURES
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def read(names: Sequence[str], step: Callable[[str], T]) -> tuple[dict[str, T], pd.DataFrame]:
+def read(names: Sequence[str], step: Callable[[str], _T]) -> tuple[dict[str, _T], pd.DataFrame]:
     """Return what a step gives for each model where it works, and a row for every model.
 
     The table has `status`, "read" or "refused", and `why`, by model. Raises `ValueError` with the

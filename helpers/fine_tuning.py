@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Part of every checkpoint's key: raise it when the same options would give other numbers.
-VERSION = 1
-HEAD_RATE = 20  # the new head learns so many times faster than the encoder
-HISTORY = ("step", "loss", "penalty", "learning_rate")
+_VERSION = 1
+_HEAD_RATE = 20  # the new head learns so many times faster than the encoder
+_HISTORY = ("step", "loss", "penalty", "learning_rate")
 _WARM_UP = 0.1
 _WINDOW = 16  # batches in which rows are grouped by length
 
 
-class FineTuned(NamedTuple):
+class _FineTuned(NamedTuple):
     """The tuned copy of the encoder, its linear head, the test score, and one line per step."""
 
     model: PreTrainedModel
@@ -50,14 +50,14 @@ def fine_tune(
     checkpoint: Path | None = None,
     checkpoint_every: int = 50,
     progress: Callable[[int, float], None] | None = None,
-) -> FineTuned:
+) -> _FineTuned:
     """Train a copy of an encoder and a new linear head on a task, and score it on its test rows.
 
     Pairs go in as the tokenizer joins them, cut at `max_tokens`. The head reads the last layer,
     averaged over the tokens (`pooling="mean"`) or at the first one ("first"), with dropout 0.1.
     AdamW with weight decay 0.01 on matrices, linear warm-up over a tenth of the steps and linear
     decay to 0, gradients clipped at norm 1, cross entropy, or squared error of the standardised
-    label; the head's rate is `HEAD_RATE` times the encoder's. Rows are drawn by `seed`, each
+    label; the head's rate is `_HEAD_RATE` times the encoder's. Rows are drawn by `seed`, each
     once before any comes again, and grouped by length within some batches.
 
     `layer_penalty` takes the last layer (B, T, width) and the attention mask (B, T) and gives a
@@ -84,12 +84,8 @@ def fine_tune(
     validation.counts(**{name: (value, 1) for name, value in counts.items()})
     validation.choice(pooling, ("mean", "first"), "pooling")
     validation.non_negative(learning_rate, "learning_rate")
-    if not np.isfinite(penalty_weight):
-        raise ValueError(f"penalty_weight is {penalty_weight}; pass a finite number")
     if penalty_weight and layer_penalty is None:
         raise ValueError(f"penalty_weight is {penalty_weight} without layer_penalty; pass both")
-    if checkpoint is not None and Path(checkpoint).suffix != ".safetensors":
-        raise ValueError(f"checkpoint is {str(checkpoint)!r}; pass a path ending in .safetensors")
     model = copy.deepcopy(model).train()
     device = next(model.parameters()).device
     gpus = [device] if device.type == "cuda" else []
@@ -115,7 +111,7 @@ def fine_tune(
         rates = [group["lr"] for group in optimizer.param_groups]
         if path is not None:
             told = _mark(layer_penalty, model, encoded, batches[0])
-            options = [learning_rate, HEAD_RATE, pooling, seed, penalty_weight, told]
+            options = [learning_rate, _HEAD_RATE, pooling, seed, penalty_weight, told]
             run = _run_key(model, targets, encoded, [b.tolist() for b in batches], options)
             if (found := checkpoints.read(path, run)) is not None:
                 tensors, history = found
@@ -142,7 +138,7 @@ def fine_tune(
             torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
             optimizer.step()
             values = (step, loss.item(), penalty.item(), learning_rate * share)
-            history.append(dict(zip(HISTORY, values, strict=True)))
+            history.append(dict(zip(_HISTORY, values, strict=True)))
             if path is not None and (step % checkpoint_every == 0 or step == steps):
                 checkpoints.write(path, run, _state(model, head, optimizer), history)
             if progress is not None:
@@ -152,7 +148,7 @@ def fine_tune(
     outputs = _outputs(model, head, _encode(model, tokenizer, test, max_tokens), pooling)
     found = names[outputs.argmax(axis=1)] if len(names) else outputs[:, 0]
     score = glue.score(task, test["label"].to_numpy(), found)
-    return FineTuned(model, head, score, pd.DataFrame(history, columns=list(HISTORY)))
+    return _FineTuned(model, head, score, pd.DataFrame(history, columns=list(_HISTORY)))
 
 
 def draw_rows(n_rows: int, n_drawn: int, rng: np.random.Generator) -> np.ndarray:
@@ -208,7 +204,7 @@ def _optimizer(
     import torch
 
     groups = []
-    for module, rate in [(model, learning_rate), (head, HEAD_RATE * learning_rate)]:
+    for module, rate in [(model, learning_rate), (head, _HEAD_RATE * learning_rate)]:
         free = [p for p in module.parameters() if p.requires_grad]
         for decay, params in [
             (0.01, [p for p in free if p.ndim > 1]),
@@ -292,11 +288,10 @@ def _outputs(
     """Return the head's outputs for each row, (N, classes), the model being in eval mode."""
     import torch
 
-    order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
-    out = np.empty((len(order), head.out_features), dtype=np.float32)
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    out = np.empty((len(lengths), head.out_features), dtype=np.float32)
     with torch.inference_mode():
-        for first in range(0, len(order), 64):
-            rows = order[first : first + 64]
+        for rows in reading.batches(lengths, rows=64):
             states, mask = _states(model, encoded, rows, head.weight.device)
             out[rows] = head(_pool(states, mask, pooling)).cpu().numpy()
     return out
@@ -312,7 +307,7 @@ def _run_key(model: PreTrainedModel, targets: torch.Tensor, *more: Any) -> str:
     config = model.config.to_dict()
     for told in ("_name_or_path", "transformers_version"):
         config.pop(told, None)
-    where = [VERSION, torch.__version__, targets.device.type, type(model).__name__]
+    where = [_VERSION, torch.__version__, targets.device.type, type(model).__name__]
     free = [name for name, p in model.named_parameters() if p.requires_grad]
     tensors = {**model.state_dict(), " targets": targets}
     return checkpoints.digest(tensors, where, config, free, *more)

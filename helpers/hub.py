@@ -22,7 +22,7 @@ _SUM = re.compile("[0-9a-f]{64}")
 _FOLDER = "pass a folder where the model was saved, or try again where the hub can be reached"
 
 
-class Listing(NamedTuple):
+class _Listing(NamedTuple):
     """What the hub's index says of a model: file -> bytes, and the number of its weights.
 
     `parameters` is None where the index does not have it; `sums` has the SHA-256 of large files.
@@ -71,7 +71,7 @@ def _silence(endpoint: str, timeout: float, minute: int) -> str:
     return ""
 
 
-def split(name: str) -> tuple[str, str | None]:
+def _split(name: str) -> tuple[str, str | None]:
     """Return the name of a model on the hub, and what follows an @ in it: its revision, or None."""
     model, _, revision = name.partition("@")
     return model, revision or None
@@ -85,7 +85,7 @@ def pinned(name: str) -> str:
     the hub does not have it, or was never asked.
     """
     with _asking(name):
-        return f"{split(name)[0]}@{_pinned(name).resolved}"
+        return f"{_split(name)[0]}@{_pinned(name).resolved}"
 
 
 def small_files(name: str) -> Path:
@@ -97,7 +97,7 @@ def small_files(name: str) -> Path:
         return _snapshot(name, _pinned(name), model_files.SMALL)
 
 
-def listing(name: str) -> Listing:
+def listing(name: str) -> _Listing:
     """Ask the hub's index for the files of a model, and how many weights are in them.
 
     Raises `model_files.Refusal` when the hub cannot be asked.
@@ -132,7 +132,7 @@ def folder(name: str, *, allow_bin: bool = False, dtype: str = "float32") -> Pat
         return _snapshot(name, pinned, wanted)
 
 
-def parameters_of(index: Listing, wanted: Sequence[str], config: dict[str, Any]) -> int:
+def parameters_of(index: _Listing, wanted: Sequence[str], config: dict[str, Any]) -> int:
     """Return how many weights the files hold: as the index says, or by their bytes and dtype."""
     if index.parameters:
         return index.parameters
@@ -140,7 +140,7 @@ def parameters_of(index: Listing, wanted: Sequence[str], config: dict[str, Any])
     return sum(index.sizes.get(file, 0) for file in wanted) // model_files.BYTES.get(dtype, 4)
 
 
-def _check_room(index: Listing, wanted: Sequence[str], place: Path, dtype: str) -> None:
+def _check_room(index: _Listing, wanted: Sequence[str], place: Path, dtype: str) -> None:
     from huggingface_hub import constants
 
     size = sum(index.sizes[file] for file in wanted)
@@ -158,27 +158,27 @@ def _check_room(index: Listing, wanted: Sequence[str], place: Path, dtype: str) 
 def _pinned(name: str) -> Any:
     from huggingface_hub import HfApi
 
-    model, revision = split(name)
+    model, revision = _split(name)
     if not _NAME.fullmatch(model):
         reason = f"{model!r} is no file or folder here, and no name on the hub"
         raise Refusal(reason, _correct(model))
     return HfApi().resolve_revision(model, revision=revision, local_files_only=is_closed(None))
 
 
-def _listing(name: str, pinned: Any) -> Listing:
+def _listing(name: str, pinned: Any) -> _Listing:
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(
-        split(name)[0], revision=pinned.resolved, files_metadata=True, timeout=_timeout()
+        _split(name)[0], revision=pinned.resolved, files_metadata=True, timeout=_timeout()
     )
     sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or ()}
     large = [file for file in info.siblings or () if file.lfs]
     # They become the names of files.
     sums = {f.rfilename: f.lfs.sha256 for f in large if _SUM.fullmatch(f.lfs.sha256)}
-    return Listing(sizes, info.safetensors.total if info.safetensors else None, sums)
+    return _Listing(sizes, info.safetensors.total if info.safetensors else None, sums)
 
 
-def _fetch(name: str, commit: str, file: str, index: Listing) -> None:
+def _fetch(name: str, commit: str, file: str, index: _Listing) -> None:
     """Put a large file into the hub's cache, going on from what an earlier run has fetched.
 
     The hub's client begins again in every run; what it finds in its cache it does not fetch.
@@ -186,7 +186,7 @@ def _fetch(name: str, commit: str, file: str, index: Listing) -> None:
     from huggingface_hub import constants, file_download, hf_hub_url
     from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
-    model, size, wanted = split(name)[0], index.sizes[file], index.sums[file]
+    model, size, wanted = _split(name)[0], index.sizes[file], index.sums[file]
     kind = file_download.repo_folder_name(repo_id=model, repo_type="model")
     cache = Path(constants.HF_HUB_CACHE)
     whole, lock = cache / kind / "blobs" / wanted, cache / ".locks" / kind / f"{wanted}.lock"
@@ -216,7 +216,7 @@ def _snapshot(name: str, pinned: Any, patterns: list[str]) -> Path:
 
     disable_progress_bars()
     place = snapshot_download(
-        split(name)[0],
+        _split(name)[0],
         revision=pinned,
         allow_patterns=patterns,
         ignore_patterns=_SUBFOLDERS,
@@ -234,7 +234,7 @@ def _asking(name: str) -> Iterator[None]:
     except Refusal:
         raise
     except Exception as error:  # the hub's client raises what it likes
-        raise Refusal(*_why(error, *split(name))) from error
+        raise Refusal(*_why(error, *_split(name))) from error
 
 
 def _away() -> tuple[str, str]:

@@ -36,27 +36,6 @@ def _noisy_parameters(model: nn.Module) -> list[str]:
     return names
 
 
-def _touched_parameters(model: nn.Module, *, rule: str = "published") -> list[str]:
-    """Return the names of the parameters that a rule gives noise to, in the model's order.
-
-    rule="published" names all of `_noisy_parameters`: the encoder's parameters whose name
-    ends in `weight`, layer-norm gains among them. rule="relative" leaves the gains out, which are
-    the only ones with one dimension. Raises `ValueError` for another rule, or for a model in which
-    nothing is found. Source: Marbut et al. (2024), released code; the relative rule is this book's.
-    """
-    validation.choice(rule, RULES, "rule")
-    names = _noisy_parameters(model)
-    if rule == "relative":
-        weights = dict(model.named_parameters())
-        names = [name for name in names if weights[name].ndim > 1]
-        if not names:
-            raise ValueError(
-                "model has layer-norm gains only in its encoder; pass an encoder with weight "
-                "matrices, or rule='published'"
-            )
-    return names
-
-
 def inject_noise(
     model: nn.Module, level: float, *, rule: str = "published", seed: int = 0
 ) -> tuple[nn.Module, float]:
@@ -84,7 +63,7 @@ def inject_noise(
     if not isinstance(level, int | float) or not 0 <= level <= 100:
         raise ValueError(f"level is {level!r}; pass the share of noise in percent, from 0 to 100")
     validation.counts(seed=(seed, 0))
-    touched = set(_touched_parameters(model, rule=rule))
+    validation.choice(rule, RULES, "rule")
     drawn = set(_noisy_parameters(model))
     noisy, share = copy.deepcopy(model), level / 100
     generator = torch.Generator().manual_seed(int(seed))
@@ -95,7 +74,7 @@ def inject_noise(
                 continue
             # Gains use up their draws under either rule: the matrices then get the same ones.
             noise = torch.randn(weight.shape, generator=generator)
-            if name not in touched:
+            if rule == "relative" and weight.ndim < 2:
                 continue
             before = weight.double()
             scale = float(before.std(correction=0)) if rule == "relative" else 1.0

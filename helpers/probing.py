@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class Features(NamedTuple):
+class _Features(NamedTuple):
     """What a probe sees: one row per text or pair, float32, and the labels."""
 
     X_train: np.ndarray
@@ -31,7 +31,7 @@ def probe_features(
     n_test: int | None = None,
     max_tokens: int = 48,
     seed: int = 0,
-) -> Features:
+) -> _Features:
     """Return the frozen model's vectors of some train and test rows of a task, with the labels.
 
     A text is the mean of its last-layer token vectors, cut at `max_tokens`; a pair (u, v) is
@@ -56,7 +56,7 @@ def probe_features(
             u, v = sides
             sides = [u, v, np.abs(u - v), u * v]
         found += [np.hstack(sides), part["label"].to_numpy()]
-    return Features(*found)
+    return _Features(*found)
 
 
 def text_columns(table: pd.DataFrame) -> list[str]:
@@ -79,7 +79,7 @@ def test_order(task: glue.Task) -> np.ndarray:
     return np.random.default_rng(0).permutation(len(task.test))
 
 
-def probe_score(task: glue.Task, features: Features) -> float:
+def probe_score(task: glue.Task, features: _Features) -> float:
     """Return the score of a linear probe fitted on the train features, on the test features.
 
     Features are standardised by the train rows. Classes: logistic regression with C = 0.05;
@@ -96,25 +96,3 @@ def probe_score(task: glue.Task, features: Features) -> float:
         head = LogisticRegression(C=0.05, max_iter=2000)
     probe = make_pipeline(StandardScaler(), head).fit(X_train.astype(np.float64), y_train)
     return glue.score(task, y_test, probe.predict(X_test.astype(np.float64)))
-
-
-def frozen_probe(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: glue.Task,
-    *,
-    n_train: int = 400,
-    n_test: int | None = None,
-    max_tokens: int = 48,
-    seed: int = 0,
-) -> float:
-    """Return the test score of a linear probe on a frozen encoder: what its vectors hold ready.
-
-    The options are those of `probe_features`, the probe that of `probe_score`, the metric that of
-    the task (`helpers.glue.score`). Source: the protocol is this book's, in the manner of Conneau
-    and Kiela (2018).
-    """
-    features = probe_features(
-        model, tokenizer, task, n_train=n_train, n_test=n_test, max_tokens=max_tokens, seed=seed
-    )
-    return probe_score(task, features)

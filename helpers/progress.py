@@ -14,9 +14,9 @@ from typing import TextIO
 from helpers import storage
 
 # The share of the speed of products of matrices at which models read, from the packaged ones.
-READING = 0.4
+_READING = 0.4
 # Lines of a log are at least so many seconds apart, but for the last.
-EVERY = 5.0
+_EVERY = 5.0
 
 
 @lru_cache
@@ -34,7 +34,7 @@ def speed() -> float:
 
 def reading(n_weights: int, n_tokens: float) -> float:
     """Return about how many seconds a model of so many weights takes to read so many tokens."""
-    return 2 * n_weights * n_tokens / (READING * speed())
+    return 2 * n_weights * n_tokens / (_READING * speed())
 
 
 def duration(seconds: float) -> str:
@@ -43,11 +43,7 @@ def duration(seconds: float) -> str:
         return "less than a second"
     for size, unit in ((3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 1.5 * size:
-            return (
-                f"{seconds / size:.0f} {unit}"
-                if seconds >= 10 * size
-                else (f"{seconds / size:.1f} {unit}")
-            )
+            return f"{seconds / size:.{int(seconds < 10 * size)}f} {unit}"
     return f"{seconds:.0f} seconds"
 
 
@@ -58,7 +54,7 @@ def shown(
     *,
     stream: TextIO | None = None,
     log: Path | None = None,
-    every: float = EVERY,
+    every: float = _EVERY,
 ) -> Iterator[Callable[[str, float], None]]:
     """Give `step(what, amount)`, to be called when a part of the work is done.
 

@@ -14,9 +14,9 @@ from pandas.io.formats.style import Styler
 from helpers import escaping
 from helpers.data import ROOT
 
-PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "statsmodels", "torch", "faiss-cpu")
+_PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "statsmodels", "torch", "faiss-cpu")
 # What a result on a reader's model depends on, too.
-MODELS = (*PACKAGES, "transformers", "tokenizers", "gguf")
+MODELS = (*_PACKAGES, "transformers", "tokenizers", "gguf")
 
 
 @lru_cache
@@ -36,17 +36,16 @@ def commit() -> str:
 @lru_cache
 def hardware() -> str:
     """Return processor, cores, memory and accelerator in one line."""
+    import psutil
+
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as file:
             name = next((x.split(":")[1].strip() for x in file if x.startswith("model name")), name)
     except OSError:
         pass
-    memory = ""
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        memory = f", {size / 2**30:.0f} GiB"
-    return f"{name}, {os.cpu_count()} cores{memory}, {_accelerator()}"
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, {_accelerator()}"
 
 
 def _accelerator() -> str:
@@ -58,7 +57,7 @@ def _accelerator() -> str:
     return ", ".join(sorted({name for name in names if name})) or "no GPU"
 
 
-def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+def versions(packages: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
     """Return the installed version of each package; one that is absent reads `not installed`."""
     found = {"python": platform.python_version()}
     for name in packages:

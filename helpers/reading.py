@@ -51,7 +51,7 @@ def room(
 
 # Encoders that mix the places of a text without looking at the mask (a Fourier transform, a
 # convolution, landmarks or hashes of all places): the vectors would hang on the padding behind.
-READ_PADDING = ("convbert", "fnet", "mobilebert", "nystromformer", "yoso")
+_READ_PADDING = ("convbert", "fnet", "mobilebert", "nystromformer", "yoso")
 
 
 def batches(
@@ -59,16 +59,17 @@ def batches(
     *,
     rows: int | None = None,
     tokens: int | None = None,
+    apart: bool = False,
     model: PreTrainedModel | None = None,
 ) -> Iterator[np.ndarray]:
     """Give the numbers of texts by length, in batches of at most so many rows and tokens.
 
-    Tokens are counted with the padding. A `model` that reads padding gets texts of one length at a
-    time, which need none.
+    Tokens are counted with the padding. With `apart` a batch has texts of one length, which need
+    none, and so it has for a `model` that reads padding.
     """
     lengths = np.asarray(lengths)
     order = np.argsort(lengths, kind="stable")
-    apart = model is not None and model.config.model_type in READ_PADDING
+    apart = apart or model is not None and model.config.model_type in _READ_PADDING
     first = 0
     for end in range(1, len(order) + 1):
         longest = lengths[order[end]] if end < len(order) else 0
@@ -79,15 +80,15 @@ def batches(
 
 
 def padded(
-    rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase
+    rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return rows of tokens filled up on the right, int64 (N, T), and 1 where their tokens are.
 
-    Neither the tokenizer's side of padding nor a lack of a token for it matters.
+    Neither the tokenizer's side of padding nor a lack of a token for it matters; 0 does otherwise.
     """
     import torch
 
-    pad = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    pad = getattr(tokenizer, "pad_token_id", None) or 0
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     seen = torch.zeros((len(rows), width), dtype=torch.long)

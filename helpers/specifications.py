@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from helpers import figures, validation
 
 
-class Share(NamedTuple):
+class _Share(NamedTuple):
     """How many specifications agree with a sentence, with all of their interval, and of how many.
 
     `holds` counts estimates on the side that the sentence names, `decided` those of them whose
@@ -42,24 +42,18 @@ def combinations(**choices: Sequence[Any]) -> list[dict[str, Any]]:
     return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
 
 
-def share(table: pd.DataFrame, *, above: float | None = None, below: float | None = None) -> Share:
-    """Return in how many specifications an estimate lies above, or below, a threshold.
+def share(table: pd.DataFrame, *, above: float) -> _Share:
+    """Return in how many specifications an estimate lies above a threshold.
 
-    Raises `ValueError` unless one of `above` and `below` is given, and for an empty table.
+    Raises `ValueError` for an empty table.
     """
-    if (above is None) == (below is None):
-        raise ValueError("give one of above and below: what the sentence says of the estimate")
-    validation.columns(table, ["estimate"], "table")
     if table.empty:
         raise ValueError("table has no rows; pass one per specification")
-    sign, limit = (1, above) if above is not None else (-1, below)
-    holds = sign * (table["estimate"] - limit) > 0
+    holds = int((table["estimate"] > above).sum())
     if not {"low", "high"} <= set(table):
-        return Share(int(holds.sum()), 0, 0, len(table))
-    near, far = ("low", "high") if sign > 0 else ("high", "low")
-    decided = sign * (table[near] - limit) > 0
-    against = sign * (table[far] - limit) <= 0
-    return Share(int(holds.sum()), int(decided.sum()), int(against.sum()), len(table))
+        return _Share(holds, 0, 0, len(table))
+    decided, against = table["low"] > above, table["high"] <= above
+    return _Share(holds, int(decided.sum()), int(against.sum()), len(table))
 
 
 def specification_curve(

@@ -136,6 +136,16 @@ def correlation_difference(
     return CorrelationDifference(a - b, a - b - float(low), a - b + float(high), one.n)
 
 
+def draws(n: int, n_resamples: int, seed: int | np.random.Generator) -> np.ndarray:
+    """Return how often each of `n` units is drawn with replacement, (n_resamples, n), n a row.
+
+    As weights of units they make a bootstrap sample of every row. `seed` may be a generator, which
+    goes on. Source: Efron and Tibshirani (1993), chapter 6.
+    """
+    rng = seed if isinstance(seed, np.random.Generator) else validation.generator(seed)
+    return rng.multinomial(n, np.full(n, 1 / n), n_resamples)
+
+
 def resampled_rows(
     member: np.ndarray, n_resamples: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
@@ -181,10 +191,8 @@ def bootstrap_correlation(
     names, member = np.unique(unit, return_inverse=True)
     if len(names) < 3:
         raise ValueError(f"groups has {len(names)} distinct values; resampling wants at least 3")
-    rng = validation.generator(seed)
     # How often a unit was drawn is the weight of each of its rows.
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
-    weight = draws[:, member].astype(float)
+    weight = draws(len(names), n_resamples, seed)[:, member].astype(float)
     weight /= weight.sum(axis=1, keepdims=True)
     a = _scaled(rows[x].to_numpy(float) - rows[x].mean())
     b = _scaled(rows[y].to_numpy(float) - rows[y].mean())

@@ -19,11 +19,11 @@ class CannotWrite(OSError):
     """A file could not be written; the message has its path, the reason and the cure."""
 
 
-CURE = "make room there or choose another folder"
+_CURE = "make room there or choose another folder"
 
 
 @contextmanager
-def whole(path: str | Path, cure: str = CURE) -> Iterator[Path]:
+def whole(path: str | Path, cure: str = _CURE) -> Iterator[Path]:
     """Give a name of its own to write to, which becomes `path` when all went well.
 
     No reader ever meets half of a file, and two writers of one path do not meet: the later one
@@ -87,6 +87,11 @@ def _finite(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of what JSON can hold, which names what is kept for it."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def store(path: str | Path, value: Any) -> None:

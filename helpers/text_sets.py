@@ -145,32 +145,34 @@ def _documents(genre: str) -> Iterator[str]:
     if genre == "facts":
         yield from factbook.documents()
     elif genre == "manual":
-        for file in _files("statsmodels", "*.py"):
-            yield from _docstrings(file)
+        for file in package_files("statsmodels", "*.py"):
+            yield from docstrings(file)
     elif genre == "python":
-        yield from map(_read, _files("sklearn", "*.py"))
+        yield from map(read_file, package_files("sklearn", "*.py"))
     elif genre == "c++":
-        yield from map(_read, _files("pyarrow", "include/**/*.h"))
+        yield from map(read_file, package_files("pyarrow", "include/**/*.h"))
     elif genre == "tables":
-        yield from map(_read, _files("statsmodels", "datasets/**/*.csv"))
+        yield from map(read_file, package_files("statsmodels", "datasets/**/*.csv"))
     else:
         yield from map(_messages, _LOCALES[genre])
 
 
-def _files(package: str, pattern: str) -> list[Path]:
+def package_files(package: str, pattern: str) -> list[Path]:
     """Return files of a package by their paths in it, without those of its tests."""
     root = Path(str(util.find_spec(package).origin)).parent
     found = (file for file in root.rglob(pattern) if "tests" not in file.parts)
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
 
 
-def _read(file: Path) -> str:
+def read_file(file: Path) -> str:
+    """Return the text of a file, with Unix line ends."""
     return file.read_bytes().decode("utf-8", errors="replace").replace("\r\n", "\n")
 
 
-def _docstrings(file: Path) -> Iterator[str]:
+def docstrings(file: Path) -> Iterator[str]:
+    """Give the docstrings of a Python file, in the order in which `ast.walk` meets them."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    for node in ast.walk(ast.parse(_read(file))):
+    for node in ast.walk(ast.parse(read_file(file))):
         if isinstance(node, kinds) and (found := ast.get_docstring(node)):
             yield found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -165,6 +166,15 @@ def name_some(names: list, most: int = 5) -> str:
     """Write the first names of a list for an error message, and how many more there are."""
     text = ", ".join(repr(n) if isinstance(n, str) else str(n) for n in names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def key_faults(keys: Sequence[str], wanted: Sequence[str]) -> str:
+    """Say which keys are missing, unknown or repeated; "" where none is."""
+    known, here = set(wanted), set(keys)
+    wrong = {"lacks": [key for key in wanted if key not in here]}
+    wrong["has, unknown here,"] = [key for key in dict.fromkeys(keys) if key not in known]
+    wrong["names twice"] = [key for key, n in Counter(keys).items() if n > 1]
+    return " and ".join(f"{what} {name_some(some)}" for what, some in wrong.items() if some)
 
 
 def cloud(points: ArrayLike) -> np.ndarray:

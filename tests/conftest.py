@@ -40,8 +40,8 @@ def write_notebook(monkeypatch, tmp_path):
     """Write small notebooks into a folder that the planner takes for notebooks/."""
     folder = tmp_path / "notebooks"
     (folder / "parameters").mkdir(parents=True)
-    monkeypatch.setattr(planning, "NOTEBOOKS", folder)
-    monkeypatch.setattr(planning, "PROFILES", folder / "parameters")
+    monkeypatch.setattr(planning, "_NOTEBOOKS", folder)
+    monkeypatch.setattr(planning, "_PROFILES", folder / "parameters")
 
     def write(name: str, *code: str, parameters: str = "n: int = 1  # a number") -> Path:
         nb = nbformat.v4.new_notebook()
@@ -152,7 +152,7 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
             shutil.copy2(first / file, second / file)
     # Without a mirror the registry files may lie in the user's own cache.
     there = {"BOOK_DATA_CACHE": cache} if os.environ.get("BOOK_DATA_MIRROR") else {}
-    sizes = planning.read_profile("smoke")
+    sizes = planning._read_profile("smoke")
     sizes["geometry/noise_injection"]["live_levels"] = []
     sizes["geometry/other_models"]["live_models"] = []
     sizes["geometry/shaping"]["live_pushes"] = []

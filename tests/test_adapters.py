@@ -70,8 +70,8 @@ def test_the_sum_is_that_written_out(server, folders, tmp_path):  # noqa: F811
 
 def test_an_adapter_of_a_body_is_added_to_it(folders, tmp_path, clean_data):  # noqa: F811
     pairs = write(tmp_path / "adapter", folders["masked"], BERT)
-    _, model = models.load_encoder(folders["masked"])
-    tokenizer, added = models.load_encoder(tmp_path / "adapter")
+    _, model = models.load_model(folders["masked"])
+    tokenizer, added = models.load_model(tmp_path / "adapter")
     ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
     write_out(model, pairs)
     with torch.inference_mode():

@@ -11,7 +11,6 @@ from helpers import (
     decoders,
     encoding,
     factbook,
-    figures,
     injection,
     likelihood,
     model_edits,
@@ -118,8 +117,6 @@ CASES = {
     "smi: longer mean": of(smi.r2_interval, [1, 2], [1, 2, 3]),
     "smi: more objects": of(smi.object_in_subject, ["a"], ["a", "b"]),
     "smi: one string as subjects": of(smi.object_in_subject, "Paris", ["P"]),
-    "smi_audit: level above 1, level": of(binned_fits.gain, 1.0, [1, 2], level=2),
-    "smi_audit: short groups": of(binned_fits.standardise, FRAME[["x"]], ["a"]),
     "smi_audit: words as y": of(binned_fits.predict_held_out, X[:3], ["a", "b", "c"], Y[:3]),
     "counting: no pairs": of(counting.count_documents, ["x"], None),
     "counting: a frame as pairs": of(counting.count_documents, ["x"], FRAME[["x", "y"]]),
@@ -152,13 +149,8 @@ CASES = {
     "modelmap: negative seed (t-SNE)": of(model_map.tsne, MAP, perplexity=2, seed=-1),
     "modelmap_scores: words as y": of(score_prediction.predict_scores, X, ["a"] * 60),
     "modelmap_scores: negative seed": of(score_prediction.predict_scores, X, X[:, 0], seed=-1),
-    "modelmap_scores: short than": of(
-        score_prediction.prediction_gain, [1, 2, 3], [1, 2], [1, 2, 3], list("abc")
-    ),
     "modelmap_texts: words as probabilities": of(text_choice.draw_texts, "ab", 3),
     "modelmap_texts: negative seed": of(text_choice.draw_texts, [0.5, 0.5], 3, seed=-1),
-    "modelmap_texts: a row as estimate": of(text_choice.relative_error, [1, 2], [1]),
-    "modelmap_texts: no square of exact": of(text_choice._pairwise_error, X, X),
     "placing: percent as confidence": of(placement.neighbours, MAP, L[0], confidence=90),
     "placing: short groups": of(placement.interval, 1.0, [1, 2], ["a"]),
     "lineage: no square of distances": of(lineage.recovered, X, Y),
@@ -187,7 +179,7 @@ CASES = {
     "closed_book: one string as answers": of(closed_book.grade, [["a"]], "a"),
     "closed_book: nothing as name_or_path": of(decoders.load_causal, None),
     "models: an empty name_or_path": of(models.load_model, ""),
-    "models: a number as name_or_path": of(models.load_encoder, 3),
+    "models: a number as name_or_path": of(models.load_model, 3),
     "models: numbers as sentences": of(encoding.token_vectors, GPT, TOKENIZER, [3]),
     "models: half of tokens_per_sentence": of(
         encoding.token_vectors, GPT, TOKENIZER, TEXTS, tokens_per_sentence=1.5
@@ -232,11 +224,6 @@ CASES = {
     "injection: a name as model": of(injection.inject_noise, "bert-base-uncased", 10),
     "divergence: words as ratios": of(divergence.by_sampling, ["a", "b"]),
     "divergence: NaN in ratios": of(divergence.half_variance_kl, [NAN, 1]),
-    "figures: no rows": of(figures.axes, 0),
-    "figures: negative height": of(figures.axes, height=-1),
-    "figures: an empty frame": lambda _: figures.forest(
-        None, FRAME[:0], estimate="x", low="x", high="y", label="g"
-    ),
 }
 
 

@@ -42,13 +42,13 @@ def test_vectors_of_a_text_do_not_hang_on_the_longer_one_beside_it(name):
     alone = [encoding.token_vectors(model, TOKENIZER, [text], **options) for text in TEXTS]
     # Float32 sums in another order; what reads the padding is off by a tenth and more.
     np.testing.assert_allclose(both, np.concatenate(alone), rtol=0, atol=1e-3 * np.abs(both).max())
-    if name in reading.READ_PADDING:
+    if name in reading._READ_PADDING:
         mean = encoding.layer_embeddings(model, TOKENIZER, TEXTS)[-1]
         expected = [part.mean(axis=0) for part in alone]
         np.testing.assert_allclose(mean, expected, rtol=0, atol=1e-3 * np.abs(mean).max())
 
 
-@pytest.mark.parametrize("name", ["bert", *reading.READ_PADDING])
+@pytest.mark.parametrize("name", ["bert", *reading._READ_PADDING])
 def test_a_masked_model_scores_a_text_as_it_does_alone(name):
     if name not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         pytest.fail("a model that reads padding is listed and has no output over words")

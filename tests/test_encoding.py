@@ -226,7 +226,7 @@ def test_layer_embeddings_refuses(pair):
         ({"pooling": "max"}, "pooling is 'max'; choose one of mean, last"),
         ({"layers": [0, 9, -1]}, r"layers has \[9, -1\]; this model has layers 0 to"),
         ({"layers": [0.5]}, r"layers has \[0\.5\]; this model"),
-        ({"layers": []}, "layers is empty; choose"),
+        ({"layers": []}, r"layers is \[\]; pass a list"),
         ({"batch_size": 0}, "batch_size is 0; give a whole number, at least 1"),
         ({"max_tokens": 0}, "max_tokens is 0; give a whole number, at least 1"),
     ]:
@@ -457,7 +457,6 @@ def test_each_option_has_files_of_its_own(folder, tmp_path, calls):
             {"control_seed": 0},
             {"control_seed": 1},
             {"max_tokens": 2},
-            {"dtype": "float16"},
             {"shard_size": 4},
         ]
     ):
@@ -491,21 +490,6 @@ def test_a_control_has_drawn_weights(folder):
     assert not np.allclose(ours[4], trained[4], atol=1e-2)
 
 
-def test_half_precision_rounds_and_refuses_what_is_too_large(folder, tmp_path):
-    full = encoding.cached_layer_embeddings(folder, TEXTS)
-    half = encoding.cached_layer_embeddings(folder, TEXTS, dtype="float16")
-    for layer in full:
-        assert half[layer].dtype == np.float32
-        np.testing.assert_array_equal(half[layer], full[layer].astype(np.float16))
-    tokenizer, model = built("decoder")
-    with torch.no_grad():
-        model.norm.weight *= 1e6
-    model.save_pretrained(tmp_path / "large")
-    tokenizer.save_pretrained(tmp_path / "large")
-    with pytest.raises(ValueError, match='dtype is "float16", but .*too large.*; use "float32"'):
-        encoding.cached_layer_embeddings(tmp_path / "large", TEXTS, dtype="float16")
-
-
 def test_a_changed_model_is_read_again(tmp_path, calls):
     path = saved(tmp_path / "model", "decoder", seed=0)
     before, name = encoding.cached_layer_embeddings(path, TEXTS), encoding.identity(path)
@@ -536,7 +520,6 @@ def test_the_identity_covers_the_tokenizer_and_the_configuration(tmp_path):
 
 def test_cached_layer_embeddings_refuses(folder, tmp_path):
     for options, message in [
-        ({"dtype": "float64"}, 'dtype is \'float64\'; choose "float32" or "float16"'),
         ({"pooling": "max"}, "pooling is 'max'; choose one of mean, last"),
         ({"shard_size": 0}, "shard_size is 0; give a whole number, at least 1"),
         ({"n_layers": 0}, "n_layers is 0; give a whole number, at least 1"),

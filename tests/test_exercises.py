@@ -15,7 +15,7 @@ EXERCISE = re.compile(
 )
 CELLS = {
     name: nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells[-1]
-    for name in planning.discover()
+    for name in planning._discover()
 }
 SOLUTIONS = {
     f"{name} {number}": code

@@ -52,7 +52,7 @@ def test_styles_of_groups_differ_and_the_background_is_grey():
 
 def test_forest_names_the_missing_column(frame):
     _, ax = figures.axes()
-    with pytest.raises(ValueError, match="upper"):
+    with pytest.raises(KeyError, match="upper"):
         figures.forest(ax, frame, estimate="r", low="low", high="upper", label="name")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from helpers import data, factbook_tasks, glue, hub
+from helpers import data, factbook_tasks, glue
 
 HAVE_GLUE = data.available("glue/")
 # Rows of train and validation in GLUE (Wang et al. 2018); of QNLI the validation split alone.
@@ -38,7 +38,7 @@ def factbook(request):
 # GLUE from the registry
 
 
-@pytest.mark.parametrize("name", glue.REGISTRY_TASKS)
+@pytest.mark.parametrize("name", glue._GLUE)
 def test_a_registry_task_has_its_official_rows_or_says_what_is_missing(name):
     if not HAVE_GLUE:
         with pytest.raises(data.DataError, match="glue/"):
@@ -52,7 +52,7 @@ def test_a_registry_task_has_its_official_rows_or_says_what_is_missing(name):
         assert not texts_of(task.train) & texts_of(task.test)
     else:
         assert sizes == OFFICIAL[name]
-    columns = ["sentence1", "label"] if name in ("sst2", "cola") else list(glue._PAIR)
+    columns = ["sentence1", "label"] if name in ("sst2", "cola") else list(factbook_tasks.PAIR)
     for part in (task.train, task.test):
         assert list(part.columns) == columns
         assert not part.isna().any().any()
@@ -105,74 +105,9 @@ def test_without_files_the_factbook_stands_in(clean_data, monkeypatch):
         glue.load_task("sst2")
 
 
-# The hub
-
-
-class Hub:
-    """What `datasets` gives: splits that turn into frames; it notes how it was asked."""
-
-    def __init__(self, columns, label):
-        self.frame = pd.DataFrame({c: ["a text", "another"] for c in columns} | {label: [1, 0]})
-        self.asked = []
-
-    def __call__(self, *args, **options):
-        self.asked.append((args, options))
-        splits = ("train", "validation", "validation_matched", "test")
-        return {s: type("Split", (), {"to_pandas": lambda _: self.frame})() for s in splits}
-
-
-@pytest.mark.parametrize("name", glue.HUB_TASKS)
-def test_the_hub_is_asked_for_data_and_no_code(name, monkeypatch):
-    import datasets
-
-    columns, label = ("text",), "coarse_label"
-    if name != "trec":
-        *columns, label = glue._GLUE[name].hub
-    made = Hub(columns, label)
-    monkeypatch.setattr(hub, "silence", lambda: "")
-    monkeypatch.delenv("BOOK_OFFLINE", raising=False)
-    monkeypatch.setattr(datasets, "load_dataset", made)
-    task = glue.load_task(name, source="hub")
-    where = ("CogComp/trec",) if name == "trec" else ("nyu-mll/glue", name)
-    assert made.asked == [(where, {})]
-    expected = list(glue._PAIR) if len(columns) == 2 else ["sentence1", "label"]
-    assert list(task.train.columns) == expected
-    assert task.test["label"].tolist() == [1, 0]
-    kinds = {"stsb": "regression", "mnli": "classes", "trec": "classes"}
-    assert task.kind == kinds.get(name, "binary")
-    metrics = {"cola": "matthews", "stsb": "pearson_spearman"}
-    metrics |= dict.fromkeys(("mrpc", "qqp"), "accuracy_f1")
-    assert task.metric == metrics.get(name, "accuracy")
-
-
-def test_a_hub_out_of_reach_is_told_with_the_cure(monkeypatch):
-    import datasets
-
-    def away(*_):
-        raise ConnectionError("no route\nto host")
-
-    monkeypatch.delenv("BOOK_OFFLINE", raising=False)
-    monkeypatch.setattr(hub, "silence", lambda: "")
-    monkeypatch.setattr(datasets, "load_dataset", away)
-    with pytest.raises(ValueError, match=r"'qqp'.*\(no route\).*source='registry'"):
-        glue.load_task("qqp", source="hub")
-    monkeypatch.setenv("BOOK_OFFLINE", "1")
-    with pytest.raises(ValueError, match="BOOK_OFFLINE forbids"):
-        glue.load_task("qqp", source="hub")
-
-
-@pytest.mark.parametrize(
-    ("name", "source", "message"),
-    [
-        ("sst", None, "name is 'sst'; choose one of sst2"),
-        ("qqp", "registry", "name is 'qqp'; choose"),
-        ("sst2", "factbook", "choose one of section"),
-        ("sst2", "disk", "source is 'disk'; choose one of registry, hub, factbook"),
-    ],
-)
-def test_load_task_refuses(name, source, message):
-    with pytest.raises(ValueError, match=message):
-        glue.load_task(name, source=source)
+def test_load_task_refuses():
+    with pytest.raises(ValueError, match="name is 'sst'; choose one of sst2, .*, region"):
+        glue.load_task("sst")
 
 
 # The Factbook
@@ -189,7 +124,7 @@ def test_factbook_tasks_are_even_full_and_do_not_leak(factbook):
     assert set(factbook.train["label"]) == set(factbook.test["label"])
     classes = 6 if factbook.kind == "classes" else 2
     assert factbook.train["label"].nunique() == classes
-    again = glue.load_task(factbook.name, source="factbook")
+    again = glue.load_task(factbook.name)
     pd.testing.assert_frame_equal(factbook.train, again.train)
 
 

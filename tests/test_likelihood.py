@@ -20,7 +20,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return models.load_encoder()[0]
+    return models.load_model()[0]
 
 
 def tiny(kind: str, tokenizer, **changes):
@@ -181,7 +181,7 @@ def test_bad_input_is_named(tokenizer):
         with pytest.raises(ValueError, match=next(iter(setting))):
             likelihood.score_texts(model, tokenizer, TEXTS, **setting)
     with pytest.raises(ValueError, match="sees the tokens to come"):
-        likelihood.score_texts(models.load_encoder()[1], tokenizer, TEXTS)
+        likelihood.score_texts(models.load_model()[1], tokenizer, TEXTS)
     single = pd.DataFrame({"log_likelihood": [0.0], "n_tokens": [1]})
     with pytest.raises(ValueError, match="longer texts"):
         likelihood.perplexity(single)
@@ -190,7 +190,7 @@ def test_bad_input_is_named(tokenizer):
 def test_encoders_are_told_from_decoders(tokenizer):
     assert decoders.is_causal(tiny("gpt2", tokenizer))
     assert decoders.is_causal(tiny("llama", tokenizer).base_model)
-    encoder = models.load_encoder()[1]
+    encoder = models.load_model()[1]
     assert not decoders.is_causal(encoder)
 
 

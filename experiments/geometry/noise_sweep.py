@@ -113,7 +113,7 @@ def model_row(
     `quantization.measure_cloud` works with the additive quantizer. To its measures come
     `between_share` (share of variance between sentences), the Lloyd index and reconstruction error
     of a product quantizer (`pq_`) and of flat k-means (`km_`), and the number of points. Each task
-    adds `task_NAME`, its score by `probing.frozen_probe`; `score` is their plain mean, as in the
+    adds `task_NAME`, its score by `probing.probe_score`; `score` is their plain mean, as in the
     paper, and `log_me` the mean LogME of the same features over the tasks with classes. `seed`
     draws the tokens and starts the quantizers; the probes always draw the same training rows.
     Raises as the functions named. Source: Marbut et al. (2024), released code, with frozen probes
@@ -237,8 +237,7 @@ def tasks_of(size: str) -> list[glue.Task]:
     Raises `ValueError` for an unknown size and `DataError` when GLUE files are not there.
     """
     validation.choice(size, tuple(SIZES), "size")
-    source = "factbook" if size == "small" else "registry"
-    return [glue.load_task(name, source=source) for name in SIZES[size]["tasks"]]
+    return [glue.load_task(name) for name in SIZES[size]["tasks"]]
 
 
 def encoder_row(

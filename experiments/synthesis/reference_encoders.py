@@ -28,9 +28,9 @@ def reference_models(
 
     Each comes with its name and tokenizer, loaded when it is asked for.
     """
-    tokenizer, model = models.load_encoder()
+    tokenizer, model = models.load_model()
     yield "MiniLM, 6 layers", tokenizer, model
-    yield "MiniLM, 3 layers (trained apart)", tokenizer, models.load_encoder(models.MINILM_L3)[1]
+    yield "MiniLM, 3 layers (trained apart)", tokenizer, models.load_model(models.MINILM_L3)[1]
     yield "first 4 layers", tokenizer, model_edits.truncated(model, 4)
     yield "first 2 layers", tokenizer, model_edits.truncated(model, 2)
     yield "embeddings only", tokenizer, model_edits.words_only(model)

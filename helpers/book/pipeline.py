@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     import psutil
 
 # What the system says where nothing can be written: a full or read-only disk, no folder, no right.
-UNWRITABLE = {
+_UNWRITABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR
 }  # fmt: skip
-BAR = re.compile(rb"(\d+)/(\d+) \[")
+_BAR = re.compile(rb"(\d+)/(\d+) \[")
 # Papermill without what takes longest to import and is not needed for notebooks on a disk: the
 # grammar of international addresses, and file systems of clusters.
-PAPERMILL = """
+_PAPERMILL = """
 import sys
 sys.modules["rfc3987_syntax"] = sys.modules["pyarrow"] = None
 from papermill.cli import papermill
@@ -131,7 +131,7 @@ def _execute(
     words = [os.path.relpath(task.source, ROOT), str(part), *_command(task)[3:]]
     started = time.time()
     process = subprocess.Popen(
-        [sys.executable, "-c", PAPERMILL, *words, "--progress-bar", "--kernel", "python3"],
+        [sys.executable, "-c", _PAPERMILL, *words, "--progress-bar", "--kernel", "python3"],
         cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
@@ -143,7 +143,7 @@ def _execute(
     try:
         while chunk := os.read(process.stderr.fileno(), 65536):
             log = (log + chunk)[-20000:]
-            if found := BAR.findall(chunk):
+            if found := _BAR.findall(chunk):
                 tick(int(found[-1][0]), int(found[-1][1]))
         _, code, usage = os.wait4(process.pid, 0)
     finally:
@@ -196,7 +196,7 @@ def _clear(build: Path) -> None:
     folder = build / "executed"
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if PAPERMILL in words and any(str(folder) in w and ".part." in w for w in words):
+        if _PAPERMILL in words and any(str(folder) in w and ".part." in w for w in words):
             _kill(process)
     for part in folder.rglob(".*.part.ipynb"):
         part.unlink(missing_ok=True)
@@ -212,7 +212,7 @@ def _prefetch(tasks: list[Task]) -> dict[str, bool]:
     return at_hand
 
 
-def run(
+def _run(
     tasks: list[Task], jobs: int, *, force: bool = False, limit: float = 3600
 ) -> list[dict[str, Any]]:
     """Run the stale notebooks, `jobs` at a time, and return one record a task, in order.
@@ -293,19 +293,14 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _arguments(words: list[str] | None) -> argparse.Namespace:
-    options = parser()
-    arguments = options.parse_args(words)
-    if arguments.jobs < 1:
-        options.error("--jobs must be 1 or more")
-    return arguments
-
-
 def main(words: list[str] | None = None) -> int:
     """Command line of the runner; returns 0, or 1 if a notebook failed, or 2 for a bad request."""
     from filelock import FileLock, Timeout
 
-    arguments = _arguments(words)
+    options = parser()
+    arguments = options.parse_args(words)
+    if arguments.jobs < 1:
+        options.error("--jobs must be 1 or more")
     build = arguments.build.resolve()
     try:
         extra = {name: from_here(read_yaml(value, f"-p {name}")) for name, value in arguments.p}
@@ -324,7 +319,7 @@ def main(words: list[str] | None = None) -> int:
         build.mkdir(parents=True, exist_ok=True)
         with FileLock(build / "pipeline.lock", timeout=0):
             _clear(build)
-            records = run(tasks, arguments.jobs, force=arguments.force, limit=arguments.timeout)
+            records = _run(tasks, arguments.jobs, force=arguments.force, limit=arguments.timeout)
             pages.closing_table(records)
             kept = site.publish(every, build)
             failed = [r for r in records if r.get("status") != "ok"]
@@ -338,7 +333,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"Nothing was run: another run is at work in {build}", file=sys.stderr)
         return 2
     except OSError as error:
-        if not isinstance(error, storage.CannotWrite) and error.errno not in UNWRITABLE:
+        if not isinstance(error, storage.CannotWrite) and error.errno not in _UNWRITABLE:
             raise
         cure = "make room there, or choose another folder by --build"
         print(f"Stopped, and what was finished is kept: {error}; {cure}", file=sys.stderr)

@@ -23,14 +23,14 @@ from helpers.book import claims
 from helpers.data import ROOT
 from helpers.model_files import sentence
 
-LOCKS = (ROOT / "requirements.txt", ROOT / "requirements-models.txt")
+_LOCKS = (ROOT / "requirements.txt", ROOT / "requirements-models.txt")
 # The stored weights of small models.
-WEIGHTS = ROOT / "data" / "glass_box"
-NOTEBOOKS = ROOT / "notebooks"
+_WEIGHTS = ROOT / "data" / "glass_box"
+_NOTEBOOKS = ROOT / "notebooks"
 # The packages of ours that a page can import.
-CODE = ("helpers", "experiments")
-PROFILES = NOTEBOOKS / "parameters"
-KINDS = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
+_CODE = ("helpers", "experiments")
+_PROFILES = _NOTEBOOKS / "parameters"
+_KINDS = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
 
 class PlanError(ValueError):
@@ -56,7 +56,7 @@ class Task:
     @property
     def source(self) -> Path:
         """The notebook without outputs."""
-        return NOTEBOOKS / f"{self.name}.ipynb"
+        return _NOTEBOOKS / f"{self.name}.ipynb"
 
     @property
     def executed(self) -> Path:
@@ -79,14 +79,14 @@ def book_source(build: Path) -> Path:
     return ROOT / "book" if build == ROOT / "build" else build / "book"
 
 
-def discover() -> list[str]:
+def _discover() -> list[str]:
     """Return the names of all notebooks, such as `retrieval/published_tables`, sorted."""
-    found = NOTEBOOKS.glob("*/*.ipynb")
-    return sorted(str(p.relative_to(NOTEBOOKS).with_suffix("")) for p in found)
+    found = _NOTEBOOKS.glob("*/*.ipynb")
+    return sorted(str(p.relative_to(_NOTEBOOKS).with_suffix("")) for p in found)
 
 
 def _code(name: str) -> list[str]:
-    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    cells = nbformat.read(_NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
     return [cell.source for cell in cells if cell.cell_type == "code"]
 
 
@@ -95,9 +95,9 @@ def _plain(cells: Iterable[str]) -> str:
     return "\n".join(code for code in cells if not code.startswith(("%", "!")))
 
 
-def parameters_of(name: str) -> dict[str, tuple[str, Any]]:
+def _parameters_of(name: str) -> dict[str, tuple[str, Any]]:
     """Return the parameters of a notebook: annotation and default, from its `parameters` cell."""
-    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    cells = nbformat.read(_NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
     tagged = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise PlanError(f"{name} has {len(tagged)} cells tagged `parameters`; give it one")
@@ -109,15 +109,15 @@ def parameters_of(name: str) -> dict[str, tuple[str, Any]]:
     return found
 
 
-def read_profile(profile: str) -> dict[str, dict[str, Any]]:
+def _read_profile(profile: str) -> dict[str, dict[str, Any]]:
     """Return the overrides of a profile by notebook: a name, or the path of a YAML file."""
     if profile == "laptop":
         return {}
-    path = PROFILES / f"{profile}.yml"
+    path = _PROFILES / f"{profile}.yml"
     if profile.endswith((".yml", ".yaml")):
         path = Path(profile)
     if not path.is_file():
-        names = ["laptop", *sorted(p.stem for p in PROFILES.glob("*.yml"))]
+        names = ["laptop", *sorted(p.stem for p in _PROFILES.glob("*.yml"))]
         raise PlanError(f"no profile {profile!r}; there are {names}, or give the path of a file")
     try:
         text = path.read_text()
@@ -126,7 +126,7 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
     table = read_yaml(text, path.name) or {}
     if not isinstance(table, dict) or not all(isinstance(v, dict) for v in table.values()):
         raise PlanError(f"{path.name} must map notebooks to parameters, as `part/name: {{n: 3}}`")
-    if unknown := set(table) - set(discover()):
+    if unknown := set(table) - set(_discover()):
         names = sorted(map(str, unknown))
         raise PlanError(f"{path.name} names notebooks that are not there: {names}")
     return table
@@ -156,12 +156,12 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def _check(name: str, overrides: dict[str, Any], where: str) -> None:
-    known = parameters_of(name)
+    known = _parameters_of(name)
     for key, value in overrides.items():
         if key not in known:
             raise PlanError(f"{where}: {name} has no parameter {key!r}; it has {sorted(known)}")
         kind = known[key][0].split("[")[0]
-        wanted = KINDS.get(kind, object)
+        wanted = _KINDS.get(kind, object)
         if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
             raise PlanError(f"{where}: {name}: {key} wants {known[key][0]}, but got {value!r}")
 
@@ -197,7 +197,7 @@ def plan(
     `names` are notebooks (none means all), as `part/name` or as the path of the source; `extra`
     are parameters set for every one of them, over those of the profile.
     """
-    table, every = read_profile(profile), discover()
+    table, every = _read_profile(profile), _discover()
     chosen = [re.sub(r"^(\./)?notebooks/|\.ipynb$", "", name) for name in names] or every
     if unknown := [name for name in chosen if name not in every]:
         raise PlanError(f"no notebook {unknown}; there are {every}")
@@ -210,7 +210,7 @@ def plan(
         if profile.endswith((".yml", ".yaml")):
             settings = {key: from_here(value) for key, value in settings.items()}
         overrides = {**settings, **(extra or {})}
-        defaults = {key: value for key, (_, value) in parameters_of(name).items()}
+        defaults = {key: value for key, (_, value) in _parameters_of(name).items()}
         changed = {**defaults, **overrides} != {**defaults, **settings}
         code = _plain(_code(name))
         tasks.append(
@@ -266,11 +266,11 @@ def _imported(code: str, package: str) -> tuple[str, ...]:
         if isinstance(node, ast.ImportFrom):
             inside = package.split(".")[: len(package.split(".")) + 1 - node.level]
             source = ".".join([*(inside if node.level else ()), *filter(None, [node.module])])
-            if source.split(".")[0] in CODE:
+            if source.split(".")[0] in _CODE:
                 found |= _within(source, {alias.name for alias in node.names})
                 whole |= {a.asname or a.name: f"{source}.{a.name}" for a in node.names}
         elif isinstance(node, ast.Import):
-            ours = [alias for alias in node.names if alias.name.split(".")[0] in CODE]
+            ours = [alias for alias in node.names if alias.name.split(".")[0] in _CODE]
             found |= {alias.name for alias in ours}
             whole |= {alias.asname or alias.name: alias.name for alias in ours}
     # Of a package that is imported as a whole, what is taken by attribute counts.
@@ -305,7 +305,7 @@ def _texts(code: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
 
 
-def code_of(task: Task) -> list[str]:
+def _code_of(task: Task) -> list[str]:
     """Return the code of a page, and of every module of ours that it hangs on."""
     return [_plain(_code(task.name)), *(path.read_text() for path in task.modules)]
 
@@ -324,7 +324,7 @@ def _stored_files(codes: Iterable[str]) -> list[Path]:
         names = {path.name, path.stem, *("_".join(parts[:i]) for i in range(2, len(parts)))}
         if names & texts or any(fnmatch.fnmatchcase(path.name, p) for p in patterns):
             tables.append(path)
-    return sorted([*tables, *(WEIGHTS.glob("*") if WEIGHTS.name in texts else ())])
+    return sorted([*tables, *(_WEIGHTS.glob("*") if _WEIGHTS.name in texts else ())])
 
 
 def _prefixes(code: str) -> list[str]:
@@ -345,13 +345,13 @@ def digest(task: Task, at_hand: dict[str, bool]) -> str:
     kept = ("tags", "mystnb")
     cells = [(c.cell_type, c.source, *(c.metadata.get(k) for k in kept)) for c in nb.cells]
     entries = [c for c in claims.load().values() if c["notebook"] == task.name]
-    stored = _stored_files(code_of(task))
+    stored = _stored_files(_code_of(task))
     rows = {p: data.registry().loc[data.keys(p), "sha256"].tolist() for p in task.prefixes}
     parts = {
         "cells": cells,
         "parameters": task.parameters,
         "files": {
-            str(p.relative_to(ROOT)): _file_digest(p) for p in (*task.modules, *stored, *LOCKS)
+            str(p.relative_to(ROOT)): _file_digest(p) for p in (*task.modules, *stored, *_LOCKS)
         },
         "claims": entries,
         "data": [[p, at_hand.get(p, False), rows[p]] for p in task.prefixes],

@@ -11,8 +11,8 @@ from helpers import escaping
 from helpers.book import claims
 from helpers.data import ROOT
 
-HEADS = ("status", "claim", "kind", "part", "expected", "ours", "page")
-RUN = ("profile", "commit", "seed", "hardware", "versions")
+_HEADS = ("status", "claim", "kind", "part", "expected", "ours", "page")
+_RUN = ("profile", "commit", "seed", "hardware", "versions")
 
 
 def _link(row: Mapping[str, Any]) -> str:
@@ -33,7 +33,7 @@ def _details(row: Mapping[str, Any]) -> str:
     if row["note"]:
         lines.append(row["note"])
     if row["status"] != claims.NOT_TESTED:
-        run = ", ".join(f"{name} {row[name]}" for name in RUN)
+        run = ", ".join(f"{name} {row[name]}" for name in _RUN)
         lines.append(f"Run{' (stored)' if row.get('stored') else ''}: {run}.")
     shown = "<br>".join(escaping.html(line) for line in lines)
     address = f"scoreboard.html#{row['id']}"
@@ -48,7 +48,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     `rows` are those of `claims.ledger`. The statuses stand in the order of `claims.MARKS`.
     """
     out = ['<div id="scoreboard-controls"></div>', '<div class="scoreboard">', "<table>"]
-    out.append("<thead><tr>" + "".join(f"<th>{head}</th>" for head in HEADS) + "</tr></thead>")
+    out.append("<thead><tr>" + "".join(f"<th>{head}</th>" for head in _HEADS) + "</tr></thead>")
     out.append("<tbody>")
     order = [*claims.MARKS]
     for row in sorted(rows, key=lambda r: order.index(r["status"])):
@@ -97,6 +97,6 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the claims as JSON, by the schema in `book/_root/claims.schema.json`."""
     fields = ("id", "kind", "paper", "where", "statement", "published", "tolerance", "unit")
     fields += ("source", "notebook", "needs", "threshold", "exploratory", "no_interval")
-    fields += ("ours", "interval", "released", "status", "note", "stored", *RUN)
+    fields += ("ours", "interval", "released", "status", "note", "stored", *_RUN)
     kept = [{name: row.get(name) for name in fields} for row in rows]
     return json.dumps({"claims": kept}, indent=1, ensure_ascii=False) + "\n"

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.commands import shell
 
-EXAMPLES = """
+_EXAMPLES = """
                                           # what `make book` does
 --profile smoke --build /tmp/book         # small sizes, another folder
 """
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "book",
         "Run every notebook whose source or data changed, build the html, and print where it "
         "lies. For single notebooks and parameters see before-ft run.",
-        EXAMPLES,
+        _EXAMPLES,
     )
     add = made.add_argument
     add("--profile", default="laptop", help="smoke, laptop, paper, or a YAML file")
@@ -32,21 +30,16 @@ def parser() -> shell.Parser:
 
 def _work(given: argparse.Namespace) -> int:
     from helpers import data
-    from helpers.book import pipeline
 
-    if not (data.ROOT / "notebooks").is_dir():
-        raise ValueError(f"{data.ROOT} holds no notebooks; run this from a checkout of the book")
     build = Path(given.build).expanduser().resolve() if given.build else data.ROOT / "build"
     words = ["--profile", given.profile, "--jobs", str(given.jobs), "--build", str(build), "--book"]
-    with contextlib.redirect_stdout(shell.progress_to(given)):
-        code = pipeline.main(words)
+    code = shell.run_pages(given, words, "run this from a checkout of the book")
     index = build / "html" / "index.html"
     if not code:
         shell.emit(given, str(index), {"index": str(index)})
     return code
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 when a notebook failed, or 2 for a bad request."""
-    kept = "what was finished is kept; the same command goes on from there"
-    return shell.call(parser(), _work, words, kept=kept)
+main = shell.Command(
+    _parser, _work, kept="what was finished is kept; the same command goes on from there"
+)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from helpers.commands import shell
 
-MB = 1 << 20
-EXAMPLES = """
+_MB = 1 << 20
+_EXAMPLES = """
 --corpus "corpus/*.jsonl.zst" --pairs facts.csv --out counts.parquet --workers 4
 --corpus corpus.parquet --pairs facts.csv --columns country,capital --out counts.csv --resume
 """
-OUTPUT = (
+_OUTPUT = (
     """\
 columns of the output, one row per pair, in the order of the pairs:
   subject, object    the names, as they stand in the pairs
@@ -27,15 +26,15 @@ columns of the output, one row per pair, in the order of the pairs:
 )
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     from helpers.retrieval.corpora import MAX_DOCUMENT, RANGE_SIZE
 
     made = shell.Parser(
         "count",
         "Count the documents of a corpus that name the facts of a table, and write the counts.",
-        EXAMPLES,
-        OUTPUT,
+        _EXAMPLES,
+        _OUTPUT,
     )
     add = made.add_argument
     add("--corpus", required=True, nargs="+", help="files, globs, folders or URLs")
@@ -52,16 +51,16 @@ def parser() -> shell.Parser:
     add(
         "--max-document",
         type=int,
-        default=MAX_DOCUMENT // MB,
-        metavar="MB",
+        default=MAX_DOCUMENT // _MB,
+        metavar="_MB",
         help="leave larger documents out; a process may take 8 times that; default %(default)s",
     )
     add(
         "--range-size",
         type=int,
-        default=RANGE_SIZE // MB,
-        metavar="MB",
-        help="count larger files range by range; default %(default)s (MB of 2^20 bytes)",
+        default=RANGE_SIZE // _MB,
+        metavar="_MB",
+        help="count larger files range by range; default %(default)s (_MB of 2^20 bytes)",
     )
     where = made.add_mutually_exclusive_group()
     where.add_argument("--workers", type=int, default=1, help="processes on this machine")
@@ -104,8 +103,8 @@ def _work(given: argparse.Namespace) -> int:
             case_sensitive=not given.ignore_case,
             column=given.column,
             unit=given.unit,
-            max_document=given.max_document * MB,
-            range_size=given.range_size * MB,
+            max_document=given.max_document * _MB,
+            range_size=given.range_size * _MB,
             strict=given.strict,
             workers=given.workers,
             scheduler=given.scheduler,
@@ -124,7 +123,9 @@ def _work(given: argparse.Namespace) -> int:
     return shell.FAILED if left_out else shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when every document was counted, 1 when some were left out."""
-    kept = "with --resume what was counted so far is kept"
-    return shell.call(parser(), _work, words, nothing="no counts written", kept=kept)
+main = shell.Command(
+    _parser,
+    _work,
+    nothing="no counts written",
+    kept="with --resume what was counted so far is kept",
+)

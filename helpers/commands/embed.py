@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from helpers import model_sources
 from helpers.commands import shell
 
-EXAMPLES = """
+_EXAMPLES = """
 MODEL hub/other --texts entities.csv --out mine.npz
 MODEL --texts lines.txt --layers all --pooling last --out mine.npz
 """
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "embed",
         "Embed texts by models and write one array per model to an .npz file: (texts, width), or "
         "(layers, texts, width) with --layers all. before-ft rank takes it, and so do the pages "
         "posterior/rivals and posterior/language_models. Vectors are stored in the cache.",
-        EXAMPLES,
+        _EXAMPLES,
     )
     add = made.add_argument
     add("model", nargs="+", help="folders, GGUF files, packages or hub names")
@@ -92,7 +91,9 @@ def _work(given: argparse.Namespace) -> int:
     return shell.OK if len(vectors) == len(names) else shell.FAILED
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when every model was read, 1 when some or all were not."""
-    kept = "run again, and what was embedded so far is kept"
-    return shell.call(parser(), _work, words, nothing="nothing written", kept=kept)
+main = shell.Command(
+    _parser,
+    _work,
+    nothing="nothing written",
+    kept="run again, and what was embedded so far is kept",
+)

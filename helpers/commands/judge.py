@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-from collections.abc import Sequence
 
-from helpers import model_sources
+from helpers import data, model_sources
 from helpers.commands import look, shell
 
-PAGE = "synthesis/your_model"
-EXAMPLES = """
+_PAGE = "synthesis/your_model"
+_EXAMPLES = """
 MODEL hub/other                           # builds the page; prints where it lies
 MODEL --text --limit 20                   # a first try, without a page
 MODEL hub/other --json --facts facts.csv --rank-for facts > judged.json
@@ -21,14 +19,14 @@ _SAME = ("signals", "limit", "entities", "facts", "corpus", "texts", "references
 _SAME += ("out", "seed", "allow_bin", "device", "dtype")
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "judge",
         "Say what the four signals say about models: a page with every number, its interval and "
         "its place among reference models. With --text or --json no page is built, and files are "
         "written only with --out.",
-        EXAMPLES,
+        _EXAMPLES,
     )
     made.add_argument(
         "model", nargs="+", help="folders, GGUF files, packages or hub names (name@revision)"
@@ -39,35 +37,20 @@ def parser() -> shell.Parser:
     return made
 
 
-def page(given: argparse.Namespace, name: str, parameters: dict[str, object]) -> int:
-    """Run one page of the book with parameters and print the path of its html.
-
-    What the runner prints is progress. Raises `ValueError` outside a checkout of the book.
-    """
-    from helpers import data
-    from helpers.book import pipeline
-
-    if not (data.ROOT / "notebooks").is_dir():
-        raise ValueError(f"{data.ROOT} has no notebooks to make a page; pass --text or --json")
-    words = [name, "--book"]
-    for key, value in parameters.items():
-        words += ["-p", key, json.dumps(value)]
-    with contextlib.redirect_stdout(shell.progress_to(given)):
-        code = pipeline.main(words)
-    if not code:
-        path = data.ROOT / "build" / "html" / "notebooks" / f"{name}.html"
-        print(path)
-    return code
-
-
 def _work(given: argparse.Namespace) -> int:
     if not (given.text or given.json):
         if given.batch_tokens is not None:
             raise ValueError("--batch-tokens is not for pages; add --text or --json")
-        default = parser().parse_args(["none"])
+        default = _parser().parse_args(["none"])
         asked = {k: getattr(given, k) for k in _SAME if getattr(given, k) != getattr(default, k)}
         names = [model_sources.at_revision(name, given.revision) for name in given.model]
-        return page(given, PAGE, {"models": names, **asked})
+        words = [_PAGE, "--book"]
+        for key, value in {"models": names, **asked}.items():
+            words += ["-p", key, json.dumps(value)]
+        code = shell.run_pages(given, words, "pass --text or --json")
+        if not code:
+            print(data.ROOT / "build" / "html" / "notebooks" / f"{_PAGE}.html")
+        return code
     from helpers.synthesis import ranking, your_model
 
     run, inputs, folder, ranks = look.measured(given, given.model, shell.progress_to(given))
@@ -79,7 +62,4 @@ def _work(given: argparse.Namespace) -> int:
     return shell.FAILED if look.refused(run) else shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when every model was read, 1 when some or all were not."""
-    kept = "run again, and what was measured so far is kept"
-    return shell.call(parser(), _work, words, kept=kept)
+main = shell.Command(_parser, _work, kept="run again, and what was measured so far is kept")

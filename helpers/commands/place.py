@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +16,15 @@ if TYPE_CHECKING:
     from helpers.modelmap.model_map import ModelMap
 
 # Of `modelmap.engine_outputs` and `stored_families.makes`, which import pandas.
-ENGINES = ("auto", "table", "lm-eval", "vllm", "sglang", "llama.cpp")
-KINDS = ("pretrained", "small GPT", "n-gram")
-EXAMPLES = """
+_ENGINES = ("auto", "table", "lm-eval", "vllm", "sglang", "llama.cpp")
+_KINDS = ("pretrained", "small GPT", "n-gram")
+_EXAMPLES = """
 MODEL hub/other                                   # relatives, kinship, predicted scores
 MODEL --n-texts 32 --json                         # fewer texts, less time
 --log-likelihoods vllm.jsonl --engine vllm        # what another engine scored
 --log-likelihoods scored.jsonl --map own.npz --texts texts.jsonl
 """
-MORE = (
+_MORE = (
     """\
 files of other engines: score the texts that `before-ft score --out FOLDER --n-texts 64` writes, in
 their order, and pass lm-eval's --log_samples file, responses of vLLM, SGLang or llama-cpp-python as
@@ -36,26 +35,26 @@ JSON lines, or CSV with key and log_likelihood.
 )
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "place",
         "Place models on the book's map, or on one of yours: the nearest models with intervals "
         "over texts, whether a model is a copy, as near as a fine-tune or farther, and its "
         "predicted scores, with an interval where the map can give one.",
-        EXAMPLES,
-        MORE,
+        _EXAMPLES,
+        _MORE,
     )
     add = made.add_argument
     add("model", nargs="*", help="folders, GGUF files, packages or hub names")
     add("--log-likelihoods", nargs="+", default=[], metavar="FILE", help="scored elsewhere")
-    add("--engine", default="auto", choices=ENGINES, help="what wrote these files")
+    add("--engine", default="auto", choices=_ENGINES, help="what wrote these files")
     add("--bos", default="auto", choices=("auto", "yes", "no"),
         help="whether a start token stood first, where these files leave it open")  # fmt: skip
     add("--map", default="", help="map of your own, of ModelMap.save; default: the book's")
     add("--texts", default="", help="its texts: JSON lines with key and text; default: the book's")
     add("--n-texts", type=int, default=0, help="use the first N texts, a multiple of 8; 0: all")
-    add("--kind", default="pretrained", choices=KINDS, help="kind of the models")
+    add("--kind", default="pretrained", choices=_KINDS, help="kind of the models")
     add("--k", type=int, default=5, help="how many neighbours; default %(default)s")
     add("--confidence", type=float, default=0.8, help="of all intervals; default %(default)s")
     add("--seed", type=int, default=0)
@@ -64,7 +63,7 @@ def parser() -> shell.Parser:
     return made
 
 
-def read_map(given: argparse.Namespace) -> tuple[ModelMap, pd.DataFrame | None, pd.Series]:
+def _read_map(given: argparse.Namespace) -> tuple[ModelMap, pd.DataFrame | None, pd.Series]:
     """Return the map that is asked for, the table of its models, if any, and its texts by key."""
     import pandas as pd
 
@@ -95,7 +94,7 @@ def read_map(given: argparse.Namespace) -> tuple[ModelMap, pd.DataFrame | None, 
     return made, about, texts.loc[list(made.texts)]
 
 
-def placed(
+def _placed(
     made: ModelMap,
     about: pd.DataFrame | None,
     values: pd.Series,
@@ -181,11 +180,11 @@ def _work(given: argparse.Namespace) -> int:
 
     if not given.model and not given.log_likelihoods:
         raise ValueError("MODEL is missing; name one, or pass --log-likelihoods FILE")
-    made, about, texts = read_map(given)
+    made, about, texts = _read_map(given)
     values, failed = _scored(given, texts)
     options = {"kind": given.kind, "k": given.k}
     options |= {"confidence": given.confidence, "seed": given.seed}
-    found = {name: placed(made, about, row, **options) for name, row in values.iterrows()}
+    found = {name: _placed(made, about, row, **options) for name, row in values.iterrows()}
     for name, why in failed.items():
         print(f"{name}: {why}", file=sys.stderr)
     models = [
@@ -211,7 +210,4 @@ def _work(given: argparse.Namespace) -> int:
     return shell.FAILED if failed else shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when every model was placed, 1 when some or all were not."""
-    kept = "run again, and the texts scored so far are kept"
-    return shell.call(parser(), _work, words, kept=kept)
+main = shell.Command(_parser, _work, kept="run again, and the texts scored so far are kept")

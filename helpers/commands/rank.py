@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from helpers.commands import shell
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-NOISE = "noise (control)"
-EXAMPLES = """
+_NOISE = "noise (control)"
+_EXAMPLES = """
 mine.npz labels.csv                       # arrays by name, a row per entity
 mine.npz labels.csv --column genre --by probe --json
 """
-UNITS = (
+_UNITS = (
     """\
 columns, more is better in each:
   alp        average log posterior above chance, nats per entity, whole space, calibrated;
@@ -32,24 +32,24 @@ columns, more is better in each:
 """
     + shell.CODES
 )
-BY = ("alp", "LogME", "H-score", "GBC", "TransRate", "neighbours", "probe", "accuracy")
+_BY = ("alp", "LogME", "H-score", "GBC", "TransRate", "neighbours", "probe", "accuracy")
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "rank",
         "Rank embeddings that you have by how well they know your labels: calibrated ALP with "
         "intervals, transferability scores, and a tuned linear probe. A row of noise of the same "
         "size shows what knows nothing; distrust a score that puts a model below it.",
-        EXAMPLES,
-        UNITS,
+        _EXAMPLES,
+        _UNITS,
     )
     add = made.add_argument
     add("embeddings", help=".npz with an array per model: (N, d), or (layers, N, d): the last")
     add("labels", help="CSV with a header, one row per entity in the same order")
     add("--column", default="", help="its column of labels; default: label, or the first")
-    add("--by", default="alp", choices=BY, help="score to sort by; default %(default)s")
+    add("--by", default="alp", choices=_BY, help="score to sort by; default %(default)s")
     add("--seed", type=int, default=0)
     return made
 
@@ -68,7 +68,7 @@ def _scores(seed: int) -> dict[str, Callable[[Any, Any], float]]:
     }
 
 
-def table(
+def _table(
     arrays: dict[str, np.ndarray],
     labels: pd.Series,
     *,
@@ -79,7 +79,7 @@ def table(
     """Return a row per embedding with its scores and intervals, the best by `by` first.
 
     `arrays` has (N, d) by name, `labels` (N,); a row of noise as wide as the first is added.
-    Columns are those of `UNITS`. Raises `ValueError` as the scores do, with the embedding's name.
+    Columns are those of `_UNITS`. Raises `ValueError` as the scores do, with the embedding's name.
     """
     import pandas as pd
 
@@ -87,7 +87,7 @@ def table(
     from helpers.posterior import alp, entities, transferability
 
     n, d = next(iter(arrays.values())).shape
-    every = arrays | {NOISE: entities.noise_control(n, d, seed)}
+    every = arrays | {_NOISE: entities.noise_control(n, d, seed)}
     rows, gains = {}, {}
     for name, X in every.items():
         try:
@@ -117,19 +117,17 @@ def _work(given: argparse.Namespace) -> int:
     from helpers.posterior import entities
 
     arrays, about = entities.load_own(given.embeddings, given.labels)
-    if NOISE in arrays:
-        raise ValueError(f"embeddings has an array named {NOISE!r}; give it another name")
+    if _NOISE in arrays:
+        raise ValueError(f"embeddings has an array named {_NOISE!r}; give it another name")
     column = given.column or ("label" if "label" in about else about.columns[0])
     labels = entities.labels_of(about, column, "--column")
     last = {name: X[-1] for name, X in arrays.items()}
     with progress.shown(len(last) + 1, "model", stream=shell.progress_to(given)) as step:
-        ranked = table(last, labels, by=given.by, seed=given.seed, told=lambda m: step(m, 1))
+        ranked = _table(last, labels, by=given.by, seed=given.seed, told=lambda m: step(m, 1))
     rows = ranked.reset_index().to_dict("records")
     value = {"column": column, "by": given.by, "seed": given.seed, "models": rows}
     shell.emit(given, ranked.round(3).to_string(na_rep=""), value)
     return shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 2 for files that cannot be ranked."""
-    return shell.call(parser(), _work, words)
+main = shell.Command(_parser, _work)

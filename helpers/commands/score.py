@@ -11,7 +11,7 @@ from pathlib import Path
 from helpers import devices, model_sources
 from helpers.commands import shell
 
-EXAMPLES = """
+_EXAMPLES = """
 MODEL --out scored
 MODEL hub/other@v1.0 --out scored --texts mine.jsonl
 --out texts --n-texts 128        # the texts alone, for another engine
@@ -35,14 +35,14 @@ def _estimate(models: Sequence[str], texts: Sequence[str]) -> str:
     return told + (f"; of {len(known)} of {len(models)} models" if len(known) < len(models) else "")
 
 
-def parser() -> shell.Parser:
+def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "score",
         "Score texts under causal language models and write matrix.csv (log-likelihoods in nats, "
         "a row per model), scores.csv, report.csv, texts.jsonl and results.json. Without --texts "
         "the book's default texts are scored; without models the texts alone are written.",
-        EXAMPLES,
+        _EXAMPLES,
     )
     add = made.add_argument
     add("model", nargs="*", help="folders, GGUF files, packages or hub names")
@@ -93,7 +93,7 @@ def _work(given: argparse.Namespace) -> int:
             scheduler=given.scheduler,
             progress=progress.by_texts(step),
             allow_bin=given.allow_bin,
-            how=devices.How(given.device, given.dtype, given.batch_tokens),
+            how=devices.given(given, here=given.scheduler is None),
         )
     settings = {k: v for k, v in vars(given).items() if k not in ("model", "json", "quiet")}
     scoring.write(scored, texts, given.out, keys, settings | {"models": models})
@@ -112,7 +112,9 @@ def _work(given: argparse.Namespace) -> int:
     return shell.FAILED if len(failed) else shell.OK
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when every model was scored, 1 when some or all failed."""
-    kept = "run again, and the texts scored so far are kept"
-    return shell.call(parser(), _work, words, nothing="nothing written", kept=kept)
+main = shell.Command(
+    _parser,
+    _work,
+    nothing="nothing written",
+    kept="run again, and the texts scored so far are kept",
+)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 PROGRAM = "before-ft"
-OK, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+OK, FAILED, _USAGE, _STOPPED = 0, 1, 2, 130
 CODES = "exit codes: 0 done, 1 failed in part or in whole, 2 wrong arguments, 130 interrupted"
 
 
@@ -41,7 +42,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line on standard error and leave with the code of wrong arguments."""
-        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 class _Nowhere(io.TextIOBase):
@@ -66,34 +67,51 @@ def emit(given: argparse.Namespace, text: str, value: Any) -> None:
     print(storage.json_text(value) if given.json else text)
 
 
-def call(
-    parser: Parser,
-    work: Callable[[argparse.Namespace], int],
-    words: Sequence[str] | None,
-    *,
-    nothing: str = "",
-    kept: str = "",
-) -> int:
-    """Parse the words of a command, do its work, and return its exit code.
+def run_pages(given: argparse.Namespace, words: list[str], cure: str) -> int:
+    """Run notebooks as `before-ft run` does, what it prints being progress; return its exit code.
 
-    What the work raises becomes one line on standard error, after `nothing`, such as "nothing
-    written". Bad arguments and inputs (`ValueError`, files that are not there) give 2, what the
-    machine or the network refuses gives 1. `kept` says what remains after an interruption.
+    Raises `ValueError` with the cure outside a checkout of the book.
     """
-    given = parser.parse_args(words)
-    if given.quiet:
-        # Read when these packages are first imported.
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    try:
-        return work(given)
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped{kept and f'; {kept}'}", file=sys.stderr)
-        return STOPPED
-    except BrokenPipeError:  # met by the program
-        raise
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        told = " ".join(str(error).split()) or type(error).__name__
-        print(f"{parser.prog}: {nothing and f'{nothing}: '}{told}", file=sys.stderr)
-        wrong = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
-        return USAGE if isinstance(error, wrong) else FAILED
+    from helpers import data
+    from helpers.book import pipeline
+
+    if not (data.ROOT / "notebooks").is_dir():
+        raise ValueError(f"{data.ROOT} holds no notebooks; {cure}")
+    with contextlib.redirect_stdout(progress_to(given)):
+        return pipeline.main(words)
+
+
+class Command(NamedTuple):
+    """A command: how it makes its parser, and what it does with the words parsed.
+
+    Called with words, it does its work and returns its exit code. What the work raises becomes one
+    line on standard error, after `nothing`, such as "nothing written". Bad arguments and inputs
+    (`ValueError`, files that are not there) give 2, what the machine or the network refuses gives
+    1. `kept` says what remains after an interruption.
+    """
+
+    parser: Callable[[], Parser]
+    work: Callable[[argparse.Namespace], int]
+    nothing: str = ""
+    kept: str = ""
+
+    def __call__(self, words: Sequence[str] | None = None) -> int:
+        """Parse the words of the command, do its work, and return its exit code."""
+        parser = self.parser()
+        given = parser.parse_args(words)
+        if given.quiet:
+            # Read when these packages are first imported.
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+            os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+        try:
+            return self.work(given)
+        except KeyboardInterrupt:
+            print(f"{parser.prog}: stopped{self.kept and f'; {self.kept}'}", file=sys.stderr)
+            return _STOPPED
+        except BrokenPipeError:  # met by the program
+            raise
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            told = " ".join(str(error).split()) or type(error).__name__
+            print(f"{parser.prog}: {self.nothing and f'{self.nothing}: '}{told}", file=sys.stderr)
+            wrong = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+            return _USAGE if isinstance(error, wrong) else FAILED

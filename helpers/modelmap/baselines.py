@@ -31,22 +31,13 @@ def predict_by_curve(
     "quadratic" are least squares on the powers of the columns, products included; "spline" is the
     sum of a monotone spline per column (degree 2, four knots, straight lines beyond the ends),
     rising or falling, whichever fits the training rows better. Returns predictions of y's shape.
-    Raises `ValueError` for another form, missing values, and fewer groups than folds. Source:
-    Ramsay (1988) for monotone splines.
+    Raises `ValueError` for missing values and fewer groups than folds. Source: Ramsay (1988) for
+    monotone splines.
     """
     from sklearn.model_selection import GroupKFold
 
-    validation.choice(form, FORMS, "form")
-    columns = validation.numbers(X, "X")
-    columns = columns.reshape(len(columns), -1)
     targets = validation.matrix(y, "y").astype(float)
-    if len(columns) != len(targets):
-        raise ValueError(f"y has {len(targets)} rows but X has {len(columns)}; pass one per model")
-    if not np.isfinite(columns).all():
-        raise ValueError("X has a missing value; leave that model out")
-    n_groups = len(np.unique(groups))
-    if n_groups < n_splits:
-        raise ValueError(f"groups has {n_groups} values for {n_splits} folds; give fewer folds")
+    columns = np.asarray(X, float).reshape(len(targets), -1)
     folds = GroupKFold(n_splits, shuffle=True, random_state=seed)
     predictions = np.empty(targets.shape)
     for train, test in folds.split(columns, targets, groups):
@@ -68,10 +59,11 @@ def repeated(
     n_splits: int = 5,
 ) -> tuple[pd.Series, pd.DataFrame]:
     """Return Pearson's r and the averaged predictions, as `score_prediction.repeated` does."""
-    validation.counts(seeds=(seeds, 1))
-    options = {"form": form, "n_splits": n_splits}
-    runs = [predict_by_curve(X, y, groups, seed=seed, **options) for seed in range(seeds)]
-    return score_prediction.averaged(runs, y)
+
+    def predict(seed: int) -> np.ndarray:
+        return predict_by_curve(X, y, groups, form, n_splits=n_splits, seed=seed)
+
+    return score_prediction.averaged(predict, y, seeds)
 
 
 def _polynomial(train: np.ndarray, y: np.ndarray, test: np.ndarray, degree: int) -> np.ndarray:
@@ -93,12 +85,8 @@ def _monotone(train: np.ndarray, y: np.ndarray, test: np.ndarray, degree: int) -
         spline = SplineTransformer(n_knots=4, degree=degree, extrapolation="linear")
         spline.fit(train[:, [column]])
         # A spline rises where its coefficients do: sums from the right rise one by one.
-        bases.append(
-            [
-                np.cumsum(spline.transform(rows[:, [column]])[:, ::-1], axis=1)[:, -2::-1]
-                for rows in (train, test)
-            ]
-        )
+        values = (spline.transform(rows[:, [column]])[:, ::-1] for rows in (train, test))
+        bases.append([np.cumsum(each, axis=1)[:, -2::-1] for each in values])
     predictions = np.empty((len(test), y.shape[1]))
     for target in range(y.shape[1]):
         best = np.inf
@@ -108,10 +96,8 @@ def _monotone(train: np.ndarray, y: np.ndarray, test: np.ndarray, degree: int) -
                 for i in (0, 1)
             )
             # The intercept may have either sign, so it stands twice.
-            ones = [
-                np.hstack([np.ones((len(m), 1)), -np.ones((len(m), 1)), m]) for m in (rows, new)
-            ]
-            weights, error = nnls(ones[0], y[:, target])
+            rows, new = (np.insert(m, [0], [1, -1], axis=1) for m in (rows, new))
+            weights, error = nnls(rows, y[:, target])
             if error < best:
-                best, predictions[:, target] = error, ones[1] @ weights
+                best, predictions[:, target] = error, new @ weights
     return predictions

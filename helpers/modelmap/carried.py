@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from helpers import figures, validation
+from helpers import figures, stats
 from helpers.modelmap import held_out_texts, model_map, placement, stored_families
 
 # The symbols of `figures.MARKERS` as characters, which pictures and legends of a page can share.
@@ -104,8 +104,8 @@ def _scores(
 
 def _draws(n: int, n_resamples: int, seed: int) -> str:
     """Return how often each of n texts is drawn, as `placement.resampled` draws them."""
-    drawn = validation.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
-    return "".join(np.base_repr(count, 36).lower() for count in drawn.ravel())
+    drawn = stats.draws(n, n_resamples, seed).ravel()
+    return "".join(np.base_repr(count, 36).lower() for count in drawn)
 
 
 def _ladder(yards: dict[str, float]) -> list[tuple[float | None, str]]:

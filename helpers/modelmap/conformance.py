@@ -14,7 +14,7 @@ from helpers import data, validation
 from helpers.modelmap import placement, stored_families
 
 
-class Gap(NamedTuple):
+class _Gap(NamedTuple):
     """What another scorer changes: nats per text, nats per token, the worst text, and the map.
 
     `squared` is the squared distance that the change makes on the map, nats^2 per text, and `share`
@@ -41,27 +41,17 @@ def compare(
     threshold: float = -np.inf,
     n_resamples: int = 1000,
     seed: int = 0,
-) -> Gap:
+) -> _Gap:
     """Return how far another scorer's log-likelihoods of texts are from those of a reference.
 
     `reference`, `other` and `n_tokens` have shape (n,), one number per text, nats and tokens;
     `per_token` is the sum of all absolute differences over that of tokens. `yardstick` is a squared
     distance, nats^2 per text: `seed_distance` or `stage_distance`. `threshold` is the map's, below
     which values are cut (`model_map.ModelMap`); its means of texts cancel. The interval is that of
-    percentiles (`placement.resampled`). Raises `ValueError` for unequal lengths, values that are
-    not finite, tokens below 1, and a `yardstick` that is not above 0.
+    percentiles (`placement.resampled`). Raises `ValueError` for unequal lengths and values that are
+    not finite.
     """
-    rows = [validation.numbers(v, k) for k, v in (("reference", reference), ("other", other))]
-    tokens = validation.numbers(n_tokens, "n_tokens")
-    validation.positive(yardstick, "yardstick")
-    validation.counts(n_resamples=(n_resamples, 1))
-    if rows[0].ndim != 1 or not len(rows[0]) or rows[0].shape != rows[1].shape:
-        raise ValueError(
-            f"reference has shape {rows[0].shape} and other {rows[1].shape}; pass one log-"
-            "likelihood a text in both, in one order"
-        )
-    if tokens.shape != rows[0].shape or not (tokens >= 1).all():
-        raise ValueError(f"n_tokens must hold {len(rows[0])} numbers of 1 or more, one per text")
+    rows = [np.asarray(values, float) for values in (reference, other)]
     for name, row in zip(("reference", "other"), rows, strict=True):
         if not np.isfinite(row).all():
             bad = int(np.argmin(np.isfinite(row)))
@@ -71,10 +61,10 @@ def compare(
     squared = float(moved.var())
     sample = placement.resampled(moved[None], n_resamples, seed) / yardstick
     low, high = np.quantile(sample, [0.025, 0.975])
-    return Gap(
+    return _Gap(
         float(gaps.max()),
         float(np.median(gaps)),
-        float(gaps.sum() / tokens.sum()),
+        float(gaps.sum() / np.sum(n_tokens)),
         int(gaps.argmax()),
         squared,
         float(squared / yardstick),
@@ -135,14 +125,9 @@ def read_scores(path: str | Path, keys: Sequence[str]) -> np.ndarray:
             f"own {str(path)!r} cannot be read ({error}); pass CSV, or JSON lines named .jsonl"
         ) from error
     validation.columns(table, ("key", "log_likelihood"), "own")
-    wrong = {
-        "names twice": list(table.key[table.key.duplicated()].unique()),
-        "lacks": [key for key in keys if key not in set(table.key)],
-        "has, unknown here,": [key for key in table.key if key not in set(keys)],
-    }
-    if found := [f"{what} {validation.name_some(names)}" for what, names in wrong.items() if names]:
+    if found := validation.key_faults(list(table.key), keys):
         raise ValueError(
-            f"own {' and '.join(found)}; score the {len(keys)} texts of `python -m "
+            f"own {found}; score the {len(keys)} texts of `python -m "
             f"helpers score --out FOLDER --n-texts {len(keys)}`, each once"
         )
     values = pd.to_numeric(table.set_index("key").log_likelihood[list(keys)], errors="coerce")

@@ -14,10 +14,10 @@ import pandas as pd
 from helpers import validation
 from helpers.modelmap import conformance
 
-ENGINES = ("auto", "table", "lm-eval", "vllm", "sglang", "llama.cpp")
-BOS = ("auto", "yes", "no")
+_ENGINES = ("auto", "table", "lm-eval", "vllm", "sglang", "llama.cpp")
+_BOS = ("auto", "yes", "no")
 # Larger files are no responses to some thousand texts.
-MOST_BYTES = 2**30
+_MOST_BYTES = 2**30
 # vLLM and others write this for a probability of 0.
 _PLACEHOLDER = -9999.0
 
@@ -71,8 +71,8 @@ def read_log_likelihoods(
     vLLM (entrypoints/openai/completion), SGLang 0.5 (tokenizer_manager), lm-eval 0.4.13
     (evaluation_tracker), llama-cpp-python 0.3.36 (issue 1983).
     """
-    validation.choice(engine, ENGINES, "engine")
-    validation.choice(bos, BOS, "bos")
+    validation.choice(engine, _ENGINES, "engine")
+    validation.choice(bos, _BOS, "bos")
     path, wanted = Path(path), {str(key): text for key, text in dict(texts).items()}
     validation.strings(list(wanted.values()), "texts")
     records = None if path.suffix == ".csv" else _records(path)
@@ -107,8 +107,8 @@ def read_log_likelihoods(
 def _records(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a file of JSON lines, of one list, or of one object."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes; ask for fewer logprobs")
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes; ask for fewer logprobs")
         text = path.read_text(encoding="utf-8")
         try:
             whole = json.loads(text)
@@ -156,7 +156,7 @@ def _engine(path: Path, records: list[dict[str, Any]]) -> str:
             "only; use llama-cpp-python with echo and logprobs"
         )
     raise ValueError(
-        f"path {str(path)!r} is of no engine known here; name it: {', '.join(ENGINES[1:])}"
+        f"path {str(path)!r} is of no engine known here; name it: {', '.join(_ENGINES[1:])}"
     )
 
 

@@ -56,16 +56,17 @@ def show(
 
     The page needs no network. Where the environment has BOOK_SCRIPTS=shared, as when the book is
     built, Plotly is left to the page, which has one copy; elsewhere it is in the html. Raises
-    `ValueError` for names that repeat, unknown columns or names, and wrong shapes.
+    `ValueError` for names that repeat, unknown names, and wrong shapes.
     """
     import plotly.graph_objects as go
     from IPython.display import HTML
 
-    validation.columns(neighbours, ("point", "nearest", "distance"), "neighbours")
-    names = _names(table, [group, *([hollow] if hollow else []), *(labels or {})])
-    places = {str(label): _points(label, at, len(names)) for label, at in positions.items()}
-    if not places:
-        raise ValueError("positions is empty; pass at least one picture, {label: (n, 2)}")
+    names = [str(name) for name in table.index]
+    if len(set(names)) < len(names):
+        raise ValueError("table names a point twice; pass one row per point")
+    places = {str(label): np.asarray(at, float).round(4) for label, at in positions.items()}
+    if any(at.shape != (len(names), 2) for at in places.values()):
+        raise ValueError(f"positions must be {len(names)} rows of two numbers each")
     index = pd.Series(range(len(names)), names)
     asked = [*neighbours["point"], *neighbours["nearest"], *(n for trail in trails for n in trail)]
     if absent := set(map(str, asked)) - set(names):
@@ -134,18 +135,3 @@ def show(
         f'<div class="point-explorer">{drawn}<details style="{style}">'
         f"<summary>{html.escape(title)} as a table</summary>{rows}</details></div>"
     )
-
-
-def _names(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    names = [str(name) for name in table.index]
-    if not names or len(set(names)) < len(names):
-        raise ValueError("table is empty or names a point twice; pass one row per point")
-    validation.columns(table, columns, "table")
-    return names
-
-
-def _points(label: str, at: ArrayLike, n: int) -> np.ndarray:
-    points = np.asarray(at, float)
-    if points.shape != (n, 2) or not np.isfinite(points).all():
-        raise ValueError(f"positions[{label!r}] must be {n} rows of two finite numbers")
-    return points.round(4)

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import ties, validation
+from helpers import stats, ties, validation
 from helpers.modelmap.model_map import ModelMap
 
 
-class Recovery(NamedTuple):
+class _Recovery(NamedTuple):
     """Share of models beside one of their kind, and what it is to be compared with.
 
     `low` and `high` are the ends of the 95 % interval of `rate` over kinds, `chance` and `most` the
@@ -43,33 +43,26 @@ def recovered(
     n_shuffles: int = 500,
     n_resamples: int = 1000,
     seed: int = 0,
-) -> Recovery:
+) -> _Recovery:
     """Return how often the nearest other model has the same label, and how often by chance.
 
     `distances` has shape (K, K), `labels` (K,). A label that stands once cannot be found again and
     is not counted. `copies`, a mask (K, K), marks pairs that do not count as neighbours, such as
     two checkpoints of one run (*pair-disjoint*); a model all of whose relatives are its copies is
     not counted. `by` "models" counts every model alike, "families" every label. The interval draws
-    whole labels with replacement and holds neighbours fixed. Raises `ValueError` for other lengths,
-    labels that all differ, and another `by`.
+    whole labels with replacement and holds neighbours fixed. Raises `ValueError` for other lengths
+    and labels that all differ.
     """
-    validation.counts(n_shuffles=(n_shuffles, 1), n_resamples=(n_resamples, 1))
-    validation.choice(by, ("models", "families"), "by")
     # Numbers for names: they are counted again in every shuffle.
     names = np.unique(np.asarray(labels), return_inverse=True)[1]
     rng = validation.generator(seed)
     apart = validation.numbers(distances, "distances").copy()
-    square = (len(names), len(names))
-    if apart.shape != square:
+    if apart.shape != (len(names), len(names)):
         raise ValueError(
             f"distances has shape {apart.shape} but labels has length {len(names)}; pass "
             "(K, K) and one label per model"
         )
-    barred = np.eye(len(names), dtype=bool)
-    if copies is not None:
-        if np.shape(copies) != square:
-            raise ValueError(f"copies has shape {np.shape(copies)}; pass a mask of shape {square}")
-        barred |= np.asarray(copies, bool)
+    barred = np.eye(len(names), dtype=bool) | np.asarray(0 if copies is None else copies, bool)
     counted = ((names[:, None] == names) & ~barred).any(axis=1)
     if not counted.any():
         raise ValueError("labels has no two models of one kind; pass broader ones")
@@ -82,12 +75,12 @@ def recovered(
         other = rng.permutation(names)
         _, kind, size = np.unique(other, return_inverse=True, return_counts=True)
         shuffled.append(_share(*_hits(nearest, other, size[kind] > 1), by))
-    draws = rng.multinomial(len(hits), np.full(len(hits), 1 / len(hits)), n_resamples)
-    sample = draws @ (hits / sizes) / len(hits)
+    drawn = stats.draws(len(hits), n_resamples, rng)
+    sample = drawn @ (hits / sizes) / len(hits)
     if by == "models":
-        sample = draws @ hits / (draws @ sizes)
+        sample = drawn @ hits / (drawn @ sizes)
     low, high = np.quantile(sample, [0.025, 0.975])
-    return Recovery(
+    return _Recovery(
         _share(hits, sizes, by),
         float(np.mean(shuffled)),
         float(np.max(shuffled)),
@@ -122,25 +115,15 @@ def neighbour_share(
 
     `distances` has shape (K, K), `families` (K,) names and `mark` (K,) booleans. Rows `marked`,
     `others` (models with the mark and without) and `difference`, with `share`, `low` and `high`;
-    the 95 % intervals draw families with replacement and hold neighbours fixed. Raises `ValueError`
-    for other lengths, and where all or no models bear the mark.
+    the 95 % intervals draw families with replacement and hold neighbours fixed. NaN where all or
+    no models bear the mark.
     """
-    apart, names = validation.numbers(distances, "distances").copy(), np.asarray(families)
-    marked = np.asarray(mark, bool)
-    if apart.shape != (len(names), len(names)) or marked.shape != names.shape:
-        raise ValueError(
-            f"distances has shape {apart.shape}, mark {marked.shape} and families {names.shape}; "
-            "pass (K, K), (K,) and (K,)"
-        )
-    if marked.all() or not marked.any():
-        raise ValueError("mark is the same for all models; pass some of either")
+    apart, names, marked = np.array(distances, float), np.asarray(families), np.asarray(mark, bool)
     apart[names[:, None] == names] = np.inf
     beside = marked[ties.first_smallest(apart)]
     kinds, member = np.unique(names, return_inverse=True)
-    draws = validation.generator(seed).multinomial(
-        len(kinds), np.full(len(kinds), 1 / len(kinds)), n_resamples
-    )
-    weight = np.vstack([np.ones(len(names)), draws[:, member]])
+    drawn = stats.draws(len(kinds), n_resamples, seed)[:, member]
+    weight = np.vstack([np.ones(len(names)), drawn])
     with np.errstate(invalid="ignore"):
         share = [(weight[:, rows] @ beside[rows]) / weight[:, rows].sum(axis=1)
                  for rows in (marked, ~marked)]  # fmt: skip
@@ -156,30 +139,21 @@ def one_of_each(copies: ArrayLike, priority: ArrayLike) -> np.ndarray:
     """Return which models stay when of models that are copies of one another one is kept, (K,).
 
     `copies` is a symmetric mask (K, K); copies of copies are copies. Of each set the model of the
-    highest `priority` (K,) stays, the first of equals. Raises `ValueError` for other shapes.
+    highest `priority` (K,) stays, the first of equals.
     """
     from scipy.sparse.csgraph import connected_components
 
-    mask, rank = np.asarray(copies, bool), validation.numbers(priority, "priority")
-    if mask.shape != (len(rank), len(rank)):
-        raise ValueError(f"copies has shape {mask.shape}; pass (K, K) for {len(rank)} priorities")
-    _, sets = connected_components(mask, directed=False)
-    keep = np.zeros(len(rank), bool)
-    for number in np.unique(sets):
-        members = np.flatnonzero(sets == number)
-        keep[members[np.argmax(rank[members])]] = True
-    return keep
+    _, sets = connected_components(np.asarray(copies, bool), directed=False)
+    rank = pd.Series(np.asarray(priority, float))
+    return np.isin(np.arange(len(rank)), rank.groupby(sets).idxmax())
 
 
 def parent_ranks(made: ModelMap, parents: Mapping[str, str]) -> pd.DataFrame:
     """Return at which place of each model's list of neighbours its parent stands.
 
     `parents` maps models to their parents. One row per model: `parent`, `rank` (1 is the nearest),
-    `distance` (squared, nats² per text), `nearest`, and `of`, the number of neighbours. Raises
-    `ValueError` for a name that is not on the map.
+    `distance` (squared, nats² per text), `nearest`, and `of`, the number of neighbours.
     """
-    if absent := [n for pair in parents.items() for n in pair if n not in made.names]:
-        raise ValueError(f"parents has {validation.name_some(absent)}, not on the map")
     rows = {}
     for name, parent in parents.items():
         order = made.nearest(name, len(made.names) - 1)
@@ -192,7 +166,7 @@ def parent_ranks(made: ModelMap, parents: Mapping[str, str]) -> pd.DataFrame:
 def truths(
     distances: dict[str, np.ndarray], known: pd.DataFrame, *, n_shuffles: int = 100, seed: int = 0
 ) -> pd.DataFrame:
-    """Return `Recovery.rate` for each column of what is known and each kind of distance.
+    """Return `_Recovery.rate` for each column of what is known and each kind of distance.
 
     `distances` has square matrices by name, `known` a row per model. The last column is the chance
     level under the first kind.
@@ -223,12 +197,8 @@ def children(made: ModelMap, families: pd.Series, parent: str) -> pd.DataFrame:
     `families` has a name per model of the map, in its order. Columns: `distance` from the parent
     (squared, nats² per text), `nearest`, the nearest model, `stranger`, the squared distance of the
     nearest model of another family, and `ratio`, stranger over distance: below 1 a stranger is
-    nearer than the parent. Raises `ValueError` for other models and a parent that is not there.
+    nearer than the parent.
     """
-    if list(families.index) != list(made.names):
-        raise ValueError("families has other rows than the map; pass one per model, in its order")
-    if parent not in families.index:
-        raise ValueError(f"parent {parent!r} is not on the map")
     apart = pd.DataFrame(made.distances(), made.names, made.names)
     own = families.index[families == families[parent]].drop(parent)
     others = families.index[families != families[parent]]
@@ -251,23 +221,20 @@ def cost_slope(
 
     `task` is called with each size, `repeats` times in turn; the shortest time counts, for other
     work can only lengthen it. 1 is a cost that grows linearly. The interval is that of the fitted
-    line, and infinite for two sizes. Raises `ValueError` for fewer than two sizes.
+    line, and infinite for two sizes.
     """
     import time
 
-    from scipy import stats
+    from scipy.stats import linregress, t
 
-    validation.counts(repeats=(repeats, 1))
-    if len(set(sizes)) < 2:
-        raise ValueError(f"sizes is {list(sizes)}; give two different ones at least")
     best = dict.fromkeys(sizes, np.inf)
     for size in list(sizes) * repeats:
         start = time.process_time()
         task(size)
         best[size] = min(best[size], time.process_time() - start)
     seconds = pd.Series(best, name="CPU seconds")
-    line = stats.linregress(np.log(seconds.index.to_numpy(float)), np.log(seconds))
+    line = linregress(np.log(seconds.index.to_numpy(float)), np.log(seconds))
     free = len(seconds) - 2
-    half = stats.t.ppf(0.975, free) * line.stderr if free else np.inf
+    half = t.ppf(0.975, free) * line.stderr if free else np.inf
     slope = float(line.slope)
     return slope, float(slope - half), float(slope + half), seconds

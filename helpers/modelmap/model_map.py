@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from helpers import storage, ties, validation
 
-FORMAT = 1
+_FORMAT = 1
 
 
 class Placement(NamedTuple):
@@ -79,12 +79,8 @@ class ModelMap:
         off by a factor of its own for each pair (`divergence` has estimators that are not).
         Source: arXiv 2502.16173 and 2505.15353, released code.
         """
-        return self.in_unit(self.distances(), unit)
-
-    def in_unit(self, distances: ArrayLike, unit: str = "nats per text") -> np.ndarray:
-        """Turn squared distances into divergences in one of the units of `kl_divergence`."""
         validation.choice(unit, ("nats per text", "bits per byte"), "unit")
-        half = np.asarray(distances, float) / 2
+        half = self.distances() / 2
         if unit == "nats per text":
             return half
         if self.n_bytes is None:
@@ -177,15 +173,8 @@ class ModelMap:
 
     def _matched(self, frame: pd.DataFrame) -> np.ndarray:
         keys = [str(key) for key in frame.columns]
-        missing = sorted(set(self.texts) - set(keys))
-        more = sorted(set(keys) - set(self.texts))
-        if missing or more or len(keys) != len(set(keys)):
-            what = [f"lacks {validation.name_some(missing)}"] if missing else []
-            what += [f"has {validation.name_some(more)} that the map has not"] if more else []
-            raise ValueError(
-                f"log_likelihoods {' and '.join(what) or 'names a text twice'}; score the texts of "
-                "the map, each once"
-            )
+        if found := validation.key_faults(keys, self.texts):
+            raise ValueError(f"log_likelihoods {found}; score the texts of the map, each once")
         return frame.set_axis(keys, axis=1)[list(self.texts)].to_numpy(float)
 
     def _centred(self, clipped: np.ndarray) -> np.ndarray:
@@ -194,7 +183,7 @@ class ModelMap:
     def save(self, path: str | Path) -> None:
         """Write the map as one `.npz` file without pickles, whole or not at all."""
         path = Path(path)
-        head = {"format": FORMAT, "names": self.names, "texts": self.texts}
+        head = {"format": _FORMAT, "names": self.names, "texts": self.texts}
         arrays = {
             "log_likelihoods": self.log_likelihoods,
             "threshold": np.float64(self.threshold),
@@ -223,13 +212,13 @@ def load_map(path: str | Path) -> ModelMap:
             head = json.loads(bytes(file["head"]))
             values, threshold = file["log_likelihoods"], float(file["threshold"])
             n_bytes = file["n_bytes"] if "n_bytes" in file else None
-        if head["format"] != FORMAT or values.shape != (len(head["names"]), len(head["texts"])):
+        if head["format"] != _FORMAT or values.shape != (len(head["names"]), len(head["texts"])):
             raise ValueError(f"format {head['format']}, {values.shape} values")
     except FileNotFoundError:
         raise
     except Exception as error:  # damaged archives raise what they like
         raise ValueError(f"path {str(path)!r} holds no map ({error}); save it again") from error
-    return _made(values, tuple(head["names"]), tuple(head["texts"]), threshold, n_bytes)
+    return map_of(values, tuple(head["names"]), tuple(head["texts"]), threshold, n_bytes)
 
 
 def fit_map(
@@ -286,16 +275,17 @@ def fit_map(
     lengths = None if n_bytes is None else np.asarray(n_bytes, float)
     if lengths is not None and (lengths.shape != values.shape[1:] or not (lengths > 0).all()):
         raise ValueError(f"n_bytes must hold {values.shape[1]} positive numbers, one per text")
-    return _made(values, named, keyed, threshold, lengths)
+    return map_of(values, named, keyed, threshold, lengths)
 
 
-def _made(
+def map_of(
     values: np.ndarray,
     names: tuple[str, ...],
     texts: tuple[str, ...],
     threshold: float,
     n_bytes: np.ndarray | None,
 ) -> ModelMap:
+    """Return the map of log-likelihoods (K, N) that are cut already."""
     text_means = values.mean(axis=0) - values.mean()
     return ModelMap(names, texts, values, threshold, text_means, n_bytes)
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import ties, validation
-from helpers.modelmap.model_map import ModelMap, fit_map, principal_coordinates
+from helpers import stats, ties, validation
+from helpers.modelmap.model_map import ModelMap, fit_map, map_of, principal_coordinates
 
-PENALTIES = tuple(10.0**e for e in range(-2, 8))
+_PENALTIES = tuple(10.0**e for e in range(-2, 8))
 
 
-class Prediction(NamedTuple):
+class _Prediction(NamedTuple):
     """What ridge regression says of new models and of held-out ones.
 
     `new` (m, t) has the predictions of new models, `held_out` (K, t) that of each model on the map
@@ -34,10 +34,9 @@ def first_texts(made: ModelMap, n: int) -> ModelMap:
     validation.counts(n=(n, 2))
     if n > len(made.texts):
         raise ValueError(f"n is {n}; this map has {len(made.texts)} texts")
-    values = made.log_likelihoods[:, :n]
     lengths = None if made.n_bytes is None else made.n_bytes[:n]
-    means = values.mean(axis=0) - values.mean()
-    return ModelMap(made.names, made.texts[:n], values, made.threshold, means, lengths)
+    values = made.log_likelihoods[:, :n]
+    return map_of(values, made.names, made.texts[:n], made.threshold, lengths)
 
 
 def neighbours(
@@ -77,8 +76,7 @@ def resampled(apart: np.ndarray, n_resamples: int, seed: int = 0) -> np.ndarray:
     `apart` (k, n) has the differences of log-likelihoods of k pairs of models on n texts, nats;
     the distances are in nats^2 per text. Source: Efron and Tibshirani (1993), chapter 13.
     """
-    n = apart.shape[1]
-    drawn = validation.generator(seed).multinomial(n, np.full(n, 1 / n), n_resamples) / n
+    drawn = stats.draws(apart.shape[1], n_resamples, seed) / apart.shape[1]
     # The mean is taken off first, so that the difference of squares keeps its digits.
     apart = apart - apart.mean(axis=1, keepdims=True)
     return np.maximum(drawn @ (apart**2).T - (drawn @ apart.T) ** 2, 0)
@@ -149,8 +147,8 @@ def predict(
     groups: Sequence[str],
     log_likelihoods: ArrayLike | pd.Series | pd.DataFrame,
     *,
-    penalties: Sequence[float] = PENALTIES,
-) -> Prediction:
+    penalties: Sequence[float] = _PENALTIES,
+) -> _Prediction:
     """Predict scores of new models by ridge regression on log-likelihoods, and test it by groups.
 
     `scores` has a row per model of the map, in its order, and a column per score; rows with a
@@ -179,7 +177,7 @@ def predict(
         guess = model.fit(features[train], y[train]).predict(features[test])
         held[test] = guess.reshape(-1, y.shape[1])
     guess = model.fit(features[known], y[known]).predict(unseen)
-    return Prediction(
+    return _Prediction(
         pd.DataFrame(guess.reshape(-1, y.shape[1]), columns=scores.columns),
         pd.DataFrame(held, scores.index, scores.columns),
     )
@@ -188,7 +186,7 @@ def predict(
 def rivals(
     made: ModelMap, scores: pd.DataFrame, groups: pd.Series, held_out: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return the root mean squared error of `Prediction.held_out` and of three simpler guesses.
+    """Return the root mean squared error of `_Prediction.held_out` and of three simpler guesses.
 
     The guesses for a model, its group held out: ridge regression on the mean log-likelihood alone,
     the score of the nearest model of another group, and the mean over other groups. Each group
@@ -242,7 +240,10 @@ def interval(
     (-inf, inf)
     """
     validation.share(confidence, "confidence")
-    values, names = _known_errors(errors, groups)
+    values, names = np.abs(validation.numbers(errors, "errors")), np.asarray(groups)
+    if values.shape != names.shape:
+        raise ValueError(f"groups has shape {names.shape} but errors {values.shape}; pass one each")
+    values, names = values[np.isfinite(values)], names[np.isfinite(values)]
     if not len(values):
         return -np.inf, np.inf
     sizes = pd.Series(names).value_counts()
@@ -267,38 +268,23 @@ def coverage(
     the share of the group's models inside, NaN without an interval. Raises `ValueError` for other
     lengths, and for a group of two kinds.
     """
-    validation.share(confidence, "confidence")
-    every = np.asarray(groups)
-    sorts = np.asarray(["all"] * len(every) if kinds is None else kinds)
-    if sorts.shape != every.shape:
-        raise ValueError(f"kinds has shape {sorts.shape} but groups {every.shape}; pass one each")
+    values, every = np.abs(validation.numbers(errors, "errors")), np.asarray(groups)
+    sorts = np.full(len(every), "all") if kinds is None else np.asarray(kinds)
     pairs = dict.fromkeys(zip(every, sorts, strict=True))
     if len(pairs) != len(set(every)):
         raise ValueError("kinds gives one group two kinds; give each group one")
-    values = np.abs(validation.numbers(errors, "errors"))
-    _known_errors(errors, groups)
-    rows = {}
+    rows, known = {}, np.isfinite(values)
     for name, kind in pairs:
-        own = (every == name) & np.isfinite(values)
-        others = (every != name) & (sorts == kind) & np.isfinite(values)
-        if not own.any():
-            continue
-        _, half = interval(0.0, values[others], every[others], confidence)
-        covered = float(np.mean(values[own] <= half)) if np.isfinite(half) else np.nan
-        rows[name] = (kind, int(own.sum()), len(set(every[others])), half, covered)
+        own, others = (every == name) & known, (every != name) & (sorts == kind) & known
+        if own.any():
+            _, half = interval(0.0, values[others], every[others], confidence)
+            covered = float(np.mean(values[own] <= half)) if np.isfinite(half) else np.nan
+            rows[name] = (kind, int(own.sum()), len(set(every[others])), half, covered)
     return pd.DataFrame.from_dict(rows, "index", columns=["kind", "n", "others", "half", "covered"])
 
 
-def _known_errors(errors: ArrayLike, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return absolute errors and groups without the rows where an error is missing."""
-    values, names = np.abs(validation.numbers(errors, "errors")), np.asarray(groups)
-    if values.shape != names.shape:
-        raise ValueError(f"groups has shape {names.shape} but errors {values.shape}; pass one each")
-    return values[np.isfinite(values)], names[np.isfinite(values)]
-
-
 def score_table(
-    said: Prediction,
+    said: _Prediction,
     scores: pd.DataFrame,
     groups: pd.Series,
     kinds: pd.Series,

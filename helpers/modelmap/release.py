@@ -14,7 +14,7 @@ import pandas as pd
 from helpers import data, ties, validation
 from helpers.modelmap import pickled_arrays
 
-TASKS = {
+_TASKS = {
     "ARC-C": "ARC",
     "HellaSwag": "HellaSwag",
     "MMLU": "MMLU",
@@ -22,9 +22,9 @@ TASKS = {
     "Winograd": "Winogrande",
     "GSM8K": "GSM8K",
 }
-VECTOR = "log-likelihood-10k"
+_VECTOR = "log-likelihood-10k"
 # Makers that say they trained on the Pile, by the beginnings of their models' names.
-PILE = ("EleutherAI/pythia", "EleutherAI/gpt-neo", "cerebras/", "state-spaces/mamba")
+_PILE = ("EleutherAI/pythia", "EleutherAI/gpt-neo", "cerebras/", "state-spaces/mamba")
 # Makers that name the Pile, or parts of it, among other training data, by their papers or cards.
 PILE_IN_PART = (
     "facebook/opt",
@@ -88,7 +88,7 @@ def load_release() -> Release:
             # One family is written in two ways.
             "family": ["amber" if family == "llm360" else family for family in families],
             "size": [_size(name) for name in names],
-            "pile": [name.startswith(PILE) for name in names],
+            "pile": [name.startswith(_PILE) for name in names],
             "step": steps.to_numpy(),
         },
         index=pd.Index(names, name="model"),
@@ -96,7 +96,7 @@ def load_release() -> Release:
     known = [name for name in names if name in table.index]
     sizes = table["Model Size (B)"].reindex(models.index)
     models["size"] = models["size"].fillna(sizes)
-    scores = 100 * table.loc[known, list(TASKS)].rename(columns=TASKS).dropna()
+    scores = 100 * table.loc[known, list(_TASKS)].rename(columns=_TASKS).dropna()
     return Release(
         pd.DataFrame(-1000 * np.log(2) * bits.to_numpy().T, models.index, bits.index),
         models,
@@ -117,18 +117,18 @@ def load_authors(path: str | Path) -> Release:
     """
     found = pickled_arrays.read(path)
     if isinstance(found, dict):
-        found = [{"model_name": name, VECTOR: vector} for name, vector in found.items()]
+        found = [{"model_name": name, _VECTOR: vector} for name, vector in found.items()]
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise ValueError("path holds neither vectors by name nor one dict a model")
     rows: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(found):
-        name, vector = row.get("model_name"), row.get(VECTOR)
+        name, vector = row.get("model_name"), row.get(_VECTOR)
         if not isinstance(name, str) or name in rows:
             raise ValueError(f"path has no model_name of its own in entry {number}")
         if not isinstance(vector, np.ndarray) or vector.ndim != 1:
-            raise ValueError(f"path has no vector {VECTOR!r} for {name}")
+            raise ValueError(f"path has no vector {_VECTOR!r} for {name}")
         rows[name] = row
-    lengths = {len(row[VECTOR]) for row in rows.values()}
+    lengths = {len(row[_VECTOR]) for row in rows.values()}
     if len(lengths) != 1:
         raise ValueError(
             f"path has vectors of {validation.name_some(sorted(lengths))} texts; one set"
@@ -137,13 +137,13 @@ def load_authors(path: str | Path) -> Release:
         {
             "family": [row.get("model_type") or name.split("/")[0] for name, row in rows.items()],
             "size": [_number(row.get("model_size")) for row in rows.values()],
-            "pile": [name.startswith(PILE) for name in rows],
+            "pile": [name.startswith(_PILE) for name in rows],
             "step": np.nan,
         },
         index=pd.Index(rows, name="model"),
     )
-    vectors = np.array([row[VECTOR] for row in rows.values()], float)
-    tasks = {task: f"score_v1_{task}" for task in TASKS.values()}
+    vectors = np.array([row[_VECTOR] for row in rows.values()], float)
+    tasks = {task: f"score_v1_{task}" for task in _TASKS.values()}
     scores = pd.DataFrame(
         {task: [_number(row.get(key)) for row in rows.values()] for task, key in tasks.items()},
         models.index,
@@ -197,25 +197,12 @@ def _names(table: pd.DataFrame) -> list[str]:
 def same_family_rate(distances: np.ndarray, families: pd.Series) -> float:
     """Return the share of models whose nearest other model is of their family.
 
-    Models without a relative are not counted, but may be nearest. Raises `ValueError` for unequal
-    lengths or families of one.
+    Models without a relative are not counted, but may be nearest; NaN for families of one.
     """
-    if len(distances) != len(families):
-        raise ValueError(
-            f"families has length {len(families)} but there are {len(distances)} models"
-        )
-    apart = np.array(distances, float)
+    apart, names = np.array(distances, float), pd.Series(np.asarray(families))
     np.fill_diagonal(apart, np.inf)
-    return _family_rate(ties.first_smallest(apart), families)
-
-
-def _family_rate(nearest: np.ndarray, families: pd.Series) -> float:
-    """Return `same_family_rate` from the number of each model's nearest other model."""
-    names = np.asarray(families)
-    many = pd.Series(names).map(pd.Series(names).value_counts()).to_numpy() > 1
-    if not many.any():
-        raise ValueError("families has no family of two; pass broader ones")
-    return float((names[nearest] == names)[many].mean())
+    found = names[ties.first_smallest(apart)].to_numpy() == names
+    return float(found[names.duplicated(keep=False)].mean())
 
 
 def diffusion_exponent(distances: np.ndarray, steps: np.ndarray, start: int = 0) -> float:
@@ -223,12 +210,9 @@ def diffusion_exponent(distances: np.ndarray, steps: np.ndarray, start: int = 0)
 
     `distances` are squared, shape (c, c), `steps` ascending, `start` the number of the checkpoint
     from which both are measured to all later ones. 1 is what a random walk gives, below it movement
-    is subdiffusive. Raises `ValueError` for fewer than two later checkpoints. Source: the released
-    code of arXiv 2505.15353, which takes the next ten.
+    is subdiffusive. Source: the released code of arXiv 2505.15353, which takes the next ten.
     """
     steps = np.asarray(steps, float)
-    if len(steps) - start < 3:
-        raise ValueError(f"start is {start} of {len(steps)} steps; two later ones are needed")
     elapsed = np.log(steps[start + 1 :] - steps[start])
     apart = np.log(np.asarray(distances, float)[start, start + 1 :])
     return float(np.polyfit(elapsed, apart, 1)[0])

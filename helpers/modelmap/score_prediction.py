@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import ties, validation
+from helpers import stats, ties, validation
 
 ALPHAS = tuple(10.0**e for e in range(1, 10))
 
@@ -135,29 +135,26 @@ def repeated(
     With as many folds as groups each group is left out in turn. Source: arXiv 2502.16173, released
     code.
     """
-    validation.counts(seeds=(seeds, 1))
     truth = y.to_numpy(float)
-    options = {"n_splits": n_splits}
-    runs = [
-        predict_scores(X, truth, groups, alphas, seed=seed, **options).predictions
-        for seed in range(seeds)
-    ]
-    return averaged(runs, y)
+
+    def predict(seed: int) -> np.ndarray:
+        return predict_scores(X, truth, groups, alphas, n_splits, seed).predictions
+
+    return averaged(predict, y, seeds)
 
 
-def averaged(runs: Sequence[ArrayLike], y: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
-    """Return the mean r over runs, and their mean prediction, both cut to 0 to 100 percent.
+def averaged(
+    predict: Callable[[int], ArrayLike], y: pd.DataFrame, seeds: int
+) -> tuple[pd.Series, pd.DataFrame]:
+    """Return the mean r over seeds, and the mean prediction, both cut to 0 to 100 percent.
 
-    Each of `runs` has the shape of `y`; r is Pearson's, over all rows, for every column.
+    What `predict` gives has the shape of `y`; r is Pearson's, over all rows, for every column.
     """
-    truth, cut = y.to_numpy(float), np.clip(runs, 0, 100)
-    r = [
-        [np.corrcoef(guess[:, k], truth[:, k])[0, 1] for k in range(truth.shape[1])]
-        for guess in cut
-    ]
-    return pd.Series(np.mean(r, axis=0), y.columns), pd.DataFrame(
-        cut.mean(axis=0), y.index, y.columns
-    )
+    truth, cut = y.to_numpy(float), np.clip([predict(seed) for seed in range(seeds)], 0, 100)
+    columns = range(truth.shape[1])
+    r = [[np.corrcoef(guess[:, k], truth[:, k])[0, 1] for k in columns] for guess in cut]
+    mean = pd.DataFrame(cut.mean(axis=0), y.index, y.columns)
+    return pd.Series(np.mean(r, axis=0), y.columns), mean
 
 
 def prediction_gain(
@@ -175,32 +172,18 @@ def prediction_gain(
     All have shape (n,). By `measure` "r" the gain is the difference of Pearson's r with the truth,
     by "error" that of the root mean squared errors, in the units of `truth`, positive where
     `better` errs less. For the percentile interval whole `groups` are drawn with replacement.
-    Raises `ValueError` for unequal lengths, another measure or fewer than 3 groups.
+    Raises `ValueError` for unequal lengths or fewer than 3 groups.
     """
-    rows = {"better": better, "than": than, "truth": truth}
-    rows = {name: validation.numbers(values, name) for name, values in rows.items()}
-    for name, values in rows.items():
-        if values.shape != np.shape(truth):
-            raise ValueError(
-                f"{name} has shape {values.shape} but truth {np.shape(truth)}; pass one per model"
-            )
-    validation.counts(n_resamples=(n_resamples, 1))
-    validation.choice(measure, ("r", "error"), "measure")
-    names = np.asarray(groups)
-    kinds, member = np.unique(names, return_inverse=True)
-    if len(names) != len(rows["truth"]) or len(kinds) < 3:
-        raise ValueError(
-            f"groups has length {len(names)} and {len(kinds)} values for {len(rows['truth'])} "
-            "rows; pass one group per row, three different ones at least"
-        )
-    draws = validation.generator(seed).multinomial(
-        len(kinds), np.full(len(kinds), 1 / len(kinds)), n_resamples
-    )
+    truth = validation.numbers(truth, "truth")
+    kinds, member = np.unique(np.asarray(groups), return_inverse=True)
+    if len(kinds) < 3:
+        raise ValueError(f"groups has {len(kinds)} values; pass three different ones at least")
     # How often a group was drawn is the weight of each of its rows; the first row is the sample.
-    weight = np.vstack([np.ones(len(names)), draws[:, member]])
+    drawn = stats.draws(len(kinds), n_resamples, seed)[:, member]
+    weight = np.vstack([np.ones(len(truth)), drawn])
     weight /= weight.sum(axis=1, keepdims=True)
     quality = _weighted_r if measure == "r" else _weighted_error
-    first, second = (quality(rows[name], rows["truth"], weight) for name in ("better", "than"))
+    first, second = (quality(np.asarray(guess, float), truth, weight) for guess in (better, than))
     gain = first - second if measure == "r" else second - first
     low, high = np.nanquantile(gain[1:], [0.025, 0.975])
     return float(gain[0]), float(low), float(high)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +17,8 @@ from helpers.model_files import sentence
 from helpers.models import FAILURES
 
 # Part of every key: raise it when the same settings would give other numbers.
-VERSION = 2
-COLUMNS = ["log_likelihood", "first_token_log_likelihood", "n_tokens", "n_bytes", "truncated"]
+_VERSION = 2
+_COLUMNS = ["log_likelihood", "first_token_log_likelihood", "n_tokens", "n_bytes", "truncated"]
 
 
 class Scored(NamedTuple):
@@ -106,7 +105,7 @@ def score_models(
             parts = client.gather(futures)
     tables, rows = zip(*parts, strict=True)
     scored = [table for table in tables if table is not None]
-    empty = pd.DataFrame(columns=["model", "text", *COLUMNS])
+    empty = pd.DataFrame(columns=["model", "text", *_COLUMNS])
     scores = pd.concat(scored, ignore_index=True) if scored else empty
     return Scored(scores, pd.DataFrame(rows))
 
@@ -132,8 +131,8 @@ def _score_model(
         loaded, parts = None, []
         for first in range(0, len(texts), piece):
             some = texts[first : first + piece]
-            key = json.dumps([VERSION, identity, settings | how.key(), some])
-            place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+            key = storage.digest([_VERSION, identity, settings | how.key(), some])
+            place = Path(folder) / f"{key}.json"
             found = _stored(place, len(some))
             if found is None:
                 if loaded is None:
@@ -150,7 +149,7 @@ def _score_model(
                 # As written: a number read again is the same, and so is the table.
                 found = _stored(place, len(some))
             row["bos"] = found["bos"]
-            parts.append(pd.DataFrame(found["columns"], columns=COLUMNS))
+            parts.append(pd.DataFrame(found["columns"], columns=_COLUMNS))
             if progress:
                 progress(name, first + len(some), len(texts))
     except storage.CannotWrite:  # as no other model could be kept, either
@@ -175,7 +174,7 @@ def _place(name: str) -> str:
 def _stored(place: Path, n: int) -> dict[str, Any] | None:
     """Read a piece, or None when there is none or it is damaged."""
     found = storage.stored(place)
-    fits = found and all(len(found["columns"][name]) == n for name in COLUMNS)
+    fits = found and all(len(found["columns"][name]) == n for name in _COLUMNS)
     return found if fits else None
 
 
@@ -215,5 +214,5 @@ def write(
             row |= dict(zip(("value", "low", "high"), ends, strict=True))
             row |= {"measure": "bits per byte", "unit": "bits", "by": "texts"}
     whole = results.head(settings or {}) | {"n_texts": len(texts), "models": made}
-    whole["texts"] = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+    whole["texts"] = storage.digest(list(texts))
     results.write(folder, whole, {})

@@ -13,7 +13,7 @@ from helpers import data, text_sets
 from helpers.modelmap import held_out_texts, model_map
 
 MAP = "reference_map.npz"
-TABLE = "reference_map_models.csv"
+_TABLE = "reference_map_models.csv"
 COLUMNS = ["family", "parent", "kind", "level", "corpus", *held_out_texts.SCORES]
 
 
@@ -119,7 +119,7 @@ def load(folder: Path = data.PUBLISHED) -> tuple[model_map.ModelMap, pd.DataFram
             f"{folder / MAP} is not there; make it with `python -m experiments reference_map`"
         )
     made = model_map.load_map(folder / MAP)
-    models = pd.read_csv(folder / TABLE, index_col="model", keep_default_na=False)
+    models = pd.read_csv(folder / _TABLE, index_col="model", keep_default_na=False)
     models[list(held_out_texts.SCORES)] = models[list(held_out_texts.SCORES)].apply(pd.to_numeric)
     return made, models.loc[list(made.names)]
 
@@ -131,5 +131,5 @@ def save(gathered: Gathered, folder: Path = data.PUBLISHED) -> model_map.ModelMa
     values = gathered.log_likelihoods.round(2)
     made = model_map.fit_map(values, n_bytes=np.asarray(lengths))
     made.save(folder / MAP)
-    data.write_atomically(folder / TABLE, gathered.models.round(4).to_csv())
+    data.write_atomically(folder / _TABLE, gathered.models.round(4).to_csv())
     return made

@@ -90,29 +90,4 @@ def relative_error(estimate: ArrayLike, exact: ArrayLike) -> float:
 
     Both have one shape of two dimensions: all models by all, or some of them by others.
     """
-    estimate, exact = _alike(estimate, exact)
-    return float(np.linalg.norm(estimate - exact) / np.linalg.norm(exact))
-
-
-def _pairwise_error(estimate: ArrayLike, exact: ArrayLike) -> float:
-    """Return the root mean square, over pairs of models, of the relative error of their distance.
-
-    Pairs at distance 0 are left out. Both have shape (K, K).
-    """
-    estimate, exact = _alike(estimate, exact)
-    if exact.shape != exact.shape[::-1]:
-        raise ValueError(f"exact has shape {exact.shape}; pass the distances of all pairs, (K, K)")
-    pairs = np.triu_indices(len(exact), 1)
-    estimate, exact = estimate[pairs], exact[pairs]
-    some = exact > 0
-    return float(np.sqrt(np.mean((estimate[some] / exact[some] - 1) ** 2)))
-
-
-def _alike(estimate: ArrayLike, exact: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    estimate, exact = validation.numbers(estimate, "estimate"), validation.numbers(exact, "exact")
-    if exact.ndim != 2 or estimate.shape != exact.shape:
-        raise ValueError(
-            f"estimate has shape {estimate.shape} and exact {exact.shape}; pass distances of the "
-            "same models, in two dimensions"
-        )
-    return estimate, exact
+    return float(np.linalg.norm(np.subtract(estimate, exact)) / np.linalg.norm(exact))

@@ -13,6 +13,8 @@ from scipy.special import expit
 from helpers import ties, validation
 
 EXPONENTS = np.geomspace(0.25, 16, 97)
+# Of an interval of 95 %.
+_ENDS = (0.5 - 0.95 / 2, 0.5 + 0.95 / 2)
 
 
 def draw_weights(
@@ -37,7 +39,7 @@ def draw_weights(
     return times if groups is None else times[:, unit]
 
 
-class BinMeans(NamedTuple):
+class _BinMeans(NamedTuple):
     """Positions of bins, shape (k,); facts and mean accuracy under each weighting, (k, r)."""
 
     x: np.ndarray
@@ -45,7 +47,7 @@ class BinMeans(NamedTuple):
     mean: np.ndarray
 
 
-def bin_means(x: ArrayLike, accuracy: ArrayLike, weights: ArrayLike | None = None) -> BinMeans:
+def bin_means(x: ArrayLike, accuracy: ArrayLike, weights: ArrayLike | None = None) -> _BinMeans:
     """Return the mean accuracy of each bin under each row of `weights`.
 
     `x` and `accuracy` have one entry a fact; facts of one bin share one value of `x`, so the bins
@@ -53,67 +55,63 @@ def bin_means(x: ArrayLike, accuracy: ArrayLike, weights: ArrayLike | None = Non
     `draw_weights` gives; without it, every fact counts once and r is 1. The mean of an empty bin
     is NaN. Raises `ValueError` for unequal lengths.
     """
-    x, accuracy = validation.numbers(x, "x"), validation.numbers(accuracy, "accuracy")
+    x, accuracy = np.asarray(x, float), np.asarray(accuracy, float)
     weights = np.ones((1, len(x))) if weights is None else np.asarray(weights)
-    if not len(x) == len(accuracy) == weights.shape[-1]:
-        raise ValueError(
-            f"x, accuracy and weights have {len(x)}, {len(accuracy)} and {weights.shape[-1]} "
-            "entries; pass one a fact in each"
-        )
     at, member = np.unique(x, return_inverse=True)
     where, shape = (member, np.arange(len(x))), (len(at), len(x))
     columns = np.ascontiguousarray(weights.T, dtype=np.float64)
     count = csr_array((np.ones(len(x)), where), shape=shape) @ columns
     total = csr_array((accuracy, where), shape=shape) @ columns
     mean = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
-    return BinMeans(at, count, mean)
+    return _BinMeans(at, count, mean)
 
 
-def r2_of_means(bins: BinMeans, exponent: float = 1.0, *, weighted: bool = False) -> np.ndarray:
+def _centred(bins: _BinMeans, x: np.ndarray, weighted: bool) -> tuple[np.ndarray, ...]:
+    """Return weights of bins (k, r), positions and means less their averages, and both of these."""
+    held = bins.count > 0
+    w = bins.count if weighted else held.astype(float)
+    w = w / np.maximum(w.sum(axis=0), 1e-300)
+    mean = np.where(held, bins.mean, 0)
+    centre, level = (w * x).sum(axis=0), (w * mean).sum(axis=0)
+    return w, x - centre, mean - level, centre, level
+
+
+def _ratio(bins: _BinMeans, product: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return product over spread, NaN for fewer than three bins with facts or no spread."""
+    usable = ((bins.count > 0).sum(axis=0) >= 3) & (spread > 1e-22)
+    return np.divide(product, spread, out=np.full(len(spread), np.nan), where=usable)
+
+
+def r2_of_means(bins: _BinMeans, exponent: float = 1.0, *, weighted: bool = False) -> np.ndarray:
     """Return R² of the line through bin means on the positions to a power, one value a weighting.
 
     Every bin that holds a fact counts once, as released; `weighted=True` counts it by its facts.
     NaN where fewer than three bins are left or a side does not vary.
     """
-    held, x = bins.count > 0, bins.x[:, None] ** exponent
-    w = bins.count if weighted else held.astype(float)
-    w = w / np.maximum(w.sum(axis=0), 1e-300)
-    mean = np.where(held, bins.mean, 0)
-    a, b = x - (w * x).sum(axis=0), mean - (w * mean).sum(axis=0)
+    w, a, b, *_ = _centred(bins, bins.x[:, None] ** exponent, weighted)
     spread = (w * a**2).sum(axis=0) * (w * b**2).sum(axis=0)
-    usable = (held.sum(axis=0) >= 3) & (spread > 1e-22)
-    product = (w * a * b).sum(axis=0) ** 2
-    return np.divide(product, spread, out=np.full(len(spread), np.nan), where=usable)
+    return _ratio(bins, (w * a * b).sum(axis=0) ** 2, spread)
 
 
-def end_of_line(bins: BinMeans, *, weighted: bool = False) -> np.ndarray:
+def end_of_line(bins: _BinMeans) -> np.ndarray:
     """Return the height at x = 1 of the line through bin means, one value a weighting.
 
-    It is the *upper bound* of the published tables. Bins count as in `r2_of_means`, and NaN stands
-    where that does.
+    It is the *upper bound* of the published tables. Bins count once, and NaN stands where it does
+    in `r2_of_means`.
     """
-    held, x = bins.count > 0, bins.x[:, None]
-    w = bins.count if weighted else held.astype(float)
-    w = w / np.maximum(w.sum(axis=0), 1e-300)
-    mean = np.where(held, bins.mean, 0)
-    centre, level = (w * x).sum(axis=0), (w * mean).sum(axis=0)
-    spread = (w * (x - centre) ** 2).sum(axis=0)
-    usable = (held.sum(axis=0) >= 3) & (spread > 1e-22)
-    product = (w * (x - centre) * (mean - level)).sum(axis=0)
-    slope = np.divide(product, spread, out=np.full(len(spread), np.nan), where=usable)
+    w, a, b, centre, level = _centred(bins, bins.x[:, None], weighted=False)
+    slope = _ratio(bins, (w * a * b).sum(axis=0), (w * a**2).sum(axis=0))
     return level + slope * (1 - centre)
 
 
-def best_exponent(bins: BinMeans, exponents: ArrayLike = EXPONENTS) -> np.ndarray:
-    """Return the exponent of a grid that maximises R², one value a weighting.
+def best_exponent(bins: _BinMeans) -> np.ndarray:
+    """Return the exponent of the grid `EXPONENTS` that maximises R², one value a weighting.
 
     The positions of `bins` must not be negative. A value at an end of the grid says that the best
-    exponent lies there or beyond. Raises `ValueError` for a negative position.
+    exponent lies there or beyond.
     """
-    if (bins.x < 0).any():
-        raise ValueError("bins has a negative position; a power needs them normalised to 0 and up")
-    r2 = np.array([r2_of_means(bins, e) for e in np.asarray(exponents, float)])
-    return np.asarray(exponents, float)[ties.first_largest(np.nan_to_num(r2, nan=-1.0), axis=0)]
+    r2 = np.array([r2_of_means(bins, exponent) for exponent in EXPONENTS])
+    return EXPONENTS[ties.first_largest(np.nan_to_num(r2, nan=-1.0), axis=0)]
 
 
 class Gain(NamedTuple):
@@ -126,19 +124,17 @@ class Gain(NamedTuple):
     reflected_high: float
 
 
-def gain(estimate: float, sample: ArrayLike, *, level: float = 0.95) -> Gain:
-    """Return an estimate with two bootstrap intervals from its values in the resamples.
+def gain(estimate: float, sample: ArrayLike) -> Gain:
+    """Return an estimate with two bootstrap 95 % intervals from its values in the resamples.
 
     The percentile interval is the middle of `sample`. Where the resamples are shifted against the
     estimate, that shift stays in it; the reflected (basic) interval takes it out, twice the
     estimate minus the other's ends. NaN in `sample` are left out. Raises `ValueError` where none
     is left. Source: Efron and Tibshirani (1993), chapter 13; Davison and Hinkley (1997), 5.2.
     """
-    sample = validation.numbers(sample, "sample")
-    validation.share(level, "level")
     if not np.isfinite(sample).any():
         raise ValueError("sample has no finite value; draw more resamples or take fewer bins")
-    low, high = np.nanquantile(sample, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.nanquantile(sample, _ENDS)
     ends = (float(e) for e in (low, high, 2 * estimate - high, 2 * estimate - low))
     return Gain(float(estimate), *ends)
 
@@ -172,11 +168,6 @@ def weighted_correlation(x: ArrayLike, y: ArrayLike, weights: ArrayLike) -> np.n
     lengths or a side that does not vary.
     """
     x, y, weights = np.asarray(x, float), np.asarray(y, float), np.asarray(weights)
-    if not len(x) == len(y) == weights.shape[-1]:
-        raise ValueError(
-            f"x, y and weights have {len(x)}, {len(y)} and {weights.shape[-1]} entries; "
-            "pass one a fact in each"
-        )
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         raise ValueError("x or y does not vary; a correlation needs both to")
     a, b = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
@@ -190,10 +181,6 @@ def standardise(values: pd.DataFrame, groups: ArrayLike) -> pd.DataFrame:
 
     Raises `ValueError` for a column that does not vary within a group.
     """
-    if len(groups) != len(values):
-        raise ValueError(
-            f"groups has length {len(groups)} but values {len(values)} rows; pass one group a row"
-        )
     by = values.groupby(np.asarray(groups))
     spread = by.transform("std")
     if not (spread > 0).all(axis=None):
@@ -205,14 +192,12 @@ def quadratic(values: pd.DataFrame, factor: ArrayLike | None = None) -> np.ndarr
     """Return a design matrix: 1, the columns, their squares and products, and a factor's levels.
 
     `values` has shape (n, k) and the result 1 + k(k + 3)/2 columns, plus one for each level of
-    `factor` but the first. Raises `ValueError` where `factor` has another length.
+    `factor` but the first.
     """
     X = values.to_numpy(float)
     first, second = np.triu_indices(X.shape[1])
     parts = [np.ones((len(X), 1)), X, X[:, first] * X[:, second]]
     if factor is not None:
-        if len(factor) != len(X):
-            raise ValueError(f"factor has length {len(factor)} but values has {len(X)} rows")
         parts.append(pd.get_dummies(np.asarray(factor), drop_first=True).to_numpy(float))
     return np.hstack(parts)
 
@@ -250,8 +235,6 @@ def predict_held_out(
     Raises `ValueError` for a single group, or as `_fit_share`.
     """
     y, groups = validation.numbers(y, "y"), np.asarray(groups)
-    if not len(X) == len(y) == len(groups):
-        raise ValueError(f"X, y, groups have {len(X)}, {len(y)}, {len(groups)} rows; pass as many")
     names = pd.unique(groups)
     if len(names) < 2:
         raise ValueError("groups has one value; there is nothing to fit to when it is held out")
@@ -269,7 +252,6 @@ def rmse_table(
     baseline: str,
     *,
     n_resamples: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return the root mean squared error of each column, and its gain on a baseline column.
@@ -285,9 +267,9 @@ def rmse_table(
     times = draw_weights(len(square), n_resamples, seed=seed) @ square.to_numpy()
     sample = np.sqrt(times[:, :-1] / times[:, -1:])
     rmse = np.sqrt((residuals**2).mean())
-    ends, at = [0.5 - level / 2, 0.5 + level / 2], residuals.columns.get_loc(baseline)
-    low, high = np.quantile(sample, ends, axis=0)
-    gain_low, gain_high = np.quantile(sample[:, [at]] - sample, ends, axis=0)
+    low, high = np.quantile(sample, _ENDS, axis=0)
+    ahead = sample[:, [residuals.columns.get_loc(baseline)]] - sample
+    gain_low, gain_high = np.quantile(ahead, _ENDS, axis=0)
     table = {"rmse": rmse, "low": low, "high": high, "gain": rmse[baseline] - rmse}
     return pd.DataFrame(
         {**table, "gain low": gain_low, "gain high": gain_high}, index=residuals.columns

@@ -60,7 +60,8 @@ def answer_log_probability(
     found = [np.zeros(len(row)) for row in answer_ids]
     decoder = decoders.prove(model)
     with reading.inference(model):
-        for chosen in _equal_lengths(prompt_ids, batch_tokens):
+        lengths = [len(ids) for ids in prompt_ids]
+        for chosen in reading.batches(lengths, tokens=batch_tokens, apart=True):
             states, cache = decoder.begin(_tensor([prompt_ids[i] for i in chosen], model))
             scores = _log_softmax(decoder.logits(states[:, -1]), temperature)
             for row, i in enumerate(chosen):
@@ -114,8 +115,8 @@ def sample_continuations(
     ends = {tokenizer.eos_token_id, _end_of(model)} - {None}
     found: list[list[str]] = [[] for _ in prompts]
     with reading.inference(model):
-        most = max(1, batch_rows // n)
-        for chosen in _equal_lengths(prompt_ids, most, count="rows"):
+        lengths, most = [len(ids) for ids in prompt_ids], max(1, batch_rows // n)
+        for chosen in reading.batches(lengths, rows=most, apart=True):
             keys = [[seed, *prompts[i].encode()] for i in chosen]
             u = [np.random.default_rng(key).random((n, max_new_tokens)) for key in keys]
             begins = [prompt_ids[i] for i in chosen]
@@ -131,7 +132,6 @@ def grade(
     answers: Sequence[str],
     *,
     prompts: Sequence[str] | None = None,
-    case_sensitive: bool = True,
 ) -> np.ndarray:
     """Return the share of each prompt's continuations that hold its answer, shape (n_prompts,).
 
@@ -150,12 +150,10 @@ def grade(
     for i, (texts, answer) in enumerate(zip(continuations, answers, strict=True)):
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"continuations[{i}] is empty or one string; pass a list of texts")
-        wanted = answer.strip() if case_sensitive else answer.strip().lower()
-        if not wanted:
+        if not (wanted := answer.strip()):
             raise ValueError(f"answers[{i}] is empty; leave this prompt out")
         before = "" if prompts is None else prompts[i]
-        whole = [before + text if case_sensitive else (before + text).lower() for text in texts]
-        shares[i] = np.mean([wanted in text for text in whole])
+        shares[i] = np.mean([wanted in before + text for text in texts])
     return shares
 
 
@@ -223,35 +221,21 @@ def _answer_ids(
     return found
 
 
-def _equal_lengths(
-    rows: Sequence[Sequence[int]], most: int, *, count: str = "tokens"
-) -> Iterator[list[int]]:
-    """Give the numbers of rows of one length, at most so many tokens, or rows, at a time."""
-    lengths = np.array([len(row) for row in rows])
-    for length in np.unique(lengths):
-        same = np.flatnonzero(lengths == length).tolist()
-        step = most if count == "rows" else max(1, most // int(length))
-        for start in range(0, len(same), step):
-            yield same[start : start + step]
-
-
 def _beginnings(
-    chosen: list[int], answer_ids: list[list[list[int]]], most: int
+    chosen: Sequence[int], answer_ids: list[list[list[int]]], most: int
 ) -> Iterator[dict[tuple[int, tuple[int, ...]], list[int]]]:
     """Give what stands before the last token of answers, of one length, with these answers.
 
     A key is a row of the batch and the tokens, a value the numbers of the answers that go on so.
     """
-    by_length: dict[int, dict[tuple[int, tuple[int, ...]], list[int]]] = {}
+    ends: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for row, i in enumerate(chosen):
         for j, ids in enumerate(answer_ids[i]):
             if len(ids) > 1:
-                group = by_length.setdefault(len(ids) - 1, {})
-                group.setdefault((row, tuple(ids[:-1])), []).append(j)
-    for length, group in by_length.items():
-        keys, step = list(group), max(1, most // length)
-        for start in range(0, len(keys), step):
-            yield {key: group[key] for key in keys[start : start + step]}
+                ends.setdefault((row, tuple(ids[:-1])), []).append(j)
+    keys = list(ends)
+    for some in reading.batches([len(ids) for _, ids in keys], tokens=most, apart=True):
+        yield {keys[i]: ends[keys[i]] for i in some}
 
 
 def _tensor(rows: Sequence[Sequence[int]], model: PreTrainedModel) -> Tensor:

@@ -27,7 +27,7 @@ from helpers.retrieval.packed import BUFFER, Left, boundary, open_file, too_larg
 MAX_DOCUMENT = 1 << 28
 RANGE_SIZE = 1 << 28
 # What an object of Python takes in memory, of those that JSON is read into.
-OBJECT = 80
+_OBJECT = 80
 
 
 class CorpusError(ValueError):
@@ -184,6 +184,9 @@ def read_range(
 
     try:
         for number, item in _items(one, column, unit, max_document, report, advance):  # noqa: B007
+            if type(item) is Left:
+                add(*item)
+                continue
             try:
                 document = parse(item, column, max_document)
             except _Unreadable as left:
@@ -234,7 +237,7 @@ class _Unreadable(Exception):
     """A document is left out; the arguments are those of `Left`."""
 
 
-Items = Iterator[tuple[int, bytes | Left]]
+_Items = Iterator[tuple[int, bytes | Left]]
 
 
 def _items(
@@ -244,7 +247,7 @@ def _items(
     largest: int,
     report: Report,
     advance: Callable[[int], None] | None,
-) -> Items:
+) -> _Items:
     """Yield the lines, rows or the whole of a range, each with its number."""
     file, start, stop = one
     kind = corpus_files.kind(file)
@@ -269,7 +272,7 @@ def _items(
 
 def _lines(
     stream: io.BufferedReader, one: corpus_files.Range, largest: int, report: Report
-) -> Items:
+) -> _Items:
     """Yield the lines that begin after the start of a range and not after its end."""
     number, place, line = 0, 0, b""
     _, start, stop = one
@@ -316,13 +319,11 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.S)
 
 def _object_size(line: bytes) -> int:
     """Return about how many bytes Python's objects of a line of JSON take, at most."""
-    return OBJECT * sum(map(line.count, (b",", b":", b"[", b"{")))
+    return _OBJECT * sum(map(line.count, (b",", b":", b"[", b"{")))
 
 
-def _of_json(line: bytes | Left, column: str, largest: int) -> bytes:
-    if type(line) is Left:
-        raise _Unreadable(*line)
-    if len(line) * OBJECT > 2 * largest:
+def _of_json(line: bytes, column: str, largest: int) -> bytes:
+    if len(line) * _OBJECT > 2 * largest:
         size = _object_size(line)
         if size > 2 * largest:  # what stands within strings makes no objects
             size -= sum(_object_size(found[0]) for found in _STRING.finditer(line))
@@ -356,19 +357,11 @@ def _lenient(line: bytes) -> Any:
         raise _Unreadable("broken JSON", str(error)) from None
 
 
-def _of_text(text: bytes | Left, column: str, largest: int) -> bytes:
-    if type(text) is Left:
-        raise _Unreadable(*text)
-    return _utf8(text.removesuffix(b"\n").removesuffix(b"\r"))
+def _of_text(text: bytes, column: str, largest: int) -> bytes:
+    return _of_row(text.removesuffix(b"\n").removesuffix(b"\r"), column, largest)
 
 
-def _of_row(value: bytes | Left, column: str, largest: int) -> bytes:
-    if type(value) is Left:
-        raise _Unreadable(*value)
-    return _utf8(value)
-
-
-def _utf8(text: bytes) -> bytes:
+def _of_row(text: bytes, column: str, largest: int) -> bytes:
     if not text.isascii():
         try:
             text.decode("utf-8")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import threading
@@ -29,10 +27,10 @@ from helpers.retrieval.corpus_files import Range, list_files, split
 from helpers.retrieval.counting import Counts, NameIndex, Rule, Tally
 
 # Part of every key: raise it when the same files and settings would give other counts.
-VERSION = 2
+_VERSION = 2
 
 
-class Shard(NamedTuple):
+class _Shard(NamedTuple):
     """A range of a file, with the size of the file in bytes and the mark of its last change."""
 
     range: Range
@@ -97,26 +95,25 @@ def count_corpus(
       subject object  n_subject  n_object  n_both
     0    Rome  Italy          2         1       1
     """
-    if not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"workers is {workers!r}; give a whole number, at least 1")
+    # Not for the workers: it imports pandas.
+    from helpers import validation
+
+    validation.counts(workers=(workers, 1), range_size=(range_size, 1))
     if not isinstance(out_folder, str | Path):
         raise ValueError(f"out_folder is {out_folder!r}; pass the folder to keep counts in")
-    if scheduler is not None and not str(scheduler).rpartition(":")[2].isdigit():
-        raise ValueError(f"scheduler is {scheduler!r}; give its address, such as tcp://host:8786")
-    if not isinstance(range_size, int) or range_size < 1:
-        raise ValueError(f"range_size is {range_size!r}; give a number of bytes, at least 1")
+    if scheduler is not None:
+        validation.address(scheduler)
     check_reading(unit, max_document)
     index = NameIndex(pairs, Rule(prefix, right_boundary, case_sensitive))
     reading = {"column": column, "unit": unit, "max_document": max_document}
     shards = [
-        Shard(one, *identity)
+        _Shard(one, *identity)
         for file in list_files(files)
         for identity in [_identify(file)]
         for one in split(file, range_size, unit)
     ]
-    settings = [VERSION, index.pairs, index.rule, reading]
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-    places = {shard: Path(out_folder) / f"{_key(digest, shard)}.json" for shard in shards}
+    mark = storage.digest([_VERSION, index.pairs, index.rule, reading])
+    places = {s: Path(out_folder) / f"{storage.digest([mark, *s])}.json" for s in shards}
     total, missing = _Total(index, shards, strict), []
     done, every = 0, sum(shard.size for shard in shards)
 
@@ -150,7 +147,7 @@ def count_corpus(
             file = shard.range.file
             if _identify(file) != shard[1:]:
                 raise RuntimeError(f"{file} changed while it was counted; run again")
-            _store(places[shard], result)
+            storage.store(places[shard], result)
             total.add(shard, result)
     return total.counts()
 
@@ -167,7 +164,7 @@ def _identify(file: str) -> tuple[int, str]:
 
 
 def _count_shard(
-    shard: Shard,
+    shard: _Shard,
     index: NameIndex,
     reading: dict[str, Any],
     strict: bool,
@@ -199,7 +196,7 @@ def _count_shard(
 class _Total:
     """The sum of the results of shards."""
 
-    def __init__(self, index: NameIndex, shards: list[Shard], strict: bool) -> None:
+    def __init__(self, index: NameIndex, shards: list[_Shard], strict: bool) -> None:
         import numpy as np
 
         self.index, self.strict, self.n_documents = index, strict, 0
@@ -207,7 +204,7 @@ class _Total:
         self.both = np.zeros(index.n_both, dtype=np.int64)
         self.reports = dict.fromkeys(shards)
 
-    def add(self, shard: Shard, result: dict[str, Any]) -> None:
+    def add(self, shard: _Shard, result: dict[str, Any]) -> None:
         first = [Problem(*problem) for problem in result["first"]]
         report = Report(result["counts"], first, lines=result["lines"])
         if self.strict and first:
@@ -232,14 +229,6 @@ class _Total:
         return Counts(self.n_documents, self.index.table(tally), self.report())
 
 
-def _key(digest: str, shard: Shard) -> str:
-    return hashlib.sha256(json.dumps([digest, *shard]).encode()).hexdigest()
-
-
-def _store(place: Path, result: dict[str, Any]) -> None:
-    storage.store(place, result)
-
-
 def _stored(place: Path, index: NameIndex) -> dict[str, Any] | None:
     """Read the result of a shard, or None when there is none or it is damaged."""
     result = storage.stored(place)
@@ -248,12 +237,12 @@ def _stored(place: Path, index: NameIndex) -> dict[str, Any] | None:
 
 
 def _in_processes(
-    shards: list[Shard],
+    shards: list[_Shard],
     index: NameIndex,
     task: dict[str, Any],
     advance: Callable[[int], None],
     workers: int,
-) -> Iterator[tuple[Shard, dict[str, Any]]]:
+) -> Iterator[tuple[_Shard, dict[str, Any]]]:
     # Fresh processes, for a fork would copy the memory and the threads of this one. A server of
     # forks, where there is one, imports this module only once for all of them.
     methods = multiprocessing.get_all_start_methods()
@@ -299,7 +288,7 @@ def _begin(index: NameIndex, read: Any) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _count_in_process(shard: Shard, task: dict[str, Any]) -> dict[str, Any]:
+def _count_in_process(shard: _Shard, task: dict[str, Any]) -> dict[str, Any]:
     def advance(n: int) -> None:
         with _read.get_lock():
             _read.value += n
@@ -308,12 +297,12 @@ def _count_in_process(shard: Shard, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _on_cluster(
-    shards: list[Shard],
+    shards: list[_Shard],
     index: NameIndex,
     task: dict[str, Any],
     advance: Callable[[int], None],
     address: str,
-) -> Iterator[tuple[Shard, dict[str, Any]]]:
+) -> Iterator[tuple[_Shard, dict[str, Any]]]:
     from distributed import Client, KilledWorker, as_completed
 
     with Client(address, set_as_default=False) as client:

@@ -29,11 +29,11 @@ class Rule(NamedTuple):
     case_sensitive: bool = True
 
 
-PUBLISHED = Rule()
-BATCH = 3 << 20
+_PUBLISHED = Rule()
+_BATCH = 3 << 20
 # A larger document is searched piece by piece.
-LARGE = 1 << 20
-ASCII = bytes(range(128))
+_LARGE = 1 << 20
+_ASCII = bytes(range(128))
 
 
 class Counts(NamedTuple):
@@ -107,7 +107,7 @@ class NameIndex:
     a `name_matching.scanner`. An index can be pickled.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, str]], rule: Rule = PUBLISHED) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, str]], rule: Rule = _PUBLISHED) -> None:
         if not isinstance(rule.prefix, str):
             raise ValueError(f"prefix is {rule.prefix!r}; give a string, '' for none")
         self.pairs, self.rule = _checked(pairs), rule
@@ -137,7 +137,7 @@ class NameIndex:
         n_documents, alone = 0, False
         for batch, ends in self._batches(documents):
             n_documents += len(batch)
-            if alone and max(map(len, batch)) < LARGE:
+            if alone and max(map(len, batch)) < _LARGE:
                 name, document = self._scanner.firsts(batch)
                 present = np.sort(document << self._bits | name)
             else:
@@ -154,7 +154,7 @@ class NameIndex:
     def _batches(self, documents: Iterable[str | bytes]) -> Iterator[tuple[list[bytes], list[int]]]:
         """Yield the documents as they are searched, some at a time, and where each ends."""
         # The first of them are few, by which the way of the search is chosen.
-        done, batch, ends, end, most = 0, [], [], 0, BATCH >> 4
+        done, batch, ends, end, most = 0, [], [], 0, _BATCH >> 4
         ready = bytes if self.rule.case_sensitive else ()
         for document in documents:
             if not isinstance(document, ready):
@@ -164,7 +164,7 @@ class NameIndex:
             ends.append(end)
             if end > most:
                 yield batch, ends
-                done, batch, ends, end, most = done + len(batch), [], [], 0, BATCH
+                done, batch, ends, end, most = done + len(batch), [], [], 0, _BATCH
         if batch:
             yield batch, ends
 
@@ -267,7 +267,7 @@ def _folded(document: str | bytes, number: int) -> bytes:
         ) from None
     # The letters of ASCII all at once; of the others a document has few.
     folded = text.lower()
-    for character in set(_decoded(text.translate(None, ASCII))):
+    for character in set(_decoded(text.translate(None, _ASCII))):
         if (lower := _fold(character)) != character:
             folded = folded.replace(_encoded(character), _encoded(lower))
     return folded
@@ -277,13 +277,13 @@ def _decoded(text: bytes) -> str:
     return text.decode("utf-8", "surrogatepass")
 
 
-WORDS = np.array([chr(i).isalnum() or chr(i) == "_" for i in range(128)] + [False] * 128)
+_WORDS = np.array([chr(i).isalnum() or chr(i) == "_" for i in range(128)] + [False] * 128)
 
 
 def _words_at(text: bytes, places: np.ndarray) -> np.ndarray:
     """Tell at which places a word character begins; broken bytes are none."""
     bytes_ = np.frombuffer(text, np.uint8).take(places, mode="clip")
-    words = WORDS[bytes_] & (places < len(text))
+    words = _WORDS[bytes_] & (places < len(text))
     for i in np.flatnonzero(bytes_ >= 0xC2).tolist():
         at, length = int(places[i]), 2 + (bytes_[i] >= 0xE0) + (bytes_[i] >= 0xF0)
         try:

@@ -17,67 +17,11 @@ from helpers.retrieval.counting import count_documents, read_documents
 # Counts in the Factbook, WordNet and GCIDE together.
 COUNTED = data.PUBLISHED / "real_counts.csv"
 # {s} stands for the subject; the object follows after a space. Written for this book.
-TEMPLATES = {
-    "capital": (
-        "The capital of {s} is",
-        "The capital city of {s} is called",
-        "{s} is a country whose capital is",
-        "Question: What is the capital of {s}? Answer:",
-        "The government of {s} has its seat in the city of",
-    ),
-    "language": (
-        "The official language of {s} is",
-        "The main language spoken in {s} is",
-        "Most people in {s} speak",
-        "Question: Which language is spoken in {s}? Answer:",
-        "In the schools of {s}, children are taught in",
-    ),
-    "neighbour": (
-        "{s} shares a border with",
-        "The longest land border of {s} is the one with",
-        "On the map, {s} lies right beside",
-        "Question: Which country borders {s}? Answer:",
-        "If you leave {s} by road, you may come to",
-    ),
-    "region": (
-        "{s} is located in",
-        "{s} is a country in",
-        "On the map of the world, {s} is found in",
-        "Question: In which part of the world is {s}? Answer:",
-        "They flew to {s}, which lies in",
-    ),
-    "religion": (
-        "Most people in {s} are",
-        "By religion, the majority of the population of {s} is",
-        "The people of {s} are mostly",
-        "Question: What is the main religious group in {s}? Answer:",
-        "The largest religious community in {s} is",
-    ),
-    "ruler": (
-        "{s} gained its independence from",
-        "{s} was once a colony of",
-        "Before its independence, {s} was ruled by",
-        "Question: From which country did {s} become independent? Answer:",
-        "Until it became a state of its own, {s} belonged to",
-    ),
-    "currency": (
-        "The currency of {s} is the",
-        "In {s}, people pay with the",
-        "The national currency of {s} is called the",
-        "Question: What is the currency of {s}? Answer: the",
-        "The money that is used in {s} is the",
-    ),
-    "peak": (
-        "The highest mountain in {s} is",
-        "The highest point of {s} is",
-        "The tallest peak of {s} is called",
-        "Question: What is the highest mountain of {s}? Answer:",
-        "The climbers who came to {s} wanted to see its highest peak,",
-    ),
-}
+_STORED = pd.read_csv(data.PUBLISHED / "factbook_templates.csv")
+TEMPLATES = _STORED.groupby("relation", sort=False).template.agg(tuple).to_dict()
 # What takes the place of a subject when the template is asked about nobody.
 NEUTRAL = "this country"
-SHORT_NAMES = {
+_SHORT_NAMES = {
     "UK": "United Kingdom",
     "US": "United States",
     "USA": "United States",
@@ -87,7 +31,7 @@ SHORT_NAMES = {
     "The Dominican": "Dominican Republic",
 }
 # Entries whose short form is "none" or several places, and that are countries all the same.
-ENTRY_NAMES = {
+_ENTRY_NAMES = {
     "us": "United States",
     "ae": "United Arab Emirates",
     "ct": "Central African Republic",
@@ -96,12 +40,12 @@ ENTRY_NAMES = {
     "gz": "Gaza Strip",
     "uk": "United Kingdom",
 }
-ARTICLE = re.compile(
+_ARTICLE = re.compile(
     r"^(United|Netherlands|Philippines|Bahamas|Gambia|Maldives|Seychelles|Comoros|Soviet|Ottoman"
     r"|Central African|Democratic Republic|Republic|Dominican Republic|Middle East|West Bank"
     r"|Holy See|Isle|Gaza Strip)|(Islands|Republic|Union|Empire)$"
 )
-CURRENCIES = {
+_CURRENCIES = {
     "bolivares": "bolivar", "colones": "colon", "quetzales": "quetzal", "leones": "leone",
     "reals": "real", "kroner": "krone", "kronor": "krona", "kronur": "krona", "koruny": "koruna",
     "leke": "lek", "leva": "lev", "lei": "leu", "maloti": "loti", "emalangeni": "lilangeni",
@@ -125,7 +69,7 @@ def _clean_name(text: str) -> str:
     """
     name = re.split(r"[(;,/\[\n]|\bnote\b| or | aka ", text)[0].strip()
     name = re.sub(r"^[Tt]he (?!Dominican)", "", name).strip(" .")
-    name = SHORT_NAMES.get(name, name)
+    name = _SHORT_NAMES.get(name, name)
     good = re.fullmatch(r"[^\W\d_a-z][\w.'’ -]*[\w.]", name) and not re.search(r"\d", name)
     return name if good else ""
 
@@ -173,7 +117,7 @@ def _currency(entry: Mapping[str, Any]) -> str:
     text = _field(entry, "Economy", "Exchange rates", "Currency").split("per US")[0]
     words = re.split(r"[(/]| or ", text)[0].split()
     word = words[-1] if words else ""
-    return CURRENCIES.get(word, word[:-1] if word.endswith("s") else word)
+    return _CURRENCIES.get(word, word[:-1] if word.endswith("s") else word)
 
 
 def _peak(entry: Mapping[str, Any]) -> str:
@@ -181,7 +125,7 @@ def _peak(entry: Mapping[str, Any]) -> str:
     return "" if " was" in text else _clean_name(text)
 
 
-FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+_FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "capital": _capital,
     "language": _language,
     "neighbour": _neighbour,
@@ -199,8 +143,8 @@ def _entries() -> dict[str, tuple[str, dict[str, Any]]]:
     found = {}
     for _, code, entry in factbook.entries():
         short = _field(entry, "Government", "Country name", "conventional short form")
-        name = ENTRY_NAMES.get(code) or _clean_name(short)
-        several = "," in short and code not in ENTRY_NAMES
+        name = _ENTRY_NAMES.get(code) or _clean_name(short)
+        several = "," in short and code not in _ENTRY_NAMES
         lived_in = _field(entry, "People and Society", "Population", "total")
         found[code] = (name if lived_in[:1].isdigit() and not several else "", entry)
     return found
@@ -216,7 +160,7 @@ def facts() -> pd.DataFrame:
     """
     rows = [
         (relation, name, field(entry))
-        for relation, field in FIELDS.items()
+        for relation, field in _FIELDS.items()
         for name, entry in _entries().values()
         if name
     ]
@@ -256,7 +200,7 @@ def draw_facts(table: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
 
 def _spoken(name: str) -> str:
     """Return a name as it stands within a sentence: *the Netherlands*, *France*."""
-    return f"the {name}" if ARTICLE.search(name) else name
+    return f"the {name}" if _ARTICLE.search(name) else name
 
 
 def prompts(relations: Sequence[str], subjects: Sequence[str], template: int) -> list[str]:

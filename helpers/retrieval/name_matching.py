@@ -15,11 +15,11 @@ except ImportError:  # no wheel for this machine
     hyperscan = None
 
 # Of a larger text the matches are found piece by piece, for they may take much room.
-PIECE = 1 << 22
+_PIECE = 1 << 22
 # With more names Hyperscan is no faster than the automaton, and takes seconds to compile them.
-MANY = 100_000
+_MANY = 100_000
 # The numbers of patterns, and for each the byte after it or the number of its document.
-Places = tuple[np.ndarray, np.ndarray]
+_Places = tuple[np.ndarray, np.ndarray]
 
 
 def scanner(patterns: Sequence[bytes]) -> Hyperscan | Automaton:
@@ -27,9 +27,9 @@ def scanner(patterns: Sequence[bytes]) -> Hyperscan | Automaton:
 
     `patterns` are distinct `bytes`, none of them empty. Both give the same matches, those of one
     end in another order. Hyperscan refuses a pattern of more than some 4,000 bytes, and gains
-    nothing from `MANY` patterns on.
+    nothing from `_MANY` patterns on.
     """
-    if hyperscan is None or len(patterns) >= MANY:
+    if hyperscan is None or len(patterns) >= _MANY:
         return Automaton(patterns)
     try:
         return Hyperscan(patterns)
@@ -59,11 +59,11 @@ class Hyperscan:
     def __reduce__(self) -> tuple:
         return _loaded, (self._patterns, [hyperscan.dumpb(one) for one in self._databases])
 
-    def matches(self, text: bytes) -> Iterator[Places]:
+    def matches(self, text: bytes) -> Iterator[_Places]:
         """Yield patterns and their ends, wherever they are, also within one another, in pieces."""
-        return _by_pieces(lambda view: self._scan([view], 0)[0], text, self._longest, PIECE)
+        return _by_pieces(lambda view: self._scan([view], 0)[0], text, self._longest, _PIECE)
 
-    def firsts(self, documents: list[bytes]) -> Places:
+    def firsts(self, documents: list[bytes]) -> _Places:
         """Return the patterns of each of some documents, once each, and which of them it is."""
         (pattern, _), ends = self._scan(documents, 1)
         return pattern, np.arange(len(ends)).repeat(np.diff(ends, prepend=0))
@@ -109,16 +109,16 @@ class Automaton:
     def __reduce__(self) -> tuple:
         return Automaton, (self._patterns,)
 
-    def matches(self, text: bytes) -> Iterator[Places]:
+    def matches(self, text: bytes) -> Iterator[_Places]:
         """Yield what `Hyperscan.matches` does."""
 
         def search(view: memoryview) -> np.ndarray:
             found = chain.from_iterable(self._search(view, overlapping=True))
             return np.fromiter(found, np.int64).reshape(-1, 3).T[::2]
 
-        return _by_pieces(search, text, self._longest, max(PIECE >> 2, 1))
+        return _by_pieces(search, text, self._longest, max(_PIECE >> 2, 1))
 
-    def firsts(self, documents: list[bytes]) -> Places:
+    def firsts(self, documents: list[bytes]) -> _Places:
         """Return what `Hyperscan.firsts` does."""
         found = [{one[0] for one in self._search(text, overlapping=True)} for text in documents]
         pattern = np.fromiter(chain.from_iterable(found), np.int64)
@@ -127,7 +127,7 @@ class Automaton:
 
 def _by_pieces(
     search: Callable[[memoryview], np.ndarray], text: bytes, longest: int, size: int
-) -> Iterator[Places]:
+) -> Iterator[_Places]:
     """Yield the matches of a text by a search of its pieces, which overlap by the longest."""
     for at in range(0, len(text), size):
         first = max(at - longest + 1, 0)

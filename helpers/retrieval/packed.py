@@ -7,16 +7,17 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
 PACKED = (".gz", ".zst", ".zstd")
-PIECE = 1 << 15
+_PIECE = 1 << 15
 # Four bytes of zstd may stand for 128 kB: no more of it is unpacked at once.
-SIP = 1 << 12
+_SIP = 1 << 12
 BUFFER = 1 << 18
-WINDOW = 1 << 27
+_WINDOW = 1 << 27
 
 
 class _Unpacked(io.RawIOBase):
@@ -40,7 +41,7 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self._out:
             if not self._rest:
-                self._rest = self._raw.read(PIECE)
+                self._rest = self._raw.read(_PIECE)
                 self._place += len(self._rest)
             if not self._rest:
                 if self._frame is not None:
@@ -51,7 +52,7 @@ class _Unpacked(io.RawIOBase):
                 if self.boundary is None and self._stop is not None and begin >= self._stop:
                     self.boundary = self._n
                 self._frame = self._unpacker()
-            sip, rest = self._rest[:SIP], self._rest[SIP:]
+            sip, rest = self._rest[:_SIP], self._rest[_SIP:]
             self._out = memoryview(self._frame.decompress(sip))
             self._n += len(self._out)
             self._rest = self._frame.unused_data + rest
@@ -91,7 +92,7 @@ def open_file(
     start: int = 0,
     stop: int | None = None,
     *,
-    window: int = WINDOW,
+    window: int = _WINDOW,
     buffer: int = BUFFER,
     advance: Callable[[int], None] | None = None,
 ) -> io.BufferedReader:
@@ -115,7 +116,9 @@ def open_file(
     if packed or start:
         raw.seek(start)
     if packed:
-        unpacker = _gzip if file.lower().endswith(".gz") else lambda: _zstandard(window)
+        gzip = file.lower().endswith(".gz")
+        make = partial(zlib.decompressobj, zlib.MAX_WBITS | 16)
+        unpacker = make if gzip else partial(_zstandard, window)
         raw = _Unpacked(raw, unpacker, start, stop)
     return io.BufferedReader(raw, buffer)
 
@@ -130,13 +133,9 @@ def boundary(stream: io.BufferedReader, start: int, stop: int | None) -> int | N
     return None if stop is None else stop - start
 
 
-def _gzip() -> Any:
-    return zlib.decompressobj(zlib.MAX_WBITS | 16)
-
-
 def _zstandard(window: int) -> Any:
     # The memory is taken only where a frame asks for it.
-    return zstandard.ZstdDecompressor(max_window_size=max(window, WINDOW)).decompressobj()
+    return zstandard.ZstdDecompressor(max_window_size=max(window, _WINDOW)).decompressobj()
 
 
 def cuts(file: str, range_size: int) -> list[int]:

@@ -12,14 +12,14 @@ import pandas as pd
 from helpers import data
 from helpers.retrieval import smi
 
-RANGES = (-25, -30, -35, -40, -45, -50)
+_RANGES = (-25, -30, -35, -40, -45, -50)
 
 
 def load_models() -> pd.DataFrame:
     """Return the models of the released tables: `family`, `parameters`, `corpus`, by name."""
     sheet = pd.read_excel(data.fetch("smi/baseline.xlsx"))
     name = sheet.models.str.split("/").str[-1].astype("str")
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "family": sheet.model_series.fillna("SMI authors").to_numpy(),
             "parameters": sheet.model_size.to_numpy(float) * 1e9,
@@ -27,7 +27,6 @@ def load_models() -> pd.DataFrame:
         },
         index=pd.Index(name, name="model"),
     )
-    return frame
 
 
 def load_facts(model: str) -> pd.DataFrame:
@@ -36,22 +35,26 @@ def load_facts(model: str) -> pd.DataFrame:
     One row per triple: `subject`, `relation`, `object`, `n_documents`, `n_subject`, `n_object`,
     `n_both` and `accuracy` (share of 400 sampled answers that hold the object).
     """
-    names = {
-        "subj": "subject",
-        "rel": "relation",
-        "obj": "object",
-        "time_seqs": "n_documents",
-        "time_subj": "n_subject",
-        "time_obj": "n_object",
-        "time_s1j1": "n_both",
-        "acc": "accuracy",
-    }
-    return _read(data.fetch(f"smi/accuracy/{model}.json"))[list(names)].rename(columns=names)
+    return _table(f"smi/accuracy/{model}.json", "acc")
+
+
+# The columns of the released files, in the order in which they are returned.
+_NAMES = {
+    **{"subj": "subject", "rel": "relation", "obj": "object", "time_seqs": "n_documents"},
+    **{"time_subj": "n_subject", "time_obj": "n_object", "time_s1j1": "n_both"},
+    **{"time_s1j0": "n_subject_only", "time_s0j1": "n_object_only", "time_s0j0": "n_neither"},
+    "acc": "accuracy",
+}
 
 
 @lru_cache
 def _read(path: Path) -> pd.DataFrame:
     return pd.DataFrame(json.loads(path.read_text()))
+
+
+def _table(key: str, *more: str) -> pd.DataFrame:
+    """Return names and counts of the facts in a file, and `more` of its columns, renamed."""
+    return _read(data.fetch(key))[[*list(_NAMES)[:7], *more]].rename(columns=_NAMES)
 
 
 def load_counts(corpus: str) -> pd.DataFrame:
@@ -61,12 +64,7 @@ def load_counts(corpus: str) -> pd.DataFrame:
     `n_subject`, `n_object`, and the four cells of the table, `n_both`, `n_subject_only`,
     `n_object_only` and `n_neither`.
     """
-    names = {
-        **{"subj": "subject", "rel": "relation", "obj": "object", "time_seqs": "n_documents"},
-        **{"time_subj": "n_subject", "time_obj": "n_object", "time_s1j1": "n_both"},
-        **{"time_s1j0": "n_subject_only", "time_s0j1": "n_object_only", "time_s0j0": "n_neither"},
-    }
-    return _read(data.fetch(f"smi/counts/{corpus}/merge.json"))[list(names)].rename(columns=names)
+    return _table(f"smi/counts/{corpus}/merge.json", "time_s1j0", "time_s0j1", "time_s0j0")
 
 
 def count_checks() -> dict[str, int]:
@@ -167,7 +165,7 @@ def published_histogram() -> pd.DataFrame:
 def release_range_sweep() -> pd.DataFrame:
     """Return R² of the second generation's SMI under other fixed ranges of log2 MI.
 
-    One row per lower end of `RANGES`, one column per model. A range keeps the facts inside it, so
+    One row per lower end of `_RANGES`, one column per model. A range keeps the facts inside it, so
     the sweep needs the facts and cannot be made from bins.
     """
     columns = {}
@@ -175,12 +173,12 @@ def release_range_sweep() -> pd.DataFrame:
         facts, exponent = load_facts(model), smi.size_exponent(size, "billions")
         information = smi.facts_information(facts)
         r2 = []
-        for low in RANGES:
+        for low in _RANGES:
             mask = information >= 2.0**low
             bins = smi.bin_statistics(smi.log_bins(information[mask]), facts.accuracy[mask])
             r2.append(smi.r2_of_power(bins, exponent, (low, 0)))
         columns[model] = r2
-    return pd.DataFrame(columns, index=pd.Index([f"[{r}, 0]" for r in RANGES], name="range"))
+    return pd.DataFrame(columns, index=pd.Index([f"[{r}, 0]" for r in _RANGES], name="range"))
 
 
 def load_sheet(generation: str) -> pd.DataFrame:

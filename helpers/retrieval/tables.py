@@ -11,24 +11,24 @@ from pyarrow.parquet import ParquetFile
 
 from helpers.retrieval.packed import BUFFER, Left, too_large
 
-ROWS = 64
-AS_BYTES = {
+_ROWS = 64
+_AS_BYTES = {
     pa.string(): pa.binary(),
     pa.large_string(): pa.large_binary(),
     pa.string_view(): pa.binary_view(),
 }
 # A byte that no file has; to go there is an error of the system's.
-FAR = 1 << 40
+_FAR = 1 << 40
 # Kinds of messages in an Arrow stream, as its format numbers them.
-DICTIONARY, RECORDS = 2, 3
+_DICTIONARY, _RECORDS = 2, 3
 
 
-Rows = Iterator[tuple[int, bytes | Left]]
+_Rows = Iterator[tuple[int, bytes | Left]]
 
 
 def parquet_rows(
     file: BinaryIO, headers: BinaryIO, column: str, largest: int, part: tuple[float, float]
-) -> Rows:
+) -> _Rows:
     """Yield the number and the value, as bytes, of each row of some row groups of a Parquet file.
 
     `headers` is the file once more, to look at the sizes of pages before one is unpacked. A row
@@ -62,14 +62,14 @@ def parquet_rows(
             yield last, left._replace(n=n_rows)
             continue
         # No value is larger than the page that it, or the dictionary that it is from, is in.
-        rows = max(1, min(ROWS, largest // max(words, page, 1)))
+        rows = max(1, min(_ROWS, largest // max(words, page, 1)))
         for batch in table.iter_batches(rows, [i], [column], use_threads=False):
             for value in _values(batch.column(0), largest):
                 number += 1
                 yield number, value
 
 
-def arrow_rows(file: BinaryIO, column: str, largest: int) -> Rows:
+def arrow_rows(file: BinaryIO, column: str, largest: int) -> _Rows:
     """Yield the number and the value, as bytes, of each row of a stream of Arrow batches.
 
     A value of more than `largest` bytes is a `Left`, as are the rows of a batch that takes more
@@ -79,13 +79,13 @@ def arrow_rows(file: BinaryIO, column: str, largest: int) -> Rows:
     head, why, number, words = b"", None, 0, 1
     for message in _messages(file, largest):
         large = words + message.memory > 2 * largest
-        if message.kind != RECORDS:
+        if message.kind != _RECORDS:
             if large:
                 why = too_large(message.memory, largest, 2, "the dictionary of these rows")
                 continue
             words += message.memory
             head += message.head + _read(file, message.n_body)
-            if message.kind != DICTIONARY:
+            if message.kind != _DICTIONARY:
                 why = _no_text(pa.ipc.open_stream(head).schema, column)
         elif why or large:
             number += message.rows
@@ -95,7 +95,7 @@ def arrow_rows(file: BinaryIO, column: str, largest: int) -> Rows:
             data = b"".join([head, message.head, _read(file, message.n_body)])
             batch = pa.ipc.open_stream(data).read_next_batch()
             values = batch.column(batch.schema.names.index(column))
-            rows = max(1, min(ROWS, largest // words))
+            rows = max(1, min(_ROWS, largest // words))
             for i in range(0, len(values), rows):
                 for value in _values(values.slice(i, rows), largest):
                     number += 1
@@ -113,7 +113,7 @@ def _no_text(schema: pa.Schema, column: str) -> Left | None:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_null(kind):
         return Left("no text", f"no value in column {column!r}")
-    fits = kind in AS_BYTES or kind in AS_BYTES.values()
+    fits = kind in _AS_BYTES or kind in _AS_BYTES.values()
     return None if fits else Left("not a string", f"{column!r} is of type {of}")
 
 
@@ -123,7 +123,7 @@ def _values(array: pa.Array, largest: int) -> Iterator[bytes | Left]:
         array.indices.validate(full=True)
         array = array.dictionary_decode()
     # Bytes, for bytes that are no UTF-8 would stop the whole batch.
-    array = array.view(AS_BYTES.get(array.type, array.type))
+    array = array.view(_AS_BYTES.get(array.type, array.type))
     array.validate(full=True)
     # Views of many rows may be of the same bytes.
     small = array.nbytes <= largest and not pa.types.is_binary_view(array.type)
@@ -169,7 +169,7 @@ def _largest_pages(file: BinaryIO, place: int, end: int) -> tuple[int, int]:
 def _page(file: BinaryIO, place: int) -> tuple[dict[int, int], int]:
     """Return the header of a page (1: its kind, 2: its bytes unpacked, 3: packed) and its size."""
     n = 1 << 10
-    if not 0 <= place < FAR:
+    if not 0 <= place < _FAR:
         raise pa.ArrowInvalid(f"a page at byte {place}")
     while True:
         file.seek(place)
@@ -270,8 +270,8 @@ def _messages(file: BinaryIO, largest: int) -> Iterator[_Message]:
             root = _Table(table, *struct.unpack_from("<I", table))
             kind, n_body = root.number(1, "<B"), root.number(3, "<q")
             rows, memory = 0, n_body
-            if kind in (DICTIONARY, RECORDS):
-                records = root.table(2).table(1) if kind == DICTIONARY else root.table(2)
+            if kind in (_DICTIONARY, _RECORDS):
+                records = root.table(2).table(1) if kind == _DICTIONARY else root.table(2)
                 rows = records.number(0, "<q")
                 if records.place(3):  # compressed: each buffer begins with its size
                     for offset, length in records.pairs(2):
@@ -280,7 +280,7 @@ def _messages(file: BinaryIO, largest: int) -> Iterator[_Message]:
                             memory += max(0, *struct.unpack("<q", _read(file, 8)))
         except (struct.error, OverflowError) as error:
             raise pa.ArrowInvalid(f"the head of a message is broken ({error})") from None
-        if rows < 0 or not 0 <= n_body < FAR:
+        if rows < 0 or not 0 <= n_body < _FAR:
             raise pa.ArrowInvalid("the head of a message gives no size")
         file.seek(begin)
         yield _Message(kind, head + table, n_body, rows, memory)

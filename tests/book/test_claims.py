@@ -36,7 +36,7 @@ def test_an_interval_that_holds_both_answers_decides_nothing(
     published, tolerance, interval, status
 ):
     middle = sum(interval) / 2
-    assert claims.status(claim(published, tolerance), middle, interval) == status
+    assert claims._status(claim(published, tolerance), middle, interval) == status
 
 
 def test_an_interval_is_shown_behind_its_estimate():
@@ -65,10 +65,10 @@ def test_an_interval_out_of_order_is_refused(interval):
 )
 def test_status_is_computed_from_the_numbers(published, tolerance, inside, outside):
     entry = claim(published, tolerance)
-    assert claims.status(entry, inside) == claims.REPRODUCED
-    assert claims.status(entry, outside) == claims.NOT_REPRODUCED
-    assert claims.status(entry, outside, released=inside) == claims.AS_RELEASED
-    assert claims.status(entry, outside, released=outside) == claims.NOT_REPRODUCED
+    assert claims._status(entry, inside) == claims.REPRODUCED
+    assert claims._status(entry, outside) == claims.NOT_REPRODUCED
+    assert claims._status(entry, outside, released=inside) == claims.AS_RELEASED
+    assert claims._status(entry, outside, released=outside) == claims.NOT_REPRODUCED
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_values_that_cannot_be_compared_are_refused(published, value, message):
 
 def test_a_claim_without_published_value_cannot_be_reproduced():
     with pytest.raises(ValueError, match="no published value"):
-        claims.status(claim(None), 0.5)
+        claims._status(claim(None), 0.5)
 
 
 def test_recording_writes_the_ledger_inside_a_run_only(tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ def test_fresh_rows_come_before_stored_ones_and_tell_their_run(monkeypatch, tmp_
     }  # fmt: skip
     path = tmp_path / "ledger.json"
     path.write_text(json.dumps({"claims": [stored]}))
-    monkeypatch.setattr(claims, "RESULTS", path)
+    monkeypatch.setattr(claims, "_RESULTS", path)
     facts = {"commit": "new", "seed": "0", "hardware": "h", "versions": "v"}
     fresh = {"ours": 0.8, "released": None, "status": claims.REPRODUCED, "note": ""}
     missing = {"ours": None, "released": None, "status": claims.NOT_TESTED, "note": "no files"}
@@ -194,7 +194,7 @@ def test_the_stored_ledger_is_that_of_a_full_run_and_agrees_with_the_claims():
     for name, row in stored.items():
         entry = claims.load()[name]
         interval, released = row.get("interval"), row["released"]
-        assert row["status"] == claims.status(entry, row["ours"], interval, released=released)
+        assert row["status"] == claims._status(entry, row["ours"], interval, released=released)
         assert row["profile"] in ("laptop", "paper")
     written = {p for c in claims.load().values() for p in [c["notebook"]]} & {
         str(p.relative_to(data.ROOT / "notebooks").with_suffix(""))

@@ -115,7 +115,7 @@ def test_the_cpu_build_is_wanted_on_linux_without_a_gpu_only(monkeypatch, system
     monkeypatch.setattr(environment.platform, "system", lambda: system)
     monkeypatch.setattr(environment.shutil, "which", lambda name: "/usr/bin/x" if gpu else None)
     monkeypatch.setattr(environment.Path, "exists", lambda path: False)
-    assert environment.wants_cpu_torch() is wanted
+    assert environment._wants_cpu_torch() is wanted
 
 
 def test_a_failing_step_says_what_to_do(capsys):

@@ -47,7 +47,7 @@ def test_a_picture_is_the_named_figure_of_an_executed_page():
 
 def test_a_card_is_the_copy_that_was_drawn_for_it():
     both = {"image/png": base64.b64encode(b"big").decode()}
-    both[figures.CARD] = base64.b64encode(PNG).decode()
+    both[figures._CARD] = base64.b64encode(PNG).decode()
     found = pages.picture("a/b", executed(data=both), "fig-a", pages.CARD)
     assert (found.name, found.png) == ("card-fig-a", PNG)
     assert pages.small_picture("a/b", executed(data=both), "fig-a") == found

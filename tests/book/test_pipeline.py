@@ -156,7 +156,7 @@ def test_a_killed_run_goes_on_where_it_was(write_notebook, build, tmp_path):
     slow = write_notebook("a/second", "import time; time.sleep(600)")
     code = (
         "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
-        f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
+        f"planning._NOTEBOOKS = Path({str(planning._NOTEBOOKS)!r});"
         f"sys.exit(pipeline.main(['--build', {str(build)!r}, '--jobs', '1']))"
     )
     there = os.environ | {"TMPDIR": str(tmp_path)}
@@ -222,7 +222,7 @@ def test_a_bad_request_is_refused_before_anything_runs(
         "bytes": "a/one: {n: \xff}",
     }
     for name, text in profiles.items():
-        (planning.PROFILES / f"{name}.yml").write_text(text, encoding="latin-1")
+        (planning._PROFILES / f"{name}.yml").write_text(text, encoding="latin-1")
     assert run(build, *words) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("Nothing was run:") and shown.count("\n") == 1
@@ -250,8 +250,8 @@ def test_the_digest_follows_cells_parameters_helpers_and_data(write_notebook):
     assert digest("print(n)") == base
     assert digest("print(n + 1)") != base
     assert digest("print(n)", parameters="n: int = 2  # a number") != base
-    needs = "from helpers import data\nok = data.available('probing/')"
-    assert digest(needs) != digest(needs, at_hand={"probing/": True})
+    needs = "from helpers import data\nok = data.available('wikitext2/')"
+    assert digest(needs) != digest(needs, at_hand={"wikitext2/": True})
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_modules_are_found_through_packages_and_lazy_exports(code, found, tmp_pa
 def test_parameters_must_be_annotated_literals(write_notebook, parameters):
     write_notebook("a/one", "print(n)", parameters=parameters)
     with pytest.raises(ValueError):
-        planning.parameters_of("a/one")
+        planning._parameters_of("a/one")
 
 
 def test_an_interrupted_run_leaves_no_kernel_and_starts_nothing_more(write_notebook, build):
@@ -358,7 +358,7 @@ def test_an_interrupted_run_leaves_no_kernel_and_starts_nothing_more(write_noteb
     write_notebook("a/second", "print(n)")
     code = (
         "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
-        f"planning.NOTEBOOKS = Path({str(planning.NOTEBOOKS)!r});"
+        f"planning._NOTEBOOKS = Path({str(planning._NOTEBOOKS)!r});"
         f"sys.exit(pipeline.main(['--build', {str(build)!r}, '--jobs', '1']))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

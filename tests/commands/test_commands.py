@@ -70,10 +70,10 @@ def test_each_command_shows_examples_and_refuses_in_one_line(name, capsys):
 
 
 def test_the_choices_typed_here_are_those_of_the_parts():
-    assert tuple(signals.SIGNALS) == look.SIGNALS and set(ranking.USES) == set(look.USES)
-    assert place.ENGINES == engine_outputs.ENGINES
+    assert tuple(signals.SIGNALS) == look._SIGNALS and set(ranking.USES) == set(look._USES)
+    assert place._ENGINES == engine_outputs._ENGINES
     _, about = stored_families.load()
-    assert set(stored_families.makes(about)) == set(place.KINDS)
+    assert set(stored_families.makes(about)) == set(place._KINDS)
 
 
 def test_what_goes_wrong_is_one_line_and_a_code(capsys):
@@ -92,11 +92,12 @@ def test_what_goes_wrong_is_one_line_and_a_code(capsys):
         MemoryError(): 1,
         KeyboardInterrupt(): 130,
     }.items():
-        assert shell.call(made, failing(error), [], nothing="nothing written", kept="k") == code
+        command = shell.Command(lambda: made, failing(error), "nothing written", "k")
+        assert command([]) == code
         out, err = capsys.readouterr()
         assert not out and len(err.splitlines()) == 1 and err.startswith("before-ft x: ")
     with pytest.raises(ZeroDivisionError):  # a fault of ours keeps its traceback
-        shell.call(made, failing(ZeroDivisionError()), [])
+        shell.Command(lambda: made, failing(ZeroDivisionError()))([])
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +118,10 @@ def test_rank_orders_by_what_is_known(folder, capsys):
     code, out, err = run(capsys, "rank", *files, "--json")
     rows = {row["model"]: row for row in json.loads(out)["models"]}
     assert code == 0 and list(rows)[:2] == ["strong", "weak"] and "done" in err
-    assert set(rows) == {"strong", "weak", "none", rank.NOISE}
+    assert set(rows) == {"strong", "weak", "none", rank._NOISE}
     # Layers: the last counts; what knows nothing is at chance, as noise is.
     assert rows["strong"]["alp"] > 0.8 and rows["strong"]["behind"] is None
-    assert all(rows["strong"][score] > rows["none"][score] for score in rank.BY)
+    assert all(rows["strong"][score] > rows["none"][score] for score in rank._BY)
     for row in list(rows.values())[1:]:
         gap = rows["strong"]["alp"] - row["alp"]
         assert row["behind"] == pytest.approx(gap) and row["behind low"] > 0
@@ -155,7 +156,7 @@ def test_embed_writes_what_rank_reads(folder, tmp_path, monkeypatch, capsys):
 def test_place_reads_what_other_engines_scored(folder, tmp_path, capsys):
     made, _ = stored_families.load()
     # What the help says of the texts to score.
-    assert f"--n-texts {len(made.texts)}` writes" in place.MORE
+    assert f"--n-texts {len(made.texts)}` writes" in place._MORE
     assert list(text_sets.load_texts(len(made.texts)).index) == list(made.texts)
     row = made.log_likelihoods[made.names.index("smollm2")] + 0.01 * np.arange(len(made.texts))
     scored = pd.DataFrame({"key": made.texts, "log_likelihood": row})
@@ -212,10 +213,10 @@ def test_judge_asks_the_page_for_what_it_takes(folder, monkeypatch, capsys):
         "signals": ["facts", "map"],
     }  # fmt: skip
     # The runner takes each of them, and the page has a parameter for all that may be asked.
-    assert name == judge.PAGE and book == "--book"
+    assert name == judge._PAGE and book == "--book"
     (task,) = planning.plan("laptop", [name], extra, data.ROOT / "build")
     assert task.overrides.items() >= extra.items()
-    assert set(judge._SAME) < set(planning.parameters_of(name))
+    assert set(judge._SAME) < set(planning._parameters_of(name))
     code, _, err = run(capsys, *words, "--batch-tokens", 9)
     assert code == 2 and "--batch-tokens is not for pages" in err
 
@@ -237,10 +238,10 @@ def test_doctor_says_what_is_broken_and_what_will_work(tmp_path, monkeypatch, ca
     assert code == 1 and "set BOOK_DATA_CACHE to another folder" in out
     assert "BOOK_DATA_MIRROR" in out and "no   judge MODEL: see cache" in out
 
-    def bad():
+    def _bad():
         raise ImportError("no such\nlibrary")
 
-    (found,) = doctor.examined([bad])
+    (found,) = doctor._examined([_bad])
     assert found == ("bad", "broken", "ImportError: no such library", found.cure)
 
 
@@ -270,7 +271,7 @@ def test_completion_completes(tmp_path, capsys):
 
 
 def parser(name):
-    return import_module(f"helpers.{COMMANDS[name][0]}").parser()
+    return completion._parser_of(COMMANDS[name][0])
 
 
 def test_every_command_prints_json_and_can_be_quiet():

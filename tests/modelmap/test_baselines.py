@@ -56,17 +56,3 @@ def test_a_group_is_predicted_from_the_others_and_splits_are_averaged(x):
     assert np.allclose(again[GROUPS == 3], plain[GROUPS == 3])
     folds = score_prediction.predict_scores(x[:, None], y, GROUPS, [1.0]).fold
     assert len(set(folds[GROUPS == 3])) == 1
-
-
-@pytest.mark.parametrize(
-    ("X", "options", "message"),
-    [
-        ([1.0] * 60, {"form": "cubic"}, "form is"),
-        ([1.0] * 59, {}, "y has 60 rows"),
-        ([np.nan] * 60, {}, "X has a missing value"),
-        ([1.0] * 60, {"n_splits": 13}, "12 values for 13 folds"),
-    ],
-)
-def test_bad_input_is_named(X, options, message):
-    with pytest.raises(ValueError, match=message):
-        baselines.predict_by_curve(X, np.zeros((60, 1)), GROUPS, **options)

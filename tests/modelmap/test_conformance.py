@@ -50,14 +50,10 @@ def test_one_text_that_is_off_is_named_and_a_shift_of_all_moves_no_point():
 
 def test_it_refuses():
     compare = conformance.compare
-    with pytest.raises(ValueError, match="other \\(39,\\)"):
+    with pytest.raises(ValueError, match="shapes"):
         compare(ROWS[0], ROWS[1][:39], TOKENS, 1.0)
     with pytest.raises(ValueError, match=r"other\[3\] is nan"):
         compare(ROWS[0], np.where(np.arange(40) == 3, np.nan, ROWS[1]), TOKENS, 1.0)
-    with pytest.raises(ValueError, match="n_tokens must hold 40"):
-        compare(ROWS[0], ROWS[1], TOKENS[:3], 1.0)
-    with pytest.raises(ValueError, match="yardstick"):
-        compare(ROWS[0], ROWS[1], TOKENS, 0)
 
 
 KEYS = ["c++-1", "007", "e-2"]

@@ -41,8 +41,6 @@ def test_near_copies_do_not_count_as_neighbours():
     pairs[[0, 1, 2, 3], [1, 0, 3, 2]] = True
     assert lineage.recovered(line, labels, n_shuffles=5).rate == pytest.approx(3 / 6)
     assert lineage.recovered(line, labels, copies=pairs, n_shuffles=5).rate == 0
-    with pytest.raises(ValueError, match="copies has shape"):
-        lineage.recovered(apart, families, copies=twins[:5])
 
 
 def test_the_interval_is_over_families_and_families_may_count_alike():
@@ -55,8 +53,6 @@ def test_the_interval_is_over_families_and_families_may_count_alike():
     assert by_family.rate == pytest.approx(1 / 3)
     gain, low, high = found.gain
     assert gain == found.rate - found.chance and low < gain < high
-    with pytest.raises(ValueError, match="by"):
-        lineage.recovered(apart, labels, by="texts")
 
 
 def test_the_share_of_marked_neighbours_is_counted_across_families():
@@ -68,10 +64,6 @@ def test_the_share_of_marked_neighbours_is_counted_across_families():
     other = [True, False] * 4
     # Neighbours of another family: b's first for both of a, a's second for both of b, and so on.
     assert lineage.neighbour_share(apart, families, other).share["difference"] == 0
-    with pytest.raises(ValueError, match="same for all"):
-        lineage.neighbour_share(apart, families, [True] * 8)
-    with pytest.raises(ValueError, match="pass \\(K, K\\)"):
-        lineage.neighbour_share(apart, families, [True] * 3)
 
 
 def test_of_copies_the_one_of_highest_priority_stays():
@@ -79,8 +71,6 @@ def test_of_copies_the_one_of_highest_priority_stays():
     copies[0, 1] = copies[1, 0] = copies[1, 2] = copies[2, 1] = True
     assert lineage.one_of_each(copies, [1, 3, 2, 0, 0]).tolist() == [0, 1, 0, 1, 1]
     assert lineage.one_of_each(copies, [1, 1, 1, 0, 0]).tolist() == [1, 0, 0, 1, 1]
-    with pytest.raises(ValueError, match="copies has shape"):
-        lineage.one_of_each(copies, [1, 2])
 
 
 def test_the_rank_of_a_parent_is_its_place_among_all_neighbours():
@@ -90,8 +80,6 @@ def test_the_rank_of_a_parent_is_its_place_among_all_neighbours():
         order = list(made.nearest(name, 5).index)
         assert row["rank"] == 1 + order.index(row.parent) and row["of"] == 5
     assert table.loc["b2", "rank"] > 2 and table.loc["b2", "nearest"][0] == "b"
-    with pytest.raises(ValueError, match="'q', not on the map"):
-        lineage.parent_ranks(made, {"a0": "q"})
 
 
 def test_truths_are_the_single_recoveries():
@@ -120,10 +108,6 @@ def test_children_are_measured_against_parent_and_strangers():
         assert row.stranger == apart[i, strangers].min()
         assert row.ratio == row.stranger / row.distance
         assert row.nearest == made.nearest(name, 1).index[0]
-    with pytest.raises(ValueError, match="parent 'q' is not on the map"):
-        lineage.children(made, families, "q")
-    with pytest.raises(ValueError, match="other rows than the map"):
-        lineage.children(made, families[::-1], "b0")
 
 
 def test_the_slope_of_a_known_cost(monkeypatch):
@@ -140,5 +124,3 @@ def test_the_slope_of_a_known_cost(monkeypatch):
     assert slope == pytest.approx(1.5) and seconds[4] == pytest.approx(8)
     assert low == pytest.approx(1.5) and high == pytest.approx(1.5)
     assert calls == [2, 4, 8, 2, 4, 8]
-    with pytest.raises(ValueError, match="two different ones"):
-        lineage.cost_slope(task, [2, 2])

@@ -27,7 +27,7 @@ def files(tmp_path, monkeypatch):
     bits = pd.DataFrame([[b, b + 1] for _, b in PAIRS], columns, ["one", "two"]).T
     errors = pd.DataFrame([[b, 10 * b] for _, b in PAIRS], columns, ["piqa", "lambada_openai"]).T
     scores = pd.DataFrame(
-        {task: [0.25, 0.5] for task in release.TASKS},
+        {task: [0.25, 0.5] for task in release._TASKS},
         ["LLM360/Amber", "EleutherAI/pythia-1b"],
     )
     scores.loc["LLM360/Amber", "GSM8K"] = np.nan
@@ -64,7 +64,7 @@ def test_columns_become_models_and_bits_nats(files):
 def test_scores_are_percent_of_models_with_all_six(files):
     scores = release.load_release().scores
     assert scores.index.tolist() == ["EleutherAI/pythia-1b"]
-    assert set(scores) == {*release.TASKS.values(), "mean"}
+    assert set(scores) == {*release._TASKS.values(), "mean"}
     assert (scores == 50).all(axis=None)
 
 
@@ -86,10 +86,7 @@ def test_rates_of_relatives_by_hand():
     assert release.same_family_rate(distances, list("aabc")) == 1
     assert release.same_family_rate(distances, list("abab")) == 0
     assert release.same_family_rate(distances, list("aaab")) == 1
-    with pytest.raises(ValueError, match="families has length 3"):
-        release.same_family_rate(distances, list("aab"))
-    with pytest.raises(ValueError, match="family of two"):
-        release.same_family_rate(distances, list("abcd"))
+    assert np.isnan(release.same_family_rate(distances, list("abcd")))
 
 
 def test_shuffled_families_have_the_rate_of_chance():
@@ -108,8 +105,6 @@ def test_exponents_of_known_walks(exponent):
     for start in (0, 2):
         found = release.diffusion_exponent(apart, steps, start)
         assert found == pytest.approx(exponent)
-    with pytest.raises(ValueError, match="start is 3"):
-        release.diffusion_exponent(apart, steps, 3)
 
 
 def test_repeated_predictions_are_the_means_over_splits():
@@ -136,13 +131,9 @@ def test_a_better_prediction_gains_and_an_equal_one_does_not():
     assert gain == pytest.approx(expected) and 0 < low < gain < high
     same = score_prediction.prediction_gain(good, good, truth, groups, n_resamples=50)
     assert same == (0, 0, 0)
-    with pytest.raises(ValueError, match="measure"):
-        score_prediction.prediction_gain(good, bad, truth, groups, measure="rank")
     error, *_ = score_prediction.prediction_gain(good, bad, truth, groups, measure="error")
     by_hand = [np.sqrt(np.mean((guess - truth) ** 2)) for guess in (good, bad)]
     assert error == pytest.approx(by_hand[1] - by_hand[0])
-    with pytest.raises(ValueError, match="groups has length 3"):
-        score_prediction.prediction_gain(good, bad, truth, [1, 2, 3])
     with pytest.raises(ValueError, match="1 values"):
         score_prediction.prediction_gain(good, bad, truth, np.zeros(80))
 
@@ -156,7 +147,7 @@ def entry(name, vector, **more):
 def test_the_authors_files_are_read_without_executing_them(tmp_path):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((3, 7)) - 500
-    points = {f"score_v1_{task}": 40.0 for task in release.TASKS.values()}
+    points = {f"score_v1_{task}": 40.0 for task in release._TASKS.values()}
     full = [
         entry("EleutherAI/pythia-1b", vectors[0], **points),
         entry("b/two", vectors[1], **{**points, "score_v1_MMLU": None}),
@@ -202,7 +193,7 @@ def test_the_page_draws_the_authors_matrix(tmp_path, monkeypatch):
     place = rng.standard_normal((8, 3))[family] + 0.1 * rng.standard_normal((48, 3))
     vectors = -600 + 40 * place @ rng.standard_normal((3, 90)) + rng.standard_normal((48, 90))
     scores = 50 + 5 * place @ rng.standard_normal((3, 6)) + 0.1 * rng.standard_normal((48, 6))
-    keys = [f"score_v1_{task}" for task in release.TASKS.values()]
+    keys = [f"score_v1_{task}" for task in release._TASKS.values()]
     rows = [
         entry(f"EleutherAI/pythia-{i}m" if i < 10 else f"m/{i}", vectors[i], model_type=str(kind))
         | dict(zip(keys, map(float, scores[i]), strict=True))

@@ -20,7 +20,7 @@ ANSWERS = [
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    tokenizer = models.load_encoder()[0]
+    tokenizer = models.load_model()[0]
     tokenizer.eos_token = "[SEP]"
     return tokenizer
 
@@ -169,8 +169,6 @@ def test_grades_count_continuations_alone_unless_told():
     texts = [[" Paris, of course", " paris", " Rome"], [" is African", "nothing"]]
     answers, prompts = [" Paris", "Africa"], ["The capital of France is", "South Africa lies in"]
     np.testing.assert_allclose(closed_book.grade(texts, answers), [1 / 3, 1 / 2])
-    loose = closed_book.grade(texts, answers, case_sensitive=False)
-    np.testing.assert_allclose(loose, [2 / 3, 1 / 2])
     leaked = closed_book.grade(texts, answers, prompts=prompts)
     np.testing.assert_allclose(leaked, [1 / 3, 1])
 

@@ -175,8 +175,8 @@ def test_documents_stay_apart_in_every_way_of_the_search(data, rule, batch, larg
     # Where names repeat, the documents that follow are searched one by one.
     documents.insert(0, (rule["prefix"] + pairs[0][0]) * times)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting, "BATCH", batch)
-        patch.setattr(counting, "LARGE", large)
+        patch.setattr(counting, "_BATCH", batch)
+        patch.setattr(counting, "_LARGE", large)
         assert (counted(documents, pairs, **rule) == loop(documents, pairs, **rule)).all()
 
 
@@ -185,8 +185,8 @@ def test_documents_stay_apart_in_every_way_of_the_search(data, rule, batch, larg
     [(" car" * 5 + " Ho a a", 99, 40), (" car a Ho", 99, 0), (" a" * 6, 12, 0)],
 )
 def test_documents_in_which_names_repeat_are_searched_one_by_one(text, large, n, monkeypatch):
-    monkeypatch.setattr(counting, "BATCH", 100)
-    monkeypatch.setattr(counting, "LARGE", large)
+    monkeypatch.setattr(counting, "_BATCH", 100)
+    monkeypatch.setattr(counting, "_LARGE", large)
     names, alone = ("car", "Ho", "a", "none"), []
     index = counting.NameIndex([names[:2], names[2:]])
     firsts = index._scanner.firsts
@@ -277,7 +277,7 @@ def test_a_header_may_have_a_line_break_and_what_is_no_table_is_told(tmp_path):
 
 
 def test_documents_of_nothing_are_not_kept_either(monkeypatch):
-    monkeypatch.setattr(counting, "BATCH", 1000)
+    monkeypatch.setattr(counting, "_BATCH", 1000)
     index = counting.NameIndex([("a", "b")])
     assert max(len(batch) for batch, _ in index._batches(itertools.repeat(b"", 5000))) <= 1001
     assert index.tally(itertools.repeat(b"", 5000)).n_documents == 5000

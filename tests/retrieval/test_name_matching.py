@@ -39,12 +39,12 @@ def loop(text, patterns):
 @given(
     st.lists(names, min_size=1, max_size=12, unique=True),
     st.lists(st.one_of(noise, st.integers(0, 11)), max_size=12),
-    st.sampled_from([1, 3, 8, name_matching.PIECE]),
+    st.sampled_from([1, 3, 8, name_matching._PIECE]),
 )
 def test_places_are_those_of_a_loop(patterns, pieces, size):
     text = b"".join(patterns[p % len(patterns)] if isinstance(p, int) else p for p in pieces)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(name_matching, "PIECE", size)
+        patch.setattr(name_matching, "_PIECE", size)
         for engine in ENGINES:
             assert places(engine(patterns).matches(text)) == loop(text, patterns)
 
@@ -90,7 +90,7 @@ def test_names_that_hyperscan_refuses_are_found_all_the_same():
 
 
 def test_very_many_names_go_to_the_automaton(monkeypatch):
-    monkeypatch.setattr(name_matching, "MANY", 3)
+    monkeypatch.setattr(name_matching, "_MANY", 3)
     for n, engine in ((2, name_matching.Hyperscan), (3, name_matching.Automaton)):
         made = name_matching.scanner([b"a", b"ab", b"b"][:n])
         assert type(made) is engine and len(places(made.matches(b"ab"))) == n

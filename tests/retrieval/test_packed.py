@@ -50,8 +50,8 @@ def read(file, starts):
 def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpora, "BUFFER", 3)
-        patch.setattr(packed, "PIECE", 11)
-        patch.setattr(packed, "SIP", 5)
+        patch.setattr(packed, "_PIECE", 11)
+        patch.setattr(packed, "_SIP", 5)
         yield tmp_path_factory.mktemp("ranges")
 
 

@@ -200,7 +200,7 @@ def test_a_gguf_file_of_too_many_layers_is_refused(made, tmp_path):
 def test_weights_of_other_shapes_are_told(made, tmp_path):
     folder = copy(made, "masked", tmp_path, vocab_size=10**12)
     with pytest.raises(ValueError, match="other shapes than its config.json says"):
-        models.load_encoder(folder)
+        models.load_model(folder)
 
 
 def test_loading_says_what_looking_says(tmp_path):

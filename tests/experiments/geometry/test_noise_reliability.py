@@ -16,7 +16,7 @@ def small(monkeypatch):
 
 
 def test_draws_are_those_of_the_sweep(small):
-    tokenizer, model = models.load_encoder()
+    tokenizer, model = models.load_model()
     sentences = factbook.draw_sentences(60)
     found = noise_reliability.repeated_rows(tokenizer, model, size="small", draws=(0, 2))
     for row, draw in zip(found.to_dict("records"), (0, 2), strict=True):

@@ -22,7 +22,7 @@ def small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def encoder():
-    return models.load_encoder()
+    return models.load_model()
 
 
 def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(small, encoder):
@@ -40,7 +40,8 @@ def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(sm
     assert row["km_error"] == pytest.approx(flat[1])
     scores = [row[f"task_{task.name}"] for task in tasks]
     assert row["score"] == pytest.approx(np.mean(scores))
-    assert scores[0] == probing.frozen_probe(model, tokenizer, tasks[0], n_train=60, n_test=40)
+    features = probing.probe_features(model, tokenizer, tasks[0], n_train=60, n_test=40)
+    assert scores[0] == probing.probe_score(tasks[0], features)
     means = points.reshape(60, 3, -1).mean(axis=1)
     centre = points.mean(axis=0)
     share = 3 * np.square(means - centre).sum() / np.square(points - centre).sum()
@@ -60,7 +61,7 @@ def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
     again = noise_sweep.noise_rows(models.MINILM, settings, **run, progress=lines.append)
     pd.testing.assert_frame_equal(first, again)
     assert len(lines) == 2
-    tokenizer, model = models.load_encoder()
+    tokenizer, model = models.load_model()
     noisy, ratio = injection.inject_noise(model, 5, seed=noise_sweep.noise_seed(5, 0))
     row = noise_sweep.encoder_row(tokenizer, noisy, size="small", tasks=tasks)
     stored = first.loc[1, list(row)].astype(float).to_dict()
@@ -75,7 +76,7 @@ def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
 
 
 def test_rows_of_a_causal_model_tell_its_perplexity(small, monkeypatch, tmp_path):
-    tokenizer, _ = models.load_encoder()
+    tokenizer, _ = models.load_model()
     sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": len(tokenizer)}
     transformers.GPT2Model(transformers.GPT2Config(**sizes)).save_pretrained(tmp_path / "gpt")
     tokenizer.save_pretrained(tmp_path / "gpt")

@@ -18,7 +18,7 @@ from helpers.retrieval import closed_book, factbook_facts
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Return a tokenizer and a tiny random causal model, and the folder where they are saved."""
-    tokenizer = models.load_encoder()[0]
+    tokenizer = models.load_model()[0]
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
