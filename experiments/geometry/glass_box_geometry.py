@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, option
 from experiments.geometry import noise_sweep, noise_tables
 from experiments.synthesis import glass_box_measures, glass_box_runs
 from helpers import data, encoding, factbook_tasks
@@ -35,8 +36,6 @@ FORMS = {
 # which is too slow on a laptop for many more.
 CELLS = {"lsq": (16, 32), "pq": (16, 32, 64, 256), "kmeans": (16, 32, 64, 256)}
 STORED = ("lsq", 2**glass_box_measures.BITS)
-# Step of the last checkpoint, by kind: models at the end of their training are measured.
-LAST = {kind: max(steps) for kind, steps in glass_box_runs.KEEP.items()}
 
 
 def sentences() -> list[str]:
@@ -86,19 +85,15 @@ def model_row(name: str, texts: Sequence[str]) -> dict[str, float]:
     return row
 
 
-def collect(names: Iterable[str], *, progress: Callable[[str], None] | None = None) -> pd.DataFrame:
+def _collect(names: Iterable[str]) -> pd.DataFrame:
     """Return the rows of models, each computed once and kept, so that it can resume."""
-    texts = sentences()
-    settings = [{"model": name} for name in names]
+    texts, folder = sentences(), data.cache_folder() / "geometry_glass_box"
     key = {"what": "glass box geometry", "version": glass_box_measures.VERSION}
-    found = noise_sweep.collect_rows(
-        settings,
-        lambda model: model_row(model, texts),
-        data.cache_folder() / "geometry_glass_box",
-        key=key,
-        progress=progress,
+    settings = [{"model": name} for name in names]
+    rows = noise_sweep.collect_rows(
+        settings, lambda model: model_row(model, texts), folder, key=key
     )
-    return found.set_index("model").drop(columns="cpu_seconds")
+    return rows.set_index("model").drop(columns="cpu_seconds")
 
 
 def joined(table: pd.DataFrame, extra: pd.DataFrame) -> pd.DataFrame:
@@ -174,13 +169,9 @@ def cell_table(models: pd.DataFrame, truth: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "glass_box_geometry", option("--table", type=Path, default=TABLE, help="the CSV file to write")
+)
+def main(given: Namespace) -> Written:
     """Measure the glass box at the end of training again; killed, it goes on."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments glass_box_geometry", description=main.__doc__
-    )
-    parser.add_argument("--table", type=Path, default=TABLE, help="the CSV file to write")
-    given = parser.parse_args(words)
-    rows = collect(glass_box_runs.last_names(), progress=lambda line: print(line, flush=True))
-    data.write_atomically(given.table, rows.round(6).to_csv())
-    return 0
+    yield given.table, _collect(glass_box_runs.last_names()).round(6).to_csv()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from experiments import run_parts
+from experiments.command import Written, command, digest, kept, option, parts
 from helpers import (
     data,
     decoders,
@@ -29,7 +30,6 @@ from helpers import (
     model_sources,
     models,
     probing,
-    storage,
     validation,
 )
 from helpers.geometry import quantization, quantizers, spread
@@ -177,31 +177,25 @@ def collect_rows(
     folder: Path,
     *,
     key: Mapping[str, Any],
-    progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """Return one row per setting, each computed once and kept in a folder: a run can resume.
 
     `measure(**setting)` returns a flat mapping of numbers; the row is the setting joined with it.
     A row is a JSON file that takes its name when it is whole. The name is the SHA-256 sum of the
     setting and of `key`, which must hold all else that determines the row. A damaged file is made
-    again. `progress` gets a line after each row. Without `measure` the rows kept are returned, and
-    the others left out. Raises what `measure` raises; rows finished before stay.
+    again. Without `measure` the rows kept are returned, and the others left out. Raises what
+    `measure` raises; rows finished before stay.
     """
+
+    def timed(setting: Mapping[str, Any]) -> dict[str, Any]:
+        start = time.process_time()
+        return {**setting, **measure(**setting), "cpu_seconds": time.process_time() - start}
+
     rows = []
-    for setting in settings:
-        text = json.dumps([VERSION, dict(setting), dict(key)], sort_keys=True)
-        path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-        row = storage.stored(path)
-        if row is None and measure is None:
-            continue
-        if row is None:
-            start = time.process_time()
-            row = {**setting, **measure(**setting), "cpu_seconds": time.process_time() - start}
-            storage.store(path, row)
-            if progress:
-                progress(f"{dict(setting)}: {row['cpu_seconds']:.0f} CPU-s")
-        rows.append(row)
-    return pd.DataFrame(rows)
+    for setting in map(dict, settings):
+        path = Path(folder) / f"{digest(VERSION, setting, dict(key))}.json"
+        rows.append(kept(path, measure and partial(timed, setting), f"{setting}"))
+    return pd.DataFrame([row for row in rows if row is not None])
 
 
 def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dict[str, Any]]:
@@ -282,7 +276,6 @@ def noise_rows(
     *,
     size: str = "full",
     folder: Path | None = None,
-    progress: Callable[[str], None] | None = None,
     allow_bin: bool = False,
     so_far: bool = False,
     how: devices.How = devices.DEFAULT,
@@ -322,7 +315,7 @@ def noise_rows(
     }
     folder = folder or data.cache_folder() / "geometry"
     maker = None if so_far else measure
-    return collect_rows(settings, maker, folder, key=key, progress=progress)
+    return collect_rows(settings, maker, folder, key=key)
 
 
 def _digest(task: glue.Task) -> str:
@@ -333,33 +326,30 @@ def _sum(texts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "noise_sweep",
+    option("table", type=Path, help="the CSV file to write"),
+    option("--encoder", default=models.MINILM, help="folder, package or hub name"),
+    option("--sizes", nargs="+", default=list(REPLICATES), choices=list(SIZES)),
+    option("--so-far", action="store_true", help="write the rows kept, compute none"),
+    model_sources.add_arguments,
+    partial(devices.add_arguments, tokens=False),
+    parts("computes every k-th row"),
+)
+def main(given: Namespace) -> Written:
     """Run the book's sweeps, or a part of them, and write their table when all rows are there.
 
     The exit code is 2 when the model cannot be read.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments noise_sweep", description=main.__doc__
-    )
-    parser.add_argument("table", type=Path, help="the CSV file to write")
-    parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
-    parser.add_argument("--sizes", nargs="+", default=list(REPLICATES), choices=list(SIZES))
-    parser.add_argument("--so-far", action="store_true", help="write the rows kept, compute none")
-    model_sources.add_arguments(parser)
-    devices.add_arguments(parser, tokens=False)
-    run_parts.add_argument(parser, "computes every k-th row")
-    given = parser.parse_args(words)
-    run = {"progress": lambda line: print(line, flush=True), "allow_bin": given.allow_bin}
+    run = {"allow_bin": given.allow_bin, "so_far": given.so_far}
     settings = {size: plan(size) for size in given.sizes}
     try:
         run["how"] = devices.given(given)
         encoder = models.pinned(model_sources.at_revision(given.encoder, given.revision))
-        run["so_far"] = given.so_far
         for size, rows in settings.items():
             noise_rows(encoder, rows[given.part], size=size, **run)
         tables = [noise_rows(encoder, rows, size=size, **run) for size, rows in settings.items()]
     except models.FAILURES as error:  # other people's files raise what they like
         print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)
         return 2
-    data.write_atomically(given.table, pd.concat(tables).round(6).to_csv(index=False))
-    return 0
+    return [(given.table, pd.concat(tables).round(6).to_csv(index=False))]

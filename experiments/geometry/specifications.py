@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from argparse import Namespace
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, to_folder
 from helpers import data, specifications, stats
 from helpers.geometry import release, reliability
 
@@ -149,14 +148,9 @@ def both(runs: pd.DataFrame, sweep: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {"beyond_noise": beyond_noise(*tables(runs, sweep)), "headline_r": headline_r(runs)}
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("geometry_specifications", to_folder("--folder"))
+def main(given: Namespace) -> Written:
     """Compute the specification tables of the geometry part from the released tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments geometry_specifications", description=main.__doc__
-    )
-    parser.add_argument("--folder", type=Path, default=data.PUBLISHED, help="where to write them")
-    folder = parser.parse_args(words).folder
     sweep = pd.read_csv(data.PUBLISHED / "geometry_noise.csv")
     for name, table in both(release.load_perturbed_runs(), sweep).items():
-        data.write_atomically(folder / FILES[name].name, table.round(6).to_csv(index=False))
-    return 0
+        yield given.folder / FILES[name].name, table.round(6).to_csv(index=False)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from experiments.command import Written, command
 from helpers import data, ties, validation
 
 KEY = "transferability/loss_lines/models.csv"
@@ -370,15 +371,9 @@ def binomial_interval(right: int, n: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("corpus_names")
+def main(_: Namespace) -> Written:
     """Write the tables that the page shows where the released losses cannot be fetched."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments corpus_names", description=main.__doc__
-    )
-    parser.parse_args(words)
     table = load_loss_lines()
-    made = {"names": named_real(table), "signatures": signature_means(table)}
-    for name, frame in made.items():
-        data.write_atomically(TABLES[name], frame.round(5).to_csv(index=False))
-        print(f"{len(frame)} rows: {TABLES[name]}")
-    return 0
+    yield TABLES["names"], named_real(table).round(5).to_csv(index=False)
+    yield TABLES["signatures"], signature_means(table).round(5).to_csv(index=False)

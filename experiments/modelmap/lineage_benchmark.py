@@ -6,16 +6,16 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from experiments import tuning
+from experiments.command import Written, command, to_folder
 from experiments.modelmap import smollm2_family
 from experiments.synthesis import glass_box_runs, glass_box_world
 from helpers import data, injection, likelihood, model_edits, text_sets, validation
@@ -299,14 +299,10 @@ def _read_stored(name: str, step: int) -> Reading:
     return read(glass_box_runs.load_named(f"{name}-step{step:04d}", tokenizer), tokenizer, texts)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+@command("lineage_benchmark", to_folder("--folder"))
+def main(given: Namespace) -> Written:
     """Make the children, look for their parents in four ways, and write the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments lineage_benchmark", description=main.__doc__
-    )
-    parser.add_argument("--folder", type=Path, default=data.PUBLISHED, help="where it goes")
-    folder = parser.parse_args(words).folder
     table = run()
     table["distance"] = table["distance"].map("{:.6g}".format).astype(float)
-    data.write_atomically(folder / TABLE.name, table.round({"area": 5}).to_csv(index=False))
+    yield given.folder / TABLE.name, table.round({"area": 5}).to_csv(index=False)
     print(summary(table).round(2).to_string())

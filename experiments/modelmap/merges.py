@@ -6,11 +6,11 @@ tables.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from experiments import tiny_gpt, tuning
-from helpers import data, likelihood, storage, text_sets, validation
+from experiments.command import Written, command, digest, kept, log, option, to_folder
+from helpers import data, likelihood, text_sets, validation
 
 if TYPE_CHECKING:
     from transformers import BloomForCausalLM, PreTrainedTokenizerFast
@@ -165,14 +166,13 @@ def train_family(
     folder: str | Path | None = None,
     *,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
 ) -> Family:
     """Train the models of a setting of `SIZES`: a parent, its two children, and what else it wants.
 
     The parent learns from texts of all genres; a child goes on from it with new texts of one
     genre; a long child does so for `LONGER` times the steps; the stranger is a parent of another
     seed, with the same tokenizer and texts. With `folder` every model has a checkpoint there, and
-    a run that was stopped goes on. `progress` gets a line after each model.
+    a run that was stopped goes on. The log gets a line after each model.
     """
     texts = corpora(setting)
     tokenizer = piece_tokenizer(texts["mixed"], setting["vocabulary"])
@@ -197,8 +197,7 @@ def train_family(
             checkpoint=None if folder is None else Path(folder) / f"{name}.safetensors",
         )
         models[name] = model
-        if progress:
-            progress(f"{name}: loss {course.loss.iloc[0]:.2f} to {course.loss[-5:].mean():.2f}")
+        log.info(f"{name}: loss {course.loss.iloc[0]:.2f} to {course.loss[-5:].mean():.2f}")
 
     learn("parent", "mixed", setting["steps"], RATE, seed)
     for genre in CHILDREN:
@@ -226,7 +225,6 @@ def score_merges(
     texts: pd.DataFrame,
     *,
     levels: Sequence[float] = LEVELS,
-    progress: Callable[[str], None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the models (1 - a - b) w0 + a w1 + b w2 of a triple on texts, a and b from levels.
 
@@ -257,8 +255,7 @@ def score_merges(
         found[name] = table.log_likelihood.to_numpy()
         moved = float(np.sqrt(max(np.array([a, b]) @ gram @ [a, b], 0)))
         rows.append((name, triple, a, b, moved, degrees, n_parameters))
-        if progress:
-            progress(f"{name}: mean {found[name].mean():.1f} nats per text")
+        log.info(f"{name}: mean {found[name].mean():.1f} nats per text")
     columns = "model triple a b weight_distance degrees n_parameters".split()
     scored = pd.DataFrame(found, index=texts.index).T.rename_axis(index="model", columns=None)
     return scored, pd.DataFrame(rows, columns=columns).set_index("model")
@@ -342,48 +339,37 @@ def from_corners(values: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:
 # The run behind the stored tables
 
 
-def main(words: Sequence[str] | None = None) -> None:
+@command(
+    "merges",
+    to_folder("folder"),
+    option("--sizes", nargs="+", default=list(SIZES), choices=tuple(SIZES)),
+)
+def main(given: Namespace) -> Written:
     """Train the families of all sizes, score their merges, and write the two tables."""
-    parser = argparse.ArgumentParser(prog="python -m experiments merges", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="where the tables go")
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=tuple(SIZES))
-    given = parser.parse_args(words)
     texts = text_sets.load_texts(N_TEST * len(text_sets.GENRES))
-    scored, about = [], []
-    for size in given.sizes:
-        for likelihoods, models in run(size, texts, lambda line: print(line, flush=True)):
-            scored.append(likelihoods)
-            about.append(models)
-    table = pd.concat(scored).round(3)
-    data.write_atomically(given.folder / "map_merges.csv", table.to_csv())
-    rows = pd.concat(about)
+    parts = [part for size in given.sizes for part in run(size, texts)]
+    scored, rows = (pd.concat(tables) for tables in zip(*parts, strict=True))
+    yield given.folder / "map_merges.csv", scored.round(3).to_csv()
     rows["weight_distance"] = rows.weight_distance.round(8)
-    data.write_atomically(
-        given.folder / "map_merges_models.csv", rows.round({"degrees": 3}).to_csv()
-    )
+    yield given.folder / "map_merges_models.csv", rows.round({"degrees": 3}).to_csv()
 
 
-def run(
-    size: str, texts: pd.DataFrame, progress: Callable[[str], None] | None = None
-) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+def run(size: str, texts: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Train the family of a size and score its triples, from what is kept of an earlier run."""
     validation.choice(size, tuple(SIZES), "size")
     setting = SIZES[size]
-    key = json.dumps([VERSION, size, setting, RATE, CHILD_RATE, LONGER, ROW], sort_keys=True)
-    folder = data.cache_folder() / "merges" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    mark = text_sets.fingerprint(texts)[:8]
-    family, parts = None, []
+    key = digest(VERSION, size, setting, RATE, CHILD_RATE, LONGER, ROW)[:16]
+    folder, mark = data.cache_folder() / "merges" / key, text_sets.fingerprint(texts)[:8]
+    family, parts = cache(partial(train_family, setting, folder)), []
+
+    def scored(triple: str) -> list[Any]:
+        tables = score_merges(family(), triple, texts)
+        return [json.loads(t.to_json(orient="split", double_precision=12)) for t in tables]
+
     for triple in setting["triples"]:
         place = folder / f"{triple} {mark}.kept.json"
-        kept = storage.stored(place)
-        if kept is None:
-            family = family or train_family(setting, folder, progress=progress)
-            tables = score_merges(family, triple, texts, progress=progress)
-            kept = [
-                json.loads(table.to_json(orient="split", double_precision=12)) for table in tables
-            ]
-            storage.store(place, kept)
-        tables = [pd.DataFrame(found["data"], found["index"], found["columns"]) for found in kept]
+        found = kept(place, partial(scored, triple), f"{size} {triple}")
+        tables = [pd.DataFrame(one["data"], one["index"], one["columns"]) for one in found]
         parts.append(tuple(_named(table, size) for table in tables))
     return parts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from scipy.special import expit
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
 
+from experiments.command import Written, command, option
 from experiments.posterior import movielens as films
 from experiments.posterior.agreement import Agreement, rank_agreement
 from experiments.posterior.real_models import crossed, unit
@@ -170,13 +171,7 @@ def follows_hits(
     )
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("alp_graph", option("--out", type=Path, default=STORED, help="CSV file to write"))
+def main(given: Namespace) -> Written:
     """Train LightGCN and its rivals on MovieLens and write their scores: three minutes of CPU."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments alp_graph", description=main.__doc__
-    )
-    parser.add_argument("--out", type=Path, default=STORED, help="CSV file to write")
-    out = parser.parse_args(words).out
-    data.write_atomically(out, graph_table().round(6).to_csv(index=False))
-    print(out)
-    return 0
+    yield given.out, graph_table().round(6).to_csv(index=False)

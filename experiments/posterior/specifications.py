@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import warnings
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import scale
 
+from experiments.command import Written, command, option, to_folder
 from experiments.posterior import invented, real_models, rival_scores
 from experiments.posterior.real_models import Task
 from helpers import data, validation
@@ -216,19 +216,6 @@ def by_number_of_clusters(
     return pd.DataFrame(rows)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Write the tables of alternatives on ALP; embeddings and films are kept in the cache."""
-    parser = argparse.ArgumentParser(prog="python -m experiments alp", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="where the tables go")
-    parser.add_argument("--only", nargs="+", choices=[*TABLES], default=[*TABLES])
-    given = parser.parse_args(words)
-    warnings.simplefilter("ignore", UserWarning)
-    for name in given.only:
-        table = TABLES[name]()
-        data.write_atomically(given.folder / f"{name}.csv", table.round(6).to_csv(index=False))
-        print(f"{name}: {len(table)} rows", flush=True)
-
-
 def _regularised() -> pd.DataFrame:
     places, titles = real_models.named("places"), real_models.named("titles")
     films, digits = real_models.film_embeddings(), real_models.digits()
@@ -286,3 +273,15 @@ TABLES = {
     ),
     "alp_tree_case": lambda: pd.concat([invented.tree_case(seed) for seed in range(20)]),
 }
+
+
+@command(
+    "alp",
+    to_folder("folder"),
+    option("--only", nargs="+", choices=[*TABLES], default=[*TABLES]),
+)
+def main(given: Namespace) -> Written:
+    """Write the tables of alternatives on ALP; embeddings and films are kept in the cache."""
+    warnings.simplefilter("ignore", UserWarning)
+    for name in given.only:
+        yield given.folder / f"{name}.csv", TABLES[name]().round(6).to_csv(index=False)

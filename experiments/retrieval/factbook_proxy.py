@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from experiments.command import Written, command
 from experiments.retrieval.factbook_answers import lead, links
 from helpers import data
 from helpers.retrieval import factbook_facts, release, smi
@@ -89,13 +90,8 @@ def _counted_twice(
         )
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("factbook_proxy")
+def main(_: Namespace) -> Written:
     """Write the correlations of all released models, and what the Factbook loses of them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments factbook_proxy", description=main.__doc__
-    )
-    parser.parse_args(words)
-    for path, table in {PRICE: proxy_price(), LOSSES: proxy_losses()}.items():
-        data.write_atomically(path, table.round(4).to_csv(index=False))
-        print(path)
-    return 0
+    yield PRICE, proxy_price().round(4).to_csv(index=False)
+    yield LOSSES, proxy_losses().round(4).to_csv(index=False)

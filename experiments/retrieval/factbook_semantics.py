@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, option
 from experiments.retrieval import factbook_answers
 from helpers import data
 from helpers.retrieval import factbook_facts
@@ -90,17 +91,11 @@ def measured(rows: pd.DataFrame, corpus: Sequence[str], *, seed: int = 0) -> pd.
     return pd.concat([rows[["relation", "subject"]], found], axis=1)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("factbook_semantics", option("--out", type=Path, default=STORED, help="CSV file to write"))
+def main(given: Namespace) -> Written:
     """Compare the facts that have stored answers with every paragraph of the Factbook."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments factbook_semantics", description=main.__doc__
-    )
-    parser.add_argument("--out", type=Path, default=STORED, help="CSV file to write")
-    given = parser.parse_args(words)
     asked = factbook_answers.stored_answers()[["relation", "subject"]].drop_duplicates()
     rows = factbook_facts.facts().merge(asked, on=["relation", "subject"])
     corpus = list(dict.fromkeys(factbook_facts.paragraphs(named=True)))
-    table = measured(rows, corpus).round(4)
-    data.write_atomically(given.out, table.to_csv(index=False))
-    print(f"{len(rows)} facts, {len(corpus):,} paragraphs: {given.out}")
-    return 0
+    yield given.out, measured(rows, corpus).round(4).to_csv(index=False)
+    print(f"{len(rows)} facts, {len(corpus):,} paragraphs")

@@ -6,20 +6,20 @@ writes its tables.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 import time
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from experiments import run_parts, tiny_gpt
+from experiments import tiny_gpt
+from experiments.command import Written, command, digest, kept, parts, to_folder
 from experiments.retrieval import small_world
-from helpers import data, storage, validation
+from helpers import data, validation
 from helpers.retrieval import closed_book
 
 if TYPE_CHECKING:
@@ -129,11 +129,7 @@ def run(
 
 
 def ladder(
-    settings: Sequence[dict[str, int]],
-    folder: str | Path,
-    *,
-    world: dict[str, Any] = WORLD,
-    progress: Callable[[str], None] | None = None,
+    settings: Sequence[dict[str, int]], folder: str | Path, *, world: dict[str, Any] = WORLD
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a model a setting, each kept in a folder once it is whole, so that a ladder can resume.
 
@@ -141,7 +137,7 @@ def ladder(
     `small_world.make_world`. The first frame has one row a fact and a column `width-seed` a model,
     with the accuracy on training forms; the second is the course of all models, with `width`,
     `layers`, `seed`, `parameters`, `cpu_seconds`. A model that was stopped goes on from its last
-    epoch. `progress` gets a line after each model. Raises `ValueError` for two settings of one
+    epoch. The log gets a line after each model. Raises `ValueError` for two settings of one
     width and seed, whose columns would have one name.
     """
     names = [f"{setting['width']}-{setting['seed']}" for setting in settings]
@@ -150,19 +146,12 @@ def ladder(
             f"settings has {validation.name_some(twice)} twice; give settings of one width and "
             "seed to ladders of their own"
         )
-    made = small_world.make_world(**world)
-    accuracy, courses = {}, []
+    made, accuracy, courses = small_world.make_world(**world), {}, []
     for name, setting in zip(names, settings, strict=True):
-        key = json.dumps([VERSION, tiny_gpt.VERSION, world, setting], sort_keys=True)
-        place = Path(folder) / hashlib.sha256(key.encode()).hexdigest()
-        found = storage.stored(place.with_suffix(".json"))
-        if found is None:
-            found = _measure(made, setting, place)
-            storage.store(place.with_suffix(".json"), found)
-            place.with_suffix(".safetensors").unlink(missing_ok=True)
-            if progress:
-                last = found["course"][-1]
-                progress(f"{setting}: accuracy {last['training']:.3f}")
+        place = Path(folder) / digest(VERSION, tiny_gpt.VERSION, world, setting)
+        measure = partial(_measure, made, setting, place)
+        found = kept(place.with_suffix(".json"), measure, f"{setting}")
+        place.with_suffix(".safetensors").unlink(missing_ok=True)
         accuracy[name] = found["accuracy"]
         courses += [setting | row for row in found["course"]]
     return pd.DataFrame(accuracy), pd.DataFrame(courses)
@@ -179,25 +168,16 @@ def _measure(made: small_world.World, setting: dict[str, int], place: Path) -> d
     return {"accuracy": trained.accuracy.training.round(4).tolist(), "course": course}
 
 
-def main(words: Sequence[str] | None = None) -> None:
+@command("small_world_runs", to_folder("folder"), parts("trains every k-th model"))
+def main(given: Namespace) -> Written:
     """Train the ladder of sizes on the world of the book, and write its two tables.
 
     The second table also has the course of one model on a world of 300 facts, as `world` "small".
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments small_world_runs", description=main.__doc__
-    )
-    parser.add_argument("folder", type=Path, help="where the tables go")
-    run_parts.add_argument(parser, "trains every k-th model")
-    given = parser.parse_args(words)
-    run = {
-        "folder": data.cache_folder() / "small_world",
-        "progress": lambda line: print(line, flush=True),
-    }
-    ladder(SETTINGS[given.part], **run)
-    accuracy, course = ladder(SETTINGS, **run)
-    _, small = ladder([SMALL_SETTING], world=SMALL_WORLD, **run)
+    folder = data.cache_folder() / "small_world"
+    ladder(SETTINGS[given.part], folder)
+    accuracy, course = ladder(SETTINGS, folder)
+    _, small = ladder([SMALL_SETTING], folder, world=SMALL_WORLD)
     course = pd.concat({"full": course, "small": small}, names=["world"]).reset_index(level=0)
-    data.write_atomically(given.folder / "small_world_accuracy.csv", accuracy.to_csv(index=False))
-    table = course.round(5).to_csv(index=False)
-    data.write_atomically(given.folder / "small_world_course.csv", table)
+    yield given.folder / "small_world_accuracy.csv", accuracy.to_csv(index=False)
+    yield given.folder / "small_world_course.csv", course.round(5).to_csv(index=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, option
 from experiments.retrieval import audit_tables, clean_facts
 from helpers import data, specifications
 from helpers.retrieval import release, smi
@@ -161,22 +162,16 @@ def r2_rows(
     return pd.DataFrame(rows)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "smi_specifications",
+    option("--resamples", type=int, default=N_RESAMPLES, help="draws per interval"),
+)
+def main(given: Namespace) -> Written:
     """Write both specification curves, the headlines and the doublings into data/published."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments smi_specifications", description=main.__doc__
-    )
-    parser.add_argument("--resamples", type=int, default=N_RESAMPLES, help="draws per interval")
-    n = parser.parse_args(words).resamples
-    facts = load()
+    facts, n = load(), given.resamples
     lead, r2 = (specifications.combinations(**c) for c in (LEAD_CHOICES, R2_CHOICES))
-    tables = {
-        HEADLINES: lambda: headlines(facts, load_first(), n).reset_index(),
-        DOUBLINGS: lambda: clean_doublings(facts, n),
-        R2: lambda: r2_rows(facts, r2, n),
-        LEAD: lambda: lead_rows(facts, lead, n),
-    }
-    for path, table in tables.items():
-        data.write_atomically(path, table().round(6).to_csv(index=False))
-        print(path, flush=True)
-    return 0
+    first = headlines(facts, load_first(), n).reset_index()
+    yield HEADLINES, first.round(6).to_csv(index=False)
+    yield DOUBLINGS, clean_doublings(facts, n).round(6).to_csv(index=False)
+    yield R2, r2_rows(facts, r2, n).round(6).to_csv(index=False)
+    yield LEAD, lead_rows(facts, lead, n).round(6).to_csv(index=False)

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-import argparse
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, log
 from experiments.synthesis import (
     glass_box_measures,
     glass_box_runs,
@@ -116,20 +117,16 @@ def again(names: Sequence[str]) -> float:
     return max(away)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("class_fits")
+def main(_: Namespace) -> Written:
     """Write the stored table of scores of the glass box's last checkpoints."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments class_fits", description=main.__doc__
-    )
-    parser.parse_args(words)
     tokenizer, parts = glass_box_runs.stored_tokenizer(), []
     tasks = {name: glue.load_task(name) for name in TASKS}
     for name in names():
         model = glass_box_runs.load_named(name, tokenizer)
         parts.append(score_model(model, tokenizer, tasks).assign(model=name))
-        print(name, flush=True)
+        log.info(name)
     table = pd.concat(parts, ignore_index=True)
     first = ["model", "task"]
     table = table[first + [c for c in table if c not in first]]
-    data.write_atomically(TABLE, table.round(6).to_csv(index=False))
-    return 0
+    yield TABLE, table.round(6).to_csv(index=False)

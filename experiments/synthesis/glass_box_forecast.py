@@ -7,10 +7,10 @@ Each goes on where it was stopped; `seal` refuses once there are truths.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,13 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from experiments.command import Written, command, kept, log, option
 from experiments.posterior.agreement import mean_interval
 from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_table
 from experiments.synthesis import glass_box_world as world_of
 from experiments.synthesis.glass_box_table import TRUTHS
 from experiments.synthesis.glass_box_training import Run
-from helpers import data, storage, validation
+from helpers import data, validation
 from helpers.synthesis import gate
 
 if TYPE_CHECKING:
@@ -145,33 +146,28 @@ def measure(
     bench: glass_box_measures.Bench,
     *,
     truths: bool,
-    progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """Return signals of the trained runs, or with `truths` the truths, a piece kept per model.
 
     Runs that are not trained to the end are left out. `weights` is the SHA-256 of each file.
     """
-    rows = {}
+    steps, rows = glass_box_runs.KEEP["gpt"], {}
+
+    def row(run: Run, step: int) -> dict[str, float]:
+        model = glass_box_runs.load(folder, run, step, tokenizer)
+        return glass_box_measures.measure(model, tokenizer, bench, truths=truths).row
+
     for run in RUNS:
-        paths = [glass_box_runs.weights_path(folder, run, s) for s in glass_box_runs.KEEP["gpt"]]
-        if not all(path.exists() for path in paths):
-            continue
-        for step, path in zip(glass_box_runs.KEEP["gpt"], paths, strict=True):
-            digest = data.sha256(path)
-            piece = pieces / f"{path.stem}-{'truths' if truths else 'signals'}-{digest[:16]}.json"
-            row = storage.stored(piece)
-            if row is None:
-                model = glass_box_runs.load(folder, run, step, tokenizer)
-                row = glass_box_measures.measure(model, tokenizer, bench, truths=truths).row
-                storage.store(piece, row)
+        paths = [glass_box_runs.weights_path(folder, run, step) for step in steps]
+        for step, path in zip(steps, paths, strict=True) if all(p.exists() for p in paths) else ():
+            sign = data.sha256(path)
+            piece = pieces / f"{path.stem}-{'truths' if truths else 'signals'}-{sign[:16]}.json"
             about = dict(zip(glass_box_table.ABOUT, (*run, step), strict=True))
-            rows[path.stem] = about | row | {"weights": digest}
-            if progress is not None:
-                progress(path.stem)
+            found = kept(piece, partial(row, run, step), path.stem)
+            rows[path.stem] = about | found | {"weights": sign}
     if not rows:
         raise ValueError(f"folder {str(folder)!r} has no run of seed {SEED}; train them first")
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
-    return table
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
 def seal(signals: pd.DataFrame) -> dict[str, Any]:
@@ -270,38 +266,28 @@ def beside_gate(table: pd.DataFrame, truth: str, **options: float) -> pd.DataFra
     return gate.beside(stack, paid, task=truth, free=free, unit="cell", **options)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "glass_box_forecast",
+    option("step", choices=["train", "seal", "truths"]),
+    option("--folder", type=Path, default=Path("build/glass_box_third")),
+    option("--widths", nargs="+", type=int, default=[16, 32, 64, 128]),
+    one_thread=True,
+)
+def main(given: Namespace) -> Written:
     """Train the third seed, seal a forecast of it, and store the truth, one step a call."""
-    import torch
-
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments glass_box_forecast", description=main.__doc__
-    )
-    parser.add_argument("step", choices=["train", "seal", "truths"])
-    parser.add_argument("--folder", type=Path, default=Path("build/glass_box_third"))
-    parser.add_argument("--widths", nargs="+", type=int, default=[16, 32, 64, 128])
-    given = parser.parse_args(words)
-    torch.set_num_threads(1)
     world = world_of.make_world()
     # That of the suite: merges learned again could differ with the version of `tokenizers`.
     tokenizer = glass_box_runs.stored_tokenizer()
     if given.step == "train":
         for run in (run for run in RUNS if run.width in given.widths):
             glass_box_runs.train(run, tokenizer, world_of.corpus(world, run.mix), given.folder)
-            print(f"{run.name}: is stored", flush=True)
-        return 0
+            log.info(f"{run.name}: is stored")
+        return
     bench = glass_box_measures.make_bench(world)
-    table = measure(
-        given.folder,
-        given.folder / "measured",
-        tokenizer,
-        bench,
-        truths=given.step == "truths",
-        progress=lambda name: print(name, flush=True),
-    )
-    if given.step == "seal":
-        print(f"{FORECAST.name}, {len(table)} models: SHA-256 {seal(table)['sha256']}")
-    else:
+    pieces, truths = given.folder / "measured", given.step == "truths"
+    table = measure(given.folder, pieces, tokenizer, bench, truths=truths)
+    if truths:
         store_truths(table)
         print(f"{TRUTH.name}, {len(table)} models")
-    return 0
+    else:
+        print(f"{FORECAST.name}, {len(table)} models: SHA-256 {seal(table)['sha256']}")

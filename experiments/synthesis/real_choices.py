@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
 
+from experiments.command import Written, command, option
 from experiments.synthesis import released_truths
 from helpers import data, figures
 from helpers.synthesis import gate
@@ -276,13 +277,7 @@ def draw(axs: Sequence[Axes], table: pd.DataFrame, analysis: str, unit: str) -> 
     axs[0].set(ylim=(len(order) - 0.4, -0.6), xlim=(-1.05, 1.05))
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("real_choices", option("--resamples", type=int, default=1000))
+def main(given: Namespace) -> Written:
     """Write the stored table of real choices from the registry's files."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments real_choices", description=main.__doc__
-    )
-    parser.add_argument("--resamples", type=int, default=1000)
-    table = everything(n_resamples=parser.parse_args(words).resamples)
-    data.write_atomically(TABLE, table.round(4).to_csv(index=False))
-    print(f"{len(table)} rows in {TABLE}")
-    return 0
+    yield TABLE, everything(n_resamples=given.resamples).round(4).to_csv(index=False)

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from experiments.command import Written, command
 from experiments.synthesis import glass_box_report, glass_box_table, glass_box_world
 from helpers import data, specifications
 
@@ -187,14 +188,11 @@ def again(name: str, known: Tables, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([row | CURVES[name].measure(known, row) for row in chosen], rows.index)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("synthesis_specifications")
+def main(_: Namespace) -> Written:
     """Measure every specification, and write the tables that the pages draw."""
-    argparse.ArgumentParser(
-        prog="python -m experiments synthesis_specifications", description=main.__doc__
-    ).parse_args(words)
     known = tables()
     for name, curve in CURVES.items():
         found = pd.DataFrame([row | curve.measure(known, row) for row in curve.rows()])
-        data.write_atomically(path(name), found.round(6).to_csv(index=False))
         print(f"{name}: {specifications.share(found, above=curve.above)}")
-    return 0
+        yield path(name), found.round(6).to_csv(index=False)

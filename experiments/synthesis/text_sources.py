@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command
 from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_world
 from helpers import data, storage, text_sets
 from helpers.synthesis import paired_tests
@@ -116,16 +117,10 @@ def seed_tests(sources: Sources, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("text_sources", one_thread=True)
+def main(_: Namespace) -> Written:
     """Score the stored models on texts of the packages, and write the table."""
-    import torch
-
-    argparse.ArgumentParser(
-        prog="python -m experiments text_sources", description=main.__doc__
-    ).parse_args(words)
-    torch.set_num_threads(1)
     texts = pd.concat([package_texts(name) for name in PACKAGES], ignore_index=True)
     values = score(list(texts.text), glass_box_runs.last_names())
     save(Sources(texts, values))
     print(f"{len(values)} models, {len(texts)} texts of {len(PACKAGES)} packages")
-    return 0

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from experiments.command import Written, command
 from experiments.synthesis import released_truths, tuning_curves
 from helpers import data, validation
 from helpers.stats import bootstrap_mean
@@ -228,19 +229,13 @@ def sustained_gigaflops(n: int = 1024) -> float:
     return 2 * n**3 / best / 1e9
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("tuning_prices")
+def main(_: Namespace) -> Written:
     """Write the tables that the page shows where the released scores cannot be fetched."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments tuning_prices", description=main.__doc__
-    )
-    parser.parse_args(words)
     runs, curves = released_truths.encoder_runs(), released_truths.tuning_curves()
-    made = {
-        "encoders": encoder_prices(released_truths.encoders(runs), runs),
-        "curves": tuning_curves.curve_qualities(curves, range(4, 14)),
-        "pairs": tuning_curves.all_pairs(tuning_curves.predictions(curves, 8)),
-    }
-    for name, frame in made.items():
-        data.write_atomically(FILES[name], frame.round(5).to_csv(index=False))
-        print(f"{len(frame)} rows: {FILES[name]}")
-    return 0
+    prices = encoder_prices(released_truths.encoders(runs), runs)
+    yield FILES["encoders"], prices.round(5).to_csv(index=False)
+    qualities = tuning_curves.curve_qualities(curves, range(4, 14))
+    yield FILES["curves"], qualities.round(5).to_csv(index=False)
+    pairs = tuning_curves.all_pairs(tuning_curves.predictions(curves, 8))
+    yield FILES["pairs"], pairs.round(5).to_csv(index=False)

@@ -48,18 +48,18 @@ def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(sm
 
 
 def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
-    small, monkeypatch, tmp_path
+    small, monkeypatch, tmp_path, caplog
 ):
+    caplog.set_level("INFO", "experiments")
     tasks = noise_sweep.tasks_of("small")[:1]
     monkeypatch.setattr(noise_sweep, "tasks_of", lambda size: tasks)
     settings = noise_sweep.settings_of("published", (0, 5), 1)
-    lines: list[str] = []
     run = {"size": "small", "folder": tmp_path}
-    first = noise_sweep.noise_rows(models.MINILM, settings, **run, progress=lines.append)
-    assert len(lines) == 2 and "'level': 5.0" in lines[1]
-    again = noise_sweep.noise_rows(models.MINILM, settings, **run, progress=lines.append)
+    first = noise_sweep.noise_rows(models.MINILM, settings, **run)
+    assert len(caplog.messages) == 2 and "'level': 5.0" in caplog.messages[1]
+    again = noise_sweep.noise_rows(models.MINILM, settings, **run)
     pd.testing.assert_frame_equal(first, again)
-    assert len(lines) == 2
+    assert len(caplog.messages) == 2
     tokenizer, model = models.load_encoder()
     noisy, ratio = injection.inject_noise(model, 5, seed=noise_sweep.noise_seed(5, 0))
     row = noise_sweep.encoder_row(tokenizer, noisy, size="small", tasks=tasks)
@@ -181,7 +181,7 @@ def test_two_parts_make_the_table_of_the_whole(monkeypatch, tmp_path):
     monkeypatch.setattr(noise_sweep, "REPLICATES", {"small": {"published": 2, "relative": 1}})
     asked: list[list[dict]] = []
 
-    def rows(name, settings, *, size, progress, allow_bin, how, so_far):
+    def rows(name, settings, *, size, allow_bin, how, so_far):
         asked.append(settings)
         return pd.DataFrame(settings).assign(size=size, score=1 / 3)
 

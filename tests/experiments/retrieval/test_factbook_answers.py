@@ -260,17 +260,3 @@ def test_pieces_of_another_run_or_damaged_ones_are_made_anew(model, tmp_path, ch
         for piece in pieces:
             piece.write_bytes(piece.read_bytes()[:-40])
     pd.testing.assert_frame_equal(made("old", **options), made("new", **options))
-
-
-def test_differences_are_first_minus_second_over_the_common_facts():
-    first = pd.DataFrame(
-        {"relation": ["r", "r", "s"], "subject": ["A", "B", "A"], "beaten": [1.0, 0.5, 0.2]}
-    )
-    second = first.iloc[[2, 0]].assign(beaten=[0.1, 0.4])
-    both = factbook_answers.differences(first, second, ["beaten"])
-    assert both[["relation", "subject"]].to_numpy().tolist() == [["r", "A"], ["s", "A"]]
-    assert both["beaten, difference"].tolist() == pytest.approx([0.6, 0.1])
-    assert both["beaten, mean"].tolist() == pytest.approx([0.7, 0.15])
-    assert both["beaten"].tolist() == [1.0, 0.2]
-    with pytest.raises(ValueError, match="no fact in common"):
-        factbook_answers.differences(first, second.assign(subject="C"), ["beaten"])

@@ -242,13 +242,3 @@ def test_costs_are_means_and_shares_of_fine_tuning():
     found = glass_box_report.costs(table)
     assert found.index.tolist() == ["ALP", "fine-tuning"]
     assert found.loc["ALP"].tolist() == [2, 0.25] and found.loc["fine-tuning"].tolist() == [8, 1]
-
-
-def test_the_worst_pair_is_the_one_that_loses_most():
-    table = table_of(kinds=("gpt",), seeds=(0,))
-    table["closed_book"], table["rankme"] = 0.0, table.width.astype(float)
-    best = table.index[0]
-    table.loc[best, "closed_book"] = 0.7
-    found = glass_box_table.misled(table, ["rankme", "closed_book"], "closed_book")
-    assert found.signal.tolist() == ["rankme"] and found.loss.tolist() == [0.7]
-    assert found.better.tolist() == [best] and table.width[found.chosen.iloc[0]] > 16

@@ -318,7 +318,7 @@ def test_models_in_a_folder_are_told_by_name(tmp_path, tokenizer):
         assert glass_box_runs.load_named(name, tokenizer, folder=tmp_path) is not None
 
 
-def test_what_is_stored_is_not_trained_again(monkeypatch, tmp_path, tokenizer, documents, capsys):
+def test_what_is_stored_is_not_trained_again(monkeypatch, tmp_path, tokenizer, documents, caplog):
     monkeypatch.setattr(glass_box_runs, "RUNS", (RUN, RUN._replace(seed=1)))
     monkeypatch.setitem(glass_box_runs.KEEP, "gpt", (1, 2))
     monkeypatch.setattr(glass_box_world, "tokenizer", lambda world: tokenizer)
@@ -327,8 +327,7 @@ def test_what_is_stored_is_not_trained_again(monkeypatch, tmp_path, tokenizer, d
         model = glass_box_training.new_model("gpt", tokenizer, width=16, layers=1)
         glass_box_runs.store(tmp_path, RUN, step, model)
     assert glass_box_runs.main(["--folder", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert f"{RUN.name}: is stored" in said and "gpt-16x1-even-1: loss" in said
+    assert f"{RUN.name}: is stored" in caplog.text and "gpt-16x1-even-1: loss" in caplog.text
     assert len(glass_box_runs.stored_names(tmp_path)) == 4
 
 
