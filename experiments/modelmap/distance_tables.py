@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
-from experiments import ngrams
-from experiments.modelmap import byte_gpt_runs, intervals, smollm2_divergence
+from experiments import intervals, ngrams
+from experiments.modelmap import byte_gpt_runs, smollm2_divergence
 from helpers import data, text_sets, validation
 from helpers.modelmap import divergence
 

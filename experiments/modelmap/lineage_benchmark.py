@@ -18,7 +18,7 @@ from experiments import tuning
 from experiments.command import Written, command, to_folder
 from experiments.modelmap import smollm2_family
 from experiments.synthesis import glass_box_runs, glass_box_world
-from helpers import data, injection, likelihood, model_edits, text_sets, validation
+from helpers import data, injection, likelihood, model_edits, stats, text_sets, validation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -216,9 +216,7 @@ def recall_gain(
         index="parent", columns=["way", "kind"], values="recall"
     )
     gap = (cells[better] - cells[than]).mean(axis=1).to_numpy()
-    drawn = validation.generator(seed).integers(len(gap), size=(n_resamples, len(gap)))
-    low, high = np.quantile(gap[drawn].mean(axis=1), [0.025, 0.975])
-    return float(gap.mean()), float(low), float(high)
+    return stats.bootstrap_mean(gap, n_resamples=n_resamples, seed=seed)[:3]
 
 
 def parents(widths: Sequence[int] = WIDTHS) -> list[str]:

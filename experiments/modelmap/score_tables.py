@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from helpers import stats, validation
+from experiments import intervals
+from helpers import validation
 from helpers.modelmap import baselines, model_map, release
 from helpers.modelmap import score_prediction as scoring
 
@@ -110,8 +111,4 @@ def gap_at_equal_score(
         off = some[:, 1] - curve(some[:, 0])
         return float(off[flag].mean() / off[~flag].std(ddof=1))
 
-    member = pd.factorize(rows["family"])[0]
-    drawn = stats.resampled_rows(member, n_resamples, validation.generator(seed))
-    sample = [gap(chosen) for chosen in drawn]
-    low, high = np.nanquantile(sample, [0.025, 0.975])
-    return gap(np.arange(len(values))), float(low), float(high)
+    return intervals.bootstrap(gap, rows["family"], n_resamples=n_resamples, seed=seed)

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from experiments import intervals
 from experiments.command import Written, command, to_folder
-from experiments.modelmap import distance_tables, intervals
+from experiments.modelmap import distance_tables
 from helpers import data, specifications, validation
 from helpers.modelmap import baselines, lineage, model_map, release
 from helpers.modelmap import score_prediction as scoring

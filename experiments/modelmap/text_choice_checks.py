@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
-from experiments.modelmap import intervals
+from experiments import intervals
 from experiments.modelmap import text_choice_tables as tables
 from experiments.modelmap import text_savings as savings
 from helpers import validation
@@ -17,16 +17,15 @@ from helpers.modelmap import model_map, text_choice
 
 
 def split_ratio(
-    curves: pd.DataFrame, *, column: str = "relative_error", rule: str = "length-squared"
+    curves: pd.DataFrame, *, column: str = "relative_error"
 ) -> tuple[float, float, float]:
-    """Return texts that a rule needs for one of uniform drawing, for new models, with its range.
+    """Return texts of length-squared for one of uniform drawing, for new models, with its range.
 
     `curves` are those of `text_choice_tables.split_curves` of one `chosen_by`. The estimate is that
     of the curve over all splits, the range the 2.5 and 97.5 % quantiles over single splits.
     """
-    options = {"rule": rule, "column": column}
-    whole = savings.texts_ratio(tables.over_splits(curves), **options)
-    single = [savings.texts_ratio(part, **options) for _, part in curves.groupby("split")]
+    whole = savings.texts_ratio(tables.over_splits(curves), column=column)
+    single = [savings.texts_ratio(part, column=column) for _, part in curves.groupby("split")]
     low, high = np.nanquantile(single, [0.025, 0.975])
     return whole, float(min(low, whole)), float(max(high, whole))
 
@@ -43,8 +42,7 @@ def total_ratio(
     values = validation.matrix(log_likelihoods, "log_likelihoods")
     options = {"n_runs": n_runs, "seed": seed}
     whole = tables.rule_curve(values, [values.shape[1]], rules=["uniform"], **options)
-    rules = ["length-squared"]
-    curve = tables.rule_curve(values, sizes, rules=rules, **options)
+    curve = tables.rule_curve(values, sizes, rules=["length-squared"], **options)
     needed = savings.texts_needed(curve, whole["relative_error"][0])
     return float(needed["length-squared"] / whole["unique"][0])
 
@@ -109,18 +107,14 @@ def against_divergence(
         }
         for rule, runs in found.items()
     }
-    gains = [
-        _rank_correlation(found[rules[-1]][:, some], truth[some])
-        - _rank_correlation(found[rules[0]][:, some], truth[some])
-        for some in intervals.drawn_rows(pairs["model"], n_resamples, seed)
-    ]
-    low, high = np.nanquantile(gains, [0.025, 0.975])
-    table = pd.DataFrame(rows).T
-    return table, (
-        float(table["rank"][rules[-1]] - table["rank"][rules[0]]),
-        float(low),
-        float(high),
-    )
+    ends = [found[rules[i]] for i in (-1, 0)]
+
+    def gain(some: np.ndarray) -> float:
+        last, first = (_rank_correlation(runs[:, some], truth[some]) for runs in ends)
+        return last - first
+
+    options = {"n_resamples": n_resamples, "seed": seed}
+    return pd.DataFrame(rows).T, intervals.bootstrap(gain, pairs["model"], **options)
 
 
 def _rank_correlation(runs: np.ndarray, truth: np.ndarray) -> float:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.stats import rankdata
 
 from helpers import validation
@@ -96,18 +95,6 @@ def difference(agreement: Agreement, one: str, other: str) -> tuple[float, float
     gap = agreement.table.estimate[one] - agreement.table.estimate[other]
     low, high = np.nanquantile(agreement.draws[one] - agreement.draws[other], [0.025, 0.975])
     return float(gap), float(low), float(high)
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Return the mean of some draws and the ends of its 95 % t interval.
-
-    Raises `ValueError` for fewer than two finite numbers.
-    """
-    column = validation.numbers(values, "values")
-    if column.ndim != 1 or len(column) < 2 or not np.isfinite(column).all():
-        raise ValueError(f"values has shape {column.shape}; give at least two finite numbers")
-    reach = stats.t.ppf(0.975, len(column) - 1) * stats.sem(column)
-    return float(column.mean()), (float(column.mean() - reach), float(column.mean() + reach))
 
 
 def _spearman(values: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from experiments.command import Written, command, kept, log, option
-from experiments.posterior.agreement import mean_interval
+from experiments.intervals import student_mean
 from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_table
 from experiments.synthesis import glass_box_world as world_of
 from experiments.synthesis.glass_box_table import TRUTHS
@@ -241,7 +241,7 @@ def coverage(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (truth, method), part in table.groupby(["truth", "method"], sort=False):
         cells = part.groupby("cell")["covered"].mean()
-        mean, (low, high) = mean_interval(cells)
+        mean, low, high, _ = student_mean(cells)
         ends = max(0.0, low), min(1.0, high)
         width = (part.high - part.low).mean() / 2
         rows.append((truth, method, mean, *ends, part.error.mean(), width, len(cells)))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
+from experiments import intervals
 from experiments.synthesis import glass_box_world
 from experiments.synthesis.glass_box_table import SIGNALS, TRUTHS, Suite
 from helpers import stats
@@ -230,42 +231,30 @@ def gains(
     return pd.DataFrame(out)
 
 
-def calibration(table: pd.DataFrame, *, prediction: str = "from_counts") -> pd.Series:
-    """Return the mean of what a prediction says less the facts known, by kind and corpus.
+def calibration(table: pd.DataFrame) -> pd.Series:
+    """Return the mean of what counts predict less the facts known, by kind and corpus.
 
     Only the last checkpoint of each run counts.
     """
     last = table[table.step == table.groupby("kind").step.transform("max")]
-    gap = last[prediction] - last.closed_book
+    gap = last.from_counts - last.closed_book
     return gap.groupby([last["kind"], last["mix"]], sort=False).mean()
 
 
 def cluster_bootstrap(
-    table: pd.DataFrame,
-    column: str,
-    unit: str,
-    *,
-    quantile: float | None = None,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    table: pd.DataFrame, column: str, unit: str, *, quantile: float | None = None, **options: int
 ) -> tuple[float, float, float]:
-    """Return the mean, or a quantile, of a column and its 95 % interval, whole units drawn.
+    """Return the mean, or a quantile, of a column and its interval by `intervals.bootstrap`.
 
-    `unit` names a column whose values could have been others, such as the run. The interval is the
-    bootstrap's. Raises `ValueError` for fewer than 3 units. Source: Efron and Tibshirani (1993).
+    `unit` names a column whose values could have been others, such as the run.
     """
-    values, member = table[column].to_numpy(float), pd.factorize(table[unit])[0]
-    n_units = member.max(initial=-1) + 1
-    if n_units < 3:
-        raise ValueError(f"table has {n_units} values of {unit!r}; resampling needs at least 3")
+    values = table[column].to_numpy(float)
 
-    def value(sample: np.ndarray) -> float:
+    def value(rows: np.ndarray) -> float:
+        sample = values[rows]
         return float(sample.mean() if quantile is None else np.quantile(sample, quantile))
 
-    drawn = stats.resampled_rows(member, n_resamples, np.random.default_rng(seed))
-    sample = [value(values[rows]) for rows in drawn]
-    low, high = np.quantile(sample, [0.025, 0.975])
-    return value(values), float(low), float(high)
+    return intervals.bootstrap(value, table[unit], **options)
 
 
 def items_of(suite: Suite) -> dict[str, pd.DataFrame]:

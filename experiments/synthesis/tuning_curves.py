@@ -13,6 +13,7 @@ from scipy import stats
 from experiments.modelmap import corpus_names
 from experiments.synthesis import released_truths
 from helpers import ties, validation
+from helpers.synthesis import gate
 
 METHODS = ("parameters", "other tasks", "zero-shot", "last point", "accept then stop")
 METHODS += ("rectified law",)
@@ -41,20 +42,6 @@ def regret(signal: ArrayLike, truth: ArrayLike) -> float:
     """Return by how much the model with the largest signal falls short of the largest truth."""
     y = np.asarray(truth, float)
     return float(y.max() - y[ties.first_largest(np.asarray(signal, float))])
-
-
-def other_tasks(table: pd.DataFrame) -> pd.Series:
-    """Return each model's mean rank in `truth` on all tasks but the row's own (larger is better).
-
-    `table` has one row per model and task; the index is that of the table.
-    """
-    validation.columns(table, ["model", "task", "truth"], "table")
-    ranks = table.groupby("task")["truth"].rank()
-    of_model = ranks.groupby(table["model"])
-    count = of_model.transform("size")
-    if (count < 2).any():
-        raise ValueError("table has a model with one task only; an order of others needs two")
-    return (of_model.transform("sum") - ranks) / (count - 1)
 
 
 def fit_rectified(examples: ArrayLike, losses: ArrayLike) -> Law:
@@ -130,7 +117,7 @@ def predictions(curves: pd.DataFrame, k: int) -> pd.DataFrame:
     stopped = [accept_then_stop(sizes[:k], row, sizes[-1]) for row in y]
     return table[["model", "task", "family", "parameters", "tokenizer", "truth"]].assign(
         **{
-            "other tasks": other_tasks(table),
+            "other tasks": gate.static_order(table),
             "zero-shot": -rows[0].to_numpy(),
             "last point": -y[:, -1],
             "accept then stop": -np.array(stopped),

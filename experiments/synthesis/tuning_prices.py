@@ -16,7 +16,7 @@ from experiments.command import Written, command
 from experiments.synthesis import released_truths, tuning_curves
 from helpers import data, validation
 from helpers.stats import bootstrap_mean
-from helpers.synthesis import agreement
+from helpers.synthesis import agreement, gate
 
 FILES = {name: data.PUBLISHED / f"price_{name}.csv" for name in ("encoders", "curves", "pairs")}
 # Training examples of the GLUE tasks. Source: Wang et al. (2019), the tasks' own files.
@@ -56,7 +56,7 @@ def encoder_prices(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     it chose the best), `released` (seconds for all six models) and `seconds`, with the pass forward
     that scores need.
     """
-    table = table.assign(**{"other tasks": tuning_curves.other_tasks(table)})
+    table = table.assign(**{"other tasks": gate.static_order(table)})
     spent = runs.groupby(["scorer", "model", "task"])["seconds"].mean()
     spent = spent.groupby(["scorer", "task"]).sum()
     passes = forward_seconds(runs).groupby("task")["forward"].sum()
@@ -158,17 +158,9 @@ def leave_one_out(table: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
 
     `table` has one row per model and task, with `truth` and the signals.
     """
-    validation.columns(table, ["model", "task", "truth", *signals], "table")
-    rows = {}
-    for model in table["model"].unique():
-        parts = [part for _, part in table[table["model"] != model].groupby("task")]
-        rows[model] = {
-            name: float(
-                np.mean([tuning_curves.spearman(part[name], part["truth"]) for part in parts])
-            )
-            for name in signals
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("without")
+    long = gate.without_each(table, signals)
+    wide = long.pivot(index="left_out", columns="signal", values="rank correlation")
+    return wide.loc[table["model"].unique(), list(signals)].rename_axis("without")
 
 
 def given_size(

@@ -121,10 +121,3 @@ def test_shares_and_orders_within_groups():
     table["loss"] = table.unit.map({"x": 0.0, "y": 5.0, "z": 9.0}) + rng.normal(0, 0.1, 24)
     low, high = tuning_curves.explained_interval(table, "loss", "unit", n_resamples=50)
     assert 0.9 < low <= high <= 1
-
-
-def test_the_order_of_other_tasks_leaves_out_its_own():
-    frame = pd.DataFrame({"model": list("aabb"), "task": list("xyxy"), "truth": [1, 9, 5, 2]})
-    assert list(tuning_curves.other_tasks(frame)) == [2, 1, 1, 2]
-    with pytest.raises(ValueError, match="one task only"):
-        tuning_curves.other_tasks(frame[frame.task == "x"])

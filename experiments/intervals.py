@@ -1,12 +1,13 @@
-"""Intervals where the unit that could have been another is a model, and models are few."""
+"""Intervals where the units that could have been others are few: models, families, seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.stats import sem
 from scipy.stats import t as student
 
 from helpers import stats, validation
@@ -55,11 +56,38 @@ def jackknife(values: ArrayLike, whole: float) -> tuple[float, float]:
 
 
 def geometric_mean(logs: Sequence[float]) -> tuple[float, float, float]:
-    """Return the geometric mean of values whose logarithms are given, and its 95 % interval.
+    """Return the geometric mean of values whose logarithms are given, and its 95 % interval."""
+    mean, low, high, _ = student_mean(logs)
+    return float(np.exp(mean)), float(np.exp(low)), float(np.exp(high))
 
-    Raises `ValueError` for fewer than 3 values.
+
+def student_mean(values: Sequence[float]) -> stats.Mean:
+    """Return the mean of a few independent values with Student's 95 % interval.
+
+    Raises `ValueError` for fewer than two values or a missing one. Source: Student (1908).
     """
-    values = np.asarray(logs, float)
-    left = [np.delete(values, i).mean() for i in range(len(values))]
-    low, high = np.exp(jackknife(left, values.mean()))
-    return float(np.exp(values.mean())), float(low), float(high)
+    column = validation.numbers(values, "values")
+    if column.ndim != 1 or len(column) < 2 or not np.isfinite(column).all():
+        raise ValueError("values must be two or more finite numbers in one row")
+    mean, half = float(column.mean()), float(student.ppf(0.975, len(column) - 1) * sem(column))
+    return stats.Mean(mean, mean - half, mean + half, len(column))
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    units: ArrayLike,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return a statistic of rows and the ends of its 95 % interval, whole units drawn.
+
+    `statistic` takes the numbers of rows; draws for which it is not finite are left out. Raises
+    `ValueError` for fewer than 3 units. Source: Efron and Tibshirani (1993), chapter 13.
+    """
+    names = np.asarray(units)
+    if (n := len(pd.unique(names))) < 3:
+        raise ValueError(f"units has {n} distinct values; resampling needs 3 or more")
+    sample = np.array([statistic(rows) for rows in drawn_rows(names, n_resamples, seed)])
+    low, high = np.quantile(sample[np.isfinite(sample)], [0.025, 0.975])
+    return float(statistic(np.arange(len(names)))), float(low), float(high)
