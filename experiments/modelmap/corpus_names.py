@@ -147,16 +147,13 @@ def relative_labels(losses: ArrayLike, reference: ArrayLike, names: Sequence[str
     return np.asarray(names, dtype=object)[ties.first_smallest(np.log(values) - np.log(base))]
 
 
-def group_rate(
-    right: ArrayLike, groups: ArrayLike, *, n_resamples: int = 2000, seed: int = 0
-) -> Rate:
+def group_rate(right: ArrayLike, groups: ArrayLike, *, seed: int = 0) -> Rate:
     """Return the mean over groups of the share of rows that are right, with a 95 % interval.
 
     Each group counts once, whatever its size. Groups are drawn with replacement; where all groups
     have the share 0, or 1, such an interval has no width, and the exact binomial interval of so
     many groups stands in. Raises `ValueError` for no rows. Source: Clopper and Pearson (1934).
     """
-    validation.counts(n_resamples=(n_resamples, 1))
     shares = pd.Series(np.asarray(right, float)).groupby(np.asarray(groups)).mean().to_numpy()
     if not len(shares):
         raise ValueError("right has no rows; pass one a model")
@@ -164,8 +161,7 @@ def group_rate(
     if rate in (0.0, 1.0):
         edge = 0.025 ** (1 / n)
         return Rate(rate, edge, 1.0, n) if rate else Rate(rate, 0.0, 1 - edge, n)
-    rng = validation.generator(seed)
-    means = shares[rng.integers(n, size=(n_resamples, n))].mean(axis=1)
+    means = shares[validation.generator(seed).integers(n, size=(2000, n))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Rate(rate, float(low), float(high), n)
 
@@ -300,16 +296,16 @@ def rates_by_texts(
     return pd.DataFrame(rows)
 
 
-def named_real(table: pd.DataFrame, *, teacher: str = "Llama") -> pd.DataFrame:
+def named_real(table: pd.DataFrame) -> pd.DataFrame:
     """Return how many released models are named rightly, by rule, texts and architecture.
 
-    `table` is that of `load_loss_lines`. Rules learn from the checkpoints of `teacher` alone;
+    `table` is that of `load_loss_lines`. Rules learn from the checkpoints of Llama alone;
     models whose corpus these do not know are left out. Columns: `rule`, `texts`, `architecture`,
     `n`, `right`.
     """
-    known = set(table.loc[table["architecture"] == teacher, "corpus"])
+    known = set(table.loc[table["architecture"] == "Llama", "corpus"])
     about = table[table["corpus"].isin(known)].dropna(subset=list(ANSWERS)).reset_index(drop=True)
-    learns = (about["architecture"] == teacher).to_numpy()
+    learns = (about["architecture"] == "Llama").to_numpy()
     teaches = np.repeat(learns[None], len(about), axis=0)
     sets = {"all five": LOSSES, "RefinedWeb and SlimPajama": LOSSES[3:], "nine answers": ANSWERS}
     names = {}
@@ -339,14 +335,14 @@ def named_rate(named: pd.DataFrame, rule: str, texts: str) -> Rate:
     return group_rate(np.concatenate([np.zeros(0), *right]), groups)
 
 
-def relative_units(table: pd.DataFrame, *, reference: str = "OLMo") -> pd.DataFrame:
+def relative_units(table: pd.DataFrame) -> pd.DataFrame:
     """Return the name of each architecture and corpus by `relative_labels`, most models deciding.
 
-    The reference is the mean log loss of the architecture `reference`, which is left out. Columns:
+    The reference is the mean log loss of OLMo, which is left out. Columns:
     `architecture`, `corpus`, `n`, `name`.
     """
     own = list(OWN)
-    away = table["architecture"] == reference
+    away = table["architecture"] == "OLMo"
     base = np.exp(np.log(table.loc[away, own]).mean())
     about = table[~away].reset_index(drop=True)
     about["name"] = relative_labels(about[own], base, list(OWN.values()))

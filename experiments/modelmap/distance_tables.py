@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -73,63 +73,56 @@ def ngram_steps(
     `q`, and `spread`, the standard deviation of the log-ratio a byte under p (nats), from pieces of
     8 bytes.
     """
-    pairs, drawn, rows = ngram_pairs(list(documents), sizes, orders), {}, []
-    tops = _trained(documents, pairs, max(orders))
-    for kind, p, q in pairs:
-        models = [tops[name[:2]].restrict(name[2]) for name in (p, q)]
-        if p not in drawn:
-            drawn[p] = ngrams.sample(models[0], n_samples, len(texts[0]), seed=seed)
+    rows, n_bytes = [], len(texts[0])
+    for kind, p, q, models, own in _paired(documents, sizes, orders, n_samples, n_bytes, seed):
         along = [partial(ngrams.conditionals, model) for model in models]
-        found = divergence.compare(*along, drawn[p], texts, shares=shares)
+        found = divergence.compare(*along, own, texts, shares=shares)
         rows.append(found.assign(kind=kind, p=str(p), q=str(q), models="n-gram"))
-    steps = _whole(pd.concat(rows, ignore_index=True), len(texts[0]))
+    steps = _whole(pd.concat(rows, ignore_index=True), n_bytes)
     return steps.assign(spread=np.sqrt(2 * np.log(2) * steps["own_8"]))
 
 
-def _trained(
-    documents: Mapping[str, Sequence[str]], pairs: Sequence[tuple], order: int
-) -> dict[tuple[str, int], ngrams.NGram]:
-    """Return the n-grams of the highest order for each corpus and size of the pairs."""
+def _paired(
+    documents: Mapping[str, Sequence[str]],
+    sizes: Sequence[int],
+    orders: Sequence[int],
+    n_samples: int,
+    n_bytes: int,
+    seed: int,
+) -> Iterator[tuple[str, tuple, tuple, list[ngrams.NGram], list[bytes]]]:
+    """Give each of `ngram_pairs` with its two models, trained, and samples of the first."""
+    pairs, drawn = ngram_pairs(list(documents), sizes, orders), {}
     wanted = dict.fromkeys(name[:2] for _, *both in pairs for name in both)
-    return {
-        (corpus, size): ngrams.fit(ngrams.cut(documents[corpus], size), order)
+    tops = {
+        (corpus, size): ngrams.fit(ngrams.cut(documents[corpus], size), max(orders))
         for corpus, size in wanted
     }
+    for kind, p, q in pairs:
+        models = [tops[name[:2]].restrict(name[2]) for name in (p, q)]
+        if p not in drawn:
+            drawn[p] = ngrams.sample(models[0], n_samples, n_bytes, seed=seed)
+        yield kind, p, q, models, drawn[p]
 
 
-def ngram_ratios(
-    *,
-    genres: Sequence[str] = ("facts", "python", "c++", "tables"),
-    sizes: Sequence[int] = (30_000, 100_000, 300_000),
-    orders: Sequence[int] = (1, 2, 3, 4, 5),
-    n_samples: int = 48,
-    n_bytes: int = 512,
-    seed: int = 0,
-) -> pd.DataFrame:
+def ngram_ratios() -> pd.DataFrame:
     """Return the divergence of `ngram_pairs`, and the formula over the 128 texts, by genre.
 
     Columns `true` and `p`, the first model, and those of `by_genre`, all in bits per byte. The
     n-grams are those of `ngram_documents` on the first genres and read none of the texts.
     """
-    texts = text_sets.load_texts(128)
+    texts, sizes = text_sets.load_texts(128), (30_000, 100_000, 300_000)
+    genres = ("facts", "python", "c++", "tables")
     documents = ngram_documents(genres, max(sizes), texts["text"])
-    pairs, drawn, rows = ngram_pairs(list(documents), sizes, orders), {}, []
-    tops = _trained(documents, pairs, max(orders))
-    read = {}
-    for _, *both in pairs:
-        for name in both:
-            if name not in read:
-                model = tops[name[:2]].restrict(name[2])
-                read[name] = ngrams.log_likelihood(model, list(texts["text"]))
-    for _, p, q in pairs:
-        models = [tops[name[:2]].restrict(name[2]) for name in (p, q)]
-        if p not in drawn:
-            drawn[p] = ngrams.sample(models[0], n_samples, n_bytes, seed=seed)
+    rows, gaps, read = [], [], {}
+    for _, p, q, models, own in _paired(documents, sizes, (1, 2, 3, 4, 5), 48, 512, 0):
         along = [partial(ngrams.conditionals, model) for model in models]
-        row = divergence.compare(*along, drawn[p], drawn[p][:2], lengths=()).iloc[0]
+        row = divergence.compare(*along, own, own[:2], lengths=()).iloc[0]
         rows.append({"true": row["true"], "p": str(p)})
-    gaps = np.stack([read[p] - read[q] for _, p, q in pairs])
-    return pd.DataFrame(rows).join(by_genre(gaps, texts.index, texts["n_bytes"]))
+        for name, model in zip((p, q), models, strict=True):
+            if name not in read:
+                read[name] = ngrams.log_likelihood(model, list(texts["text"]))
+        gaps.append(read[p] - read[q])
+    return pd.DataFrame(rows).join(by_genre(np.stack(gaps), texts.index, texts["n_bytes"]))
 
 
 def ngram_documents(
@@ -297,18 +290,15 @@ def _shifts(stored: pd.DataFrame, about: pd.DataFrame) -> dict[float, np.ndarray
     return found
 
 
-def valid_up_to(
-    spread: ArrayLike, ratio: ArrayLike, *, within: float = 0.1, window: int = 9
-) -> float:
-    """Return the spread up to which the running median of a ratio stays near 1; 0 if nowhere.
+def valid_up_to(spread: ArrayLike, ratio: ArrayLike, *, window: int = 9) -> float:
+    """Return the spread up to which the running median of a ratio stays within 0.1 of 1; 0 if none.
 
-    The median is over `window` neighbours in the order of spread, less at the ends, and near is at
-    most `within` off.
+    The median is over `window` neighbours in the order of spread, less at the ends.
     """
     validation.counts(window=(window, 1))
     table = pd.DataFrame({"spread": spread, "ratio": ratio}).sort_values("spread", kind="stable")
     running = table["ratio"].rolling(window, center=True, min_periods=1).median()
-    bad = ((running - 1).abs() > within).to_numpy()
+    bad = ((running - 1).abs() > 0.1).to_numpy()
     good = int(np.argmax(bad)) if bad.any() else len(bad)
     return float(table["spread"].iloc[good - 1]) if good else 0.0
 

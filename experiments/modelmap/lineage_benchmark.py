@@ -130,14 +130,14 @@ def read(
     return Reading(table.log_likelihood.to_numpy(), answers, weights)
 
 
-def projected(answers: np.ndarray, vocabulary: int, *, seed: int = 0) -> np.ndarray:
+def projected(answers: np.ndarray, vocabulary: int) -> np.ndarray:
     """Return a vector of `DIMENSIONS` numbers for the answers of a model, by random projection.
 
     Each answer becomes the counts of its tokens, projected by one Gaussian matrix; these are put in
     a row and projected again. It is in the style of LLM DNA (arXiv 2509.24496), which embeds
     answers by a sentence encoder first.
     """
-    rng = validation.generator(seed)
+    rng = np.random.default_rng(0)
     counts = np.stack([np.bincount(row, minlength=vocabulary) for row in answers])
     first = rng.standard_normal((vocabulary, 32)) / np.sqrt(32)
     second = rng.standard_normal((32 * len(answers), DIMENSIONS)) / np.sqrt(DIMENSIONS)

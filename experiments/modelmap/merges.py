@@ -106,28 +106,10 @@ def piece_tokenizer(documents: Sequence[str], size: int) -> PreTrainedTokenizerF
     Token 0 is `<end>`, put before every text; every text has tokens, for all bytes are among them.
     Raises `ValueError` for fewer tokens than bytes, or no documents.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    validation.counts(size=(size, len(alphabet) + 1))
+    validation.counts(size=(size, 257))
     if not len(documents):
         raise ValueError("documents is empty; pass texts")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[tiny_gpt.END],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(documents, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{tiny_gpt.END} $A", special_tokens=[(tiny_gpt.END, 0)]
-    )
-    ends = dict.fromkeys(("bos_token", "eos_token", "pad_token"), tiny_gpt.END)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **ends)
+    return tiny_gpt.with_ends(tiny_gpt.pieces(documents, size))
 
 
 def new_model(
@@ -139,7 +121,6 @@ def new_model(
     row of its training can be read. The random state of torch outside is left as it is. Raises
     `ValueError` for bad sizes. Source: Press et al. (2022), as in `transformers`.
     """
-    import torch
     from transformers import BloomConfig, BloomForCausalLM
 
     validation.counts(width=(width, 2), layers=(layers, 1), seed=(seed, 0))
@@ -156,9 +137,7 @@ def new_model(
         tie_word_embeddings=True,
         use_cache=False,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return BloomForCausalLM(config)
+    return tiny_gpt.seeded(BloomForCausalLM, config, seed)
 
 
 def train_family(

@@ -116,13 +116,11 @@ def pivoted_texts(coordinates: ArrayLike, n: int) -> np.ndarray:
     return np.concatenate([order[:rank], rest[np.argsort(-variance[rest], kind="stable")]])[:n]
 
 
-def fit_weights(
-    coordinates: ArrayLike, texts: ArrayLike, *, most_pairs: int = 4000, seed: int = 0
-) -> Draw:
+def fit_weights(coordinates: ArrayLike, texts: ArrayLike) -> Draw:
     """Weigh texts, none below 0, so that the distances of the choosing models come out best.
 
-    Least squares on the squared distances of all pairs of models, or of `most_pairs` of them drawn
-    by `seed`. Texts with weight 0 are left out. Raises `ValueError` for a text that is not there.
+    Least squares on the squared distances of all pairs of models, or of 4000 drawn of them. Texts
+    with weight 0 are left out. Raises `ValueError` for a text that is not there.
     """
     from scipy.optimize import nnls
 
@@ -131,8 +129,8 @@ def fit_weights(
     if not len(chosen) or chosen[0] < 0 or chosen[-1] >= q.shape[1]:
         raise ValueError(f"texts must be one or more numbers from 0 to {q.shape[1] - 1}")
     first, second = np.triu_indices(len(q), 1)
-    if len(first) > most_pairs:
-        some = validation.generator(seed).choice(len(first), most_pairs, replace=False)
+    if len(first) > 4000:
+        some = np.random.default_rng(0).choice(len(first), 4000, replace=False)
         first, second = first[some], second[some]
     apart = q[first] - q[second]
     square, _ = nnls(apart[:, chosen] ** 2, (apart**2).sum(axis=1))

@@ -16,6 +16,7 @@ from sklearn.preprocessing import scale
 from experiments.command import Written, command, option
 from experiments.posterior import movielens as films
 from experiments.posterior.agreement import Agreement, rank_agreement
+from experiments.posterior.film_log import item_codes, load_films
 from experiments.posterior.real_models import crossed, unit
 from helpers import data, validation
 from helpers.posterior import average_log_posterior, embedding_tree
@@ -36,7 +37,6 @@ def lightgcn_checkpoints(
     steps: Sequence[int] = (400,),
     batch: int = 8192,
     learning_rate: float = 0.02,
-    decay: float = 1e-4,
     seed: int = 0,
 ) -> dict[int, np.ndarray]:
     """Return item vectors (n_items, d) of LightGCN after some `steps` of training, by step.
@@ -45,11 +45,11 @@ def lightgcn_checkpoints(
     over 0 to `layers` rounds of taking its neighbours' vectors, each divided by the root of the
     product of both degrees; nothing but the vectors of round 0 is learned. Without `layers` it is
     matrix factorisation. Each step of Adam takes `batch` edges, and for each an item drawn at
-    random, by the loss of BPR with L2 `decay`. Raises `ValueError` for empty sequences and codes
-    beyond `n_items`. Source: He et al. (2020); Rendle et al. (2009) for the loss.
+    random, by the loss of BPR with an L2 decay of 1e-4. Raises `ValueError` for empty sequences
+    and codes beyond `n_items`. Source: He et al. (2020); Rendle et al. (2009) for the loss.
     """
     validation.counts(d=(d, 1), layers=(layers, 0), batch=(batch, 1))
-    items = films._joined(training, n_items)
+    items = item_codes(training, n_items)
     users = np.repeat(np.arange(len(training)), [len(s) for s in training])
     edges = np.unique(np.stack([users, len(training) + items]), axis=1)
     n = len(training) + n_items
@@ -67,7 +67,7 @@ def lightgcn_checkpoints(
 
     rng = validation.generator(seed)
     vectors = (0.1 * rng.standard_normal((n, d))).astype(np.float32)
-    first, second, kept = np.zeros_like(vectors), np.zeros_like(vectors), {}
+    take_step, kept = films.adam(vectors, learning_rate, 1e-8), {}
     for step in range(1, max(steps) + 1):
         rows = rng.integers(edges.shape[1], size=batch)
         user, seen = edges[:, rows]
@@ -80,11 +80,7 @@ def lightgcn_checkpoints(
             (n, 3 * batch),
         )
         parts = [slope * (now[other] - now[seen]), -slope * now[user], slope * now[user]]
-        gradient = spread(sums @ np.concatenate(parts)) + decay / n * vectors
-        first += np.float32(0.1) * (gradient - first)
-        second += np.float32(0.001) * (gradient**2 - second)
-        size = np.sqrt(second / np.float32(1 - 0.999**step)) + np.float32(1e-8)
-        vectors -= np.float32(learning_rate / (1 - 0.9**step)) * first / size
+        take_step(spread(sums @ np.concatenate(parts)) + 1e-4 / n * vectors)
         if step in steps:
             kept[step] = spread(vectors)[len(training) :].astype(float)
     return kept
@@ -125,28 +121,22 @@ def clusterings(
     return found | {name: pd.Series(np.array(t.names)[t.leaf]) for name, t in grown.items()}
 
 
-def graph_table(seed: int = 0) -> pd.DataFrame:
+def graph_table() -> pd.DataFrame:
     """Return the score of each film model over each clustering, and its hit rate, a row per pair.
 
     Columns: `clusters` (the clustering), `model`, `n` films and `k` clusters of 60 films and more;
     `published` (in-sample, blocks of 16) and `calibrated`, in nats; `chance`; `hit@10`. Raises
     `DataError` without MovieLens.
     """
-    ratings, movies = films.load_movielens(data.fetch("movielens/ml-latest-small.zip"))
-    log = films.sequences(ratings, seed=seed)
-    training, held_out = films.leave_last_out(log.sequences)
-    features = films.genre_and_decade(movies)
-    labels, binary = (
-        part.loc[log.items].reset_index(drop=True) for part in (features.labels, features.binary)
-    )
-    models, rows = film_models(training, len(log.items), seed), []
+    training, held_out, labels, binary = load_films()
+    models, rows = film_models(training, len(labels)), []
     hits = {name: films.hit_rate(X, training, held_out) for name, X in models.items()}
-    for by, label in clusterings(models, labels, binary, seed).items():
+    for by, label in clusterings(models, labels, binary).items():
         large = (label.map(label.value_counts()) >= LEAST).to_numpy()
         y = label[large]
         for name, X in models.items():
-            blocks = average_log_posterior(X[large], y, form="published", head_dim=16, seed=seed)
-            whole = average_log_posterior(X[large], y, seed=seed)
+            blocks = average_log_posterior(X[large], y, form="published", head_dim=16)
+            whole = average_log_posterior(X[large], y)
             row = {"clusters": by, "model": name, "n": len(y), "k": y.nunique()}
             row |= {"published": blocks.score, "calibrated": whole.score, "chance": whole.chance}
             rows.append(row | {"hit@10": hits[name]})

@@ -29,6 +29,7 @@ NOISE_CHOICES = {
     "block": [16, 32, 64],
     "seed": [0, 1],
 }
+MARGIN = 0.01
 RIDGES = [1e-6, 1e-4, 1e-2, 1e-1, 1.0]
 PATH = [1e-6, 1e-4, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0]
 
@@ -42,13 +43,12 @@ def layers_below_noise(
     clip: float | str = "none",
     block: int = 32,
     seed: int = 0,
-    margin: float = 0.01,
     n_resamples: int = 500,
 ) -> dict[str, float]:
     """Return how many models the published form puts below noise, with an interval over entities.
 
     `models` maps names to (N, d), `noise` is (N, d) too, `block` the dimensions scored together.
-    A model is below when its score is lower by more than `margin` nats. The 95 % interval draws
+    A model is below when its score is lower by more than `MARGIN` nats. The 95 % interval draws
     the entities with replacement and holds the fitted Gaussians fixed.
     """
     floor = None if clip == "none" else float(clip)
@@ -61,9 +61,9 @@ def layers_below_noise(
     )
     n = gaps.shape[1]
     weights = np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1 / n), size=n_resamples)
-    counts = (gaps @ weights.T / n > margin).sum(axis=0)
+    counts = (gaps @ weights.T / n > MARGIN).sum(axis=0)
     low, high = np.quantile(counts, [0.025, 0.975])
-    return {"estimate": int((gaps.mean(axis=1) > margin).sum()), "low": low, "high": high}
+    return {"estimate": int((gaps.mean(axis=1) > MARGIN).sum()), "low": low, "high": high}
 
 
 def noise_table(task: Task, choices: Mapping[str, Sequence] = NOISE_CHOICES) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def noise_table(task: Task, choices: Mapping[str, Sequence] = NOISE_CHOICES) -> 
 # What clusters, blocks, ridge and regularisation do to real models
 
 
-def ablation(films: real_models.Films, seed: int = 0, block: int = 16) -> pd.DataFrame:
+def ablation(films: real_models.Films, block: int = 16) -> pd.DataFrame:
     """Return how each form follows the hit rate, over clusterings, division and regularisation.
 
     One row per `clusters`, `space` (whole or blocks) and `fit` (in-sample with a ridge, or
@@ -90,14 +90,14 @@ def ablation(films: real_models.Films, seed: int = 0, block: int = 16) -> pd.Dat
     rows = []
     for by in films.clusterings:
         task = real_models.clustered(films, by)
-        probes = [tuned_probe(X, task.labels, seed=seed)[0].log_likelihood
+        probes = [tuned_probe(X, task.labels)[0].log_likelihood
                   for X in task.models.values()]  # fmt: skip
         truths = pd.DataFrame(
             {"hit rate": [task.downstream[name] for name in task.models], "probe": probes},
             index=list(task.models),
         )
         for space, fit in product(["whole", "blocks"], [*RIDGES, "calibrated"]):
-            options = {"seed": seed, "head_dim": block if space == "blocks" else None}
+            options = {"head_dim": block if space == "blocks" else None}
             if fit != "calibrated":
                 options |= {"form": "published", "ridge": fit}
             values = pd.Series(
@@ -112,9 +112,7 @@ def ablation(films: real_models.Films, seed: int = 0, block: int = 16) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def regularisation_path(
-    embeddings: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int = 0
-) -> pd.DataFrame:
+def regularisation_path(embeddings: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
     """Return the skill of real embeddings by ridge, in-sample and held out, and with OAS.
 
     `embeddings` maps names to (X, labels); dimensions are scaled to unit variance. One row per
@@ -124,7 +122,7 @@ def regularisation_path(
     rows = []
     for name, (X, labels) in embeddings.items():
         Z = scale(X[:, varied(X)])
-        folds = list(StratifiedKFold(5, shuffle=True, random_state=seed).split(Z, labels))
+        folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(Z, labels))
         shares = pd.Series(labels).value_counts(normalize=True)
         chance = float((shares * np.log(shares)).sum())
         for ridge in [*PATH, "OAS"]:
@@ -185,9 +183,7 @@ def corrupted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.
     return names[given]
 
 
-def by_number_of_clusters(
-    task: Task, numbers: Sequence[int], block: int = 16, seed: int = 0
-) -> pd.DataFrame:
+def by_number_of_clusters(task: Task, numbers: Sequence[int], block: int = 16) -> pd.DataFrame:
     """Return what the forms say when only the first few clusters of a task are kept.
 
     One row per number of clusters, in the order of their names: the in-sample skill of noise in
@@ -204,7 +200,7 @@ def by_number_of_clusters(
                         X[keep], labels, form="published", head_dim=min(block, X.shape[1])
                     ).skill,
                     "calibrated": average_log_posterior(X[keep], labels).skill,
-                    "probe": tuned_probe(X[keep], labels, seed=seed)[0].log_likelihood,
+                    "probe": tuned_probe(X[keep], labels)[0].log_likelihood,
                 }
                 for name, X in task.models.items()
             }

@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from experiments.retrieval.audit_tables import of_row, resample_weights
 from helpers import validation
 from helpers.retrieval import smi
 from helpers.retrieval.binned_fits import (
     Gain,
     bin_means,
-    draw_weights,
     end_of_line,
-    gain,
     r2_of_means,
     weighted_correlation,
 )
@@ -28,13 +27,11 @@ from helpers.retrieval.binned_fits import (
 FITS = ("bins", "bins by facts", "facts")
 
 
-def template_share(
-    facts: pd.DataFrame, templates: Mapping[str, Sequence[str]], mark: str = "[S]"
-) -> np.ndarray:
+def template_share(facts: pd.DataFrame, templates: Mapping[str, Sequence[str]]) -> np.ndarray:
     """Return the share of a fact's questions that hold its object, shape (n,), from 0 to 1.
 
     `facts` has the columns `subject`, `relation`, `object`; `templates` lists the questions of each
-    relation, with `mark` in the place of the subject. Letter case counts. Where questions are
+    relation, with "[S]" in the place of the subject. Letter case counts. Where questions are
     graded with the answers, no model can score below this share. Raises `ValueError` for a
     relation without templates.
     """
@@ -42,7 +39,7 @@ def template_share(
     if absent:
         raise ValueError(f"templates has none for {sorted(absent)}; pass all relations")
     rows = zip(facts.subject, facts.relation, facts.object, strict=True)
-    return np.array([np.mean([o in t.replace(mark, s) for t in templates[r]]) for s, r, o in rows])
+    return np.array([np.mean([o in t.replace("[S]", s) for t in templates[r]]) for s, r, o in rows])
 
 
 def fact_weights(
@@ -53,12 +50,10 @@ def fact_weights(
     Facts are drawn with replacement, or with `by_object` whole objects; the order of the rows does
     not matter. The first row is ones.
     """
-    every = facts.drop_duplicates("fact").set_index("fact").object.sort_index()
-    numbers = int(facts.fact.max()) + 1
-    groups = every if by_object else None
-    drawn = draw_weights(len(every), n_resamples, groups=groups, seed=seed)
-    weights = np.zeros((1 + n_resamples, numbers), np.float32)
-    weights[:, every.index] = np.vstack([np.ones((1, len(every)), np.float32), drawn])
+    every = facts.drop_duplicates("fact").set_index("fact")[["object"]].sort_index()
+    weights = np.zeros((1 + n_resamples, int(facts.fact.max()) + 1), np.float32)
+    groups = "object" if by_object else None
+    weights[:, every.index] = resample_weights(every, n_resamples, groups=groups, seed=seed)
     return weights
 
 
@@ -137,12 +132,6 @@ def bound_draws(
 def _kept(facts: pd.DataFrame, generation: str) -> list[tuple[str, pd.DataFrame]]:
     rows = facts[smi.keep(facts.information, generation)]
     return list(rows.groupby("model", sort=False))
-
-
-def of_row(sample: ArrayLike) -> Gain:
-    """Return the first of a row of values as the estimate, with the interval of the others."""
-    sample = validation.numbers(sample, "sample")
-    return gain(float(sample[0]), sample[1:])
 
 
 def ends(found: Gain) -> dict[str, float]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import Written, command, digest, kept, option
+from experiments.retrieval import audit_tables
 from helpers import (
     data,
     decoders,
@@ -26,7 +27,7 @@ from helpers import (
     stats,
 )
 from helpers.retrieval import closed_book, factbook_facts
-from helpers.retrieval.binned_fits import Gain, draw_weights, gain, weighted_correlation
+from helpers.retrieval.binned_fits import Gain, weighted_correlation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -187,14 +188,14 @@ def first_to_study(known: Mapping[str, pd.DataFrame]) -> str:
     )
 
 
-def form_spread(answers: pd.DataFrame, column: str = "sampled") -> tuple[float, pd.DataFrame]:
-    """Return how far the forms of a question agree on a measure of the answers.
+def form_spread(answers: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """Return how far the forms of a question agree on which facts are sampled rightly.
 
     First the mean of Spearman's rho over pairs of forms, within relations, NaN for one form; then
-    for each relation the mean of `column` in its `worst` and `best` form.
+    for each relation the mean of `sampled` in its `worst` and `best` form.
     """
     keys = ["relation", "subject"]
-    table = answers.pivot(index=keys, columns="template", values=column).reset_index()
+    table = answers.pivot(index=keys, columns="template", values="sampled").reset_index()
     forms = table.drop(columns=keys)
     alike = factbook_facts.ranks(forms, table.relation).corr().to_numpy()
     pairs = alike[np.triu_indices(len(alike), 1)]
@@ -238,7 +239,7 @@ def links(
     """
     columns = list(dict.fromkeys([*signals, *outcomes]))
     table = factbook_facts.ranks(facts[columns], facts.relation if within else None)
-    weights = _weights(facts, n_resamples, seed)
+    weights = audit_tables.resample_weights(facts, n_resamples, groups="subject", seed=seed)
     rows = []
     for outcome in outcomes:
         for signal in signals:
@@ -254,7 +255,6 @@ def lead(
     first: tuple[str, str],
     second: tuple[str, str],
     *,
-    within: bool = True,
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> Gain:
@@ -262,10 +262,10 @@ def lead(
 
     `first` and `second` are pairs (signal, outcome). Raises as `binned_fits.gain`.
     """
-    table = factbook_facts.ranks(facts[list({*first, *second})], facts.relation if within else None)
-    weights = _weights(facts, n_resamples, seed)
+    table = factbook_facts.ranks(facts[list({*first, *second})], facts.relation)
+    weights = audit_tables.resample_weights(facts, n_resamples, groups="subject", seed=seed)
     one, two = (weighted_correlation(table[a], table[b], weights) for a, b in (first, second))
-    return gain(one[0] - two[0], (one - two)[1:])
+    return audit_tables.of_row(one - two)
 
 
 def partial_link(
@@ -281,19 +281,12 @@ def partial_link(
     return stats.partial_correlation(table[signal], table[outcome], table[list(taken_out)])
 
 
-def _weights(facts: pd.DataFrame, n_resamples: int, seed: int) -> np.ndarray:
-    drawn = draw_weights(len(facts), n_resamples, groups=facts.subject, seed=seed)
-    return np.vstack([np.ones((1, len(facts)), np.float32), drawn])
-
-
 def shuffled(
     facts: pd.DataFrame, signal: str, outcome: str, *, n: int = 1000, seed: int = 0
 ) -> np.ndarray:
     """Return rho of a signal with an outcome when facts swap signals within their relation."""
-    table, rng = (
-        factbook_facts.ranks(facts[[signal, outcome]], facts.relation),
-        np.random.default_rng(seed),
-    )
+    table, rng = facts[[signal, outcome]], np.random.default_rng(seed)
+    table = factbook_facts.ranks(table, facts.relation)
     x, y = table[signal].to_numpy(), table[outcome].to_numpy()
     places = [np.flatnonzero(facts.relation == r) for r in facts.relation.unique()]
     found = np.empty(n)

@@ -22,9 +22,7 @@ SIGNALS = {
 }
 
 
-def proxy_price(
-    names: Sequence[str] | None = None, *, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def proxy_price(names: Sequence[str] | None = None, *, n_resamples: int = 1000) -> pd.DataFrame:
     """Return how far counts in a model's own corpus, and in the Factbook, follow what it knows.
 
     For each model of arXiv 2502.04066, or those of `names`, over its released facts without those
@@ -37,15 +35,13 @@ def proxy_price(
     parts = []
     for model, size, cases in _counted_twice(names):
         for counts, facts in cases.items():
-            found = links(facts, list(SIGNALS), ["accuracy"], n_resamples=n_resamples, seed=seed)
+            found = links(facts, list(SIGNALS), ["accuracy"], n_resamples=n_resamples)
             row = {"model": model, "parameters": size, "counts": counts, "facts": len(facts)}
             parts.append(found.assign(**row))
     return pd.concat(parts, ignore_index=True).drop(columns="outcome")
 
 
-def proxy_losses(
-    names: Sequence[str] | None = None, *, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def proxy_losses(names: Sequence[str] | None = None, *, n_resamples: int = 1000) -> pd.DataFrame:
     """Return how much rho of P(o|s) with accuracy falls when counted in the Factbook, by model.
 
     Over the facts whose names meet in the Factbook, as in `proxy_price`. Columns: `model`,
@@ -57,7 +53,7 @@ def proxy_losses(
         own, book = cases["own corpus"], cases["Factbook"]
         both = own.assign(book=book["P(o|s)"])
         pairs = ("P(o|s)", "accuracy"), ("book", "accuracy")
-        found = lead(both, *pairs, n_resamples=n_resamples, seed=seed)
+        found = lead(both, *pairs, n_resamples=n_resamples)
         ends = {"loss": found.gain, "low": found.low, "high": found.high}
         rows.append({"model": model, "parameters": size, **ends})
     return pd.DataFrame(rows)
@@ -80,14 +76,11 @@ def _counted_twice(
             "own corpus": (own, named),
             "Factbook": (book, named),
         }
-        yield (
-            model,
-            float(size),
-            {
-                counts: own.assign(**{name: made(table) for name, made in SIGNALS.items()})[chosen]
-                for counts, (table, chosen) in cases.items()
-            },
-        )
+        parts = {
+            counts: own.assign(**{name: made(table) for name, made in SIGNALS.items()})[chosen]
+            for counts, (table, chosen) in cases.items()
+        }
+        yield model, float(size), parts
 
 
 @command("factbook_proxy")

@@ -33,7 +33,7 @@ def statements(facts: pd.DataFrame, options: Sequence[Sequence[str]]) -> list[li
 
 
 def latent_vectors(
-    corpus: Sequence[str], texts: Sequence[str], *, dimensions: int = 100, seed: int = 0
+    corpus: Sequence[str], texts: Sequence[str], *, dimensions: int = 100
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return unit vectors of the texts of a corpus and of other texts in its latent space.
 
@@ -47,7 +47,7 @@ def latent_vectors(
 
     words = TfidfVectorizer(min_df=2, sublinear_tf=True, stop_words="english", dtype=np.float32)
     table = words.fit_transform(corpus)
-    space = TruncatedSVD(dimensions, random_state=seed).fit(table)
+    space = TruncatedSVD(dimensions, random_state=0).fit(table)
     return normalize(space.transform(table)), normalize(space.transform(words.transform(texts)))
 
 
@@ -78,12 +78,12 @@ def closeness(
     return pd.DataFrame(rows)
 
 
-def measured(rows: pd.DataFrame, corpus: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+def measured(rows: pd.DataFrame, corpus: Sequence[str]) -> pd.DataFrame:
     """Return facts with the columns of `closeness` to a corpus, beside `relation` and `subject`.
 
     `rows` are facts of `factbook_facts.facts`.
     """
-    options = factbook_facts.choices(factbook_facts.facts(), rows, 12, seed)
+    options = factbook_facts.choices(factbook_facts.facts(), rows, 12, 0)
     texts = statements(rows, options)
     paragraphs, vectors = latent_vectors(corpus, [text for row in texts for text in row])
     parts = np.split(vectors, np.cumsum([len(row) for row in texts])[:-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -101,13 +102,21 @@ def make_world(
     facts["relation"] = rng.permutation(np.resize(list(RELATIONS), n))
     facts["object"] = [names[r][rng.choice(n_objects, p=shares)] for r in facts.relation]
     facts = _name(facts, first, last, nested, leaked, rng)
-    forms = {r: [f"{o} {{}} {p}" for o in OPENERS for p in RELATIONS[r]] for r in RELATIONS}
-    forms = {r: list(rng.permutation(all_of)) for r, all_of in forms.items()}
-    training = {r: all_of[N_HELD_OUT:] for r, all_of in forms.items()}
-    held_out = {r: all_of[:N_HELD_OUT] for r, all_of in forms.items()}
+    training, held_out = question_forms(RELATIONS, rng)
     documents = _documents(facts, names, shares, training, rng)
     columns = "subject object relation frequency others kind nested leaked".split()
     return World(facts[columns], documents, names, training, held_out)
+
+
+def question_forms(
+    relations: Iterable[str], rng: np.random.Generator
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the forms in which facts of each relation are stated, and those only asked in."""
+    forms = {r: [f"{o} {{}} {p}" for o in OPENERS for p in RELATIONS[r]] for r in relations}
+    forms = {r: list(rng.permutation(every)) for r, every in forms.items()}
+    parts = slice(N_HELD_OUT, None), slice(N_HELD_OUT)
+    training, held_out = ({r: every[part] for r, every in forms.items()} for part in parts)
+    return training, held_out
 
 
 def invented_words(n: int, rng: np.random.Generator) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -116,25 +117,23 @@ def lead_rows(
     `chosen` are rows of `specifications.combinations(**LEAD_CHOICES)`; `estimate`, `low` and `high`
     are added: the mean over models, and its percentile interval over draws of facts or objects.
     """
-    rows, done = [], {}
+    sizes = facts.groupby("model").parameters.first()
+
+    @cache
+    def leads(generation: str, left_out: str, fit: str, draw: str) -> pd.DataFrame:
+        part, by_object = rest(facts, left_out), draw == "objects"
+        weights = clean_facts.fact_weights(part, n_resamples, by_object=by_object, seed=SEED)
+        ours, count = (
+            clean_facts.draws(part, weights, generation, metric, fit=fit)
+            for metric in ("SMI", "CO-OCCUR")
+        )
+        return ours - count
+
+    rows = []
     for row in chosen:
-        key = tuple(row[c] for c in ("generation", "left out", "fit", "draw"))
-        if key not in done:
-            generation, left_out, fit, draw = key
-            part = rest(facts, left_out)
-            weights = clean_facts.fact_weights(
-                part, n_resamples, by_object=draw == "objects", seed=SEED
-            )
-            ours, count = (
-                clean_facts.draws(part, weights, generation, metric, fit=fit)
-                for metric in ("SMI", "CO-OCCUR")
-            )
-            done[key] = ours - count
-        lead = done[key]
-        if row["models"] != "all":
-            sizes = facts.groupby("model").parameters.first()
-            lead = lead[sizes[lead.index] > 1e9]
-        mean = clean_facts.of_row(np.nanmean(lead.to_numpy(), axis=0))
+        lead = leads(*(row[c] for c in ("generation", "left out", "fit", "draw")))
+        lead = lead if row["models"] == "all" else lead[sizes[lead.index] > 1e9]
+        mean = audit_tables.of_row(np.nanmean(lead.to_numpy(), axis=0))
         rows.append(row | clean_facts.ends(mean))
     return pd.DataFrame(rows)
 
@@ -147,18 +146,20 @@ def r2_rows(
     `chosen` are rows of `specifications.combinations(**R2_CHOICES)`; `estimate`, `low` and `high`
     are added, with the percentile interval over draws of facts.
     """
-    rows, done = [], {}
+    sizes = facts.groupby("model").parameters.first()
+
+    @cache
+    def draws(generation: str, left_out: str, bins: str) -> pd.DataFrame:
+        part = rest(facts[facts.parameters > 1e9], left_out)
+        weights = clean_facts.fact_weights(part, n_resamples, seed=SEED)
+        return clean_facts.draws(part, weights, generation, **BINS[bins])
+
+    rows = []
     for row in chosen:
-        key = tuple(row[c] for c in ("generation", "left out", "bins"))
-        if key not in done:
-            generation, left_out, bins = key
-            part = rest(facts[facts.parameters > 1e9], left_out)
-            weights = clean_facts.fact_weights(part, n_resamples, seed=SEED)
-            done[key] = clean_facts.draws(part, weights, generation, **BINS[bins])
-        r2, sizes = done[key], facts.groupby("model").parameters.first()
+        r2 = draws(*(row[c] for c in ("generation", "left out", "bins")))
         r2 = r2[sizes[r2.index] > 1e9 * float(row["models above"].split()[0])]
         least = np.nanmin(r2.to_numpy(), axis=0) - THRESHOLDS[row["generation"]]
-        rows.append(row | clean_facts.ends(clean_facts.of_row(least)))
+        rows.append(row | clean_facts.ends(audit_tables.of_row(least)))
     return pd.DataFrame(rows)
 
 

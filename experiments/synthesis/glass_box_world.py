@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from experiments import tiny_gpt
 from experiments.retrieval import small_world
 from helpers import factbook_tasks, text_sets, validation
 
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
 
 RELATIONS = ("birthplace", "employer", "instrument")
 GENRES = ("facts", "manual", "python", "c++")
-END, MASK = "<end>", "[MASK]"
+MASK = "[MASK]"
 # Other documents on a subject for each statement of its fact, and of what kind they are.
 ARMS = ("none", "neutral", "competing")
-N_HELD_OUT = 4
 # The share of a community's facts whose object is one of the two that it prefers.
 LOYALTY = 0.6
 N_UNSEEN_TEXTS, TEXT_BYTES = 128, 160
@@ -108,13 +108,7 @@ def make_world(
                 kind=rng.permutation(np.resize(ARMS, n_people)),
             )
         )
-    forms = {
-        r: list(rng.permutation([f"{o} {{}} {p}" for o in small_world.OPENERS for p in phrases]))
-        for r, phrases in small_world.RELATIONS.items()
-        if r in RELATIONS
-    }
-    training = {r: told[N_HELD_OUT:] for r, told in forms.items()}
-    held_out = {r: told[:N_HELD_OUT] for r, told in forms.items()}
+    training, held_out = small_world.question_forms(RELATIONS, rng)
     return World(people, pd.concat(parts, ignore_index=True), objects, training, held_out)
 
 
@@ -217,34 +211,15 @@ def tokenizer(
     Raises `ValueError` where `size` is too small for that. Source: Sennrich et al. (2016), on
     bytes as in Radford et al. (2019).
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[END, MASK],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     words = [*world.people.name, *(o for told in world.objects.values() for o in told)]
     texts = list(corpus(world, "even") if texts is None else texts)
-    made.train_from_iterator([*texts, *(LISTED * f" {word}" for word in words)], trainer)
+    texts += [LISTED * f" {word}" for word in words]
+    made = tiny_gpt.pieces(texts, size, [tiny_gpt.END, MASK])
     split = [word for word in words if len(made.encode(f" {word}").ids) != 1]
     if split:
         raise ValueError(
             f"size is {size}, and {len(split)} names such as {split[0]!r} are more than one "
             "token; give a larger one"
         )
-    made.post_processor = processors.TemplateProcessing(
-        single=f"{END} $A", pair=f"{END} $A {END} $B", special_tokens=[(END, 0)]
-    )
-    ends = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        mask_token=MASK,
-        model_input_names=["input_ids", "attention_mask"],
-        **ends,
-    )
+    inputs = ["input_ids", "attention_mask"]
+    return tiny_gpt.with_ends(made, mask_token=MASK, model_input_names=inputs)

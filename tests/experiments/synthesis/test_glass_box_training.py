@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments.retrieval import small_world
 from experiments.synthesis import (
     glass_box_measures,
     glass_box_runs,
@@ -85,7 +86,7 @@ def test_people_share_objects_with_their_community_as_often_as_set():
 def test_held_out_forms_stand_in_no_document(world):
     text = "\n".join(glass_box_world.planted(world, "facts").text)
     for relation, forms in world.held_out.items():
-        assert len(forms) == glass_box_world.N_HELD_OUT
+        assert len(forms) == small_world.N_HELD_OUT
         assert not set(forms) & set(world.training[relation])
         for form in forms:
             assert not re.search(re.escape(form).replace(r"\{\}", r"\w+"), text)
