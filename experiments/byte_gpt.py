@@ -20,7 +20,7 @@ START = 256
 CONTEXT = 1025
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
+def _byte_tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer whose token numbers are the bytes of UTF-8, and 256 the start of a text.
 
     The start, `<end>`, is also its end, as in `tiny_gpt`. Source: the bytes of Radford et al.
@@ -44,7 +44,7 @@ def new_gpt(
 ) -> GPT2LMHeadModel:
     """Return a GPT-2 of bytes with random weights, by `tiny_gpt.new_gpt`; raises what it does."""
     return tiny_gpt.new_gpt(
-        byte_tokenizer(), width=width, layers=layers, context=context, seed=seed
+        _byte_tokenizer(), width=width, layers=layers, context=context, seed=seed
     )
 
 
@@ -92,7 +92,7 @@ def train(
     return pd.DataFrame({"step": np.arange(1, steps + 1), "loss": losses})
 
 
-def byte_log_likelihoods(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -> np.ndarray:
+def _byte_log_likelihoods(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -> np.ndarray:
     """Return the log-likelihood of every byte of all texts in a row, shape (bytes,), nats.
 
     The first byte is scored after the start, and the start itself is never an outcome: the model's
@@ -108,16 +108,16 @@ def byte_log_likelihoods(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -
 def log_likelihood(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -> np.ndarray:
     """Return the log-likelihood of each text, shape (n,), float64, nats, first byte included.
 
-    Raises what `byte_log_likelihoods` does.
+    Raises what `_byte_log_likelihoods` does.
     """
     lengths = [len(row) - 1 for row in _rows(model, texts)]
-    return np.add.reduceat(byte_log_likelihoods(model, texts), np.cumsum([0, *lengths[:-1]]))
+    return np.add.reduceat(_byte_log_likelihoods(model, texts), np.cumsum([0, *lengths[:-1]]))
 
 
 def conditionals(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -> list[np.ndarray]:
     """Return the probabilities of each next byte along texts, one array (bytes, 256) a text.
 
-    Raises what `byte_log_likelihoods` does.
+    Raises what `_byte_log_likelihoods` does.
     """
     found = [np.exp(table.astype(np.float64)) for table in _tables(model, texts)]
     return [table / table.sum(axis=1, keepdims=True) for table in found]

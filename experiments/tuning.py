@@ -64,7 +64,7 @@ def tune(
     validation.counts(max_tokens=(max_tokens, 2))
     validation.non_negative(learning_rate, "learning_rate")
     decoders.with_output(model)
-    rows = token_rows(model, tokenizer, texts, max_tokens=max_tokens, pack=pack)
+    rows = _token_rows(model, tokenizer, texts, max_tokens=max_tokens, pack=pack)
     order = fine_tuning.draw_rows(len(rows), steps * batch, validation.generator(seed))
     order = order.reshape(steps, batch)
     options = [VERSION, steps, batch, learning_rate, warm_up, seed, torch.__version__]
@@ -93,7 +93,7 @@ def tune(
     return pd.DataFrame(course)
 
 
-def token_rows(
+def _token_rows(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],

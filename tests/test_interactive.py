@@ -260,9 +260,9 @@ SETTINGS = [
 
 def scored(setting):
     """Return ALP in its forms and its neighbours on the page, as the package has them."""
-    standard = by_hand.standard()[setting["sample"]]
+    standard = by_hand._standard()[setting["sample"]]
     options = {name: setting[name] for name in ("distance", "spread", "noise")}
-    X, labels = by_hand.clusters(standard, setting["size"], **options)
+    X, labels = by_hand._clusters(standard, setting["size"], **options)
     found = {
         name: average_log_posterior(X, labels, form=form, ridge=by_hand.RIDGE)
         for name, form in FORMS.items()

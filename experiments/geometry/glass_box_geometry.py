@@ -45,7 +45,7 @@ def sentences() -> list[str]:
     return [unread[i] for i in order]
 
 
-def cloud(name: str, texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
+def _cloud(name: str, texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
     """Return token vectors of a stored model by its name; `seed` draws the tokens."""
     tokenizer = glass_box_runs.stored_tokenizer()
     model = glass_box_runs.load_named(name, tokenizer)
@@ -53,7 +53,7 @@ def cloud(name: str, texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
     return encoding.token_vectors(model.base_model, tokenizer, texts, **options)
 
 
-def measured(points: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+def _measured(points: np.ndarray, *, seed: int = 0) -> dict[str, float]:
     """Return the measures of one cloud, with the settings of the glass box."""
     codes, restored = quantizers.quantize_and_restore(
         points, bits=glass_box_measures.BITS, seed=seed
@@ -64,17 +64,17 @@ def measured(points: np.ndarray, *, seed: int = 0) -> dict[str, float]:
     return {name: found[name] for name in MEASURES}
 
 
-def model_row(name: str, texts: Sequence[str]) -> dict[str, float]:
+def _model_row(name: str, texts: Sequence[str]) -> dict[str, float]:
     """Return one model's measures again, its null values, and its index with other cells.
 
     `again_NAME` comes from other tokens and another seed of the quantizer, `null_NAME` from the
     cloud of the stored table with its columns shuffled (`reliability.permuted_columns`).
     `lsq_K`, `pq_K`, `kmeans_K` are Lloyd's index with K cells per codebook.
     """
-    points = cloud(name, texts)
-    row = {f"again_{k}": v for k, v in measured(cloud(name, texts, seed=1), seed=1).items()}
+    points = _cloud(name, texts)
+    row = {f"again_{k}": v for k, v in _measured(_cloud(name, texts, seed=1), seed=1).items()}
     null = reliability.permuted_columns(points, seed=0)
-    row |= {f"null_{k}": v for k, v in measured(null).items()}
+    row |= {f"null_{k}": v for k, v in _measured(null).items()}
     for tool, cells in CELLS.items():
         for n_cells in cells:
             if (tool, n_cells) == STORED:
@@ -91,13 +91,13 @@ def _collect(names: Iterable[str]) -> pd.DataFrame:
     key = {"what": "glass box geometry", "version": glass_box_measures.VERSION}
     settings = [{"model": name} for name in names]
     rows = noise_sweep.collect_rows(
-        settings, lambda model: model_row(model, texts), folder, key=key
+        settings, lambda model: _model_row(model, texts), folder, key=key
     )
     return rows.set_index("model").drop(columns="cpu_seconds")
 
 
 def joined(table: pd.DataFrame, extra: pd.DataFrame) -> pd.DataFrame:
-    """Return the models that were measured again: the glass box's table, joined with `model_row`.
+    """Return the models that were measured again: the glass box's table, joined with `_model_row`.
 
     Added: `free_NAME`, each measure minus its null value.
     """
@@ -114,7 +114,7 @@ def live_gap(names: Sequence[str], table: pd.DataFrame) -> float:
     """
     if not len(names):
         raise ValueError("names is empty; give the names of stored models")
-    again = pd.DataFrame({name: model_row(name, sentences()) for name in names}).T
+    again = pd.DataFrame({name: _model_row(name, sentences()) for name in names}).T
     stored = table.loc[list(names), list(again)]
     return float(((again - stored).abs() / (stored.abs() + 0.01)).max(axis=None))
 

@@ -15,7 +15,7 @@ TAILS, EQUAL = "heavy tails, no cluster", "20 equal clusters"
 WIDTH, BITS = 128, 5
 
 
-def clouds(n: int, *, seed: int = 0) -> dict[str, np.ndarray]:
+def _clouds(n: int, *, seed: int = 0) -> dict[str, np.ndarray]:
     """Return eight clouds of `n` points in 128 dimensions, by name.
 
     A collapsed cloud is a common vector plus small isotropic noise; the heavy tails are Student's
@@ -44,7 +44,7 @@ def table(n: int, *, seed: int = 0) -> pd.DataFrame:
     Columns: `cloud`, `quantizer`, `lloyd`, `error`, `empty` (share of cells), `cosine` (mean).
     """
     rows = []
-    for name, cloud in clouds(n, seed=seed).items():
+    for name, cloud in _clouds(n, seed=seed).items():
         for kind, label in QUANTIZERS.items():
             codes, error = quantize(cloud, quantizer=kind, bits=BITS, seed=seed)
             counts = cell_counts(codes, 2**BITS)
@@ -61,7 +61,7 @@ def heavy_tail_ratios(n: int, n_clouds: int, *, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     for number in range(n_clouds):
-        both = clouds(n, seed=seed + number)
+        both = _clouds(n, seed=seed + number)
         row = {}
         for kind, label in QUANTIZERS.items():
             index = [

@@ -94,7 +94,7 @@ SIZES = {
 }
 
 
-def model_row(
+def _model_row(
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     sentences: Sequence[str],
@@ -134,7 +134,7 @@ def task_row(
     n_train: int = 400,
     n_test: int | None = 300,
 ) -> dict[str, float]:
-    """Return the task scores of `model_row`, their mean and LogME. Raises as `probing`."""
+    """Return the task scores of `_model_row`, their mean and LogME. Raises as `probing`."""
     row, evidence = {}, []
     for task in tasks:
         found = probing.probe_features(model, tokenizer, task, n_train=n_train, n_test=n_test)
@@ -149,7 +149,7 @@ def task_row(
 def cloud_row(
     points: np.ndarray, n_sentences: int, *, bits: int = 8, train_iters: int = 25, seed: int = 0
 ) -> dict[str, float]:
-    """Return the geometry of `model_row` for a cloud with as many tokens of each sentence.
+    """Return the geometry of `_model_row` for a cloud with as many tokens of each sentence.
 
     `points` has shape (n_sentences * tokens, width), sentence after sentence. Raises as
     `quantization.measure_cloud`.
@@ -209,7 +209,7 @@ def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dic
     ]
 
 
-def plan(size: str) -> list[dict[str, Any]]:
+def _plan(size: str) -> list[dict[str, Any]]:
     """Return the settings of the book's sweep of a size; those of "base" may stop at any of them.
 
     Of "base" every level comes once, the levels far apart first, then the levels at which scores
@@ -243,7 +243,7 @@ def encoder_row(
     tasks: Sequence[glue.Task] | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Return `model_row` of an encoder at one of the sizes of the book's tables.
+    """Return `_model_row` of an encoder at one of the sizes of the book's tables.
 
     Only rows of one size can be compared. "full": 15,000 tokens of 5,000 sentences, 256 cells, the
     GLUE tasks; "small": 1,500 tokens of 500 sentences, 32 cells, tasks made from the World
@@ -254,7 +254,7 @@ def encoder_row(
     tasks = tasks_of(size) if tasks is None else tasks
     options = {k: v for k, v in SIZES[size].items() if k not in ("tasks", "n_sentences")}
     sentences = factbook.draw_sentences(SIZES[size]["n_sentences"])
-    return model_row(tokenizer, model, sentences, tasks, seed=seed, **options)
+    return _model_row(tokenizer, model, sentences, tasks, seed=seed, **options)
 
 
 def _perplexity_texts() -> list[str]:
@@ -342,7 +342,7 @@ def main(given: Namespace) -> Written:
     The exit code is 2 when the model cannot be read.
     """
     run = {"allow_bin": given.allow_bin, "so_far": given.so_far}
-    settings = {size: plan(size) for size in given.sizes}
+    settings = {size: _plan(size) for size in given.sizes}
     try:
         run["how"] = devices.given(given)
         encoder = models.pinned(model_sources.at_revision(given.encoder, given.revision))

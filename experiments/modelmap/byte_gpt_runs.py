@@ -37,7 +37,7 @@ PAIRS = data.PUBLISHED / "map_tiny_gpts_pairs.csv"
 MODELS = data.PUBLISHED / "map_tiny_gpts_models.csv"
 
 
-class Run(NamedTuple):
+class _Run(NamedTuple):
     """One run: its width and number of layers, and the seed of weights and order."""
 
     size: str
@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
 
 RUNS = tuple(
-    Run(size, width, layers, seed)
+    _Run(size, width, layers, seed)
     for size, width, layers in (("small", 64, 2), ("large", 128, 3))
     for seed in (0, 1)
 )
@@ -60,34 +60,34 @@ def corpus(without: Iterable[str]) -> list[str]:
     return [text for part in parts for text in part]
 
 
-def checkpoint(folder: str | Path, run: Run, step: int) -> Path:
+def _checkpoint(folder: str | Path, run: _Run, step: int) -> Path:
     """Return where the weights of a run after a step are kept."""
     return Path(folder) / f"{run.size}-seed{run.seed}-step{step:04d}.safetensors"
 
 
-def name_of(run: Run, step: int) -> str:
+def name_of(run: _Run, step: int) -> str:
     """Return the name of a run's model after a step, as `gpt-small-seed0-step0064`."""
-    return f"gpt-{checkpoint('', run, step).stem}"
+    return f"gpt-{_checkpoint('', run, step).stem}"
 
 
 def train(
-    run: Run, documents: Sequence[str], folder: str | Path, *, keep: Sequence[int] = KEEP
+    run: _Run, documents: Sequence[str], folder: str | Path, *, keep: Sequence[int] = KEEP
 ) -> None:
     """Train one run and keep its weights after each step of `keep`; nothing if all are there."""
-    missing = [step for step in keep if not checkpoint(folder, run, step).exists()]
+    missing = [step for step in keep if not _checkpoint(folder, run, step).exists()]
     if not missing:
         return
     model = byte_gpt.new_gpt(width=run.width, layers=run.layers, seed=run.seed)
 
     def at(step: int) -> None:
-        checkpoints.write(checkpoint(folder, run, step), str(run), model.state_dict(), step)
+        checkpoints.write(_checkpoint(folder, run, step), str(run), model.state_dict(), step)
 
     byte_gpt.train(model, documents, max(keep), seed=run.seed, keep=keep, at=at)
 
 
-def load(folder: str | Path, run: Run, step: int) -> GPT2LMHeadModel:
+def _load(folder: str | Path, run: _Run, step: int) -> GPT2LMHeadModel:
     """Return the model of a run after a step, ready to read."""
-    path = checkpoint(folder, run, step)
+    path = _checkpoint(folder, run, step)
     found = checkpoints.read(path, str(run))
     if found is None:
         raise ValueError(f"{str(path)!r} {MISSING}")
@@ -96,22 +96,22 @@ def load(folder: str | Path, run: Run, step: int) -> GPT2LMHeadModel:
     return model.eval()
 
 
-def _mark(folder: str | Path, models: Iterable[tuple[Run, int]], *more: Any) -> str:
+def _mark(folder: str | Path, models: Iterable[tuple[_Run, int]], *more: Any) -> str:
     """Return a sum of the kept weights of models and of what else JSON can write."""
     sums = []
     for run, step in models:
-        path = checkpoint(folder, run, step)
+        path = _checkpoint(folder, run, step)
         if not path.exists():
             raise ValueError(f"{str(path)!r} {MISSING}")
         sums.append(data.sha256(path))
     return hashlib.sha256(json.dumps([VERSION, sums, *more]).encode()).hexdigest()[:16]
 
 
-def score(
+def _score(
     folder: str | Path,
     texts: pd.DataFrame,
     *,
-    runs: Sequence[Run] = RUNS,
+    runs: Sequence[_Run] = RUNS,
     keep: Sequence[int] = KEEP,
     bits: Sequence[int] = BITS,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -122,8 +122,8 @@ def score(
     model, whose name has a sum of its weights and the texts.
     """
 
-    def values(run: Run, step: int, n: int) -> list[float]:
-        model = load(folder, run, step)
+    def values(run: _Run, step: int, n: int) -> list[float]:
+        model = _load(folder, run, step)
         model = model_edits.rounded(model, n, by_row=True) if n else model
         return np.round(byte_gpt.log_likelihood(model, list(texts["text"])), 3).tolist()
 
@@ -143,7 +143,7 @@ def score(
     return table, pd.DataFrame(about).set_index("model")
 
 
-def pair_list() -> list[tuple[str, Run, int, Run, int]]:
+def _pair_list() -> list[tuple[str, _Run, int, _Run, int]]:
     """Return the pairs to compare: what differs, then run and step of the one and of the other.
 
     "training" pairs are neighbours among the steps from 128 on, "far" the first and last of them;
@@ -160,7 +160,7 @@ def pair_list() -> list[tuple[str, Run, int, Run, int]]:
     return found
 
 
-def compare_pairs(
+def _compare_pairs(
     folder: str | Path, texts: pd.DataFrame, *, n: int = 48, n_bytes: int = 256, seed: int = 0
 ) -> pd.DataFrame:
     """Return `divergence.compare` for each pair, on `n` samples and `n` texts of `n_bytes` bytes.
@@ -172,15 +172,15 @@ def compare_pairs(
     ready = [text for text in ready if len(text) == n_bytes][:n]
     drawn: dict[str, list[bytes]] = {}
 
-    def compare(name: str, *both: tuple[Run, int]) -> str:
-        models = [load(folder, *one) for one in both]
+    def compare(name: str, *both: tuple[_Run, int]) -> str:
+        models = [_load(folder, *one) for one in both]
         if name not in drawn:
             drawn[name] = byte_gpt.sample(models[0], n, n_bytes, seed=seed)
         read = [partial(byte_gpt.conditionals, model) for model in models]
         return divergence.compare(*read, drawn[name], ready).to_csv(index=False)
 
     rows = []
-    for kind, *both in pair_list():
+    for kind, *both in _pair_list():
         both = [tuple(both[:2]), tuple(both[2:])]
         names = [name_of(*one) for one in both]
         mark = _mark(folder, both, [text.hex() for text in ready], n, n_bytes, seed)
@@ -208,8 +208,8 @@ def main(given: Namespace) -> Written:
             train(run, documents, given.folder)
             log.info(f"trained {run}")
     if "score" in given.stages:
-        table, about = score(given.folder, texts)
+        table, about = _score(given.folder, texts)
         yield TABLE, table.round(3).to_csv()
         yield MODELS, about.to_csv()
     if "pairs" in given.stages:
-        yield PAIRS, compare_pairs(given.folder, texts).round(6).to_csv(index=False)
+        yield PAIRS, _compare_pairs(given.folder, texts).round(6).to_csv(index=False)

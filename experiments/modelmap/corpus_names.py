@@ -27,7 +27,7 @@ ANSWERS = ("ARC-Challenge", "ARC-Easy", "HellaSwag", "PIQA", "Social IQa", "Comm
 ANSWERS += ("OpenBookQA", "Winogrande")
 
 
-class Rate(NamedTuple):
+class _Rate(NamedTuple):
     """A mean share over groups, the ends of its interval, and the number of groups."""
 
     rate: float
@@ -110,7 +110,7 @@ def nearest_labels(values: ArrayLike, labels: ArrayLike, teaches: np.ndarray) ->
     return out
 
 
-def nearest_line_labels(
+def _nearest_line_labels(
     values: ArrayLike, along: ArrayLike, labels: ArrayLike, teachers: ArrayLike
 ) -> np.ndarray:
     """Return for each row the label whose line along the mean loss passes nearest to it.
@@ -134,7 +134,7 @@ def nearest_line_labels(
     return kinds[ties.first_smallest(np.array(apart).T)]
 
 
-def relative_labels(losses: ArrayLike, reference: ArrayLike, names: Sequence[str]) -> np.ndarray:
+def _relative_labels(losses: ArrayLike, reference: ArrayLike, names: Sequence[str]) -> np.ndarray:
     """Return for each model the text set on which it is best relative to a reference model.
 
     `losses` has shape (models, texts), `reference` (texts,), the losses of a model trained on none
@@ -147,7 +147,7 @@ def relative_labels(losses: ArrayLike, reference: ArrayLike, names: Sequence[str
     return np.asarray(names, dtype=object)[ties.first_smallest(np.log(values) - np.log(base))]
 
 
-def group_rate(right: ArrayLike, groups: ArrayLike, *, seed: int = 0) -> Rate:
+def group_rate(right: ArrayLike, groups: ArrayLike, *, seed: int = 0) -> _Rate:
     """Return the mean over groups of the share of rows that are right, with a 95 % interval.
 
     Each group counts once, whatever its size. Groups are drawn with replacement; where all groups
@@ -160,13 +160,13 @@ def group_rate(right: ArrayLike, groups: ArrayLike, *, seed: int = 0) -> Rate:
     n, rate = len(shares), float(shares.mean())
     if rate in (0.0, 1.0):
         edge = 0.025 ** (1 / n)
-        return Rate(rate, edge, 1.0, n) if rate else Rate(rate, 0.0, 1 - edge, n)
+        return _Rate(rate, edge, 1.0, n) if rate else _Rate(rate, 0.0, 1 - edge, n)
     means = shares[validation.generator(seed).integers(n, size=(2000, n))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Rate(rate, float(low), float(high), n)
+    return _Rate(rate, float(low), float(high), n)
 
 
-def permuted(
+def _permuted(
     labels: ArrayLike, units: ArrayLike, blocks: ArrayLike, rng: np.random.Generator
 ) -> np.ndarray:
     """Return labels with those of whole units exchanged at random within each block.
@@ -195,12 +195,12 @@ def null_rates(
 ) -> np.ndarray:
     """Return the share of rows named rightly when the labels of whole units are exchanged.
 
-    Shape (n_shuffles,). Arguments as `nearest_labels` and `permuted` take them.
+    Shape (n_shuffles,). Arguments as `nearest_labels` and `_permuted` take them.
     """
     validation.counts(n_shuffles=(n_shuffles, 1))
     rng, rates = validation.generator(seed), np.empty(n_shuffles)
     for i in range(n_shuffles):
-        other = permuted(labels, units, blocks, rng)
+        other = _permuted(labels, units, blocks, rng)
         rates[i] = np.mean(nearest_labels(values, other, teaches) == other)
     return rates
 
@@ -252,7 +252,7 @@ def share_difference(
     *,
     n_resamples: int = 500,
     seed: int = 0,
-) -> Rate:
+) -> _Rate:
     """Return by how much `explained_shares` of one factor exceeds another's, texts resampled.
 
     `values` are log-likelihoods, one column per text; a resample takes the models' means off again.
@@ -266,7 +266,7 @@ def share_difference(
     n = X.shape[1]
     sample = [gap(rng.integers(n, size=n)) for _ in range(n_resamples)]
     low, high = np.quantile(sample, [0.025, 0.975])
-    return Rate(gap(np.arange(n)), float(low), float(high), n)
+    return _Rate(gap(np.arange(n)), float(low), float(high), n)
 
 
 def rates_by_texts(
@@ -312,7 +312,7 @@ def named_real(table: pd.DataFrame) -> pd.DataFrame:
     for label, columns in sets.items():
         values, level = signatures(about[list(columns)]), np.log(about[list(columns)]).mean(axis=1)
         names["nearest mean", label] = nearest_labels(values, about["corpus"], teaches)
-        names["nearest line", label] = nearest_line_labels(values, level, about["corpus"], learns)
+        names["nearest line", label] = _nearest_line_labels(values, level, about["corpus"], learns)
     level = np.log(about[list(LOSSES)]).mean(axis=1).to_numpy()[:, None]
     names["mean loss alone", "all five"] = nearest_labels(level, about["corpus"], teaches)
     rows = []
@@ -324,7 +324,7 @@ def named_real(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def named_rate(named: pd.DataFrame, rule: str, texts: str) -> Rate:
+def named_rate(named: pd.DataFrame, rule: str, texts: str) -> _Rate:
     """Return `group_rate` over the architectures of one rule and one set of texts.
 
     `named` is that of `named_real`. Raises `ValueError` where it has no such row.
@@ -336,7 +336,7 @@ def named_rate(named: pd.DataFrame, rule: str, texts: str) -> Rate:
 
 
 def relative_units(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the name of each architecture and corpus by `relative_labels`, most models deciding.
+    """Return the name of each architecture and corpus by `_relative_labels`, most models deciding.
 
     The reference is the mean log loss of OLMo, which is left out. Columns:
     `architecture`, `corpus`, `n`, `name`.
@@ -345,7 +345,7 @@ def relative_units(table: pd.DataFrame) -> pd.DataFrame:
     away = table["architecture"] == "OLMo"
     base = np.exp(np.log(table.loc[away, own]).mean())
     about = table[~away].reset_index(drop=True)
-    about["name"] = relative_labels(about[own], base, list(OWN.values()))
+    about["name"] = _relative_labels(about[own], base, list(OWN.values()))
     found = about.groupby(["architecture", "corpus"])["name"].agg(
         n="size", name=lambda names: names.value_counts(sort=True).index[0]
     )

@@ -29,7 +29,7 @@ PUBLISHED = {
 }
 
 
-def ngram_pairs(
+def _ngram_pairs(
     corpora: Sequence[str], sizes: Sequence[int], orders: Sequence[int]
 ) -> list[tuple[str, tuple, tuple]]:
     """Return pairs of n-gram models, each a corpus, a size and an order, and in what they differ.
@@ -66,7 +66,7 @@ def ngram_steps(
     shares: Sequence[float] = (1.0,),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train n-grams on corpora and compare `ngram_pairs` by `divergence.compare`, a row per share.
+    """Train n-grams on corpora and compare `_ngram_pairs` by `divergence.compare`, a row per share.
 
     `texts` are those of the map, of one length; of every first model `n_samples` texts of that
     length are drawn. Columns of compare, with `own` and `texts` for whole texts, and `kind`, `p`,
@@ -90,8 +90,8 @@ def _paired(
     n_bytes: int,
     seed: int,
 ) -> Iterator[tuple[str, tuple, tuple, list[ngrams.NGram], list[bytes]]]:
-    """Give each of `ngram_pairs` with its two models, trained, and samples of the first."""
-    pairs, drawn = ngram_pairs(list(documents), sizes, orders), {}
+    """Give each of `_ngram_pairs` with its two models, trained, and samples of the first."""
+    pairs, drawn = _ngram_pairs(list(documents), sizes, orders), {}
     wanted = dict.fromkeys(name[:2] for _, *both in pairs for name in both)
     tops = {
         (corpus, size): ngrams.fit(ngrams.cut(documents[corpus], size), max(orders))
@@ -105,9 +105,9 @@ def _paired(
 
 
 def ngram_ratios() -> pd.DataFrame:
-    """Return the divergence of `ngram_pairs`, and the formula over the 128 texts, by genre.
+    """Return the divergence of `_ngram_pairs`, and the formula over the 128 texts, by genre.
 
-    Columns `true` and `p`, the first model, and those of `by_genre`, all in bits per byte. The
+    Columns `true` and `p`, the first model, and those of `_by_genre`, all in bits per byte. The
     n-grams are those of `ngram_documents` on the first genres and read none of the texts.
     """
     texts, sizes = text_sets.load_texts(128), (30_000, 100_000, 300_000)
@@ -122,7 +122,7 @@ def ngram_ratios() -> pd.DataFrame:
             if name not in read:
                 read[name] = ngrams.log_likelihood(model, list(texts["text"]))
         gaps.append(read[p] - read[q])
-    return pd.DataFrame(rows).join(by_genre(np.stack(gaps), texts.index, texts["n_bytes"]))
+    return pd.DataFrame(rows).join(_by_genre(np.stack(gaps), texts.index, texts["n_bytes"]))
 
 
 def ngram_documents(
@@ -134,7 +134,7 @@ def ngram_documents(
     return {"mixed": mixed, **{genre: alone[genre] for genre in genres[:2]}}
 
 
-def by_genre(gaps: np.ndarray, keys: pd.Index, lengths: pd.Series) -> pd.DataFrame:
+def _by_genre(gaps: np.ndarray, keys: pd.Index, lengths: pd.Series) -> pd.DataFrame:
     """Return half the variance of log-ratios (pairs, texts) in bits per byte: mixed, by genre.
 
     `keys` are those of the texts, GENRE-NUMBER, and `lengths` their bytes. A genre of fewer than 4
@@ -155,7 +155,7 @@ def by_genre(gaps: np.ndarray, keys: pd.Index, lengths: pd.Series) -> pd.DataFra
 def stored_ratios() -> dict[str, pd.DataFrame]:
     """Return pairs of tiny GPTs and of SmolLM2's copies: `true`, `p`, and the formula by texts.
 
-    The formula is that of the stored matrices over whole texts, as in `by_genre`; the divergence
+    The formula is that of the stored matrices over whole texts, as in `_by_genre`; the divergence
     is by sampling. All in bits per byte.
     """
     lengths = text_sets.load_texts(128)["n_bytes"]
@@ -168,7 +168,7 @@ def stored_ratios() -> dict[str, pd.DataFrame]:
         values = pd.read_csv(file, index_col="model")
         gaps = values.loc[pairs["model"]].to_numpy() - values.loc[pairs["other"]].to_numpy()
         frame = pairs[["true"]].assign(p=pairs["model"])
-        found[name] = frame.join(by_genre(gaps, values.columns, lengths[values.columns]))
+        found[name] = frame.join(_by_genre(gaps, values.columns, lengths[values.columns]))
     return found
 
 

@@ -36,15 +36,15 @@ TUNED_ON = ("tables", "romance")
 N_TEXTS, N_PROMPTS, PROMPT, ANSWER, DIMENSIONS = 64, 32, 12, 16, 128
 
 
-class Reading(NamedTuple):
-    """What a model shows: log-likelihoods (n,), nats, its `projected` answers, and its weights."""
+class _Reading(NamedTuple):
+    """What a model shows: log-likelihoods (n,), nats, its `_projected` answers, and its weights."""
 
     log_likelihoods: np.ndarray
     answers: np.ndarray
     weights: Mapping[str, np.ndarray]
 
 
-def units_reordered(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+def _units_reordered(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     """Return a copy of a GPT-2 that computes the same function from reordered units.
 
     The units of the residual stream and of every inner layer change places at random, in all
@@ -76,7 +76,7 @@ def units_reordered(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     return new
 
 
-def edited(
+def _edited(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     kind: str,
@@ -101,7 +101,7 @@ def edited(
     if kind == "layers dropped":
         return smollm2_family.layers_dropped(model, level)
     if kind == "units reordered":
-        return units_reordered(model, seed)
+        return _units_reordered(model, seed)
     unwanted = text_sets.load_texts(256)["text"]
     texts = text_sets.training_texts(corpus, 20_000, without=unwanted)
     new = copy.deepcopy(model)
@@ -110,9 +110,9 @@ def edited(
     return new
 
 
-def read(
+def _read(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
-) -> Reading:
+) -> _Reading:
     """Return what a model shows on texts; the first `N_PROMPTS` begin its answers.
 
     A prompt is the first `PROMPT` tokens of a text, an answer the `ANSWER` likeliest next ones.
@@ -126,11 +126,11 @@ def read(
             following = model(ids, use_cache=False).logits[:, -1].argmax(-1, keepdim=True)
             ids = torch.cat([ids, following], dim=1)
     weights = {name: p.detach().numpy().ravel() for name, p in model.named_parameters()}
-    answers = projected(ids[:, PROMPT:].numpy(), len(tokenizer))
-    return Reading(table.log_likelihood.to_numpy(), answers, weights)
+    answers = _projected(ids[:, PROMPT:].numpy(), len(tokenizer))
+    return _Reading(table.log_likelihood.to_numpy(), answers, weights)
 
 
-def projected(answers: np.ndarray, vocabulary: int) -> np.ndarray:
+def _projected(answers: np.ndarray, vocabulary: int) -> np.ndarray:
     """Return a vector of `DIMENSIONS` numbers for the answers of a model, by random projection.
 
     Each answer becomes the counts of its tokens, projected by one Gaussian matrix; these are put in
@@ -144,12 +144,12 @@ def projected(answers: np.ndarray, vocabulary: int) -> np.ndarray:
     return (counts @ first).ravel() @ second
 
 
-def distances(child: Reading, other: Reading) -> dict[str, float]:
+def distances(child: _Reading, other: _Reading) -> dict[str, float]:
     """Return how far two models are apart by each of `WAYS`.
 
     "map" is the squared distance on an uncut map, nats² per text; "mean log-likelihood" its
     difference, nats; "weights" one minus the cosine over the tensors of one name and shape,
-    infinite where none but vectors agree; "answers" the Euclidean distance of `projected`.
+    infinite where none but vectors agree; "answers" the Euclidean distance of `_projected`.
     """
     gap = child.log_likelihoods - other.log_likelihoods
     shared = [
@@ -165,7 +165,7 @@ def distances(child: Reading, other: Reading) -> dict[str, float]:
     return dict(zip(WAYS, (float(gap.var()), abs(float(gap.mean())), weights, apart), strict=True))
 
 
-def place(apart: pd.Series, parent: str) -> tuple[float, float]:
+def _place(apart: pd.Series, parent: str) -> tuple[float, float]:
     """Return the rank of a parent among candidates, and the share of the others farther away.
 
     `apart` has a distance per candidate. Ties count half: among n equals the rank is (n + 1) / 2.
@@ -178,7 +178,7 @@ def place(apart: pd.Series, parent: str) -> tuple[float, float]:
 def summary(table: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Return recall of the parent and area under the curve, by kind of edit and way.
 
-    `table` is that of `run`. `recall` is the share of children whose parent is the nearest
+    `table` is that of `_run`. `recall` is the share of children whose parent is the nearest
     candidate, `area` the mean share of strangers farther away than the parent; `low` and `high`
     (recall), `area_low` and `area_high` are 95 % intervals that draw parents with replacement.
     The kind "all" counts every kind alike.
@@ -238,7 +238,7 @@ def children(
     for number, (kind, level) in enumerate(edits):
         for corpus in TUNED_ON if kind == "tuned" else ("",):
             options = {"corpus": corpus} if corpus else {}
-            child = edited(model, tokenizer, kind, level, seed=number, **options)
+            child = _edited(model, tokenizer, kind, level, seed=number, **options)
             made[kind, f"{level} {corpus}".strip()] = child
             long += [child] if corpus and level == max(x for k, x in edits if k == kind) else []
     if len(long) == 2:
@@ -250,18 +250,18 @@ def run_one(
     name: str,
     edits: Sequence[tuple[str, int]] = EDITS,
     *,
-    candidates: Mapping[int, Mapping[str, Reading]] | None = None,
+    candidates: Mapping[int, Mapping[str, _Reading]] | None = None,
 ) -> pd.DataFrame:
     """Return where a parent stands for each of its children, one row per child and way.
 
     Columns `parent`, `kind`, `level`, `way`, `distance` from the parent, `rank` and `area` of
-    `place` among the `candidates` by step of training. Without candidates there are distances only.
+    `_place` among the `candidates` by step of training; without these there are distances only.
     The kind "trained on" has the earlier checkpoint for a parent, among those of all runs.
     """
     tokenizer, texts = _material()
     own = None if candidates else {LAST: {name: _read_stored(name, LAST)}}
     readings = {
-        key: (read(child, tokenizer, texts), LAST)
+        key: (_read(child, tokenizer, texts), LAST)
         for key, child in children(name, tokenizer, edits).items()
     }
     if candidates:
@@ -271,12 +271,12 @@ def run_one(
         others = (own or candidates)[step]
         apart = pd.DataFrame({other: distances(child, one) for other, one in others.items()})
         for way in WAYS:
-            places = place(apart.loc[way], name) if candidates else (np.nan, np.nan)
+            places = _place(apart.loc[way], name) if candidates else (np.nan, np.nan)
             rows.append((name, kind, level, way, apart.loc[way, name], *places))
     return pd.DataFrame(rows, columns="parent kind level way distance rank area".split())
 
 
-def run(widths: Sequence[int] = WIDTHS, edits: Sequence[tuple[str, int]] = EDITS) -> pd.DataFrame:
+def _run(widths: Sequence[int] = WIDTHS, edits: Sequence[tuple[str, int]] = EDITS) -> pd.DataFrame:
     """Return `run_one` of all parents, among all of them."""
     names = parents(widths)
     candidates = {
@@ -292,15 +292,15 @@ def _material() -> tuple[PreTrainedTokenizerBase, list[str]]:
     return glass_box_runs.stored_tokenizer(), list(texts)
 
 
-def _read_stored(name: str, step: int) -> Reading:
+def _read_stored(name: str, step: int) -> _Reading:
     tokenizer, texts = _material()
-    return read(glass_box_runs.load_named(f"{name}-step{step:04d}", tokenizer), tokenizer, texts)
+    return _read(glass_box_runs.load_named(f"{name}-step{step:04d}", tokenizer), tokenizer, texts)
 
 
 @command("lineage_benchmark", to_folder("--folder"))
 def main(given: Namespace) -> Written:
     """Make the children, look for their parents in four ways, and write the table."""
-    table = run()
+    table = _run()
     table["distance"] = table["distance"].map("{:.6g}".format).astype(float)
     yield given.folder / TABLE.name, table.round({"area": 5}).to_csv(index=False)
     print(summary(table).round(2).to_string())

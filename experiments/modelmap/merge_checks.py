@@ -11,7 +11,7 @@ from helpers import validation
 from helpers.modelmap import model_map
 
 
-def measures(
+def _measures(
     log_likelihoods: ArrayLike, a: ArrayLike, b: ArrayLike, *, clip: float = 0.02
 ) -> dict[str, float]:
     """Return three numbers of a grid of merged models.
@@ -48,7 +48,7 @@ def over_texts(
     n_resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return `measures` with their 95 % intervals from texts drawn with replacement.
+    """Return `_measures` with their 95 % intervals from texts drawn with replacement.
 
     One row per measure: `estimate`, `low`, `high`. The models are held fixed: other models trained
     in the same way would differ more.
@@ -58,11 +58,11 @@ def over_texts(
     rng = validation.generator(seed)
     sample = pd.DataFrame(
         [
-            measures(
+            _measures(
                 values[:, rng.integers(values.shape[1], size=values.shape[1])], a, b, clip=clip
             )
             for _ in range(n_resamples)
         ]
     )
     ends = sample.quantile([0.025, 0.975]).set_axis(["low", "high"]).T
-    return ends.assign(estimate=measures(values, a, b, clip=clip))[["estimate", "low", "high"]]
+    return ends.assign(estimate=_measures(values, a, b, clip=clip))[["estimate", "low", "high"]]

@@ -77,14 +77,14 @@ ROW = 128
 RATE, CHILD_RATE, LONGER = 4e-3, 2e-3, 4
 
 
-class Family(NamedTuple):
+class _Family(NamedTuple):
     """A tokenizer and models by name: parent, children, children trained longer, a stranger."""
 
     tokenizer: PreTrainedTokenizerFast
     models: dict[str, BloomForCausalLM]
 
 
-def corpora(setting: dict[str, Any]) -> dict[str, list[str]]:
+def _corpora(setting: dict[str, Any]) -> dict[str, list[str]]:
     """Return the texts to train on: "mixed", for the parents, and more of each child's genre.
 
     No text is among the first `N_TEST` of its genre, and none is in two lists.
@@ -100,7 +100,7 @@ def corpora(setting: dict[str, Any]) -> dict[str, list[str]]:
     return {"mixed": mixed} | found
 
 
-def piece_tokenizer(documents: Sequence[str], size: int) -> PreTrainedTokenizerFast:
+def _piece_tokenizer(documents: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     """Return a tokenizer of pieces of bytes (BPE) learnt from documents, `size` tokens at most.
 
     Token 0 is `<end>`, put before every text; every text has tokens, for all bytes are among them.
@@ -112,7 +112,7 @@ def piece_tokenizer(documents: Sequence[str], size: int) -> PreTrainedTokenizerF
     return tiny_gpt.with_ends(tiny_gpt.pieces(documents, size))
 
 
-def new_model(
+def _new_model(
     tokenizer: PreTrainedTokenizerFast, *, width: int = 64, layers: int = 2, seed: int = 0
 ) -> BloomForCausalLM:
     """Return a small BLOOM with random weights: two heads, tied embeddings, no dropout.
@@ -145,7 +145,7 @@ def train_family(
     folder: str | Path | None = None,
     *,
     seed: int = 0,
-) -> Family:
+) -> _Family:
     """Train the models of a setting of `SIZES`: a parent, its two children, and what else it wants.
 
     The parent learns from texts of all genres; a child goes on from it with new texts of one
@@ -153,8 +153,8 @@ def train_family(
     seed, with the same tokenizer and texts. With `folder` every model has a checkpoint there, and
     a run that was stopped goes on. The log gets a line after each model.
     """
-    texts = corpora(setting)
-    tokenizer = piece_tokenizer(texts["mixed"], setting["vocabulary"])
+    texts = _corpora(setting)
+    tokenizer = _piece_tokenizer(texts["mixed"], setting["vocabulary"])
     wanted = {name for triple in setting["triples"] for name in TRIPLES[triple]}
     models: dict[str, BloomForCausalLM] = {}
 
@@ -162,7 +162,7 @@ def train_family(
         if isinstance(start, str):
             model = copy.deepcopy(models[start])
         else:
-            model = new_model(tokenizer, **setting["model"], seed=start)
+            model = _new_model(tokenizer, **setting["model"], seed=start)
         course = tuning.tune(
             model,
             tokenizer,
@@ -186,10 +186,10 @@ def train_family(
             learn(f"{genre}, long", genre, steps, CHILD_RATE, "parent")
     if "stranger" in wanted:
         learn("stranger", "mixed", setting["steps"], RATE, seed + 1)
-    return Family(tokenizer, models)
+    return _Family(tokenizer, models)
 
 
-def grid(levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
+def _grid(levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
     """Return every pair (a, b) of levels, a before b: 36 by default, as in arXiv 2502.16173."""
     return [(float(a), float(b)) for a in levels for b in levels]
 
@@ -199,7 +199,7 @@ def _label(level: float) -> str:
 
 
 def score_merges(
-    family: Family,
+    family: _Family,
     triple: str,
     texts: pd.DataFrame,
     *,
@@ -225,7 +225,7 @@ def score_merges(
     gram[1, 0] = gram[0, 1]
     degrees, n_parameters = products.degrees[1, 2], models[0].num_parameters()
     found, rows = {}, []
-    for a, b in grid(levels):
+    for a, b in _grid(levels):
         name = f"{triple} {_label(a)} {_label(b)}"
         merged = tuning.interpolate(models, [1 - a - b, a, b])
         table = likelihood.score_texts(
@@ -243,7 +243,7 @@ def score_merges(
 # What a grid looks like
 
 
-class Fit(NamedTuple):
+class _Fit(NamedTuple):
     """How a surface over (a, b) fits: `predicted` (m, k), share `explained`, rms `residual`.
 
     `movement` is the root mean square distance of the points from their mean, `residual` that of
@@ -264,7 +264,7 @@ def fit_surface(
     *,
     degree: int = 1,
     fitted: ArrayLike | None = None,
-) -> Fit:
+) -> _Fit:
     """Fit a polynomial in a and b to each column of values by least squares.
 
     `values` has shape (m,) or (m, k), one row a merged model; `degree` 1 is a plane, the map that
@@ -291,7 +291,7 @@ def fit_surface(
     judged = use if fitted is None else ~use
     error = ((y - predicted)[judged] ** 2).sum(axis=1)
     moved = ((y - y[judged].mean(axis=0))[judged] ** 2).sum(axis=1)
-    return Fit(
+    return _Fit(
         predicted,
         float(1 - error.sum() / moved.sum()) if moved.sum() > 0 else float("nan"),
         float(np.sqrt(error.mean())),
@@ -326,14 +326,14 @@ def from_corners(values: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:
 def main(given: Namespace) -> Written:
     """Train the families of all sizes, score their merges, and write the two tables."""
     texts = text_sets.load_texts(N_TEST * len(text_sets.GENRES))
-    parts = [part for size in given.sizes for part in run(size, texts)]
+    parts = [part for size in given.sizes for part in _run(size, texts)]
     scored, rows = (pd.concat(tables) for tables in zip(*parts, strict=True))
     yield given.folder / "map_merges.csv", scored.round(3).to_csv()
     rows["weight_distance"] = rows.weight_distance.round(8)
     yield given.folder / "map_merges_models.csv", rows.round({"degrees": 3}).to_csv()
 
 
-def run(size: str, texts: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+def _run(size: str, texts: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Train the family of a size and score its triples, from what is kept of an earlier run."""
     validation.choice(size, tuple(SIZES), "size")
     setting = SIZES[size]

@@ -22,7 +22,7 @@ from helpers.modelmap import held_out_texts, stored_families
 _FEWER = {"romance": (3_000, 10_000, 30_000)}
 
 
-def ngram_models(n_texts: int, *, sizes: Sequence[int] | None = None) -> stored_families.Gathered:
+def _ngram_models(n_texts: int, *, sizes: Sequence[int] | None = None) -> stored_families.Gathered:
     """Train n-gram models and return their log-likelihoods on the map's texts, with their scores.
 
     Neither the texts of the map nor those of the scores are trained on. `sizes` keeps some of
@@ -82,6 +82,6 @@ def main(given: Namespace) -> Written:
     found = (stored_families.stored(name) for name in ("smollm2", "tiny_gpts"))
     parts = [part for part in found if part is not None]
     n_texts = min((part.log_likelihoods.shape[1] for part in parts), default=128)
-    made = stored_families.gather([*parts, ngram_models(n_texts)])
+    made = stored_families.gather([*parts, _ngram_models(n_texts)])
     made = stored_families.save(made, given.folder)
     print(f"{len(made.names)} models by {len(made.texts)} texts")

@@ -40,7 +40,7 @@ NAMES = (
 N_TEXTS = 16
 
 
-def token_table(
+def _token_table(
     p: PreTrainedModel, q: PreTrainedModel, start: Sequence[int], ids: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return for each token of texts, arrays (n, T) in nats, how two models differ there.
@@ -77,7 +77,7 @@ def summary(
     *,
     lengths: Sequence[int] = (1, 4, 16),
 ) -> dict[str, float]:
-    """Return what `divergence.compare` does, in bits per byte, from two tables of `token_table`.
+    """Return what `divergence.compare` does, in bits per byte, from two tables of `_token_table`.
 
     Lengths are in tokens; the last is the whole text. `own_bytes` and `text_bytes` are the mean
     lengths of texts in bytes.
@@ -124,7 +124,7 @@ def family(
     def compared(spec: dict[str, Any]) -> dict[str, float]:
         tokenizer, model, start, both, sizes = parent()
         copy = smollm2_family.make(model, tokenizer, **spec).eval()
-        return summary(*(token_table(model, copy, start, ids) for ids in both), *sizes)
+        return summary(*(_token_table(model, copy, start, ids) for ids in both), *sizes)
 
     rows = []
     for name in names:
@@ -159,7 +159,7 @@ def both_ways(n_texts: int = N_TEXTS) -> pd.DataFrame:
     )
 
 
-def by_layer(n_texts: int = N_TEXTS) -> pd.DataFrame:
+def _by_layer(n_texts: int = N_TEXTS) -> pd.DataFrame:
     """Score the first default texts after every layer of SmolLM2, a row a layer, nats.
 
     The columns have the keys of the texts, `N_TEXTS` at most (`logit_lens.layer_scores`).
@@ -179,4 +179,4 @@ def main(given: Namespace) -> Written:
     """Compare SmolLM2 with changed copies, with and without BOS, by layer; write three tables."""
     yield TABLE, family(given.folder).round(6).to_csv(index=False)
     yield BOS, both_ways().round(3).to_csv()
-    yield LAYERS, by_layer().round(3).to_csv()
+    yield LAYERS, _by_layer().round(3).to_csv()

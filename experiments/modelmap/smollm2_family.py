@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 KINDS = ("as it is", "rounded", "pruned", "layers dropped", "noise", "tuned")
 
 
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+def _decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """Return the layers of a decoder, named as in Llama or GPT-2, from the bottom up.
 
     Raises `ValueError` for a model without them.
@@ -63,11 +63,11 @@ def layers_dropped(model: Model, n: int) -> Model:
     from torch import nn
 
     validation.counts(n=(n, 0))
-    count = len(decoder_layers(model))
+    count = len(_decoder_layers(model))
     if n >= count:
         raise ValueError(f"n is {n}; this model has {count} layers, and one must stay")
     new, first = copy.deepcopy(model), (count - n) // 2
-    layers = decoder_layers(new)
+    layers = _decoder_layers(new)
     kept = nn.ModuleList([*layers[:first], *layers[first + n :]])
     for number, layer in enumerate(kept):
         # A layer finds its states in the cache by this number.
@@ -91,7 +91,7 @@ def with_head(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(decoders.with_output(model))
 
 
-def tuned(
+def _tuned(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     corpus: str,
@@ -129,7 +129,7 @@ def make(
     `kind` and `level`: "as it is"; "rounded", to bits (`model_edits.rounded`, by row); "pruned",
     percent of each matrix set to 0 (`model_edits.pruned`); "layers dropped", their number
     (`layers_dropped`); "noise", percent of each matrix's own spread (`injection.inject_noise`,
-    relative rule, drawn by `seed`); "tuned", for so many steps on a genre, `corpus` (`tuned`,
+    relative rule, drawn by `seed`); "tuned", for so many steps on a genre, `corpus` (`_tuned`,
     ordered by `seed`). Raises `ValueError` for another kind, and as the functions named.
     """
     validation.choice(kind, KINDS, "kind")
@@ -142,7 +142,7 @@ def make(
     if kind == "noise":
         return injection.inject_noise(model, level, rule="relative", seed=seed)[0]
     if kind == "tuned":
-        return tuned(model, tokenizer, corpus, int(level), seed=seed)
+        return _tuned(model, tokenizer, corpus, int(level), seed=seed)
     return copy.deepcopy(model)
 
 

@@ -30,7 +30,7 @@ def split_ratio(
     return whole, float(min(low, whole)), float(max(high, whole))
 
 
-def total_ratio(
+def _total_ratio(
     log_likelihoods: ArrayLike, sizes: Sequence[int], *, n_runs: int = 5, seed: int = 0
 ) -> float:
     """Return different texts of length-squared over uniform drawing at equal total error.
@@ -47,7 +47,7 @@ def total_ratio(
     return float(needed["length-squared"] / whole["unique"][0])
 
 
-def half_maps(families: ArrayLike, n: int, seed: int = 0) -> list[np.ndarray]:
+def _half_maps(families: ArrayLike, n: int, seed: int = 0) -> list[np.ndarray]:
     """Return the rows of maps that hold a random half of the families each."""
     names, rng = np.asarray(families), validation.generator(seed)
     kinds = np.array(list(dict.fromkeys(names)))
@@ -60,11 +60,11 @@ def total_ratio_range(
     log_likelihoods: ArrayLike, families: ArrayLike, sizes: Sequence[int], *, n_maps: int = 40,
     n_runs: int = 5, seed: int = 0,
 ) -> tuple[float, float]:  # fmt: skip
-    """Return the 2.5 and 97.5 % quantiles of `total_ratio` over maps of half of the families."""
+    """Return the 2.5 and 97.5 % quantiles of `_total_ratio` over maps of half of the families."""
     values = validation.matrix(log_likelihoods, "log_likelihoods")
     found = [
-        total_ratio(values[rows], sizes, n_runs=n_runs, seed=seed)
-        for rows in half_maps(families, n_maps, seed)
+        _total_ratio(values[rows], sizes, n_runs=n_runs, seed=seed)
+        for rows in _half_maps(families, n_maps, seed)
     ]
     low, high = np.nanquantile(found, [0.025, 0.975])
     return float(low), float(high)

@@ -17,28 +17,28 @@ YEAR_CUTS = (1970, 1980, 1990, 2000, 2010)
 MEMBERS = {"ratings": ["userId", "movieId", "timestamp"], "movies": ["movieId", "title", "genres"]}
 
 
-class Log(NamedTuple):
+class _Log(NamedTuple):
     """One array of item codes a user, oldest first, and the film that each code stands for."""
 
     sequences: list[np.ndarray]
     items: np.ndarray
 
 
-class Split(NamedTuple):
+class _Split(NamedTuple):
     """The sequences without their last item, and that item, one per user."""
 
     training: list[np.ndarray]
     held_out: np.ndarray
 
 
-class Features(NamedTuple):
+class _Features(NamedTuple):
     """What is known of each film: one label each, and the binary features for a tree."""
 
     labels: pd.DataFrame
     binary: pd.DataFrame
 
 
-class Films(NamedTuple):
+class _Films(NamedTuple):
     """What the pages train on and hold out, and the labels and binary features of each film."""
 
     training: list[np.ndarray]
@@ -47,7 +47,7 @@ class Films(NamedTuple):
     binary: pd.DataFrame
 
 
-def load_films(seed: int = 0) -> Films:
+def load_films(seed: int = 0) -> _Films:
     """Return the films of the registry's MovieLens archive, those of ten ratings or more.
 
     Raises `DataError` without it.
@@ -55,7 +55,7 @@ def load_films(seed: int = 0) -> Films:
     ratings, movies = load_movielens(data.fetch("movielens/ml-latest-small.zip"))
     log = sequences(ratings, seed=seed)
     known = (part.loc[log.items].reset_index(drop=True) for part in genre_and_decade(movies))
-    return Films(*leave_last_out(log.sequences), *known)
+    return _Films(*leave_last_out(log.sequences), *known)
 
 
 def load_movielens(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -91,7 +91,7 @@ def load_movielens(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return ratings, movies
 
 
-def sequences(ratings: pd.DataFrame, *, min_count: int = 10, seed: int = 0) -> Log:
+def sequences(ratings: pd.DataFrame, *, min_count: int = 10, seed: int = 0) -> _Log:
     """Return what each user rated, in order of time, over films with at least `min_count` ratings.
 
     `ratings` has `userId`, `movieId` and `timestamp`; how high the rating is does not matter.
@@ -113,19 +113,19 @@ def sequences(ratings: pd.DataFrame, *, min_count: int = 10, seed: int = 0) -> L
         raise ValueError(f"no user has three films with min_count={min_count} ratings; lower it")
     items, codes = np.unique(kept.movieId, return_inverse=True)
     starts = np.flatnonzero(np.diff(kept.userId)) + 1
-    return Log(np.split(codes, starts), items)
+    return _Log(np.split(codes, starts), items)
 
 
-def leave_last_out(sequences: Sequence[np.ndarray]) -> Split:
+def leave_last_out(sequences: Sequence[np.ndarray]) -> _Split:
     """Return every sequence without its last item, and the last items; each needs two at least."""
     if not len(sequences):
         raise ValueError("sequences is empty; pass one array of item codes per user")
     if any(len(s) < 2 for s in sequences):
         raise ValueError("sequences has one of fewer than 2 items; leave such users out")
-    return Split([s[:-1] for s in sequences], np.array([s[-1] for s in sequences]))
+    return _Split([s[:-1] for s in sequences], np.array([s[-1] for s in sequences]))
 
 
-def genre_and_decade(movies: pd.DataFrame) -> Features:
+def genre_and_decade(movies: pd.DataFrame) -> _Features:
     """Return the rarest genre, the year and the decade of each film, and binary features.
 
     `movies` has one row per film, with `movieId`, `title` (ending in the year in brackets) and
@@ -147,7 +147,7 @@ def genre_and_decade(movies: pd.DataFrame) -> Features:
     binary = genres.astype(bool)
     for cut in YEAR_CUTS:
         binary[f"year >= {cut}"] = (year >= cut).to_numpy()
-    return Features(pd.DataFrame({"genre": genre, "year": year, "decade": decade}), binary)
+    return _Features(pd.DataFrame({"genre": genre, "year": year, "decade": decade}), binary)
 
 
 def item_codes(

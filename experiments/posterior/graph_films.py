@@ -28,7 +28,7 @@ STEPS = (50, 200, 800)
 LEAST = 60  # films in a cluster, as on the page
 
 
-def lightgcn_checkpoints(
+def _lightgcn_checkpoints(
     training: Sequence[np.ndarray],
     n_items: int,
     *,
@@ -86,15 +86,15 @@ def lightgcn_checkpoints(
     return kept
 
 
-def film_models(
+def _film_models(
     training: Sequence[np.ndarray], n_items: int, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Return five graph models, four static ones and two controls, each (n_items, 64)."""
-    ages = lightgcn_checkpoints(training, n_items, steps=STEPS, seed=seed)
+    ages = _lightgcn_checkpoints(training, n_items, steps=STEPS, seed=seed)
     models = {f"LightGCN, step {age}": X for age, X in ages.items()}
     for layers, name in ((1, "LightGCN, one round"), (0, "BPR, no graph")):
         options = {"layers": layers, "steps": STEPS[-1:], "seed": seed}
-        models[name] = lightgcn_checkpoints(training, n_items, **options)[STEPS[-1]]
+        models[name] = _lightgcn_checkpoints(training, n_items, **options)[STEPS[-1]]
     models["SVD"] = films.svd_embedding(training, n_items, seed=seed)
     models["PPMI-SVD"] = films.ppmi_svd_embedding(training, n_items, seed=seed)
     word2vec = films.item2vec_embedding(training, n_items, seed=seed)
@@ -103,7 +103,7 @@ def film_models(
     return models | {"random": films.random_embedding(n_items, seed=seed)}
 
 
-def clusterings(
+def _clusterings(
     models: dict[str, np.ndarray], labels: pd.DataFrame, binary: pd.DataFrame, seed: int = 0
 ) -> dict[str, pd.Series]:
     """Return the clusters of each film: by feature, crossed, and by trees of several sizes.
@@ -121,7 +121,7 @@ def clusterings(
     return found | {name: pd.Series(np.array(t.names)[t.leaf]) for name, t in grown.items()}
 
 
-def graph_table() -> pd.DataFrame:
+def _graph_table() -> pd.DataFrame:
     """Return the score of each film model over each clustering, and its hit rate, a row per pair.
 
     Columns: `clusters` (the clustering), `model`, `n` films and `k` clusters of 60 films and more;
@@ -129,9 +129,9 @@ def graph_table() -> pd.DataFrame:
     `DataError` without MovieLens.
     """
     training, held_out, labels, binary = load_films()
-    models, rows = film_models(training, len(labels)), []
+    models, rows = _film_models(training, len(labels)), []
     hits = {name: films.hit_rate(X, training, held_out) for name, X in models.items()}
-    for by, label in clusterings(models, labels, binary).items():
+    for by, label in _clusterings(models, labels, binary).items():
         large = (label.map(label.value_counts()) >= LEAST).to_numpy()
         y = label[large]
         for name, X in models.items():
@@ -148,7 +148,7 @@ def follows_hits(
 ) -> Agreement:
     """Return how a form of the score follows the hit rate, by clustering, methods drawn as wholes.
 
-    `graph` is a table of `graph_table`. The measures of the result are its clusterings, and one
+    `graph` is a table of `_graph_table`. The measures of the result are its clusterings, and one
     draw of methods serves them all, so that they can be compared (`agreement.difference`). The ages
     of one method count as one.
     """
@@ -164,4 +164,4 @@ def follows_hits(
 @command("alp_graph", option("--out", type=Path, default=STORED, help="CSV file to write"))
 def main(given: Namespace) -> Written:
     """Train LightGCN and its rivals on MovieLens and write their scores: three minutes of CPU."""
-    yield given.out, graph_table().round(6).to_csv(index=False)
+    yield given.out, _graph_table().round(6).to_csv(index=False)

@@ -16,7 +16,7 @@ from experiments.posterior.film_log import item_codes
 from helpers import validation
 
 
-class Checkpoint(NamedTuple):
+class _Checkpoint(NamedTuple):
     """A transformer's item embedding (n_items, d) after some epochs, and its own hits (users,)."""
 
     embedding: np.ndarray
@@ -58,7 +58,7 @@ def _pairs(training: Sequence[np.ndarray], n_items: int, window: int) -> np.ndar
     return np.concatenate(parts, axis=1)
 
 
-def ppmi(training: Sequence[np.ndarray], n_items: int, *, window: int = 5) -> sparse.csr_matrix:
+def _ppmi(training: Sequence[np.ndarray], n_items: int, *, window: int = 5) -> sparse.csr_matrix:
     """Return the positive pointwise mutual information of items within `window` places, in nats.
 
     The result (n_items, n_items) is symmetric: max(0, log(n_ab n / (n_a n_b))) for the n pairs of
@@ -76,8 +76,8 @@ def ppmi(training: Sequence[np.ndarray], n_items: int, *, window: int = 5) -> sp
 def ppmi_svd_embedding(
     training: Sequence[np.ndarray], n_items: int, *, d: int = 64, window: int = 5, seed: int = 0
 ) -> np.ndarray:
-    """Return items (n_items, d) from the `ppmi` matrix: singular vectors times sqrt(S)."""
-    return _factors(ppmi(training, n_items, window=window), d, seed)
+    """Return items (n_items, d) from the `_ppmi` matrix: singular vectors times sqrt(S)."""
+    return _factors(_ppmi(training, n_items, window=window), d, seed)
 
 
 def adam(vectors: np.ndarray, learning_rate: float, tiny: float) -> Callable[[np.ndarray], None]:
@@ -150,7 +150,7 @@ def sasrec_checkpoints(
     learning_rate: float = 0.001,
     k: int = 10,
     seed: int = 0,
-) -> dict[int, Checkpoint]:
+) -> dict[int, _Checkpoint]:
     """Return a causal transformer over the sequences after each number of `epochs`, in one run.
 
     It reads stretches of at most `length` items, cut again in every epoch, and learns to tell the
@@ -214,7 +214,7 @@ def sasrec_checkpoints(
                 if not np.isfinite(scores).all():
                     raise ValueError(f"learning_rate is {learning_rate}; it diverges: lower it")
                 hits = _hits(scores, training, held_out, k)
-                found[epoch] = Checkpoint(vectors.numpy().astype(float), hits)
+                found[epoch] = _Checkpoint(vectors.numpy().astype(float), hits)
     return found
 
 

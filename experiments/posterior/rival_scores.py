@@ -34,7 +34,7 @@ def normal(X: np.ndarray) -> np.ndarray:
     return quantile_transform(changing, output_distribution="normal", n_quantiles=quantiles)
 
 
-def network_accuracy(X: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
+def _network_accuracy(X: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
     """Return the held-out accuracy, in three folds, of a small network trained on an embedding."""
     network = MLPClassifier(
         64, batch_size=64, early_stopping=True, n_iter_no_change=8, random_state=seed
@@ -87,7 +87,7 @@ def yardsticks(seed: int = 0) -> dict[str, Score]:
     found["probe, tuned"] = lambda X, y: (
         transferability.tuned_probe(X, y, seed=seed)[0].log_likelihood
     )
-    return found | {DOWNSTREAM: lambda X, y: network_accuracy(X, y, seed)}
+    return found | {DOWNSTREAM: lambda X, y: _network_accuracy(X, y, seed)}
 
 
 def measured(task: Task, scores: Mapping[str, Score]) -> pd.DataFrame:

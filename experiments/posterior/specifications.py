@@ -79,7 +79,7 @@ def noise_table(task: Task, choices: Mapping[str, Sequence] = NOISE_CHOICES) -> 
 # What clusters, blocks, ridge and regularisation do to real models
 
 
-def ablation(films: real_models.Films, block: int = 16) -> pd.DataFrame:
+def _ablation(films: real_models.Films, block: int = 16) -> pd.DataFrame:
     """Return how each form follows the hit rate, over clusterings, division and regularisation.
 
     One row per `clusters`, `space` (whole or blocks) and `fit` (in-sample with a ridge, or
@@ -112,7 +112,7 @@ def ablation(films: real_models.Films, block: int = 16) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def regularisation_path(embeddings: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+def _regularisation_path(embeddings: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
     """Return the skill of real embeddings by ridge, in-sample and held out, and with OAS.
 
     `embeddings` maps names to (X, labels); dimensions are scaled to unit variance. One row per
@@ -141,7 +141,7 @@ def regularisation_path(embeddings: Mapping[str, tuple[np.ndarray, np.ndarray]])
     return pd.DataFrame(rows)
 
 
-def wrong_labels(
+def _wrong_labels(
     task: Task, truth: pd.Series, shares: Sequence[float], n_draws: int = 3, block: int = 16
 ) -> pd.DataFrame:
     """Return how the order of models survives wrong labels, and how much skill is lost.
@@ -154,7 +154,7 @@ def wrong_labels(
     rows = []
     for share, draw in product(shares, range(n_draws)):
         rng = np.random.default_rng([draw, round(1000 * share)])
-        given = corrupted(task.labels, share, rng)
+        given = _corrupted(task.labels, share, rng)
         for form in ("published", "calibrated"):
             options = {"form": form, "seed": draw}
             options |= {"head_dim": block} if form == "published" else {}
@@ -168,7 +168,7 @@ def wrong_labels(
     return pd.DataFrame(rows)
 
 
-def corrupted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def _corrupted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Return labels of which a share was replaced by another one, drawn by the clusters' sizes."""
     labels = np.asarray(labels)
     names, codes = np.unique(labels, return_inverse=True)
@@ -183,7 +183,7 @@ def corrupted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.
     return names[given]
 
 
-def by_number_of_clusters(task: Task, numbers: Sequence[int], block: int = 16) -> pd.DataFrame:
+def _by_number_of_clusters(task: Task, numbers: Sequence[int], block: int = 16) -> pd.DataFrame:
     """Return what the forms say when only the first few clusters of a task are kept.
 
     One row per number of clusters, in the order of their names: the in-sample skill of noise in
@@ -223,7 +223,7 @@ def _regularised() -> pd.DataFrame:
         "PPMI-SVD, genre": (genre, "PPMI-SVD"),
         "pixels, digits": (digits, "pixels"),
     }
-    return regularisation_path({k: (t.models[name], t.labels) for k, (t, name) in parts.items()})
+    return _regularisation_path({k: (t.models[name], t.labels) for k, (t, name) in parts.items()})
 
 
 def _wrong() -> pd.DataFrame:
@@ -237,7 +237,7 @@ def _wrong() -> pd.DataFrame:
         truth = pd.Series(
             {m: tuned_probe(X, task.labels)[0].log_likelihood for m, X in task.models.items()}
         )
-        table = wrong_labels(task, truth, [0.0, 0.2, 0.5], n_draws=2)
+        table = _wrong_labels(task, truth, [0.0, 0.2, 0.5], n_draws=2)
         parts.append(table.assign(task=name))
     return pd.concat(parts)
 
@@ -261,10 +261,10 @@ TABLES = {
     "spec_alp_noise": lambda: noise_table(real_models.named("titles")),
     "alp_scores": _scores,
     "spec_alp_logme": _rivals,
-    "alp_ablation": lambda: ablation(real_models.film_embeddings()),
+    "alp_ablation": lambda: _ablation(real_models.film_embeddings()),
     "alp_regularisation": _regularised,
     "alp_wrong_labels": _wrong,
-    "alp_clusters": lambda: by_number_of_clusters(
+    "alp_clusters": lambda: _by_number_of_clusters(
         real_models.named("places", every=2), [2, 4, 8, 12]
     ),
     "alp_tree_case": lambda: pd.concat([invented.tree_case(seed) for seed in range(20)]),

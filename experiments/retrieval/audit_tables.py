@@ -56,7 +56,7 @@ def axes_of(facts: pd.DataFrame, parameters: float, generation: str = "v5-v7") -
     return pd.DataFrame({"CO-OCCUR": count, "MI": x, "SMI": power}, index=facts.index)
 
 
-def versions(facts: pd.DataFrame) -> Iterator[tuple[dict[str, str], float, pd.DataFrame]]:
+def _versions(facts: pd.DataFrame) -> Iterator[tuple[dict[str, str], float, pd.DataFrame]]:
     """Yield the facts of each model, all of them and then the clean ones, without leaked facts.
 
     `facts` are rows of `kept` with the columns `model` and `parameters`. Each item is a dict that
@@ -76,7 +76,7 @@ def leads(
     column whose values are drawn as wholes; `how` goes to `binned_fits.r2_gain`.
     """
     rows = []
-    for name, parameters, rest in versions(facts):
+    for name, parameters, rest in _versions(facts):
         weights = draw_weights(
             len(rest), n_resamples, groups=None if groups is None else rest[groups], seed=seed
         )
@@ -109,7 +109,7 @@ def rank_gains(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.Da
     every resample.
     """
     rows = []
-    for name, parameters, rest in versions(facts):
+    for name, parameters, rest in _versions(facts):
         drawn = resample_weights(rest, n_resamples, seed=seed)
         ranks = rest[["n_both", "information", "accuracy"]].rank()
         co, mi = (
@@ -155,7 +155,7 @@ def coefficients(facts: pd.DataFrame) -> pd.DataFrame:
     normalised binned log2 MI (`R² MI`) and of log2 P(o|s) (`R² given s`).
     """
     rows = []
-    for name, parameters, rest in versions(facts):
+    for name, parameters, rest in _versions(facts):
         shares = {"subject": rest["subject share"], "object": rest["object share"]}
         frame = pd.DataFrame({"y": rest.accuracy, "both": rest.both, **shares})
         errors = {"cov_type": "cluster", "cov_kwds": {"groups": pd.factorize(rest.object)[0]}}
@@ -177,7 +177,7 @@ def exponents(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.Dat
     `low` and `high` come from drawing facts.
     """
     rows = []
-    for name, parameters, rest in versions(facts):
+    for name, parameters, rest in _versions(facts):
         drawn = resample_weights(rest, n_resamples, seed=seed)
         found = best_exponent(bin_means(axes_of(rest, parameters).MI, rest.accuracy, drawn))
         low, high = np.quantile(found[1:], [0.025, 0.975])

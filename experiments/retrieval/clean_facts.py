@@ -57,7 +57,7 @@ def fact_weights(
     return weights
 
 
-def axis(
+def _axis(
     facts: pd.DataFrame,
     parameters: float,
     generation: str = "v5-v7",
@@ -78,7 +78,7 @@ def axis(
     return x ** smi.size_exponent(parameters, rule.size_rule) if metric == "SMI" else x
 
 
-def r2_draws(
+def _r2_draws(
     x: ArrayLike, accuracy: ArrayLike, weights: np.ndarray, *, fit: str = "bins", least: int = 1
 ) -> np.ndarray:
     """Return R² of the line on `x` under each row of weights.
@@ -104,27 +104,27 @@ def draws(
 ) -> pd.DataFrame:
     """Return R² of each model (row) under each row of weights (column), by one generation's rule.
 
-    The rule says which facts are kept and where they lie; `how` goes to `axis` (`per_octave`) and
-    to `r2_draws` (`fit`, `least`). Resampled bin means are noisier than those of the sample, which
+    The rule says which facts are kept and where they lie; `how` goes to `_axis` (`per_octave`) and
+    to `_r2_draws` (`fit`, `least`). Resampled bin means are noisier than those of the sample, which
     lowers every resampled R²; so the resamples are moved to have the estimate as their mean.
     """
     wide = {"per_octave": how.pop("per_octave", 5)}
     rows = {}
     for model, part in _kept(facts, generation):
-        x = axis(part, float(part.parameters.iloc[0]), generation, metric, **wide)
-        sample = r2_draws(x, part.accuracy, weights[:, part.fact], **how)
+        x = _axis(part, float(part.parameters.iloc[0]), generation, metric, **wide)
+        sample = _r2_draws(x, part.accuracy, weights[:, part.fact], **how)
         sample[1:] += sample[0] - np.nanmean(sample[1:])
         rows[model] = sample
     return pd.DataFrame(rows).T
 
 
-def bound_draws(
+def _bound_draws(
     facts: pd.DataFrame, weights: np.ndarray, generation: str = "v5-v7"
 ) -> pd.DataFrame:
     """Return the height of each model's SMI line at its end, the bound, as `draws` returns R²."""
     rows = {}
     for model, part in _kept(facts, generation):
-        x = axis(part, float(part.parameters.iloc[0]), generation)
+        x = _axis(part, float(part.parameters.iloc[0]), generation)
         rows[model] = end_of_line(bin_means(x, part.accuracy, weights[:, part.fact]))
     return pd.DataFrame(rows).T
 
@@ -148,7 +148,7 @@ def least_r2(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0, **how: str
     return of_row(np.nanmin(draws(facts, weights, **how).to_numpy(), axis=0))
 
 
-def headline(r2: pd.DataFrame, above: float) -> dict[str, Gain | str]:
+def _headline(r2: pd.DataFrame, above: float) -> dict[str, Gain | str]:
     """Return what an abstract's sentence "R² above ..." becomes, from a frame of `draws`.
 
     `models`, the number of models above the threshold, and `least`, the smallest R² of any, each
@@ -176,9 +176,9 @@ def generations(
     for generation, above in thresholds.items():
         r2 = draws(facts, weights, generation)
         lead = (r2 - draws(facts, weights, generation, "CO-OCCUR")).to_numpy()
-        sentence = headline(r2, above)
+        sentence = _headline(r2, above)
         measures = {"models": sentence["models"], "least": sentence["least"]}
-        measures["bound"] = of_row(bound_draws(facts, weights, generation).mean().to_numpy())
+        measures["bound"] = of_row(_bound_draws(facts, weights, generation).mean().to_numpy())
         measures["lead"] = of_row(np.nanmean(lead, axis=0))
         measures["leading"] = of_row((lead > 0).sum(axis=0))
         for name, found in measures.items():
@@ -186,7 +186,7 @@ def generations(
     return pd.DataFrame(rows).set_index(["generation", "measure"])
 
 
-def doubling_of_documents(
+def _doubling_of_documents(
     facts: pd.DataFrame, weights: np.ndarray, *, given: Sequence[str] = ()
 ) -> np.ndarray:
     """Return the change of accuracy for a doubling of a fact's joint documents, by resample.
@@ -211,7 +211,7 @@ def doubling_of_documents(
     return slopes[:, 0, 0]
 
 
-def doubling_of_size(facts: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
+def _doubling_of_size(facts: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
     """Return the change of mean accuracy for a doubling of parameters within a family, by resample.
 
     One least squares slope of the models' mean accuracies on log2 of `parameters` for all families
@@ -234,7 +234,7 @@ def doubling_of_size(facts: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
     return product / total
 
 
-def along_the_axis(
+def _along_the_axis(
     facts: pd.DataFrame, weights: np.ndarray, edges: Sequence[int] = (0, 4, 8, 12, 16)
 ) -> pd.DataFrame:
     """Return what a doubling of documents, and of size, adds to accuracy along the axis of counts.
@@ -248,24 +248,24 @@ def along_the_axis(
         part = facts[(octave >= low) & (octave < high)]
         about = {"from": 2**low, "facts": len(part) / part.model.nunique()}
         about["accuracy"] = part.accuracy.mean()
-        kinds = {"documents": doubling_of_documents, "size": doubling_of_size}
+        kinds = {"documents": _doubling_of_documents, "size": _doubling_of_size}
         for kind, slope in kinds.items():
             rows.append({"doubling of": kind, **about, **ends(of_row(slope(part, weights)))})
     return pd.DataFrame(rows)
 
 
 def doublings(facts: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
-    """Return the gains of `along_the_axis`, and over the whole axis, in one table.
+    """Return the gains of `_along_the_axis`, and over the whole axis, in one table.
 
     Rows with `from` 0 are of the whole axis: a doubling of `documents`; of `documents, names
     equal`, with the counts of both names held fixed; of `size`; and `documents less size`. The row
     `documents, later less earlier` is the gain in the band from 4,096 joint documents less that in
     the band from 16: below 0, returns diminish per doubling.
     """
-    documents, size = doubling_of_documents(facts, weights), doubling_of_size(facts, weights)
-    equal = doubling_of_documents(facts, weights, given=["n_subject", "n_object"])
+    documents, size = _doubling_of_documents(facts, weights), _doubling_of_size(facts, weights)
+    equal = _doubling_of_documents(facts, weights, given=["n_subject", "n_object"])
     late, early = (
-        doubling_of_documents(facts[facts.n_both.between(low, 16 * low - 1)], weights)
+        _doubling_of_documents(facts[facts.n_both.between(low, 16 * low - 1)], weights)
         for low in (4096, 16)
     )
     samples = {
@@ -279,4 +279,4 @@ def doublings(facts: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
     for name, sample in samples.items():
         about = {"facts": len(facts) / facts.model.nunique(), "accuracy": facts.accuracy.mean()}
         rows.append({"doubling of": name, "from": 0, **about, **ends(of_row(sample))})
-    return pd.concat([pd.DataFrame(rows), along_the_axis(facts, weights)], ignore_index=True)
+    return pd.concat([pd.DataFrame(rows), _along_the_axis(facts, weights)], ignore_index=True)

@@ -39,7 +39,7 @@ STORED = data.PUBLISHED / "real_model.csv"
 N_TEMPLATES = 5
 
 
-def ask(
+def _ask(
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     rows: pd.DataFrame,
@@ -100,7 +100,7 @@ def _neutral(
     return [known[r, o] for r, row in zip(rows.relation, options, strict=True) for o in row]
 
 
-def sample(
+def _sample(
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     rows: pd.DataFrame,
@@ -139,15 +139,15 @@ def ask_all(
 ) -> pd.DataFrame:
     """Return the answers of a model, loaded by name, to facts in several forms of their questions.
 
-    One row per fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
+    One row per fact and template, with the columns of `_ask` and `_sample`; `allow_bin` is that of
     `models.source`, and `how` says where the model is read. Raises `ValueError` when it cannot be
     loaded.
     """
     tokenizer, model = decoders.load_causal(name, allow_bin=allow_bin, dtype=how.dtype)
     how.move(model)
     options = {"seed": seed, "batch_tokens": how.batch_tokens or 512}
-    asked = [ask(tokenizer, model, rows, k, table, **options) for k in templates]
-    drawn = [sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
+    asked = [_ask(tokenizer, model, rows, k, table, **options) for k in templates]
+    drawn = [_sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
     return pd.concat(asked).merge(pd.concat(drawn), on=KEY, validate="one_to_one")
 
 
@@ -338,7 +338,7 @@ def _answers(given: Namespace) -> pd.DataFrame:
 
     def found(what: str, rows: pd.DataFrame) -> str:
         options = {"table": table, "batch_tokens": how.batch_tokens or 512}
-        one = partial(ask, **options) if what == "ask" else sample
+        one = partial(_ask, **options) if what == "ask" else _sample
         parts = [one(*loaded(), rows, template) for template in range(N_TEMPLATES)]
         return pd.concat(parts).round(4).to_csv(index=False)
 

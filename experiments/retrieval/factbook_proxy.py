@@ -41,7 +41,7 @@ def proxy_price(names: Sequence[str] | None = None, *, n_resamples: int = 1000) 
     return pd.concat(parts, ignore_index=True).drop(columns="outcome")
 
 
-def proxy_losses(names: Sequence[str] | None = None, *, n_resamples: int = 1000) -> pd.DataFrame:
+def _proxy_losses(names: Sequence[str] | None = None, *, n_resamples: int = 1000) -> pd.DataFrame:
     """Return how much rho of P(o|s) with accuracy falls when counted in the Factbook, by model.
 
     Over the facts whose names meet in the Factbook, as in `proxy_price`. Columns: `model`,
@@ -87,4 +87,4 @@ def _counted_twice(
 def main(_: Namespace) -> Written:
     """Write the correlations of all released models, and what the Factbook loses of them."""
     yield PRICE, proxy_price().round(4).to_csv(index=False)
-    yield LOSSES, proxy_losses().round(4).to_csv(index=False)
+    yield LOSSES, _proxy_losses().round(4).to_csv(index=False)

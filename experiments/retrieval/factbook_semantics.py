@@ -19,7 +19,7 @@ STORED = data.PUBLISHED / "real_semantics.csv"
 CLOSE = (0.5, 0.6, 0.7)
 
 
-def statements(facts: pd.DataFrame, options: Sequence[Sequence[str]]) -> list[list[str]]:
+def _statements(facts: pd.DataFrame, options: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return each fact as a sentence, first with its own object, then with the other options.
 
     `facts` has the columns `relation` and `subject`, `options` is a result of
@@ -32,7 +32,7 @@ def statements(facts: pd.DataFrame, options: Sequence[Sequence[str]]) -> list[li
     ]
 
 
-def latent_vectors(
+def _latent_vectors(
     corpus: Sequence[str], texts: Sequence[str], *, dimensions: int = 100
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return unit vectors of the texts of a corpus and of other texts in its latent space.
@@ -51,7 +51,7 @@ def latent_vectors(
     return normalize(space.transform(table)), normalize(space.transform(words.transform(texts)))
 
 
-def closeness(
+def _closeness(
     sentences: Sequence[np.ndarray], paragraphs: np.ndarray, close: Sequence[float] = CLOSE
 ) -> pd.DataFrame:
     """Return how much of a corpus is close in meaning to each fact, one row per fact.
@@ -78,16 +78,16 @@ def closeness(
     return pd.DataFrame(rows)
 
 
-def measured(rows: pd.DataFrame, corpus: Sequence[str]) -> pd.DataFrame:
-    """Return facts with the columns of `closeness` to a corpus, beside `relation` and `subject`.
+def _measured(rows: pd.DataFrame, corpus: Sequence[str]) -> pd.DataFrame:
+    """Return facts with the columns of `_closeness` to a corpus, beside `relation` and `subject`.
 
     `rows` are facts of `factbook_facts.facts`.
     """
     options = factbook_facts.choices(factbook_facts.facts(), rows, 12, 0)
-    texts = statements(rows, options)
-    paragraphs, vectors = latent_vectors(corpus, [text for row in texts for text in row])
+    texts = _statements(rows, options)
+    paragraphs, vectors = _latent_vectors(corpus, [text for row in texts for text in row])
     parts = np.split(vectors, np.cumsum([len(row) for row in texts])[:-1])
-    found = closeness(parts, paragraphs).set_index(rows.index)
+    found = _closeness(parts, paragraphs).set_index(rows.index)
     return pd.concat([rows[["relation", "subject"]], found], axis=1)
 
 
@@ -97,5 +97,5 @@ def main(given: Namespace) -> Written:
     asked = factbook_answers.stored_answers()[["relation", "subject"]].drop_duplicates()
     rows = factbook_facts.facts().merge(asked, on=["relation", "subject"])
     corpus = list(dict.fromkeys(factbook_facts.paragraphs(named=True)))
-    yield given.out, measured(rows, corpus).round(4).to_csv(index=False)
+    yield given.out, _measured(rows, corpus).round(4).to_csv(index=False)
     print(f"{len(rows)} facts, {len(corpus):,} paragraphs")

@@ -39,7 +39,7 @@ SETTINGS = [
 ]
 
 
-class Trained(NamedTuple):
+class _Trained(NamedTuple):
     """A trained model and its tokenizer, the accuracy of each fact, and its course by epochs.
 
     `accuracy` has one row a fact and the columns `training` and `held_out`, by forms asked;
@@ -52,7 +52,7 @@ class Trained(NamedTuple):
     course: pd.DataFrame
 
 
-def ask(
+def _ask(
     model: GPT2LMHeadModel,
     tokenizer: PreTrainedTokenizerFast,
     world: small_world.World,
@@ -104,7 +104,7 @@ def run(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     **options: Any,
-) -> Trained:
+) -> _Trained:
     """Train one model on the documents of a world and ask it for every fact.
 
     `seed` makes the first weights and orders the documents; `checkpoint` and `options` go to
@@ -122,13 +122,13 @@ def run(
         epochs=epochs,
         seed=seed,
         checkpoint=checkpoint,
-        measure=lambda: ask(model, tokenizer, world).mean().to_dict(),
+        measure=lambda: _ask(model, tokenizer, world).mean().to_dict(),
         **options,
     )
-    return Trained(model, tokenizer, ask(model, tokenizer, world), course)
+    return _Trained(model, tokenizer, _ask(model, tokenizer, world), course)
 
 
-def ladder(
+def _ladder(
     settings: Sequence[dict[str, int]], folder: str | Path, *, world: dict[str, Any] = WORLD
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a model a setting, each kept in a folder once it is whole, so that a ladder can resume.
@@ -175,9 +175,9 @@ def main(given: Namespace) -> Written:
     The second table also has the course of one model on a world of 300 facts, as `world` "small".
     """
     folder = data.cache_folder() / "small_world"
-    ladder(SETTINGS[given.part], folder)
-    accuracy, course = ladder(SETTINGS, folder)
-    _, small = ladder([SMALL_SETTING], folder, world=SMALL_WORLD)
+    _ladder(SETTINGS[given.part], folder)
+    accuracy, course = _ladder(SETTINGS, folder)
+    _, small = _ladder([SMALL_SETTING], folder, world=SMALL_WORLD)
     course = pd.concat({"full": course, "small": small}, names=["world"]).reset_index(level=0)
     yield given.folder / "small_world_accuracy.csv", accuracy.to_csv(index=False)
     yield given.folder / "small_world_course.csv", course.round(5).to_csv(index=False)

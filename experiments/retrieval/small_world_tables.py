@@ -64,7 +64,7 @@ def effects(facts: pd.DataFrame) -> pd.DataFrame:
     return ends.assign(effect=fit.params)[["effect", "low", "high"]].drop("Intercept")
 
 
-def forms(facts: pd.DataFrame) -> pd.DataFrame:
+def _forms(facts: pd.DataFrame) -> pd.DataFrame:
     """Return where each fact lies on the axis of each form of the measure, one column per form.
 
     `facts` are rows of `audit_tables.kept`, of one size of model. Co-occurrence, MI and the two
@@ -91,7 +91,7 @@ def r2_by_form(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """
     table: dict[tuple[str, object], dict[str, float]] = {("bins", ""): {}}
     for name, facts in models.items():
-        axes = forms(facts)
+        axes = _forms(facts)
         means, single = table.setdefault(("bin means", name), {}), {}
         for form in axes:
             bins = binned_fits.bin_means(axes[form], facts.accuracy)
@@ -237,7 +237,7 @@ def predictors(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     the row each belongs to.
     """
     facts = pd.concat(models.values(), ignore_index=True)
-    axes = pd.concat([forms(part) for part in models.values()], ignore_index=True)
+    axes = pd.concat([_forms(part) for part in models.values()], ignore_index=True)
     columns = facts[["both", "subject share", "object share"]]
     one, size = np.ones(len(facts)), np.log2(facts.parameters)
     columns, size = ((v - v.mean()) / v.std() for v in (columns, size))

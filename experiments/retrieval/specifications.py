@@ -99,7 +99,7 @@ def clean_doublings(facts: pd.DataFrame, n_resamples: int, *, seed: int = SEED) 
     return clean_facts.doublings(large, weights)
 
 
-def rest(facts: pd.DataFrame, left_out: str) -> pd.DataFrame:
+def _rest(facts: pd.DataFrame, left_out: str) -> pd.DataFrame:
     """Return the facts without those that a rule leaves out, a value of the choice "left out"."""
     rules = {
         "nothing": facts.asked < 0,
@@ -121,7 +121,7 @@ def lead_rows(
 
     @cache
     def leads(generation: str, left_out: str, fit: str, draw: str) -> pd.DataFrame:
-        part, by_object = rest(facts, left_out), draw == "objects"
+        part, by_object = _rest(facts, left_out), draw == "objects"
         weights = clean_facts.fact_weights(part, n_resamples, by_object=by_object, seed=SEED)
         ours, count = (
             clean_facts.draws(part, weights, generation, metric, fit=fit)
@@ -150,7 +150,7 @@ def r2_rows(
 
     @cache
     def draws(generation: str, left_out: str, bins: str) -> pd.DataFrame:
-        part = rest(facts[facts.parameters > 1e9], left_out)
+        part = _rest(facts[facts.parameters > 1e9], left_out)
         weights = clean_facts.fact_weights(part, n_resamples, seed=SEED)
         return clean_facts.draws(part, weights, generation, **BINS[bins])
 

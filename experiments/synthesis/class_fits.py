@@ -46,7 +46,7 @@ def names() -> list[str]:
     return [name for name in about.index[last] if name in stored]
 
 
-def score_model(
+def _score_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, glue.Task]
 ) -> pd.DataFrame:
     """Return the scores of one model on the rows of frozen probes, one row per task.
@@ -77,7 +77,7 @@ def load() -> pd.DataFrame:
     """Return the stored scores beside the suite's facts, one row per model and task.
 
     Columns: `model`, `task`, `truth` (the fine-tuned score in percent), `kind`, `parameters`,
-    `mix` (the corpus), and those of `score_model`.
+    `mix` (the corpus), and those of `_score_model`.
     """
     suite = glass_box_table.load().table
     table = pd.read_csv(TABLE)
@@ -112,7 +112,7 @@ def again(names: Sequence[str]) -> float:
     for name in names:
         model = glass_box_runs.load_named(name, tokenizer)
         rows = stored[stored.model == name].set_index("task")[list(SCORERS)]
-        scores = score_model(model, tokenizer, tasks).set_index("task")[list(SCORERS)]
+        scores = _score_model(model, tokenizer, tasks).set_index("task")[list(SCORERS)]
         away.append(float(((scores - rows).abs() / rows.abs()).max(axis=None)))
     return max(away)
 
@@ -124,7 +124,7 @@ def main(_: Namespace) -> Written:
     tasks = {name: glue.load_task(name) for name in TASKS}
     for name in names():
         model = glass_box_runs.load_named(name, tokenizer)
-        parts.append(score_model(model, tokenizer, tasks).assign(model=name))
+        parts.append(_score_model(model, tokenizer, tasks).assign(model=name))
         log.info(name)
     table = pd.concat(parts, ignore_index=True)
     first = ["model", "task"]

@@ -1,8 +1,8 @@
 """A sealed forecast: what GPTs of a third seed know and score, written before that was measured.
 
-`python -m experiments glass_box_forecast train` trains them, `seal` measures the signals and
+`python -m experiments glass_box_forecast train` trains them, `_seal` measures the signals and
 writes the forecast with its hash, `truths` asks and tunes them and only then stores the truth.
-Each goes on where it was stopped; `seal` refuses once there are truths.
+Each goes on where it was stopped; `_seal` refuses once there are truths.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def candidates(table: pd.DataFrame) -> pd.DataFrame:
     return gate.stacked(dict.fromkeys(TRUTHS, known))
 
 
-def with_columns(table: pd.DataFrame) -> pd.DataFrame:
+def _with_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of measures with the columns `RECIPE` and `validation`."""
     stated = table["step"] * table["mix"].map(world_of.statement_rate)
     return table.assign(
@@ -75,13 +75,13 @@ def with_columns(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def known_models() -> pd.DataFrame:
+def _known_models() -> pd.DataFrame:
     """Return the stored GPTs of the first two seeds, with signals and truths."""
     table = glass_box_table.load().table
-    return with_columns(table[table["kind"] == "gpt"])
+    return _with_columns(table[table["kind"] == "gpt"])
 
 
-def forecast(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+def _forecast(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """Return what two methods expect of new models, from known ones of two seeds.
 
     One row per truth, method and model: `expected`, `rank` (1 is best), and `low` and `high`, an
@@ -170,16 +170,16 @@ def measure(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
-def seal(signals: pd.DataFrame) -> dict[str, Any]:
+def _seal(signals: pd.DataFrame) -> dict[str, Any]:
     """Write signals, forecast and its seal; return the seal. Refuses where there are truths."""
     if TRUTH.exists():
         raise ValueError(f"{TRUTH.name} is there already; a forecast comes before its truth")
-    table = forecast(known_models(), with_columns(signals)).round(6)
+    table = _forecast(_known_models(), _with_columns(signals)).round(6)
     data.write_atomically(SIGNALS, signals.round(6).to_csv())
     data.write_atomically(FORECAST, table.to_csv(index=False))
     told = {
-        "sha256": digest(FORECAST),
-        "signals_sha256": digest(SIGNALS),
+        "sha256": _digest(FORECAST),
+        "signals_sha256": _digest(SIGNALS),
         "models": len(signals),
         "confidence": CONFIDENCE,
         "methods": METHODS,
@@ -189,26 +189,26 @@ def seal(signals: pd.DataFrame) -> dict[str, Any]:
     return told
 
 
-def digest(path: Path) -> str:
+def _digest(path: Path) -> str:
     """Return the SHA-256 of a text file, whatever its line ends."""
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def sealed() -> tuple[pd.DataFrame, pd.DataFrame]:
+def _sealed() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the forecast and the signals as they were sealed.
 
     Raises `ValueError` where one of the files no longer has the hash in the seal.
     """
     told = json.loads(SEAL.read_text())
     for path, key in ((FORECAST, "sha256"), (SIGNALS, "signals_sha256")):
-        if digest(path) != told[key]:
+        if _digest(path) != told[key]:
             raise ValueError(f"{path.name} is not what was sealed; take it from the repository")
     return pd.read_csv(FORECAST), pd.read_csv(SIGNALS, index_col="model")
 
 
-def store_truths(truths: pd.DataFrame) -> None:
+def _store_truths(truths: pd.DataFrame) -> None:
     """Write the truths of sealed models; raises `ValueError` where weights are not the sealed."""
-    _, signals = sealed()
+    _, signals = _sealed()
     weights = truths["weights"].reindex(signals.index)
     if not weights.equals(signals["weights"]):
         raise ValueError("the weights are not those of the sealed forecast; train none again")
@@ -219,7 +219,7 @@ def store_truths(truths: pd.DataFrame) -> None:
 
 def outcome() -> pd.DataFrame:
     """Return the sealed forecast beside the truth: `truth_value`, `covered` and `error` too."""
-    table, signals = sealed()
+    table, signals = _sealed()
     truths = pd.read_csv(TRUTH, index_col="model")
     if not truths["weights"].equals(signals["weights"]):
         raise ValueError(f"{TRUTH.name} is of other weights than the forecast")
@@ -255,7 +255,7 @@ def beside_gate(table: pd.DataFrame, truth: str, **options: float) -> pd.DataFra
     What the same recipe gave with two other seeds belongs to the gate: somebody has published it.
     """
     validation.choice(truth, tuple(TRUTHS), "truth")
-    _, signals = sealed()
+    _, signals = _sealed()
     wide = table.pivot(index=["truth", "model"], columns="method", values="expected")
     known = signals.join(pd.read_csv(TRUTH, index_col="model")[list(TRUTHS)])
     stack = candidates(known)
@@ -287,7 +287,7 @@ def main(given: Namespace) -> Written:
     pieces, truths = given.folder / "measured", given.step == "truths"
     table = measure(given.folder, pieces, tokenizer, bench, truths=truths)
     if truths:
-        store_truths(table)
+        _store_truths(table)
         print(f"{TRUTH.name}, {len(table)} models")
     else:
-        print(f"{FORECAST.name}, {len(table)} models: SHA-256 {seal(table)['sha256']}")
+        print(f"{FORECAST.name}, {len(table)} models: SHA-256 {_seal(table)['sha256']}")

@@ -45,7 +45,7 @@ def weights_path(folder: str | Path, run: Run, step: int) -> Path:
     return Path(folder) / f"{run.name}-step{step:04d}.safetensors"
 
 
-def store(folder: str | Path, run: Run, step: int, model: PreTrainedModel) -> None:
+def _store(folder: str | Path, run: Run, step: int, model: PreTrainedModel) -> None:
     """Write the weights of a model in half precision, shared ones once."""
     import torch
 
@@ -140,7 +140,7 @@ def train(
         learning_rate=RATES[run.kind],
         seed=run.seed,
         keep=keep,
-        at=lambda step: store(folder, run, step, model),
+        at=lambda step: _store(folder, run, step, model),
         checkpoint=checkpoint,
     )
     table = pd.DataFrame(rows)

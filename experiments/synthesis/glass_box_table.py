@@ -74,7 +74,7 @@ class Suite(NamedTuple):
     log_posterior: pd.DataFrame
 
 
-def measure_all(
+def _measure_all(
     folder: str | Path,
     pieces: str | Path,
     bench: glass_box_measures.Bench,
@@ -113,7 +113,7 @@ def measure_all(
     return Suite(table, *(pd.DataFrame.from_dict(lists[n], orient="index") for n in LISTS))
 
 
-def save(suite: Suite, *, added: bool = False) -> None:
+def _save(suite: Suite, *, added: bool = False) -> None:
     """Write the tables of the book, `TABLE` and, without pickles, `ITEMS`, or those `added`."""
     table, items = (ADDED_TABLE, ADDED_ITEMS) if added else (TABLE, ITEMS)
     data.write_atomically(table, suite.table.round(6).to_csv())
@@ -151,7 +151,7 @@ def count_facts(world: glass_box_world.World, mix: str) -> pd.DataFrame:
     )
 
 
-def information_scores(counts: pd.DataFrame, parameters: float) -> pd.Series:
+def _information_scores(counts: pd.DataFrame, parameters: float) -> pd.Series:
     """Return SMI of each counted fact, as in versions 5 to 7, NaN where MI is not above 0.
 
     All rows share one scale: pass the facts of all mixes to compare corpora.
@@ -191,7 +191,7 @@ def count_predictions(suite: Suite, counts: pd.DataFrame, *, groups: str = "mix"
     return out
 
 
-def map_distances(suite: Suite) -> pd.Series:
+def _map_distances(suite: Suite) -> pd.Series:
     """Return how far each model is from the best of its kind on their map, nats per text.
 
     The best has the highest mean log-likelihood; distances are those of `model_map.fit_map`.
@@ -207,22 +207,22 @@ def map_distances(suite: Suite) -> pd.Series:
 def judged(suite: Suite, counts: pd.DataFrame) -> pd.DataFrame:
     """Return the suite's table with every column of `SIGNALS`.
 
-    Added are `smi`, the mean over facts of `information_scores` in the corpus and at the size of
+    Added are `smi`, the mean over facts of `_information_scores` in the corpus and at the size of
     each model; `stated`, steps times the rate of statements in the corpus, and `stated_width`, that
-    times the width; `from_counts`, of `count_predictions`; `nearness`, minus `map_distances`;
+    times the width; `from_counts`, of `count_predictions`; `nearness`, minus `_map_distances`;
     and `validation`, minus bits per byte of unread texts. `counts` are the rows of `count_facts` of
     all mixes.
     """
     table, smi_of = suite.table.copy(), {}
     for size in table.parameters.unique():
-        scores = information_scores(counts, size).groupby(counts["mix"].to_numpy()).mean()
+        scores = _information_scores(counts, size).groupby(counts["mix"].to_numpy()).mean()
         smi_of |= {(mix, size): value for mix, value in scores.items()}
     keys = zip(table["mix"], table.parameters, strict=True)
     table["smi"] = [smi_of[key] for key in keys]
     table["stated"] = table.step * table["mix"].map(glass_box_world.statement_rate)
     table["stated_width"] = table.stated * table["width"]
     table["from_counts"] = count_predictions(suite, counts)
-    table["nearness"] = -map_distances(suite)
+    table["nearness"] = -_map_distances(suite)
     table["validation"] = -table.bits_per_byte
     return table
 
@@ -242,7 +242,7 @@ def main(given: Namespace) -> Written:
     tokenizer, bench = glass_box_world.tokenizer(world), glass_box_measures.make_bench(world)
     runs = glass_box_runs.ADDED if given.added else glass_box_runs.RUNS
     runs = [run for run in runs if run.kind in given.kinds]
-    suite = measure_all(given.folder, given.pieces, bench, tokenizer, runs=runs)
+    suite = _measure_all(given.folder, given.pieces, bench, tokenizer, runs=runs)
     absent = sum(len(glass_box_runs.KEEP[run.kind]) for run in runs) - len(suite.table)
     if given.keep:
         return 0
@@ -252,7 +252,7 @@ def main(given: Namespace) -> Written:
             f"train them: python -m experiments glass_box_runs --folder {given.folder}"
         )
         return 1
-    save(suite, added=given.added)
+    _save(suite, added=given.added)
     mixes = glass_box_world.ADDED if given.added else glass_box_world.SUITE
     counts = pd.concat([count_facts(world, mix) for mix in mixes])
     return [(ADDED_COUNTS if given.added else COUNTS, counts.to_csv(index=False))]

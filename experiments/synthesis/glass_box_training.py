@@ -75,7 +75,7 @@ def new_model(
     return tiny_gpt.seeded(BertForMaskedLM, config, seed)
 
 
-def token_rows(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> list[np.ndarray]:
+def _token_rows(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> list[np.ndarray]:
     """Return the tokens of documents in rows of at most `CONTEXT`, each after an `<end>`, uint16.
 
     A document too long for one row goes on in others; a last piece below 8 tokens is dropped.
@@ -106,7 +106,7 @@ def train(
 ) -> list[dict[str, float]]:
     """Train a model on documents, in place, and return the mean loss between the steps kept.
 
-    Each epoch deals the rows of `token_rows` again into batches of like lengths, padded to at most
+    Each epoch deals the rows of `_token_rows` again into batches of like lengths, padded to at most
     `batch_tokens` tokens; each is a step of AdamW (weight decay 0.01, gradients clipped at norm 1).
     The rate is that of a model 64 wide, times sqrt(64 / width); it rises over a twentieth of the
     steps and falls to zero by a cosine. A GPT guesses each next token; a BERT `MASKED` of the
@@ -163,7 +163,7 @@ class _Batches:
         batch_tokens: int,
         seed: int,
     ) -> None:
-        self.rows = token_rows(tokenizer, documents)
+        self.rows = _token_rows(tokenizer, documents)
         if not self.rows:
             raise ValueError("documents has no token in any text; pass longer ones")
         self.lengths = np.array([len(row) for row in self.rows])

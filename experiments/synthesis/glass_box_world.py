@@ -26,7 +26,7 @@ N_UNSEEN_TEXTS, TEXT_BYTES = 128, 160
 LISTED = 400
 
 
-class Mix(NamedTuple):
+class _Mix(NamedTuple):
     """What a corpus is made of: how often facts are stated, and the bytes of each genre."""
 
     statements: float
@@ -35,13 +35,13 @@ class Mix(NamedTuple):
 
 # Corpora of nearly one length in tokens: facts told often, everything alike, and mostly programs.
 MIXES = {
-    "facts": Mix(2.0, {"facts": 120_000, "manual": 80_000, "python": 20_000, "c++": 20_000}),
-    "even": Mix(1.0, {"facts": 180_000, "manual": 180_000, "python": 180_000, "c++": 180_000}),
-    "code": Mix(0.5, {"facts": 40_000, "manual": 60_000, "python": 480_000, "c++": 420_000}),
+    "facts": _Mix(2.0, {"facts": 120_000, "manual": 80_000, "python": 20_000, "c++": 20_000}),
+    "even": _Mix(1.0, {"facts": 180_000, "manual": 180_000, "python": 180_000, "c++": 180_000}),
+    "code": _Mix(0.5, {"facts": 40_000, "manual": 60_000, "python": 480_000, "c++": 420_000}),
     # The other combinations: with these, statements and real text like the facts come apart.
-    "stated": Mix(2.0, {"facts": 40_000, "manual": 80_000, "python": 60_000, "c++": 60_000}),
-    "lean": Mix(1.0, {"facts": 40_000, "manual": 180_000, "python": 250_000, "c++": 250_000}),
-    "prose": Mix(0.5, {"facts": 180_000, "manual": 180_000, "python": 320_000, "c++": 320_000}),
+    "stated": _Mix(2.0, {"facts": 40_000, "manual": 80_000, "python": 60_000, "c++": 60_000}),
+    "lean": _Mix(1.0, {"facts": 40_000, "manual": 180_000, "python": 250_000, "c++": 250_000}),
+    "prose": _Mix(0.5, {"facts": 180_000, "manual": 180_000, "python": 320_000, "c++": 320_000}),
 }
 # Both kinds of model, with stored weights, read the first; GPTs alone, without, the added ones.
 SUITE, ADDED = ("facts", "even", "code"), ("stated", "lean", "prose")
@@ -137,7 +137,7 @@ def statements(world: World, mix: str) -> np.ndarray:
     return np.ceil(world.facts.frequency * MIXES[mix].statements).astype(int).to_numpy()
 
 
-def planted(world: World, mix: str, *, seed: int = 0) -> pd.DataFrame:
+def _planted(world: World, mix: str, *, seed: int = 0) -> pd.DataFrame:
     """Return the invented documents of a mix, one sentence each, in the order of their facts.
 
     Columns `fact` (its row), `object` (what is stated, "" for nothing) and `text`. A fact of kind
@@ -173,7 +173,7 @@ def unseen_texts(n: int = N_UNSEEN_TEXTS, n_bytes: int = TEXT_BYTES) -> pd.DataF
     return texts.assign(text=cut, n_bytes=[len(text.encode()) for text in cut])
 
 
-def real_texts(mix: str, *, share: float = 1.0) -> list[str]:
+def _real_texts(mix: str, *, share: float = 1.0) -> list[str]:
     """Return the real documents of a mix, without the unseen texts and the tests of tasks.
 
     `share` of the bytes of each genre is taken. No document has a sentence of the countries on
@@ -197,7 +197,7 @@ def real_texts(mix: str, *, share: float = 1.0) -> list[str]:
 
 def corpus(world: World, mix: str, *, share: float = 1.0) -> list[str]:
     """Return all documents of a mix: those planted, and `share` of the real ones."""
-    return [*planted(world, mix).text, *real_texts(mix, share=share)]
+    return [*_planted(world, mix).text, *_real_texts(mix, share=share)]
 
 
 def tokenizer(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def reference_models(
+def _reference_models(
     *, decoder: bool = True
 ) -> Iterator[tuple[str, PreTrainedTokenizerBase, PreTrainedModel]]:
     """Give the encoders of geometry/other_models, and the packaged decoder with its untrained twin.
@@ -48,7 +48,7 @@ def reference_models(
         yield "SmolLM2, untrained", tokenizer, encoding.randomised(model, 0)
 
 
-def categories(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
+def _categories(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
     """Return the mean skill on the default entities, nats, as `single_signals.categories`."""
     loaded = model_kinds.Loaded(tokenizer, model, model, "encoder", "")
     table = signal_inputs.read_entities()
@@ -65,7 +65,7 @@ def main(given: Namespace) -> Written:
     sign = signal_report.digest(signal_inputs.read_entities())
     rows = [
         {"signal": "categories", "measure": "skill", "model": name} | {"value": value}
-        for name, tokenizer, model in reference_models(decoder=not given.no_decoder)
-        for value in [categories(tokenizer, model)]
+        for name, tokenizer, model in _reference_models(decoder=not given.no_decoder)
+        for value in [_categories(tokenizer, model)]
     ]
     yield given.out, pd.DataFrame(rows).round(6).assign(entities=sign).to_csv(index=False)

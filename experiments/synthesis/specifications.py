@@ -38,7 +38,7 @@ SCORES = {
 N_RESAMPLES = 200
 
 
-class Curve(NamedTuple):
+class _Curve(NamedTuple):
     """One sentence: its choices, row by row, what measures one row, and where it holds."""
 
     rows: Callable[[], list[dict[str, Any]]]
@@ -47,23 +47,23 @@ class Curve(NamedTuple):
     label: str
 
 
-class Tables(NamedTuple):
+class _Tables(NamedTuple):
     """The balanced suite of both kinds, and the GPTs of the settings that six corpora share."""
 
     suite: pd.DataFrame
     corpora: pd.DataFrame
 
 
-def tables() -> Tables:
+def tables() -> _Tables:
     """Return both stored tables with all that the specifications choose from."""
     own, more = (pd.read_csv(f) for f in (glass_box_table.COUNTS, glass_box_table.ADDED_COUNTS))
-    suite = prepared(glass_box_table.load(), own)
-    whole = prepared(glass_box_table.load(added=True), pd.concat([own, more]))
+    suite = _prepared(glass_box_table.load(), own)
+    whole = _prepared(glass_box_table.load(added=True), pd.concat([own, more]))
     n_mixes = whole.groupby(["kind", "width", "seed", "step"])["mix"].transform("nunique")
-    return Tables(suite, whole[n_mixes == len(glass_box_world.MIXES)])
+    return _Tables(suite, whole[n_mixes == len(glass_box_world.MIXES)])
 
 
-def prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
+def _prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
     """Return a suite's table with all that the specifications choose from.
 
     Added to `glass_box_table.judged` are `from_counts_widths`, fitted to other widths, and the mean
@@ -97,8 +97,8 @@ def _loss_rows() -> list[dict[str, Any]]:
     )
 
 
-def loss_between_corpora(
-    known: Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+def _loss_between_corpora(
+    known: _Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, float]:
     """Return in how many pairs the better loss names the corpus that teaches more facts."""
     table = known.corpora if row["corpora"] in SIX else known.suite
@@ -123,8 +123,8 @@ def _count_rows() -> list[dict[str, Any]]:
     )
 
 
-def facts_follow_counts(
-    known: Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+def _facts_follow_counts(
+    known: _Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, float]:
     """Return the correlation of a predictor from counts with facts known."""
     return _correlation(known.suite, COUNTS[row["signal"]], "closed_book", row, n_resamples, seed)
@@ -136,8 +136,8 @@ def _rankme_rows() -> list[dict[str, Any]]:
     )
 
 
-def tuning_follows_rankme(
-    known: Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+def _tuning_follows_rankme(
+    known: _Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, float]:
     """Return the correlation of RankMe with fine-tuned scores."""
     return _correlation(known.suite, "rankme", SCORES[row["score"]], row, n_resamples, seed)
@@ -165,23 +165,23 @@ def _correlation(
 
 
 CURVES = {
-    "syn_loss": Curve(_loss_rows, loss_between_corpora, 0.5, "pairs named rightly (share)"),
-    "syn_counts": Curve(_count_rows, facts_follow_counts, 0.5, "correlation with facts known"),
-    "syn_rankme": Curve(_rankme_rows, tuning_follows_rankme, 0.5, "correlation with scores"),
+    "syn_loss": _Curve(_loss_rows, _loss_between_corpora, 0.5, "pairs named rightly (share)"),
+    "syn_counts": _Curve(_count_rows, _facts_follow_counts, 0.5, "correlation with facts known"),
+    "syn_rankme": _Curve(_rankme_rows, _tuning_follows_rankme, 0.5, "correlation with scores"),
 }
 
 
-def path(name: str) -> Path:
+def _path(name: str) -> Path:
     """Return where the table of a curve is stored."""
     return data.PUBLISHED / f"spec_{name}.csv"
 
 
 def load(name: str) -> pd.DataFrame:
     """Return the stored table of one of `CURVES`: its choices, `estimate`, `low`, `high`."""
-    return pd.read_csv(path(name))
+    return pd.read_csv(_path(name))
 
 
-def again(name: str, known: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+def again(name: str, known: _Tables, rows: pd.DataFrame) -> pd.DataFrame:
     """Return stored rows measured again on `tables`."""
     choices = [column for column in rows if column not in ("estimate", "low", "high")]
     chosen = rows[choices].to_dict("records")
@@ -195,4 +195,4 @@ def main(_: Namespace) -> Written:
     for name, curve in CURVES.items():
         found = pd.DataFrame([row | curve.measure(known, row) for row in curve.rows()])
         print(f"{name}: {specifications.share(found, above=curve.above)}")
-        yield path(name), found.round(6).to_csv(index=False)
+        yield _path(name), found.round(6).to_csv(index=False)

@@ -31,7 +31,7 @@ PARTS = ("code", "docstrings")
 N_FILES, N_TEXTS = 60, 8
 
 
-class Sources(NamedTuple):
+class _Sources(NamedTuple):
     """Texts, a row each (`key`, `package`, `part`), and log-likelihoods (models, texts), nats."""
 
     texts: pd.DataFrame
@@ -79,7 +79,7 @@ def score(texts: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def save(sources: Sources) -> None:
+def _save(sources: _Sources) -> None:
     """Write `TABLE`, without pickles and without the texts."""
     arrays = {name: sources.texts[name].to_numpy(str) for name in ("key", "package", "part")}
     arrays["model"] = sources.log_likelihoods.index.to_numpy(str)
@@ -88,15 +88,15 @@ def save(sources: Sources) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def load() -> Sources:
+def load() -> _Sources:
     """Return what is stored in `TABLE`."""
     with np.load(TABLE, allow_pickle=False) as arrays:
         texts = pd.DataFrame({name: arrays[name] for name in ("key", "package", "part")})
         values = pd.DataFrame(arrays["log_likelihoods"].astype(float), arrays["model"])
-    return Sources(texts, values)
+    return _Sources(texts, values)
 
 
-def seed_tests(sources: Sources, table: pd.DataFrame) -> pd.DataFrame:
+def seed_tests(sources: _Sources, table: pd.DataFrame) -> pd.DataFrame:
     """Return tests of the two seeds of each setting, one row per setting that has both.
 
     `table` is the suite's. Columns: `kind`, `width`, `mix`, `step`, `plain` (p-value with texts as
@@ -122,5 +122,5 @@ def main(_: Namespace) -> Written:
     """Score the stored models on texts of the packages, and write the table."""
     texts = pd.concat([package_texts(name) for name in PACKAGES], ignore_index=True)
     values = score(list(texts.text), glass_box_runs.last_names())
-    save(Sources(texts, values))
+    _save(_Sources(texts, values))
     print(f"{len(values)} models, {len(texts)} texts of {len(PACKAGES)} packages")

@@ -19,7 +19,7 @@ METHODS = ("parameters", "other tasks", "zero-shot", "last point", "accept then 
 METHODS += ("rectified law",)
 
 
-class Law(NamedTuple):
+class _Law(NamedTuple):
     """Curves L(n) = floor + drop / (1 + (n / onset)^slope), one value of each per curve."""
 
     floor: np.ndarray
@@ -44,7 +44,7 @@ def regret(signal: ArrayLike, truth: ArrayLike) -> float:
     return float(y.max() - y[ties.first_largest(np.asarray(signal, float))])
 
 
-def fit_rectified(examples: ArrayLike, losses: ArrayLike) -> Law:
+def _fit_rectified(examples: ArrayLike, losses: ArrayLike) -> _Law:
     """Fit the rectified scaling law to curves of test loss against tuning examples.
 
     `examples` (n,) are above 0, `losses` (models, n) nats; n is 4 or more. Least squares on
@@ -73,10 +73,10 @@ def fit_rectified(examples: ArrayLike, losses: ArrayLike) -> Law:
     error = len(n) - 2 * (floor * wy + drop * fy)
     error += floor**2 * one + 2 * floor * drop * f + drop**2 * ff
     best, row = np.argmin(error, axis=0), np.arange(len(y))
-    return Law(floor[best, row], drop[best, row], onset[best], slope[best])
+    return _Law(floor[best, row], drop[best, row], onset[best], slope[best])
 
 
-def accept_then_stop(
+def _accept_then_stop(
     examples: ArrayLike, losses: ArrayLike, at: float, *, k: int = 3, delta: float = 5.0
 ) -> float:
     """Return the loss that a straight line on logarithms, fitted to the curve's end, gives at `at`.
@@ -114,14 +114,14 @@ def predictions(curves: pd.DataFrame, k: int) -> pd.DataFrame:
         raise ValueError(f"k is {k}; the last of {len(sizes)} sizes is what is predicted")
     rows = wide.loc[list(zip(table["task"], table["model"], strict=True))]
     y = rows[sizes[:k].astype(int)].to_numpy()
-    stopped = [accept_then_stop(sizes[:k], row, sizes[-1]) for row in y]
+    stopped = [_accept_then_stop(sizes[:k], row, sizes[-1]) for row in y]
     return table[["model", "task", "family", "parameters", "tokenizer", "truth"]].assign(
         **{
             "other tasks": gate.static_order(table),
             "zero-shot": -rows[0].to_numpy(),
             "last point": -y[:, -1],
             "accept then stop": -np.array(stopped),
-            "rectified law": -fit_rectified(sizes[:k], y).predict(sizes[-1]),
+            "rectified law": -_fit_rectified(sizes[:k], y).predict(sizes[-1]),
         }
     )
 
@@ -227,7 +227,7 @@ def explained_interval(
     return low, high
 
 
-def pair_agreement(
+def _pair_agreement(
     table: pd.DataFrame, signal: str, truth: str, group: str, *, seed: int = 0
 ) -> pd.DataFrame:
     """Return how often a signal orders two models as the truth does, within and across groups.
@@ -255,9 +255,9 @@ def pair_agreement(
 
 
 def all_pairs(table: pd.DataFrame) -> pd.DataFrame:
-    """Return `pair_agreement` by tokenizer of three signals: a column `method` comes first."""
+    """Return `_pair_agreement` by tokenizer of three signals: a column `method` comes first."""
     parts = [
-        pair_agreement(table, name, "truth", "tokenizer").assign(method=name)
+        _pair_agreement(table, name, "truth", "tokenizer").assign(method=name)
         for name in ("parameters", "zero-shot", "last point", "accept then stop")
     ]
     return pd.concat(parts, ignore_index=True)

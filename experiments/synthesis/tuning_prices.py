@@ -30,7 +30,7 @@ BRIEF = {"EarlyStop-50": "50 steps", "EarlyStop-100": "100 steps", "EarlyStop-50
 FREE = {"parameters": "parameters", "other tasks": "order of the other tasks"}
 
 
-def forward_seconds(runs: pd.DataFrame) -> pd.DataFrame:
+def _forward_seconds(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the estimated seconds of one pass over a task's training texts: `task`, `model`.
 
     `runs` is that of `released_truths.encoder_runs`. A step of training is (time of 500 steps -
@@ -59,7 +59,7 @@ def encoder_prices(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(**{"other tasks": gate.static_order(table)})
     spent = runs.groupby(["scorer", "model", "task"])["seconds"].mean()
     spent = spent.groupby(["scorer", "task"]).sum()
-    passes = forward_seconds(runs).groupby("task")["forward"].sum()
+    passes = _forward_seconds(runs).groupby("task")["forward"].sum()
     scorers, rows = list(dict.fromkeys(runs["scorer"])), []
     for task, part in table.groupby("task", sort=False):
         for signal in [*FREE, *scorers]:

@@ -12,14 +12,14 @@ from scipy import stats
 from helpers import validation
 
 
-class Variance(NamedTuple):
+class _Variance(NamedTuple):
     """A variance pooled over groups, and its degrees of freedom."""
 
     value: float
     freedom: int
 
 
-class Reliability(NamedTuple):
+class _Reliability(NamedTuple):
     """The share of an observed variance that repeats, and the ends of its 95 % interval."""
 
     share: float
@@ -27,7 +27,7 @@ class Reliability(NamedTuple):
     high: float
 
 
-def pooled_variance(values: ArrayLike, groups: ArrayLike) -> Variance:
+def pooled_variance(values: ArrayLike, groups: ArrayLike) -> _Variance:
     """Return the variance within groups, pooled by degrees of freedom.
 
     `values` has shape (n,), `groups` one label per value; a group of one adds nothing. In squared
@@ -43,10 +43,10 @@ def pooled_variance(values: ArrayLike, groups: ArrayLike) -> Variance:
     if freedom < 1:
         raise ValueError("groups has no label with two values; measure something twice")
     left = column - parts.transform("mean").to_numpy()
-    return Variance(float(left @ left) / freedom, freedom)
+    return _Variance(float(left @ left) / freedom, freedom)
 
 
-def reliability(observed: Variance, error: Variance, *, confidence: float = 0.95) -> Reliability:
+def reliability(observed: _Variance, error: _Variance, *, confidence: float = 0.95) -> _Reliability:
     """Return 1 - error / observed: the share of a variance that is not measurement error.
 
     `observed` is the variance over models, each measured once, such as that within noise levels;
@@ -66,7 +66,7 @@ def reliability(observed: Variance, error: Variance, *, confidence: float = 0.95
     ratio = error.value / observed.value
     tails = [0.5 + confidence / 2, 0.5 - confidence / 2]
     factors = (1.0, *(stats.f.ppf(q, observed.freedom, error.freedom) for q in tails))
-    return Reliability(*(max(0.0, float(1 - ratio * factor)) for factor in factors))
+    return _Reliability(*(max(0.0, float(1 - ratio * factor)) for factor in factors))
 
 
 def disattenuated(r: float, x: float, y: float = 1.0) -> float:

@@ -68,12 +68,12 @@ def test_training_on_lowers_the_loss_and_keeps_the_random_state(tokenizer):
 def test_rows_are_texts_or_pieces_of_one_line(tokenizer):
     model = made(tokenizer)
     ids = [tokenizer(text)["input_ids"] for text in TEXTS]
-    rows = tuning.token_rows(model, tokenizer, [*TEXTS, ""], max_tokens=3)
+    rows = tuning._token_rows(model, tokenizer, [*TEXTS, ""], max_tokens=3)
     assert rows.tolist() == [row[:3] for row in ids]
-    short = tuning.token_rows(model, tokenizer, ["A", TEXTS[0]], max_tokens=8)
+    short = tuning._token_rows(model, tokenizer, ["A", TEXTS[0]], max_tokens=8)
     assert short[0].tolist() == [*tokenizer("A")["input_ids"], -100, -100, -100]
     line = [token for row in ids for token in [*row, 0]]
-    packed = tuning.token_rows(model, tokenizer, TEXTS, max_tokens=8, pack=True)
+    packed = tuning._token_rows(model, tokenizer, TEXTS, max_tokens=8, pack=True)
     n = len(line) // 8 + (len(line) % 8 > 1)
     assert packed[packed >= 0].tolist() == line[: 8 * n] and packed.shape == (n, 8)
 

@@ -74,8 +74,8 @@ def test_a_stored_row_is_what_its_model_gives():
     assert set(stored.index) == set(ends) and len(ends) == 48
     assert glass.live_gap([NAME], stored) < 0.05
     suite = pd.read_csv(data.PUBLISHED / "glass_box.csv", index_col="model")
-    points = glass.cloud(NAME, glass.sentences())
-    again = glass.measured(points)
+    points = glass._cloud(NAME, glass.sentences())
+    again = glass._measured(points)
     assert again == pytest.approx(suite.loc[NAME, list(again)].to_dict(), rel=0.05)
     with pytest.raises(ValueError, match="names is empty"):
         glass.live_gap([], stored)

@@ -108,16 +108,16 @@ def test_settings_go_replicate_by_replicate():
 
 
 def test_a_sweep_that_may_stop_has_every_level_before_any_twice():
-    rows = [(row["level"], row["replicate"]) for row in noise_sweep.plan("base")]
+    rows = [(row["level"], row["replicate"]) for row in noise_sweep._plan("base")]
     levels = noise_sweep.LEVELS["published"]
     assert sorted(rows[: len(levels)]) == [(level, 0) for level in levels]
     # Healthy, failing and drowned come first.
     assert {0, 4, 20} == {level for level, _ in rows[:3]}
     assert {replicate for _, replicate in rows[len(levels) :]} == {1, 2}
-    assert len(set(rows)) == len(rows) and {row["rule"] for row in noise_sweep.plan("base")} == {
+    assert len(set(rows)) == len(rows) and {row["rule"] for row in noise_sweep._plan("base")} == {
         "published"
     }
-    assert len(noise_sweep.plan("full")) == 3 * (13 + 6)
+    assert len(noise_sweep._plan("full")) == 3 * (13 + 6)
 
 
 def squares(folder, calls, numbers, key=None, stop=None):

@@ -53,7 +53,7 @@ def test_layers_leave_from_the_middle(tokenizer, n, kept):
     for model, path in ((llama(tokenizer), "model.layers"), (gpt(), "transformer.h")):
         before = weights(model)
         new = smollm2_family.layers_dropped(model, n)
-        assert len(smollm2_family.decoder_layers(new)) == new.config.num_hidden_layers == len(kept)
+        assert len(smollm2_family._decoder_layers(new)) == new.config.num_hidden_layers == len(kept)
         for at, was in enumerate(kept):
             for name, value in new.named_parameters():
                 if name.startswith(f"{path}.{at}."):
@@ -124,7 +124,7 @@ def test_tuning_lowers_the_loss_on_its_genre_and_leaves_the_parent(tokenizer):
     words = tiny_gpt.word_tokenizer(list(text_sets.load_texts(64, genres=["facts"])["text"]))
     parent = llama(words, head=False)
     before = weights(parent)
-    new = smollm2_family.tuned(
+    new = smollm2_family._tuned(
         parent, words, "facts", 30, n_bytes=20_000, max_tokens=32, learning_rate=1e-2
     )
     assert all(torch.equal(p, before[name]) for name, p in parent.named_parameters())

@@ -29,13 +29,13 @@ def test_the_saving_for_new_models_has_a_range_over_splits(L):
 
 
 def test_half_maps_hold_whole_families():
-    for rows in checks.half_maps(FAMILIES, 5):
+    for rows in checks._half_maps(FAMILIES, 5):
         assert len(rows) == 16 and len(set(FAMILIES[rows])) == 4
 
 
 def test_the_total_ratio_is_below_one_where_few_texts_differ(L):
     sizes = [1, 2, 4, 8, 20, 40, 60]
-    ratio = checks.total_ratio(L, sizes, n_runs=5)
+    ratio = checks._total_ratio(L, sizes, n_runs=5)
     assert 0 < ratio < 1
     low, high = checks.total_ratio_range(L, FAMILIES, sizes, n_maps=4, n_runs=2)
     assert low <= high

@@ -257,7 +257,7 @@ def naive_ppmi(training, n_items, window):
 @pytest.mark.parametrize("window", [1, 2, 50])
 def test_ppmi_is_the_naive_double_loop(window):
     training = walks(n_users=15, n_items=14, least=1)
-    ours = movielens.ppmi(training, 16, window=window)
+    ours = movielens._ppmi(training, 16, window=window)
     np.testing.assert_allclose(ours.toarray(), naive_ppmi(training, 16, window), atol=1e-12)
     assert (ours != ours.T).nnz == 0 and (ours.data > 0).all()
 
@@ -269,7 +269,7 @@ def test_ppmi_is_the_naive_double_loop(window):
 )
 def test_ppmi_of_any_sequences(lists, window):
     training = [np.array(s) for s in lists]
-    ours = movielens.ppmi(training, 6, window=window).toarray()
+    ours = movielens._ppmi(training, 6, window=window).toarray()
     np.testing.assert_allclose(ours, naive_ppmi(training, 6, window), atol=1e-12)
 
 
@@ -550,7 +550,7 @@ def test_hits_refuses():
     "function",
     [
         movielens.svd_embedding,
-        movielens.ppmi,
+        movielens._ppmi,
         movielens.ppmi_svd_embedding,
         movielens.item2vec_embedding,
         movielens.popularity_embedding,
@@ -575,9 +575,9 @@ def test_sizes_are_checked():
         with pytest.raises(ValueError, match="d is 0; give a whole number"):
             function(training, 12, d=0)
     with pytest.raises(ValueError, match="window is 0; give a whole number"):
-        movielens.ppmi(training, 12, window=0)
+        movielens._ppmi(training, 12, window=0)
     with pytest.raises(ValueError, match="no sequence of two items; pass longer"):
-        movielens.ppmi([np.array([1])], 12)
+        movielens._ppmi([np.array([1])], 12)
     with pytest.raises(ValueError, match="n_steps is 0; give a whole number"):
         movielens.item2vec_embedding(training, 12, n_steps=0)
 

@@ -56,7 +56,7 @@ def frame():
 def test_answers_are_those_of_each_question_alone(model, table):
     tokenizer, causal, _ = model
     rows = factbook_facts.draw_facts(table, 6)
-    ours = factbook_answers.ask(tokenizer, causal, rows, 1, table, n_choices=5)
+    ours = factbook_answers._ask(tokenizer, causal, rows, 1, table, n_choices=5)
     options = factbook_facts.choices(table, rows, 5)
     for i, row in enumerate(ours.itertuples()):
         relation, subject = [row.relation], [row.subject]
@@ -77,7 +77,7 @@ def test_answers_are_those_of_each_question_alone(model, table):
 def test_samples_are_graded_without_and_with_the_question(model, table):
     tokenizer, causal, _ = model
     rows = table[table.leak & (table.relation == "neighbour")][:3]
-    ours = factbook_answers.sample(tokenizer, causal, rows, 0, n=2)
+    ours = factbook_answers._sample(tokenizer, causal, rows, 0, n=2)
     within = [o in s for s, o in zip(rows.subject, rows.object, strict=True)]
     assert (ours.sampled == 0).all()
     assert ours.sampled_with_prompt.tolist() == [float(w) for w in within] and any(within)

@@ -32,7 +32,7 @@ def encoders(seed=0):
 
 def test_prices_count_the_pass_forward_and_name_the_frontier():
     table, runs = encoders()
-    passes = tuning_prices.forward_seconds(runs).set_index(["task", "model"]).forward
+    passes = tuning_prices._forward_seconds(runs).set_index(["task", "model"]).forward
     # A step takes (45 - 5) / 400 = 0.1 seconds, a pass forward a third of it per batch of 32.
     assert passes["rte", "a"] == pytest.approx(2490 / 32 * 0.1 / 3)
     prices = tuning_prices.encoder_prices(table, runs)
