@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import tiny_gpt, training
-from helpers import likelihood, validation
+from helpers import fine_tuning, likelihood, validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,13 +74,14 @@ def train(
     if len(rows) < batch:
         raise ValueError(f"documents has length {len(rows)}, less than batch {batch}; give more")
     rate = learning_rate * (64 / model.config.n_embd) ** 0.5
-    optimizer, order, losses = training.adamw(model), _order(len(rows), batch, seed), []
+    drawn = fine_tuning.draw_rows(len(rows), steps * batch, np.random.default_rng(seed))
+    optimizer, losses = training.adamw(model), []
     if at is not None and 0 in keep:
         model.eval()
         at(0)
-    for step in range(steps):
+    for step, members in enumerate(drawn.reshape(steps, batch)):
         model.train()
-        ids, mask = _padded([rows[i] for i in next(order)])
+        ids, mask = _padded([rows[i] for i in members])
         losses_of_bytes = -_log_softmax(model, ids).gather(2, ids[:, 1:, None])[..., 0]
         loss = (losses_of_bytes * mask).sum() / mask.sum()
         now = rate * min(1.0, (step + 1) / (warm_up + 1))
@@ -135,16 +136,6 @@ def sample(model: GPT2LMHeadModel, n: int, n_bytes: int, *, seed: int = 0) -> li
         )
     drawn = likelihood.draw_tokens(model, [START], n, n_bytes, below=START, seed=seed)
     return [row.tobytes() for row in drawn.astype(np.uint8)]
-
-
-def _order(n: int, batch: int, seed: int) -> Iterator[np.ndarray]:
-    """Give the numbers of the documents of each step, without end."""
-    rng, waiting = np.random.default_rng(seed), np.empty(0, np.int64)
-    while True:
-        if len(waiting) < batch:
-            waiting = np.concatenate([waiting, rng.permutation(n)])
-        yield waiting[:batch]
-        waiting = waiting[batch:]
 
 
 def _rows(

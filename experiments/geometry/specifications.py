@@ -25,11 +25,9 @@ def _relative_error(repeats: pd.DataFrame, column: str, groups: str) -> float:
     """Return the variance of ln(index - 1) over measurements of the same weights.
 
     `groups` names the column that tells the models apart. It is the squared measurement error, as
-    a share of the index's excess over 1. Raises `ValueError` for an index of 1 or less.
+    a share of the index's excess over 1.
     """
     excess = repeats[column] - 1
-    if not (excess > 0).all():
-        raise ValueError(f"{column} is not above 1 in every row; its logarithm does not exist")
     return reliability.pooled_variance(np.log(excess), repeats[groups].to_numpy()).value
 
 

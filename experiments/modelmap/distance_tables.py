@@ -36,9 +36,7 @@ def _ngram_pairs(
 
     Neighbouring "order" for the first two corpora at the largest size, neighbouring "size" for the
     first corpus at the middle and the highest order, another "corpus" between the first three.
-    Raises `ValueError` for fewer than 3 corpora, 2 sizes or 2 orders.
     """
-    validation.counts(corpora=(len(corpora), 3), sizes=(len(sizes), 2), orders=(len(orders), 2))
     first, second, third = corpora[:3]
     largest, middle = sizes[-1], orders[len(orders) // 2]
     found = [

@@ -18,7 +18,7 @@ from experiments import tuning
 from experiments.command import Written, command, to_folder
 from experiments.modelmap import smollm2_family
 from experiments.synthesis import glass_box_runs, glass_box_world
-from helpers import data, injection, likelihood, model_edits, stats, text_sets, validation
+from helpers import data, likelihood, stats, validation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,12 +48,10 @@ def _units_reordered(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     """Return a copy of a GPT-2 that computes the same function from reordered units.
 
     The units of the residual stream and of every inner layer change places at random, in all
-    matrices at once. Raises `ValueError` for a model that is no GPT-2.
+    matrices at once.
     """
     import torch
 
-    if not hasattr(model, "transformer") or not hasattr(model.transformer, "wte"):
-        raise ValueError(f"model is a {type(model).__name__}; pass a GPT-2")
     new, rng = copy.deepcopy(model), validation.generator(seed)
     body = new.transformer
     order = torch.from_numpy(rng.permutation(body.wte.weight.shape[1]))
@@ -87,27 +85,16 @@ def _edited(
 ) -> PreTrainedModel:
     """Return a changed copy of a GPT-2: `kind` and `level` are a pair of `EDITS`.
 
-    Rounding is to bits, by row; noise in percent of each matrix's own spread; pruning in percent
-    of its entries; tuning in steps on texts of the genre `corpus`, on which no glass-box model was
-    trained. Raises `ValueError` for another kind.
+    Rounding is to bits, by row; noise in percent of each matrix's own spread; pruning in percent of
+    its entries; tuning in steps on texts of the genre `corpus`, on which no glass-box model was
+    trained.
     """
-    validation.choice(kind, tuple(dict.fromkeys(kind for kind, _ in EDITS)), "kind")
-    if kind == "rounded":
-        return model_edits.rounded(model, level, by_row=True)
-    if kind == "noise":
-        return injection.inject_noise(model, level, rule="relative", seed=seed)[0]
-    if kind == "pruned":
-        return model_edits.pruned(model, level / 100)
-    if kind == "layers dropped":
-        return smollm2_family.layers_dropped(model, level)
     if kind == "units reordered":
         return _units_reordered(model, seed)
-    unwanted = text_sets.load_texts(256)["text"]
-    texts = text_sets.training_texts(corpus, 20_000, without=unwanted)
-    new = copy.deepcopy(model)
+    if kind != "tuned":
+        return smollm2_family.make(model, tokenizer, kind, level, seed=seed)
     options = {"batch": 8, "max_tokens": 64, "learning_rate": 5e-4, "pack": True, "seed": seed}
-    tuning.tune(new, tokenizer, texts, steps=level, **options)
-    return new
+    return smollm2_family.tuned(model, tokenizer, corpus, level, n_bytes=20_000, **options)
 
 
 def _read(

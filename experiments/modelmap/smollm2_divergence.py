@@ -47,10 +47,8 @@ def _token_table(
 
     `there` is the divergence of the next token from p to q, `back` from q to p, and `ratio` the
     log-ratio log(p/q) of the token that stands there. `ids` (n, T) are texts of one length, each
-    after `start`. Raises `ValueError` where `start` is empty.
+    after `start`.
     """
-    if not len(start):
-        raise ValueError("start is empty; give the token that the model begins a text with")
     there, back, ratio = (np.empty(ids.shape) for _ in range(3))
     for i, row in enumerate(ids):
         a, b = (_log_probabilities(model, [*start, *row], len(start)) for model in (p, q))

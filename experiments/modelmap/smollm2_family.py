@@ -91,7 +91,7 @@ def with_head(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(decoders.with_output(model))
 
 
-def _tuned(
+def tuned(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     corpus: str,
@@ -129,7 +129,7 @@ def make(
     `kind` and `level`: "as it is"; "rounded", to bits (`model_edits.rounded`, by row); "pruned",
     percent of each matrix set to 0 (`model_edits.pruned`); "layers dropped", their number
     (`layers_dropped`); "noise", percent of each matrix's own spread (`injection.inject_noise`,
-    relative rule, drawn by `seed`); "tuned", for so many steps on a genre, `corpus` (`_tuned`,
+    relative rule, drawn by `seed`); "tuned", for so many steps on a genre, `corpus` (`tuned`,
     ordered by `seed`). Raises `ValueError` for another kind, and as the functions named.
     """
     validation.choice(kind, KINDS, "kind")
@@ -142,7 +142,7 @@ def make(
     if kind == "noise":
         return injection.inject_noise(model, level, rule="relative", seed=seed)[0]
     if kind == "tuned":
-        return _tuned(model, tokenizer, corpus, int(level), seed=seed)
+        return tuned(model, tokenizer, corpus, int(level), seed=seed)
     return copy.deepcopy(model)
 
 

@@ -48,7 +48,6 @@ def _lightgcn_checkpoints(
     random, by the loss of BPR with an L2 decay of 1e-4. Raises `ValueError` for empty sequences
     and codes beyond `n_items`. Source: He et al. (2020); Rendle et al. (2009) for the loss.
     """
-    validation.counts(d=(d, 1), layers=(layers, 0), batch=(batch, 1))
     items = item_codes(training, n_items)
     users = np.repeat(np.arange(len(training)), [len(s) for s in training])
     edges = np.unique(np.stack([users, len(training) + items]), axis=1)

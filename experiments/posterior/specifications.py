@@ -16,7 +16,7 @@ from sklearn.preprocessing import scale
 from experiments.command import Written, command, option, to_folder
 from experiments.posterior import invented, real_models, rival_scores
 from experiments.posterior.real_models import Task
-from helpers import data, validation
+from helpers import data
 from helpers.posterior import average_log_posterior, held_out_log_posterior
 from helpers.posterior.dimensions import varied
 from helpers.posterior.transferability import tuned_probe
@@ -150,7 +150,6 @@ def _wrong_labels(
     `truth` is a yardstick per model, on right labels. One row per share, draw and form: the rank
     correlation of the score with it, and `skill`, the mean over the trained models.
     """
-    validation.counts(n_draws=(n_draws, 1))
     rows = []
     for share, draw in product(shares, range(n_draws)):
         rng = np.random.default_rng([draw, round(1000 * share)])
@@ -172,8 +171,6 @@ def _corrupted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np
     """Return labels of which a share was replaced by another one, drawn by the clusters' sizes."""
     labels = np.asarray(labels)
     names, codes = np.unique(labels, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError("labels has one value only; a wrong label needs another")
     sizes = np.bincount(codes).astype(float)
     given = codes.copy()
     for row in np.flatnonzero(rng.random(len(codes)) < share):

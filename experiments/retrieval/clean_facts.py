@@ -69,8 +69,6 @@ def _axis(
 
     As `audit_tables.axes_of`, for bins of any width: `per_octave` of them make a factor of two.
     """
-    validation.choice(metric, smi.METRICS, "metric")
-    validation.counts(per_octave=(per_octave, 1))
     rule, counted = smi.GENERATIONS[generation], metric == "CO-OCCUR"
     values = facts.n_both if counted else facts.information
     bins = np.trunc(per_octave * np.log2(values)) * (5 / per_octave)
@@ -229,8 +227,6 @@ def _doubling_of_size(facts: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
         centred = np.array(sizes) - np.mean(sizes)
         total += (centred**2).sum()
         product = product + centred @ np.array(means)
-    if not total > 0:
-        raise ValueError("facts has no family of two sizes; pass several models of one family")
     return product / total
 
 

@@ -60,15 +60,10 @@ def _closeness(
     other objects; `paragraphs` holds the corpus, shape (m, width). Columns: `nearest`, the largest
     cosine of the fact with any paragraph; `close 0.6` and the like, the number of paragraphs with
     at least that cosine; `semantic rank`, the share of other objects whose statement has a smaller
-    largest cosine (ties count half; 0.5 without others). Raises `ValueError` for other widths.
+    largest cosine (ties count half; 0.5 without others).
     """
     rows = []
     for of_fact in sentences:
-        if of_fact.shape[1] != paragraphs.shape[1]:
-            raise ValueError(
-                f"sentences have width {of_fact.shape[1]} but paragraphs {paragraphs.shape[1]}; "
-                "encode both with one model"
-            )
         cosine = of_fact @ paragraphs.T
         nearest = cosine.max(axis=1)
         others = (nearest[0] > nearest[1:]) + 0.5 * (nearest[0] == nearest[1:])

@@ -216,18 +216,11 @@ def _sampled_share(counts: ArrayLike, true: ArrayLike, *, temperature: float = 1
     """Return how often a reader who knows every document would give the true object, shape (n,).
 
     `counts` of shape (n, k) says in how many documents each candidate is stated of a subject, and
-    `true`, of shape (n,), which candidate is true. Such a reader gives a candidate in proportion
-    to its count, sharpened by sampling at `temperature`: counts to the power 1 / temperature. A
-    subject without any candidate gets NaN. Raises `ValueError` for negative counts, unequal
-    lengths or a temperature that is not positive. Source: designed here.
+    `true`, of shape (n,), which candidate is true. Such a reader gives a candidate in proportion to
+    its count, sharpened by sampling at `temperature`: counts to the power 1 / temperature. A
+    subject without any candidate gets NaN. Source: designed here.
     """
     counts, true = np.asarray(counts, float), np.asarray(true)
-    if counts.ndim != 2 or len(counts) != len(true):
-        raise ValueError(
-            f"counts has shape {counts.shape} and true {true.shape}; pass (n, k), (n,)"
-        )
-    if (counts < 0).any() or not temperature > 0:
-        raise ValueError("counts must be 0 or more, and temperature positive")
     most = counts.max(axis=1, keepdims=True)
     scaled = np.divide(counts, most, out=np.zeros_like(counts), where=most > 0)
     power = scaled ** (1 / temperature)

@@ -179,7 +179,6 @@ def _real_texts(mix: str, *, share: float = 1.0) -> list[str]:
     `share` of the bytes of each genre is taken. No document has a sentence of the countries on
     which the tasks of `factbook_tasks.NAMES` are tested.
     """
-    validation.choice(mix, tuple(MIXES), "mix")
     hidden = set(text_sets.load_texts(N_UNSEEN_TEXTS, genres=GENRES).text)
     tested = factbook_tasks.sentences(test=True)
     found = []

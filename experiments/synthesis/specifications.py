@@ -39,12 +39,16 @@ N_RESAMPLES = 200
 
 
 class _Curve(NamedTuple):
-    """One sentence: its choices, row by row, what measures one row, and where it holds."""
+    """One sentence: its choices, what measures one row, a label, and where it holds."""
 
-    rows: Callable[[], list[dict[str, Any]]]
-    measure: Callable[..., dict[str, float]]
-    above: float
+    choices: list[dict[str, list[str]]]
+    measure: Callable[[_Tables, dict[str, Any]], dict[str, float]]
     label: str
+    above: float = 0.5
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every specification."""
+        return [row for some in self.choices for row in specifications.combinations(**some)]
 
 
 class _Tables(NamedTuple):
@@ -87,19 +91,7 @@ SIX = {
 TEXTS = {"mixed": "validation", "like the facts": "loss_facts", "others": "loss_others"}
 
 
-def _loss_rows() -> list[dict[str, Any]]:
-    shared = {"texts": list(TEXTS), "steps": ["all", "last"]}
-    six = specifications.combinations(
-        kind=["gpt"], corpora=list(SIX), **shared, widths=["narrowest"]
-    )
-    return six + specifications.combinations(
-        kind=["gpt", "bert"], corpora=["three"], **shared, widths=["all", "widest"]
-    )
-
-
-def _loss_between_corpora(
-    known: _Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, float]:
+def _loss_between_corpora(known: _Tables, row: dict[str, Any]) -> dict[str, float]:
     """Return in how many pairs the better loss names the corpus that teaches more facts."""
     table = known.corpora if row["corpora"] in SIX else known.suite
     part = table[table.kind == row["kind"]]
@@ -107,68 +99,48 @@ def _loss_between_corpora(
         part = part[part.step == part.step.max()]
     if row["widths"] == "widest":
         part = part[part.width == part.width.max()]
-    signal = TEXTS[row["texts"]]
     found = glass_box_report.between_corpora(
-        part, [signal], "closed_book", n_resamples=n_resamples, seed=seed
-    ).set_index("contrast")
-    contrast = SIX.get(row["corpora"], "all")
-    share, low, high = found.loc[contrast, ["share", "low", "high"]]
-    return {"estimate": float(share), "low": float(low), "high": float(high)}
-
-
-def _count_rows() -> list[dict[str, Any]]:
-    controls = [name for name in CONTROLS if name != "width"]
-    return specifications.combinations(
-        kind=["gpt", "bert"], signal=list(COUNTS), given=controls, scale=["ranks", "values"]
+        part, [TEXTS[row["texts"]]], "closed_book", n_resamples=N_RESAMPLES
     )
+    pair = found.set_index("contrast").loc[SIX.get(row["corpora"], "all")]
+    return {"estimate": float(pair.share), "low": float(pair.low), "high": float(pair.high)}
 
 
-def _facts_follow_counts(
-    known: _Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, float]:
-    """Return the correlation of a predictor from counts with facts known."""
-    return _correlation(known.suite, COUNTS[row["signal"]], "closed_book", row, n_resamples, seed)
+def _correlation(known: _Tables, row: dict[str, Any]) -> dict[str, float]:
+    """Return the correlation of a predictor from counts with facts known, or of RankMe with scores.
 
-
-def _rankme_rows() -> list[dict[str, Any]]:
-    return specifications.combinations(
-        kind=["gpt", "bert"], score=list(SCORES), given=list(CONTROLS), scale=["ranks", "values"]
-    )
-
-
-def _tuning_follows_rankme(
-    known: _Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, float]:
-    """Return the correlation of RankMe with fine-tuned scores."""
-    return _correlation(known.suite, "rankme", SCORES[row["score"]], row, n_resamples, seed)
-
-
-def _correlation(
-    table: pd.DataFrame,
-    signal: str,
-    truth: str,
-    row: dict[str, Any],
-    n_resamples: int,
-    seed: int,
-) -> dict[str, float]:
-    """Return the correlation of one kind of model; cells of width and corpus are drawn."""
+    Of one kind of model; cells of width and corpus are drawn.
+    """
+    pair = ("rankme", SCORES[row["score"]]) if "score" in row else (COUNTS[row["signal"]], FACTS)
     found = glass_box_report.correlations(
-        table[table.kind == row["kind"]],
+        known.suite[known.suite.kind == row["kind"]],
         given=CONTROLS[row["given"]],
-        signals=[signal],
-        truths=[truth],
+        signals=pair[:1],
+        truths=pair[1:],
         ranks=row["scale"] == "ranks",
-        n_resamples=n_resamples,
-        seed=seed,
+        n_resamples=N_RESAMPLES,
     ).iloc[0]
     return {"estimate": float(found.r), "low": float(found.low), "high": float(found.high)}
 
 
+_KINDS, _SCALES, FACTS = ["gpt", "bert"], ["ranks", "values"], "closed_book"
+_TEXTS = {"texts": list(TEXTS), "steps": ["all", "last"]}
 CURVES = {
-    "syn_loss": _Curve(_loss_rows, _loss_between_corpora, 0.5, "pairs named rightly (share)"),
-    "syn_counts": _Curve(_count_rows, _facts_follow_counts, 0.5, "correlation with facts known"),
-    "syn_rankme": _Curve(_rankme_rows, _tuning_follows_rankme, 0.5, "correlation with scores"),
-}
+    "syn_loss": _Curve(
+        [{"kind": ["gpt"], "corpora": list(SIX), **_TEXTS, "widths": ["narrowest"]},
+         {"kind": _KINDS, "corpora": ["three"], **_TEXTS, "widths": ["all", "widest"]}],
+        _loss_between_corpora, "pairs named rightly (share)",
+    ),
+    "syn_counts": _Curve(
+        [{"kind": _KINDS, "signal": list(COUNTS), "given": [c for c in CONTROLS if c != "width"],
+          "scale": _SCALES}],
+        _correlation, "correlation with facts known",
+    ),
+    "syn_rankme": _Curve(
+        [{"kind": _KINDS, "score": list(SCORES), "given": list(CONTROLS), "scale": _SCALES}],
+        _correlation, "correlation with scores",
+    ),
+}  # fmt: skip
 
 
 def _path(name: str) -> Path:

@@ -83,12 +83,6 @@ def test_training_learns_repeats_and_begins_the_same_whatever_its_length():
     assert runs[2].loss.iloc[-1] < runs[2].loss[0] == pytest.approx(np.log(256), abs=0.3)
 
 
-def test_every_document_is_seen_once_before_any_is_seen_again():
-    order = byte_gpt._order(5, 2, seed=0)
-    seen = np.concatenate([next(order) for _ in range(5)])
-    assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
-
-
 def test_a_run_is_kept_and_read_again(tmp_path):
     run = byte_gpt_runs._Run("tiny", 16, 1, 0)
     byte_gpt_runs.train(run, DOCUMENTS, tmp_path, keep=(0, 2))

@@ -32,5 +32,3 @@ def test_rows_hold_the_index_of_each_cloud():
     pair = [table.query(f"cloud == '{n}' and quantizer == 'PQ'")["lloyd"].item()
             for n in (known_shapes.TAILS, known_shapes.EQUAL)]  # fmt: skip
     assert ratios.loc[0, "PQ"] == pytest.approx(pair[0] / pair[1])
-    with pytest.raises(ValueError, match="n"):
-        known_shapes._clouds(1)

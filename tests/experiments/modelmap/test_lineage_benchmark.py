@@ -27,8 +27,6 @@ def test_reordered_units_compute_the_same_from_other_weights(model, tokenizer):
     assert apart["answers"] == 0 and apart["weights"] > 0.01
     again = benchmark.distances(readings[0], readings[0])
     assert max(abs(value) for value in again.values()) < 1e-6
-    with pytest.raises(ValueError, match="pass a GPT-2"):
-        benchmark._units_reordered(model.transformer)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +38,6 @@ def test_every_edit_moves_the_copy_and_leaves_the_parent(model, tokenizer, kind,
     apart = benchmark.distances(benchmark._read(child, tokenizer, TEXTS), before)
     assert apart["map"] > 0 and 0 < apart["weights"] < 1
     assert np.array_equal(before.answers, benchmark._read(model, tokenizer, TEXTS).answers)
-    with pytest.raises(ValueError, match="kind"):
-        benchmark._edited(model, tokenizer, "copied", 1)
 
 
 def test_models_of_other_shapes_have_no_distance_in_weights(model, tokenizer):

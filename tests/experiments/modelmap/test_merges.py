@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import tuning
+from experiments import tiny_gpt, tuning
 from experiments.modelmap import merges
 from helpers import likelihood, text_sets
 
@@ -41,15 +41,11 @@ def test_nobody_learns_from_the_texts_of_a_map_or_twice():
 
 
 def test_pieces_give_back_every_text_and_begin_with_the_end():
-    tokenizer = merges._piece_tokenizer(["for i in range(10):"] * 3, 270)
+    tokenizer = tiny_gpt.with_ends(tiny_gpt.pieces(["for i in range(10):"] * 3, 270))
     assert len(tokenizer) <= 270
     for text in ("for x in y", "Größe 日本\n\t\x00"):
         ids = tokenizer(text)["input_ids"]
         assert ids[0] == 0 and tokenizer.decode(ids[1:]) == text
-    with pytest.raises(ValueError, match="size"):
-        merges._piece_tokenizer(["a"], 256)
-    with pytest.raises(ValueError, match="documents"):
-        merges._piece_tokenizer([], 300)
 
 
 def test_a_family_has_the_models_of_its_triples(family):

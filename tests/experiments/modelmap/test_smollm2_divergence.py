@@ -91,5 +91,3 @@ def test_a_family_is_compared_in_pieces_that_are_kept(models, monkeypatch, tmp_p
 def test_a_model_needs_something_to_begin_with(models):
     with pytest.raises(ValueError, match="start is empty"):
         likelihood.draw_tokens(models[0], [], 1, 1)
-    with pytest.raises(ValueError, match="start is empty"):
-        smollm2_divergence._token_table(*models, [], np.zeros((1, 1), int))

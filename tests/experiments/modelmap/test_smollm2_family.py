@@ -124,7 +124,7 @@ def test_tuning_lowers_the_loss_on_its_genre_and_leaves_the_parent(tokenizer):
     words = tiny_gpt.word_tokenizer(list(text_sets.load_texts(64, genres=["facts"])["text"]))
     parent = llama(words, head=False)
     before = weights(parent)
-    new = smollm2_family._tuned(
+    new = smollm2_family.tuned(
         parent, words, "facts", 30, n_bytes=20_000, max_tokens=32, learning_rate=1e-2
     )
     assert all(torch.equal(p, before[name]) for name, p in parent.named_parameters())

@@ -225,12 +225,8 @@ def test_a_ratio_has_a_range_over_smaller_maps(L):
     [
         (lambda L: text_choice_tables.choose_texts(L, 5, "best"), "rule"),
         (lambda L: text_choice_tables.choose_texts(L, 41, "pivoted"), "n is 41 but there are 40"),
-        (lambda L: text_choice_tables._pivoted_texts(L, 41), "n is 41"),
-        (lambda L: text_choice_tables._pivoted_texts(L, -1), "n is -1"),
         (lambda L: text_choice_tables.split_curves(L, FAMILIES, [5], n_splits=0), "n_splits is 0"),
         (lambda L: text_choice_tables._draw_once(np.ones(4), 2), "probabilities"),
-        (lambda L: text_choice_tables._draw_once(np.array([0.5, 0.5, 0]), 3), "n is 3 but 2"),
-        (lambda L: text_choice_tables._fit_weights(L, [40]), "texts"),
         (lambda L: text_choice_tables.rule_curve(L, [5], choosers=np.ones(12)), "choosers"),
         (lambda L: text_choice_tables.rule_curve(L, [5], judged=np.zeros(12, bool)), "judged"),
         (lambda L: text_choice_tables.rule_curve(L, [5], clip=0.5), "clip"),

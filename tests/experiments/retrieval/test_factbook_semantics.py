@@ -21,8 +21,6 @@ def test_closeness_counts_paragraphs_and_ranks_objects():
     assert table["close 0.6"].tolist() == [2, 0] and table["close 0.7"].tolist() == [1, 0]
     # One other object is farther, one exactly as near.
     assert table["semantic rank"].tolist() == [0.75, 0.5]
-    with pytest.raises(ValueError, match="width 2 but paragraphs 3"):
-        factbook_semantics._closeness([np.array([own])], np.ones((1, 3)))
 
 
 def test_texts_with_words_of_the_same_texts_lie_close():

@@ -152,20 +152,6 @@ def test_a_perfect_reader_gives_an_object_as_often_as_documents_do_sharpened_by_
     assert np.sum(shares, axis=0) == pytest.approx(np.ones(30))
 
 
-@pytest.mark.parametrize(
-    ("counts", "true", "temperature", "message"),
-    [
-        ([1, 2], [0], 1.0, "counts has shape"),
-        ([[1, 2]], [0, 1], 1.0, "true"),
-        ([[1, -2]], [0], 1.0, "counts must"),
-        ([[1, 2]], [0], 0.0, "temperature"),
-    ],
-)
-def test_shares_refuse_bad_counts(counts, true, temperature, message):
-    with pytest.raises(ValueError, match=message):
-        small_world._sampled_share(counts, true, temperature=temperature)
-
-
 def test_candidates_are_every_object_of_the_facts_own_relation(world):
     pairs = small_world._candidates(world)
     grouped = itertools.groupby(pairs, key=lambda pair: pair[0])
