@@ -51,9 +51,7 @@ def gains(
     families: Sequence[str],
     *,
     better: str = VECTORS[0],
-    measure: str = "r",
-    n_resamples: int = 1000,
-    seed: int = 0,
+    **options: str | int,
 ) -> pd.DataFrame:
     """Return the gain of one predictor over each of `RIVALS`, a row per score and rival.
 
@@ -61,7 +59,6 @@ def gains(
     drawn. Raises `ValueError` for a predictor that is not there.
     """
     validation.choice(better, tuple(guesses), "better")
-    options = {"measure": measure, "n_resamples": n_resamples, "seed": seed}
     rows = []
     for score in scores:
         for rival in (name for name in RIVALS if name in guesses):

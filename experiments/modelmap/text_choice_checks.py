@@ -58,13 +58,13 @@ def _half_maps(families: ArrayLike, n: int, seed: int = 0) -> list[np.ndarray]:
 
 def total_ratio_range(
     log_likelihoods: ArrayLike, families: ArrayLike, sizes: Sequence[int], *, n_maps: int = 40,
-    n_runs: int = 5, seed: int = 0,
+    **options: int,
 ) -> tuple[float, float]:  # fmt: skip
     """Return the 2.5 and 97.5 % quantiles of `_total_ratio` over maps of half of the families."""
     values = validation.matrix(log_likelihoods, "log_likelihoods")
     found = [
-        _total_ratio(values[rows], sizes, n_runs=n_runs, seed=seed)
-        for rows in _half_maps(families, n_maps, seed)
+        _total_ratio(values[rows], sizes, **options)
+        for rows in _half_maps(families, n_maps, options.get("seed", 0))
     ]
     low, high = np.nanquantile(found, [0.025, 0.975])
     return float(low), float(high)

@@ -51,9 +51,7 @@ def correlations(
     given: Sequence[str] = (),
     signals: Sequence[str] = tuple(SIGNALS),
     truths: Sequence[str] = tuple(TRUTHS),
-    ranks: bool = True,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    **options: int,
 ) -> pd.DataFrame:
     """Return `agreement.rank_correlations` of signals and truths, for each kind of model.
 
@@ -69,16 +67,9 @@ def correlations(
         for column in (INDICATED[name] for name in given if name in INDICATED):
             values = pd.get_dummies(part[column], prefix=f"is {column}", dtype=float).iloc[:, 1:]
             part, columns = part.join(values), [*columns, *values]
-        rows = agreement.rank_correlations(
-            part,
-            [name for name in signals if name not in given],
-            list(truths),
-            groups="cell",
-            given=columns,
-            ranks=ranks,
-            n_resamples=n_resamples,
-            seed=seed,
-        )
+        asked = [name for name in signals if name not in given]
+        options |= {"groups": "cell", "given": columns}
+        rows = agreement.rank_correlations(part, asked, list(truths), **options)
         parts.append(rows.assign(kind=kind))
     out = pd.concat(parts, ignore_index=True)
     out["p_holm"] = np.nan
@@ -88,9 +79,7 @@ def correlations(
     return out.assign(label=out.signal.map(SIGNALS))
 
 
-def choices(
-    table: pd.DataFrame, *, least: float = 0.01, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def choices(table: pd.DataFrame, **options: float) -> pd.DataFrame:
     """Return `agreement.choices` of all signals by kind, truth and what two models differ in.
 
     Signals take their better side for each kind and truth (`agreement.towards`). Added
@@ -104,15 +93,8 @@ def choices(
         for truth in TRUTHS:
             turned = part.assign(**agreement.towards(part, list(SIGNALS), truth))
             for context, pairs in CONTEXTS.items():
-                found = agreement.choices(
-                    turned,
-                    list(SIGNALS),
-                    truth,
-                    least=least,
-                    n_resamples=n_resamples,
-                    seed=seed,
-                    **pairs,
-                )
+                how = {"least": 0.01, **options, **pairs}
+                found = agreement.choices(turned, list(SIGNALS), truth, **how)
                 rows.append(found.assign(kind=kind, truth=truth, context=context))
     return pd.concat(rows, ignore_index=True)
 
@@ -172,8 +154,7 @@ def retest_within(
     names: Sequence[str],
     *,
     by: Sequence[str] = ("kind", "width"),
-    n_resamples: int = 1000,
-    seed: int = 0,
+    **options: int,
 ) -> pd.DataFrame:
     """Return how far two seeds agree within each width, with 95 % intervals over settings.
 
@@ -186,14 +167,8 @@ def retest_within(
         _, one, two = _two_runs(part)
         for name in names:
             pair = pd.DataFrame({"one": one[name], "two": two[name]}).reset_index(drop=True)
-            found = agreement.rank_correlations(
-                pair.assign(setting=pair.index),
-                ["one"],
-                ["two"],
-                groups="setting",
-                n_resamples=n_resamples,
-                seed=seed,
-            ).iloc[0]
+            pair, how = pair.assign(setting=pair.index), {"groups": "setting", **options}
+            found = agreement.rank_correlations(pair, ["one"], ["two"], **how).iloc[0]
             about = dict(zip(by, values, strict=True))
             rows.append(about | {"measure": name} | found[["r", "low", "high", "n"]].to_dict())
     return pd.DataFrame(rows)

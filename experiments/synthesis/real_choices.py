@@ -139,16 +139,14 @@ def _image_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
     }
 
 
-def judged(
-    analyses: Mapping[str, Analysis], *, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def judged(analyses: Mapping[str, Analysis], **options: int) -> pd.DataFrame:
     """Return estimates, and leads over `BARS`, of all analyses, with the columns `COLUMNS`.
 
     A row without `rival` has a measure of the signal, one with it the lead over that rival.
     """
     parts = []
     for name, (table, signals, rivals, draw_tasks) in analyses.items():
-        options = {"n_resamples": n_resamples, "seed": seed, "draw_tasks": draw_tasks}
+        options |= {"draw_tasks": draw_tasks}
         found = gate.judge(table, [*signals, *rivals], **options)
         parts.append(found.rename(columns={"estimate": "value"}).assign(analysis=name))
         bars = [bar for bar in BARS if bar in rivals]
@@ -205,7 +203,7 @@ def _single_runs(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
 
 
-def everything(*, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def everything(**options: int) -> pd.DataFrame:
     """Return all that the page shows, in the columns of `COLUMNS`; it needs the registry's files.
 
     The correlations by data size stand in analyses "language models, flan at 200" and so on.
@@ -221,7 +219,7 @@ def everything(*, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     single = _ablated(
         {name: (encoders | language)[name] for name in ("encoders", "one vocabulary")}
     )
-    table = judged(analyses, n_resamples=n_resamples, seed=seed)
+    table = judged(analyses, **options)
     parts = [table, _single_runs(runs), single, sizes]
     table = pd.concat(parts, ignore_index=True)
     return table.astype({"rival": object, "left_out": object}).fillna(EMPTY)

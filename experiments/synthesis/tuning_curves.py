@@ -72,22 +72,20 @@ def _fit_rectified(examples: ArrayLike, losses: ArrayLike) -> _Law:
     return _Law(floor[best, row], drop[best, row], onset[best], slope[best])
 
 
-def _accept_then_stop(
-    examples: ArrayLike, losses: ArrayLike, at: float, *, k: int = 3, delta: float = 5.0
-) -> float:
+def _accept_then_stop(examples: ArrayLike, losses: ArrayLike, at: float) -> float:
     """Return the loss that a straight line on logarithms, fitted to the curve's end, gives at `at`.
 
-    The line takes the last `k` points, then earlier ones while each lies within `delta` standard
-    deviations of the residuals. The place where it stops is the released code's. Source: Lin et al.
-    (2024), algorithm 1, with the released code's k and delta.
+    The line takes the last 3 points, then earlier ones while each lies within 5 standard deviations
+    of the residuals. The place where it stops is the released code's. Source: Lin et al. (2024),
+    algorithm 1, with the released code's numbers.
     """
-    x, y = np.log(validation.numbers(examples, "examples")), np.log(np.asarray(losses, float))
+    x, y = np.log(np.asarray(examples, float)), np.log(np.asarray(losses, float))
     first = 0
-    if len(x) > k:
-        for points in range(k, len(x)):
+    if len(x) > 3:
+        for points in range(3, len(x)):
             line = np.polyfit(x[-points:], y[-points:], 1)
             spread = float(np.std(y[-points:] - np.polyval(line, x[-points:])))
-            if abs(y[-points - 1] - np.polyval(line, x[-points - 1])) > delta * spread:
+            if abs(y[-points - 1] - np.polyval(line, x[-points - 1])) > 5.0 * spread:
                 break
         first = len(x) - points
     return float(np.exp(np.polyval(np.polyfit(x[first:], y[first:], 1), np.log(at))))
@@ -141,8 +139,9 @@ def _over_families(
     table: pd.DataFrame,
     columns: Sequence[str],
     statistic: Callable[[np.ndarray], float],
-    n_resamples: int,
-    seed: int,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
     """Return the mean over tasks of a statistic of some columns, and its ends, families drawn."""
     families = sorted(table["family"].unique())
@@ -152,10 +151,8 @@ def _over_families(
     ]
 
     def mean(names: Sequence[str]) -> float:
-        drawn = [
-            values[np.concatenate([np.flatnonzero(family == name) for name in names])]
-            for values, family in parts
-        ]
+        rows = [[np.flatnonzero(family == n) for n in names] for _, family in parts]
+        drawn = [x[np.concatenate(some)] for (x, _), some in zip(parts, rows, strict=True)]
         return float(np.mean([statistic(values) for values in drawn]))
 
     rng = validation.generator(seed)
@@ -169,41 +166,29 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(ranks.T)[0, 1]) if ranks.std(axis=0).min() > 0 else float("nan")
 
 
-def mean_order(
-    table: pd.DataFrame, signal: str, *, n_resamples: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
+def mean_order(table: pd.DataFrame, signal: str, **options: int) -> tuple[float, float, float]:
     """Return a signal's rank correlation with the truth, mean over tasks, and its ends.
 
     `table` is that of `predictions`; families are drawn with replacement, the same for all tasks
     (95 %). Draws that leave a column without variation are left out.
     """
-    return _over_families(
-        table,
-        [signal, "truth"],
-        lambda values: _rank_correlation(values[:, 0], values[:, 1]),
-        n_resamples,
-        seed,
-    )
+    return _over_families(table, [signal, "truth"], lambda v: _rank_correlation(*v.T), **options)
 
 
 def family_gain(
-    table: pd.DataFrame, method: str, rival: str, *, n_resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame, method: str, rival: str, **options: int
 ) -> tuple[float, float, float]:
     """Return the gain in rank correlation of one method over another, as `mean_order` does."""
-    return _over_families(
-        table,
-        [method, rival, "truth"],
-        lambda values: (
-            _rank_correlation(values[:, 0], values[:, 2])
-            - _rank_correlation(values[:, 1], values[:, 2])
-        ),
-        n_resamples,
-        seed,
-    )
+
+    def gain(values: np.ndarray) -> float:
+        first, second, truth = values.T
+        return _rank_correlation(first, truth) - _rank_correlation(second, truth)
+
+    return _over_families(table, [method, rival, "truth"], gain, **options)
 
 
 def explained_interval(
-    table: pd.DataFrame, column: str, group: str, *, n_resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame, column: str, group: str, **options: int
 ) -> tuple[float, float]:
     """Return the 95 % interval of the share of a column's spread between groups, families drawn."""
     codes = table.assign(code=pd.factorize(table[group])[0])
@@ -214,19 +199,16 @@ def explained_interval(
         factor = pd.DataFrame({"group": values[:, 1]})
         return float(corpus_names.explained_shares(values[:, :1], factor)["group"])
 
-    _, low, high = _over_families(codes, [column, "code"], share, n_resamples, seed)
-    return low, high
+    return _over_families(codes, [column, "code"], share, **options)[1:]
 
 
-def _pair_agreement(
-    table: pd.DataFrame, signal: str, truth: str, group: str, *, seed: int = 0
-) -> pd.DataFrame:
+def _pair_agreement(table: pd.DataFrame, signal: str, truth: str, group: str) -> pd.DataFrame:
     """Return how often a signal orders two models as the truth does, within and across groups.
 
     One row per task and kind of pair ("same", "other"): `share`, `low`, `high` (95 %, families
     drawn with replacement), `n` pairs. Ties count half.
     """
-    rng, rows = validation.generator(seed), []
+    rng, rows = np.random.default_rng(0), []
     for task, part in table.groupby("task"):
         x, y = part[signal].to_numpy(float), part[truth].to_numpy(float)
         i, j = np.triu_indices(len(part), 1)
