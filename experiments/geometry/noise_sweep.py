@@ -75,55 +75,12 @@ LABELS = {
     "dose": "ln(noise-to-signal)",
 }
 # What a row of the book's tables is measured on.
+FEW = {"n_sentences": 500, "bits": 5, "n_train": 200, "n_test": 200}
 SIZES = {
     "full": {"tasks": GLUE, "n_sentences": 5000, "bits": 8, "n_train": 400, "n_test": 300},
-    "small": {
-        "tasks": factbook_tasks.NAMES,
-        "n_sentences": 500,
-        "bits": 5,
-        "n_train": 200,
-        "n_test": 200,
-    },
-    "base": {
-        "tasks": ("sst2", "cola", "stsb"),
-        "n_sentences": 500,
-        "bits": 5,
-        "n_train": 200,
-        "n_test": 200,
-    },
+    "small": {"tasks": factbook_tasks.NAMES, **FEW},
+    "base": {"tasks": ("sst2", "cola", "stsb"), **FEW},
 }
-
-
-def _model_row(
-    tokenizer: PreTrainedTokenizerBase,
-    model: PreTrainedModel,
-    sentences: Sequence[str],
-    tasks: Sequence[glue.Task],
-    *,
-    tokens_per_sentence: int = 3,
-    bits: int = 8,
-    train_iters: int = 25,
-    n_train: int = 400,
-    n_test: int | None = 300,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Measure the latent space of one encoder and its score on each task by a frozen probe.
-
-    Tokens drawn from each of the sentences give the cloud (`encoding.token_vectors`), on which
-    `quantization.measure_cloud` works with the additive quantizer. To its measures come
-    `between_share` (share of variance between sentences), the Lloyd index and reconstruction error
-    of a product quantizer (`pq_`) and of flat k-means (`km_`), and the number of points. Each task
-    adds `task_NAME`, its score by `probing.frozen_probe`; `score` is their plain mean, as in the
-    paper, and `log_me` the mean LogME of the same features over the tasks with classes. `seed`
-    draws the tokens and starts the quantizers; the probes always draw the same training rows.
-    Raises as the functions named. Source: Marbut et al. (2024), released code, with frozen probes
-    in place of fine-tuning.
-    """
-    points = encoding.token_vectors(
-        model, tokenizer, sentences, tokens_per_sentence=tokens_per_sentence, seed=seed
-    )
-    row = cloud_row(points, len(sentences), bits=bits, train_iters=train_iters, seed=seed)
-    return row | task_row(tokenizer, model, tasks, n_train=n_train, n_test=n_test)
 
 
 def task_row(
@@ -134,7 +91,7 @@ def task_row(
     n_train: int = 400,
     n_test: int | None = 300,
 ) -> dict[str, float]:
-    """Return the task scores of `_model_row`, their mean and LogME. Raises as `probing`."""
+    """Return the task scores of `encoder_row`, their mean and LogME. Raises as `probing`."""
     row, evidence = {}, []
     for task in tasks:
         found = probing.probe_features(model, tokenizer, task, n_train=n_train, n_test=n_test)
@@ -147,14 +104,14 @@ def task_row(
 
 
 def cloud_row(
-    points: np.ndarray, n_sentences: int, *, bits: int = 8, train_iters: int = 25, seed: int = 0
+    points: np.ndarray, n_sentences: int, *, bits: int = 8, seed: int = 0
 ) -> dict[str, float]:
-    """Return the geometry of `_model_row` for a cloud with as many tokens of each sentence.
+    """Return the geometry of `encoder_row` for a cloud with as many tokens of each sentence.
 
     `points` has shape (n_sentences * tokens, width), sentence after sentence. Raises as
     `quantization.measure_cloud`.
     """
-    shared = {"bits": bits, "train_iters": train_iters, "seed": seed}
+    shared = {"bits": bits, "seed": seed}
     row = {"points": len(points), **quantization.measure_cloud(points, per_cell=True, **shared)}
     row["between_share"] = spread.between_share(
         points, np.repeat(np.arange(n_sentences), len(points) // n_sentences)
@@ -243,18 +200,30 @@ def encoder_row(
     tasks: Sequence[glue.Task] | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Return `_model_row` of an encoder at one of the sizes of the book's tables.
+    """Measure the latent space of one encoder and its score on each task by a frozen probe.
+
+    Three tokens drawn from each of the sentences give the cloud (`encoding.token_vectors`), on
+    which `quantization.measure_cloud` works with the additive quantizer. To its measures come
+    `between_share` (share of variance between sentences), the Lloyd index and reconstruction error
+    of a product quantizer (`pq_`) and of flat k-means (`km_`), and the number of points. Each task
+    adds `task_NAME`, its score by `probing.frozen_probe`; `score` is their plain mean, as in the
+    paper, and `log_me` the mean LogME of the same features over the tasks with classes. `seed`
+    draws the tokens and starts the quantizers; the probes always draw the same training rows.
 
     Only rows of one size can be compared. "full": 15,000 tokens of 5,000 sentences, 256 cells, the
     GLUE tasks; "small": 1,500 tokens of 500 sentences, 32 cells, tasks made from the World
     Factbook; "base", for encoders that are slow here: the cloud of "small" and three GLUE tasks of
     200 rows. Pass `tasks`, from `tasks_of`, to read them once for many models. Raises as the
-    functions named.
+    functions named. Source: Marbut et al. (2024), released code, with frozen probes in place of
+    fine-tuning.
     """
-    tasks = tasks_of(size) if tasks is None else tasks
-    options = {k: v for k, v in SIZES[size].items() if k not in ("tasks", "n_sentences")}
-    sentences = factbook.draw_sentences(SIZES[size]["n_sentences"])
-    return _model_row(tokenizer, model, sentences, tasks, seed=seed, **options)
+    tasks, how = tasks_of(size) if tasks is None else tasks, SIZES[size]
+    sentences = factbook.draw_sentences(how["n_sentences"])
+    options = {"tokens_per_sentence": 3, "seed": seed}
+    points = encoding.token_vectors(model, tokenizer, sentences, **options)
+    row = cloud_row(points, len(sentences), bits=how["bits"], seed=seed)
+    numbers = {name: how[name] for name in ("n_train", "n_test")}
+    return row | task_row(tokenizer, model, tasks, **numbers)
 
 
 def _perplexity_texts() -> list[str]:

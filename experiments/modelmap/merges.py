@@ -39,37 +39,14 @@ TRIPLES = {
     "long": ("parent", "python, long", "facts, long"),
     "strangers": ("parent", "python", "stranger"),
 }
+_FIELDS = "model vocabulary genres n_texts batch steps child_steps triples".split()
 SIZES: dict[str, dict[str, Any]] = {
-    "full": {
-        "model": {"width": 64, "layers": 2},
-        "vocabulary": 1024,
-        "genres": list(text_sets.GENRES),
-        "n_texts": 500,
-        "batch": 16,
-        "steps": 800,
-        "child_steps": 60,
-        "triples": list(TRIPLES),
-    },
-    "small": {
-        "model": {"width": 32, "layers": 2},
-        "vocabulary": 512,
-        "genres": ["facts", "python", "c++", "tables"],
-        "n_texts": 200,
-        "batch": 8,
-        "steps": 200,
-        "child_steps": 30,
-        "triples": ["short"],
-    },
-    "toy": {
-        "model": {"width": 32, "layers": 1},
-        "vocabulary": 300,
-        "genres": ["facts", "python"],
-        "n_texts": 30,
-        "batch": 4,
-        "steps": 40,
-        "child_steps": 10,
-        "triples": ["short"],
-    },
+    name: dict(zip(_FIELDS, ({"width": width, "layers": layers}, *values), strict=True))
+    for name, width, layers, *values in (
+        ("full", 64, 2, 1024, list(text_sets.GENRES), 500, 16, 800, 60, list(TRIPLES)),
+        ("small", 32, 2, 512, ["facts", "python", "c++", "tables"], 200, 8, 200, 30, ["short"]),
+        ("toy", 32, 1, 300, ["facts", "python"], 30, 4, 40, 10, ["short"]),
+    )
 }
 # Rows of tokens in training; a map's texts are read whole, since nearness to a token, not its
 # place in the text, is what these models see.

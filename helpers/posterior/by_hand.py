@@ -15,22 +15,6 @@ SIZES, NOISE = (12, 25, 50, 100), (0, 2, 6)
 SAMPLES, N_FOLDS, RIDGE = 5, 5, 1e-6
 
 
-def _clusters(
-    standard: np.ndarray, size: int, *, distance: float, spread: float, noise: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return two clusters of `size` entities each, (2 size, 2 + noise), and their labels.
-
-    `_standard` (2 * max(SIZES), 2 + max(NOISE)) has standard normal numbers. The first cluster has
-    standard deviation 1 and the second `spread`; their means are `distance` apart in the first
-    dimension. Further dimensions are the same noise in both.
-    """
-    rows = np.concatenate([standard[:size], standard[max(SIZES) : max(SIZES) + size]])
-    X, labels = rows[:, : 2 + noise].copy(), np.repeat(["A", "B"], size)
-    X[size:, :2] *= spread
-    X[:, 0] += np.where(labels == "A", -distance / 2, distance / 2)
-    return X, labels
-
-
 def _standard(seed: int = 0) -> np.ndarray:
     """Return the numbers that the page carries: (SAMPLES, entities, dimensions), in thousandths."""
     shape = (SAMPLES, 2 * max(SIZES), 2 + max(NOISE))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers.geometry import reliability
-from helpers.geometry.reliability import _Variance
+from helpers.geometry.reliability import Variance
 
 
 def test_the_pooled_variance_is_that_of_the_analysis_of_variance():
@@ -29,8 +29,8 @@ def test_reliability_is_that_of_simulated_measurements():
 def test_its_interval_covers_as_often_as_it_says():
     rng, hits = np.random.default_rng(1), 0
     for _ in range(400):
-        observed = _Variance(float(np.var(rng.standard_normal(13) * 2, ddof=1)), 12)
-        error = _Variance(float(np.var(rng.standard_normal(9), ddof=1)), 8)
+        observed = Variance(float(np.var(rng.standard_normal(13) * 2, ddof=1)), 12)
+        error = Variance(float(np.var(rng.standard_normal(9), ddof=1)), 8)
         found = reliability.reliability(observed, error)
         hits += found.low <= 0.75 <= found.high
     assert 0.92 <= hits / 400 <= 0.98
@@ -70,12 +70,12 @@ def test_bad_input_is_named(values, groups, message):
 
 
 def test_repeats_that_scatter_more_than_the_models_leave_nothing():
-    found = reliability.reliability(_Variance(1.0, 20), _Variance(2.0, 2))
+    found = reliability.reliability(Variance(1.0, 20), Variance(2.0, 2))
     assert found.share == found.low == 0 and 0 < found.high < 1
 
 
 def test_models_that_do_not_differ_have_no_reliability():
     with pytest.raises(ValueError, match="variance of 0"):
-        reliability.reliability(_Variance(0.0, 5), _Variance(1.0, 5))
+        reliability.reliability(Variance(0.0, 5), Variance(1.0, 5))
     with pytest.raises(ValueError, match="points"):
         reliability.permuted_columns([1.0, 2.0])
