@@ -25,10 +25,7 @@ RUNS = {
     "smollm2_divergence": ("modelmap.smollm2_divergence", "divergences of SmolLM2 and its copies"),
     "smollm2_family": ("modelmap.smollm2_family", "copies of SmolLM2 changed on purpose"),
     "factbook_counts": ("retrieval.factbook_counts", "the Factbook's facts counted in corpora"),
-    "factbook_answers": (
-        "retrieval.factbook_answers",
-        "a model's answers to these facts",
-    ),
+    "factbook_answers": ("retrieval.factbook_answers", "a model's answers to these facts"),
     "smi_specifications": ("retrieval.specifications", "two sentences on SMI under other choices"),
     "factbook_proxy": ("retrieval.factbook_proxy", "released accuracies against a proxy corpus"),
     "factbook_semantics": ("retrieval.factbook_semantics", "facts, and paragraphs that mean them"),

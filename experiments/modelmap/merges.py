@@ -103,10 +103,7 @@ def _new_model(
 
 
 def train_family(
-    setting: dict[str, Any],
-    folder: str | Path | None = None,
-    *,
-    seed: int = 0,
+    setting: dict[str, Any], folder: str | Path | None = None, *, seed: int = 0
 ) -> _Family:
     """Train the models of a setting of `SIZES`: a parent, its two children, and what else it wants.
 
@@ -161,11 +158,7 @@ def _label(level: float) -> str:
 
 
 def score_merges(
-    family: _Family,
-    triple: str,
-    texts: pd.DataFrame,
-    *,
-    levels: Sequence[float] = LEVELS,
+    family: _Family, triple: str, texts: pd.DataFrame, *, levels: Sequence[float] = LEVELS
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the models (1 - a - b) w0 + a w1 + b w2 of a triple on texts, a and b from levels.
 

@@ -269,9 +269,7 @@ TABLES = {
 
 
 @command(
-    "alp",
-    to_folder("folder"),
-    option("--only", nargs="+", choices=[*TABLES], default=[*TABLES]),
+    "alp", to_folder("folder"), option("--only", nargs="+", choices=[*TABLES], default=[*TABLES])
 )
 def main(given: Namespace) -> Written:
     """Write the tables of alternatives on ALP; embeddings and films are kept in the cache."""

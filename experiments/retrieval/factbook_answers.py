@@ -16,16 +16,7 @@ import pandas as pd
 
 from experiments.command import Written, command, digest, kept, option
 from experiments.retrieval import audit_tables
-from helpers import (
-    data,
-    decoders,
-    devices,
-    encoding,
-    model_files,
-    model_sources,
-    models,
-    stats,
-)
+from helpers import data, decoders, devices, encoding, model_files, model_sources, models, stats
 from helpers.retrieval import closed_book, factbook_facts
 from helpers.retrieval.binned_fits import Gain, weighted_correlation
 

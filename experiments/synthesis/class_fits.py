@@ -14,12 +14,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import Written, command, log
-from experiments.synthesis import (
-    glass_box_measures,
-    glass_box_runs,
-    glass_box_table,
-    real_choices,
-)
+from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_table, real_choices
 from helpers import data, glue, probing
 from helpers.posterior import class_fit, transferability
 from helpers.synthesis import gate
