@@ -7,19 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import sem
+from scipy.stats import rankdata, sem
 from scipy.stats import t as student
 
 from helpers import stats, validation
 
 
 def ratio_interval(
-    ratio: pd.Series,
-    first: pd.Series,
-    summary: str = "median",
-    *,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    ratio: pd.Series, first: pd.Series, summary: str = "median", **options: int
 ) -> tuple[float, float, float]:
     """Return the median or geometric mean of ratios, and its 95 % interval over first models.
 
@@ -29,12 +24,12 @@ def ratio_interval(
     validation.choice(summary, ("median", "geometric mean"), "summary")
     logs, names = np.log(ratio.to_numpy(float)), np.asarray(first)
     middle = np.median if summary == "median" else np.mean
-    sample = [middle(logs[rows]) for rows in drawn_rows(names, n_resamples, seed)]
+    sample = [middle(logs[rows]) for rows in drawn_rows(names, **options)]
     low, high = np.exp(np.quantile(sample, [0.025, 0.975]))
     return float(np.exp(middle(logs))), float(low), float(high)
 
 
-def drawn_rows(units: ArrayLike, n_resamples: int, seed: int = 0) -> list[np.ndarray]:
+def drawn_rows(units: ArrayLike, n_resamples: int = 1000, seed: int = 0) -> list[np.ndarray]:
     """Return the rows of each resample in which whole units are drawn with replacement."""
     member = pd.factorize(np.asarray(units))[0]
     return list(stats.resampled_rows(member, n_resamples, validation.generator(seed)))
@@ -74,11 +69,7 @@ def student_mean(values: Sequence[float]) -> stats.Mean:
 
 
 def bootstrap(
-    statistic: Callable[[np.ndarray], float],
-    units: ArrayLike,
-    *,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    statistic: Callable[..., float], units: ArrayLike, **options: int
 ) -> tuple[float, float, float]:
     """Return a statistic of rows and the ends of its 95 % interval, whole units drawn.
 
@@ -88,6 +79,15 @@ def bootstrap(
     names = np.asarray(units)
     if (n := len(pd.unique(names))) < 3:
         raise ValueError(f"units has {n} distinct values; resampling needs 3 or more")
-    sample = np.array([statistic(rows) for rows in drawn_rows(names, n_resamples, seed)])
+    sample = np.array([statistic(rows) for rows in drawn_rows(names, **options)])
     low, high = np.quantile(sample[np.isfinite(sample)], [0.025, 0.975])
     return float(statistic(np.arange(len(names)))), float(low), float(high)
+
+
+def rank_correlations(values: np.ndarray) -> np.ndarray:
+    """Return Spearman's correlation of all columns but the last with the last; NaN where flat."""
+    ranks = rankdata(values, axis=0)
+    ranks -= ranks.mean(axis=0)
+    lengths = np.sqrt((ranks**2).sum(axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (ranks[:, :-1].T @ ranks[:, -1]) / (lengths[:-1] * lengths[-1])

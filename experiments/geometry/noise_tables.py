@@ -42,10 +42,7 @@ def held_out_residuals(
 
 
 def resampled(
-    frame: pd.DataFrame,
-    statistic: Callable[[pd.DataFrame], float],
-    groups: str | None,
-    **options: int,
+    frame: pd.DataFrame, statistic: Callable[..., float], groups: str | None, **options: int
 ) -> Correlation:
     """Return `intervals.bootstrap` of a statistic of a table like `frame`, whole groups drawn.
 

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from experiments import intervals
 from experiments.command import Written, command
 from helpers import data, ties, validation
 
@@ -236,28 +237,20 @@ def explained_shares(values: ArrayLike, factors: pd.DataFrame) -> pd.Series:
 
 
 def share_difference(
-    values: ArrayLike,
-    factors: pd.DataFrame,
-    first: str,
-    second: str,
-    *,
-    n_resamples: int = 500,
-    seed: int = 0,
+    values: ArrayLike, factors: pd.DataFrame, first: str, second: str, **options: int
 ) -> _Rate:
     """Return by how much `explained_shares` of one factor exceeds another's, texts resampled.
 
     `values` are log-likelihoods, one column per text; a resample takes the models' means off again.
     """
-    X, rng = validation.numbers(values, "values"), validation.generator(seed)
+    X = validation.numbers(values, "values")
 
     def gap(columns: np.ndarray) -> float:
         shares = explained_shares(signatures(X[:, columns], logs=False), factors[[first, second]])
         return float(shares[first] - shares[second])
 
-    n = X.shape[1]
-    sample = [gap(rng.integers(n, size=n)) for _ in range(n_resamples)]
-    low, high = np.quantile(sample, [0.025, 0.975])
-    return _Rate(gap(np.arange(n)), float(low), float(high), n)
+    texts = np.arange(X.shape[1])
+    return _Rate(*intervals.bootstrap(gap, texts, **{"n_resamples": 500, **options}), len(texts))
 
 
 def rates_by_texts(

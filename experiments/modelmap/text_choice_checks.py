@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from experiments import intervals
 from experiments.modelmap import text_choice_tables as tables
@@ -102,7 +101,7 @@ def against_divergence(
     rows = {
         rule: {
             "texts": len(made.texts) if rule == "all texts" else n,
-            "rank": _rank_correlation(runs, truth),
+            "rank": _mean_rank(runs, truth),
             "spread": np.std(np.log(runs / truth), axis=1).mean(),
         }
         for rule, runs in found.items()
@@ -110,17 +109,13 @@ def against_divergence(
     ends = [found[rules[i]] for i in (-1, 0)]
 
     def gain(some: np.ndarray) -> float:
-        last, first = (_rank_correlation(runs[:, some], truth[some]) for runs in ends)
+        last, first = (_mean_rank(runs[:, some], truth[some]) for runs in ends)
         return last - first
 
     options = {"n_resamples": n_resamples, "seed": seed}
     return pd.DataFrame(rows).T, intervals.bootstrap(gain, pairs["model"], **options)
 
 
-def _rank_correlation(runs: np.ndarray, truth: np.ndarray) -> float:
+def _mean_rank(runs: np.ndarray, truth: np.ndarray) -> float:
     """Return the mean of Spearman's correlations of rows (runs, pairs) with a truth (pairs,)."""
-    ranks, target = rankdata(runs, axis=1), rankdata(truth)
-    ranks = ranks - ranks.mean(axis=1, keepdims=True)
-    target = target - target.mean()
-    lengths = np.linalg.norm(ranks, axis=1) * np.linalg.norm(target)
-    return float(np.mean(ranks @ target / lengths))
+    return float(intervals.rank_correlations(np.column_stack([*runs, truth])).mean())

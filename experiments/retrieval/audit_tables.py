@@ -86,7 +86,7 @@ def leads(
 
 
 def resample_weights(
-    rows: pd.DataFrame, n_resamples: int, *, groups: str | None = None, seed: int = 0
+    rows: pd.DataFrame, n_resamples: int = 1000, *, groups: str | None = None, seed: int = 0
 ) -> np.ndarray:
     """Return ones, and below them the weights of rows in resamples: (1 + n_resamples, rows)."""
     by = None if groups is None else rows[groups]

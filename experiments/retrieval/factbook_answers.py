@@ -218,8 +218,7 @@ def links(
     outcomes: Sequence[str],
     *,
     within: bool = True,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    **options: int,
 ) -> pd.DataFrame:
     """Return Spearman's rho of each signal with each outcome, over facts, with intervals.
 
@@ -230,7 +229,7 @@ def links(
     """
     columns = list(dict.fromkeys([*signals, *outcomes]))
     table = factbook_facts.ranks(facts[columns], facts.relation if within else None)
-    weights = audit_tables.resample_weights(facts, n_resamples, groups="subject", seed=seed)
+    weights = audit_tables.resample_weights(facts, groups="subject", **options)
     rows = []
     for outcome in outcomes:
         for signal in signals:
@@ -242,19 +241,14 @@ def links(
 
 
 def lead(
-    facts: pd.DataFrame,
-    first: tuple[str, str],
-    second: tuple[str, str],
-    *,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    facts: pd.DataFrame, first: tuple[str, str], second: tuple[str, str], **options: int
 ) -> Gain:
     """Return by how much one rho exceeds another over the same facts, subjects drawn as wholes.
 
     `first` and `second` are pairs (signal, outcome). Raises as `binned_fits.gain`.
     """
     table = factbook_facts.ranks(facts[list({*first, *second})], facts.relation)
-    weights = audit_tables.resample_weights(facts, n_resamples, groups="subject", seed=seed)
+    weights = audit_tables.resample_weights(facts, groups="subject", **options)
     one, two = (weighted_correlation(table[a], table[b], weights) for a, b in (first, second))
     return audit_tables.of_row(one - two)
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
+from experiments.intervals import rank_correlations
 from experiments.modelmap import corpus_names
 from experiments.synthesis import released_truths
 from helpers import ties, validation
@@ -161,18 +161,14 @@ def _over_families(
     return mean(families), float(low), float(high)
 
 
-def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    ranks = stats.rankdata(np.column_stack([x, y]), axis=0)
-    return float(np.corrcoef(ranks.T)[0, 1]) if ranks.std(axis=0).min() > 0 else float("nan")
-
-
 def mean_order(table: pd.DataFrame, signal: str, **options: int) -> tuple[float, float, float]:
     """Return a signal's rank correlation with the truth, mean over tasks, and its ends.
 
     `table` is that of `predictions`; families are drawn with replacement, the same for all tasks
     (95 %). Draws that leave a column without variation are left out.
     """
-    return _over_families(table, [signal, "truth"], lambda v: _rank_correlation(*v.T), **options)
+    columns = [signal, "truth"]
+    return _over_families(table, columns, lambda v: float(rank_correlations(v)[0]), **options)
 
 
 def family_gain(
@@ -181,8 +177,8 @@ def family_gain(
     """Return the gain in rank correlation of one method over another, as `mean_order` does."""
 
     def gain(values: np.ndarray) -> float:
-        first, second, truth = values.T
-        return _rank_correlation(first, truth) - _rank_correlation(second, truth)
+        first, second = rank_correlations(values)
+        return float(first - second)
 
     return _over_families(table, [method, rival, "truth"], gain, **options)
 
