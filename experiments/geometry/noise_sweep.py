@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import time
 from argparse import Namespace
@@ -276,23 +275,17 @@ def noise_rows(
     key = {
         "model": encoding.identity(name_or_path),
         "size": SIZES[size],
-        "tasks": [_digest(task) for task in tasks],
-        "sentences": _sum(factbook.draw_sentences(SIZES[size]["n_sentences"])),
-        "perplexity": _sum(_perplexity_texts()),
+        "tasks": [
+            digest(t.name, t.train.to_json(), t.test.to_json(), t.kind, t.metric) for t in tasks
+        ],
+        "sentences": digest(*factbook.draw_sentences(SIZES[size]["n_sentences"])),
+        "perplexity": digest(*_perplexity_texts()),
         "quantizers": QUANTIZERS,
         **how.key(),
     }
     folder = folder or data.cache_folder() / "geometry"
     maker = None if so_far else measure
     return collect_rows(settings, maker, folder, key=key)
-
-
-def _digest(task: glue.Task) -> str:
-    return _sum([task.name, task.train.to_json(), task.test.to_json(), task.kind, task.metric])
-
-
-def _sum(texts: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 @command(

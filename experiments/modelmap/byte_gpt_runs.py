@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -15,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import byte_gpt
-from experiments.command import Written, command, kept, log, option
+from experiments.command import Written, command, digest, kept, log, option
 from helpers import checkpoints, data, model_edits, text_sets
 from helpers.modelmap import divergence
 
@@ -104,7 +102,7 @@ def _mark(folder: str | Path, models: Iterable[tuple[_Run, int]], *more: Any) ->
         if not path.exists():
             raise ValueError(f"{str(path)!r} {MISSING}")
         sums.append(data.sha256(path))
-    return hashlib.sha256(json.dumps([VERSION, sums, *more]).encode()).hexdigest()[:16]
+    return digest(VERSION, sums, *more)[:16]
 
 
 def _score(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,6 +10,7 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
 
+from experiments.command import digest
 from experiments.posterior import film_log
 from experiments.posterior import movielens as films
 from experiments.posterior.images import digit_representations
@@ -92,9 +91,8 @@ def film_embeddings() -> Films:
     """
     training, held_out, table, binary = film_log.load_films()
     n = len(table)
-    key = json.dumps(["films", 1, (1, 15, 40), 150, 0])
-    place = data.cache_folder() / "film_embeddings" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    place = place.with_suffix(".npz")
+    key = digest("films", 1, (1, 15, 40), 150, 0)[:16]
+    place = data.cache_folder() / "film_embeddings" / f"{key}.npz"
     if not place.is_file():
         with storage.whole(place) as partial, open(partial, "wb") as file:
             np.savez(file, **_trained_films(training, held_out, n))
