@@ -4,7 +4,6 @@ import pytest
 
 from experiments.modelmap import text_choice_checks as checks
 from experiments.modelmap import text_choice_tables as tables
-from experiments.modelmap import text_savings as savings
 from helpers.modelmap import model_map
 
 FAMILIES = np.repeat(list("abcdefgh"), 4)
@@ -25,7 +24,7 @@ def test_the_saving_for_new_models_has_a_range_over_splits(L):
     old = curves[curves.chosen_by == "old models"]
     ratio, low, high = checks.split_ratio(old)
     assert low <= ratio <= high
-    assert ratio == pytest.approx(savings.texts_ratio(tables.over_splits(old)))
+    assert ratio == pytest.approx(checks.texts_ratio(tables.over_splits(old)))
 
 
 def test_half_maps_hold_whole_families():

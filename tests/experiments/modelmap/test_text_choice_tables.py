@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.modelmap import text_choice_tables, text_savings
+from experiments.modelmap import text_choice_checks, text_choice_tables
 from helpers.modelmap import model_map, text_choice
 
 
@@ -199,25 +199,25 @@ def test_texts_needed_and_their_ratio_are_read_off_power_laws():
     texts = np.array([10.0, 20, 40, 80, 160])
     slow, fast = curve_of(texts**-0.5, texts, "slow"), curve_of((3 * texts) ** -0.5, texts, "fast")
     both = pd.concat([slow, fast])
-    needed = text_savings.texts_needed(both, 60**-0.5)
+    needed = text_choice_checks.texts_needed(both, 60**-0.5)
     assert needed["slow"] == pytest.approx(60) and needed["fast"] == pytest.approx(20)
-    assert np.isnan(text_savings.texts_needed(both, 0.5)["fast"])
-    assert text_savings.texts_ratio(both, "fast", "slow") == pytest.approx(1 / 3)
-    assert text_savings.texts_ratio(both, "slow", "slow") == pytest.approx(1)
+    assert np.isnan(text_choice_checks.texts_needed(both, 0.5)["fast"])
+    assert text_choice_checks.texts_ratio(both, "fast", "slow") == pytest.approx(1 / 3)
+    assert text_choice_checks.texts_ratio(both, "slow", "slow") == pytest.approx(1)
     far = pd.concat([slow, curve_of((100 * texts) ** -0.5, texts, "far")])
-    assert text_savings.texts_ratio(far, "far", "slow") == pytest.approx(1 / 100)
-    assert text_savings.texts_ratio(far, "slow", "far") == pytest.approx(100)
+    assert text_choice_checks.texts_ratio(far, "far", "slow") == pytest.approx(1 / 100)
+    assert text_choice_checks.texts_ratio(far, "slow", "far") == pytest.approx(100)
     bumpy = curve_of([0.4, 0.2, 0.3, 0.1], [10, 20, 40, 80], "bumpy")
-    needed = text_savings.texts_needed(bumpy, np.sqrt(0.06))["bumpy"]
+    needed = text_choice_checks.texts_needed(bumpy, np.sqrt(0.06))["bumpy"]
     assert needed == pytest.approx(np.sqrt(20 * 40))
 
 
 def test_a_ratio_has_a_range_over_smaller_maps(L):
     families = np.repeat(list("abcdef"), 2)
     options = {"n_resamples": 6, "n_runs": 2}
-    low, high = text_savings.ratio_interval(L, families, [5, 10, 20], **options)
+    low, high = text_choice_checks.ratio_interval(L, families, [5, 10, 20], **options)
     assert 0 < low < high
-    assert (low, high) == text_savings.ratio_interval(L, families, [5, 10, 20], **options)
+    assert (low, high) == text_choice_checks.ratio_interval(L, families, [5, 10, 20], **options)
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,10 @@ def test_a_ratio_has_a_range_over_smaller_maps(L):
         (lambda L: text_choice_tables.rule_curve(L, [5], clip=0.5), "clip"),
         (lambda L: text_choice_tables.rule_curve(L, [5], n_runs=0), "n_runs"),
         (lambda L: text_choice_tables.split_curves(L, ["a"] * 12, [5]), "families has 1"),
-        (lambda L: text_savings.ratio_interval(L, FAMILIES, [5]), "families"),
+        (lambda L: text_choice_checks.ratio_interval(L, FAMILIES, [5]), "families"),
         (lambda L: text_choice_tables.total_error_check(L, 2, 1), "n_sample"),
-        (lambda L: text_savings.texts_needed(curve_of([1], [1], "a"), 0), "error"),
-        (lambda L: text_savings.texts_ratio(curve_of([1], [1], "a"), "a", "b"), "no rule"),
+        (lambda L: text_choice_checks.texts_needed(curve_of([1], [1], "a"), 0), "error"),
+        (lambda L: text_choice_checks.texts_ratio(curve_of([1], [1], "a"), "a", "b"), "no rule"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(L, call, message):
