@@ -119,9 +119,7 @@ def live_gap(names: Sequence[str], table: pd.DataFrame) -> float:
     return float(((again - stored).abs() / (stored.abs() + 0.01)).max(axis=None))
 
 
-def width_table(
-    models: pd.DataFrame, truth: str, *, n_resamples: int = 300, seed: int = 0
-) -> pd.DataFrame:
+def width_table(models: pd.DataFrame, truth: str, **options: int) -> pd.DataFrame:
     """Return what each measure says of a truth, before and after a correction for width.
 
     One row per kind of model, measure and form (`FORMS`): the measure or the measure minus its
@@ -136,13 +134,11 @@ def width_table(
         for name, label in MEASURES.items():
             for form, (prefix, given) in FORMS.items():
                 x = f"{prefix}{name}"
-                found = noise_tables.resampled(
-                    part,
-                    lambda t, x=x, g=given: noise_tables.partial_rank(t, x, truth, g),
-                    None,
-                    n_resamples=n_resamples,
-                    seed=seed,
-                )
+
+                def rank(rows: pd.DataFrame, x: str = x, given: list[str] = given) -> float:
+                    return noise_tables.partial_rank(rows, x, truth, given)
+
+                found = noise_tables.resampled(part, rank, None, **{"n_resamples": 300, **options})
                 repeat = noise_tables.partial_rank(part, name, f"again_{name}", given)
                 width = noise_tables.partial_rank(part, x, "width")
                 row = {"kind": kind, "measure": label, "form": form, **found._asdict()}

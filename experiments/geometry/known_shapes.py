@@ -45,12 +45,16 @@ def table(n: int, *, seed: int = 0) -> pd.DataFrame:
     rows = []
     for name, cloud in _clouds(n, seed=seed).items():
         for kind, label in QUANTIZERS.items():
-            codes, error = quantize(cloud, quantizer=kind, bits=BITS, seed=seed)
-            counts = cell_counts(codes, 2**BITS)
+            counts, error = _quantized(cloud, kind, seed)
             row = {"cloud": name, "quantizer": label, "lloyd": lloyd_index(counts)}
             row |= {"error": error, "empty": float((counts == 0).mean())}
             rows.append(row | {"cosine": spread.mean_cosine(cloud)})
     return pd.DataFrame(rows)
+
+
+def _quantized(cloud: np.ndarray, kind: str, seed: int) -> tuple[np.ndarray, float]:
+    codes, error = quantize(cloud, quantizer=kind, bits=BITS, seed=seed)
+    return cell_counts(codes, 2**BITS), error
 
 
 def heavy_tail_ratios(n: int, n_clouds: int, *, seed: int = 0) -> pd.DataFrame:
@@ -60,17 +64,9 @@ def heavy_tail_ratios(n: int, n_clouds: int, *, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     for number in range(n_clouds):
-        both = _clouds(n, seed=seed + number)
-        row = {}
+        both, row = _clouds(n, seed=seed + number), {}
         for kind, label in QUANTIZERS.items():
-            index = [
-                lloyd_index(
-                    cell_counts(
-                        quantize(both[name], quantizer=kind, bits=BITS, seed=number)[0], 2**BITS
-                    )
-                )
-                for name in (TAILS, EQUAL)
-            ]
-            row[label] = index[0] / index[1]
+            parts = [_quantized(both[name], kind, number)[0] for name in (TAILS, EQUAL)]
+            row[label] = lloyd_index(parts[0]) / lloyd_index(parts[1])
         rows.append(row)
     return pd.DataFrame(rows).rename_axis("cloud")

@@ -117,21 +117,12 @@ def beyond_noise(
     dose = np.stack([models["dose"], models["dose"] ** 2], axis=1)
     levels, rows = pd.get_dummies(models["level"]), {}
     for name in measures:
-        given = stats.partial_correlation(models[name], models[y], dose)
-        inside = stats.partial_correlation(models[name], models[y], levels)
-        share = float(reliabilities[name])
-        rows[name] = {
-            "r": stats.correlation(models[name], models[y]).r,
-            "given noise": given.r,
-            "low": given.low,
-            "high": given.high,
-            "within levels": inside.r,
-            "low ": inside.low,
-            "high ": inside.high,
-            "reliability": share,
-            "corrected": reliability.disattenuated(inside.r, share),
-        }
-    return pd.DataFrame(rows).T
+        x, share = models[name], float(reliabilities[name])
+        given, inside = (stats.partial_correlation(x, models[y], held) for held in (dose, levels))
+        ends = stats.correlation(x, models[y]).r, *given[:3], *inside[:3]
+        rows[name] = (*ends, share, reliability.disattenuated(inside.r, share))
+    columns = ["r", "given noise", "low", "high", "within levels", "low ", "high "]
+    return pd.DataFrame.from_dict(rows, "index", columns=[*columns, "reliability", "corrected"])
 
 
 def forecasts(
@@ -152,11 +143,7 @@ def forecasts(
         squares[name] = pd.DataFrame({k: (v - models[y]) ** 2 for k, v in guesses.items()})
         mean = squares[name].mean()
         order = stats.correlation(guess.rank(), models[y].rank())
-        rows[name] = {
-            "error ratio": mean["line"] / mean["mean"],
-            "capped": mean["capped"] / mean["mean"],
-            "rank r": order.r,
-            "low": order.low,
-            "high": order.high,
-        }
-    return pd.DataFrame(rows).T, squares
+        ratios = mean["line"] / mean["mean"], mean["capped"] / mean["mean"]
+        rows[name] = (*ratios, order.r, order.low, order.high)
+    columns = ["error ratio", "capped", "rank r", "low", "high"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns), squares

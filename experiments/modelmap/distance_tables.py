@@ -141,13 +141,12 @@ def _by_genre(gaps: np.ndarray, keys: pd.Index, lengths: pd.Series) -> pd.DataFr
     genre = pd.Index(keys).str.rsplit("-", n=1).str[0]
     chosen = {"mixed": np.ones(len(keys), bool)} | {g: genre == g for g in dict.fromkeys(genre)}
     sizes = np.asarray(lengths, float)
-    return pd.DataFrame(
-        {
-            name: divergence.bits_per_byte(gaps[:, mask].var(axis=1) / 2, sizes[mask].mean())
-            for name, mask in chosen.items()
-            if mask.sum() >= 4
-        }
-    )
+    columns = {}
+    for name, mask in chosen.items():
+        if mask.sum() >= 4:
+            half = gaps[:, mask].var(axis=1) / 2
+            columns[name] = divergence.bits_per_byte(half, sizes[mask].mean())
+    return pd.DataFrame(columns)
 
 
 def stored_ratios() -> dict[str, pd.DataFrame]:

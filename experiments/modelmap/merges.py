@@ -122,18 +122,11 @@ def train_family(
             model = copy.deepcopy(models[start])
         else:
             model = _new_model(tokenizer, **setting["model"], seed=start)
-        course = tuning.tune(
-            model,
-            tokenizer,
-            texts[corpus],
-            steps=steps,
-            batch=setting["batch"],
-            learning_rate=rate,
-            max_tokens=ROW,
-            pack=True,
-            seed=start if isinstance(start, int) else seed,
-            checkpoint=None if folder is None else Path(folder) / f"{name}.safetensors",
-        )
+        options = {"steps": steps, "batch": setting["batch"], "learning_rate": rate}
+        options |= {"max_tokens": ROW, "pack": True}
+        options |= {"seed": start if isinstance(start, int) else seed}
+        place = None if folder is None else Path(folder) / f"{name}.safetensors"
+        course = tuning.tune(model, tokenizer, texts[corpus], checkpoint=place, **options)
         models[name] = model
         log.info(f"{name}: loss {course.loss.iloc[0]:.2f} to {course.loss[-5:].mean():.2f}")
 
@@ -246,12 +239,9 @@ def fit_surface(
     judged = use if fitted is None else ~use
     error = ((y - predicted)[judged] ** 2).sum(axis=1)
     moved = ((y - y[judged].mean(axis=0))[judged] ** 2).sum(axis=1)
-    return _Fit(
-        predicted,
-        float(1 - error.sum() / moved.sum()) if moved.sum() > 0 else float("nan"),
-        float(np.sqrt(error.mean())),
-        float(np.sqrt(moved.mean())),
-    )
+    explained = float(1 - error.sum() / moved.sum()) if moved.sum() > 0 else float("nan")
+    rms = (float(np.sqrt(squares.mean())) for squares in (error, moved))
+    return _Fit(predicted, explained, *rms)
 
 
 def from_corners(values: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:

@@ -146,15 +146,9 @@ def both_ways(n_texts: int = N_TEXTS) -> pd.DataFrame:
         bos: likelihood.score_texts(model, tokenizer, list(texts["text"]), bos=bos)
         for bos in ("add", "none")
     }
-    return pd.DataFrame(
-        {
-            "with_bos": scored["add"].log_likelihood.to_numpy(),
-            "without": scored["none"].log_likelihood.to_numpy(),
-            "first": scored["add"].first_token_log_likelihood.to_numpy(),
-            "n_bytes": texts["n_bytes"].to_numpy(),
-        },
-        texts.index,
-    )
+    columns = {"with_bos": scored["add"].log_likelihood, "without": scored["none"].log_likelihood}
+    columns |= {"first": scored["add"].first_token_log_likelihood, "n_bytes": texts["n_bytes"]}
+    return pd.DataFrame({name: x.to_numpy() for name, x in columns.items()}, texts.index)
 
 
 def _by_layer(n_texts: int = N_TEXTS) -> pd.DataFrame:

@@ -239,17 +239,11 @@ def _tables(
         pieces = [first, *others]
         values.append(np.concatenate([piece["log_likelihood"] for piece in pieces]))
         spec = {"corpus": "", "seed": 0} | FAMILIES[of][1][name]
-        rows.append(
-            {
-                "model": name,
-                "parent": "" if name == of else of,
-                "family": of,
-                **{key: spec[key] for key in ("kind", "level", "corpus", "seed")},
-                "step": spec["level"] if spec["kind"] == "tuned" else 0,
-                "n_parameters": first["n_parameters"],
-                **held_out_texts.scores(scored["log_likelihood"], asked),
-            }
-        )
+        row = {"model": name, "parent": "" if name == of else of, "family": of}
+        row |= {key: spec[key] for key in ("kind", "level", "corpus", "seed")}
+        row |= {"step": spec["level"] if spec["kind"] == "tuned" else 0}
+        row |= {"n_parameters": first["n_parameters"]}
+        rows.append(row | held_out_texts.scores(scored["log_likelihood"], asked))
     matrix = pd.DataFrame(values, pd.Index(list(found), name="model"), texts.index)
     return matrix, pd.DataFrame(rows).set_index("model")
 

@@ -190,18 +190,13 @@ def _by_number_of_clusters(task: Task, numbers: Sequence[int], block: int = 16) 
     for number in numbers:
         keep = np.isin(task.labels, names[:number])
         labels = task.labels[keep]
-        scores = pd.DataFrame(
-            {
-                name: {
-                    "published": average_log_posterior(
-                        X[keep], labels, form="published", head_dim=min(block, X.shape[1])
-                    ).skill,
-                    "calibrated": average_log_posterior(X[keep], labels).skill,
-                    "probe": tuned_probe(X[keep], labels)[0].log_likelihood,
-                }
-                for name, X in task.models.items()
-            }
-        ).T
+        scores = pd.DataFrame(index=list(task.models), columns=["published", "calibrated", "probe"])
+        for name, X in task.models.items():
+            options = {"form": "published", "head_dim": min(block, X.shape[1])}
+            values = [average_log_posterior(X[keep], labels, **how).skill for how in (options, {})]
+            probe = tuned_probe(X[keep], labels)[0].log_likelihood
+            scores.loc[name] = np.array([*values, probe])
+        scores = scores.astype(float)
         row = {"clusters": len(set(labels)), "noise, published": scores.published["noise"]}
         for form in ("published", "calibrated"):
             row[form] = scores[form].round(9).corr(scores.probe, method="spearman")

@@ -137,14 +137,10 @@ def _facts(
     frequency = np.round(np.exp(rng.uniform(0, np.log(most + 0.5), n_facts))).astype(int)
     arm = rng.permutation(np.resize(np.arange(len(ARMS)), n_facts))
     common = pd.DataFrame({"frequency": np.maximum(frequency, 1), "arm": arm})
-    frequent = pd.DataFrame(
-        {
-            "frequency": np.resize([2 * most, 4 * most], n_frequent),
-            "arm": np.resize(np.repeat([0, 2], 2), n_frequent),
-        }
-    )
+    often = np.resize([2 * most, 4 * most], n_frequent)
+    frequent = {"frequency": often, "arm": np.resize(np.repeat([0, 2], 2), n_frequent)}
     unseen = pd.DataFrame({"frequency": np.zeros(n_unseen, int), "arm": 1})
-    facts = pd.concat([common, frequent, unseen], ignore_index=True)
+    facts = pd.concat([common, pd.DataFrame(frequent), unseen], ignore_index=True)
     ratio, kind = zip(*(ARMS[a] for a in facts.arm), strict=True)
     facts["others"] = np.where(facts.frequency > 0, np.array(ratio) * facts.frequency, 8)
     return facts.assign(kind=kind)

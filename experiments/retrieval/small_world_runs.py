@@ -68,13 +68,9 @@ def _ask(
     out = {}
     for name in ("training", "held_out"):
         _, prompts, objects = zip(*questions(world, world.facts, name), strict=True)
+        asked, options = [[f" {o}"] for o in objects], {"temperature": temperature}
         found = closed_book.answer_log_probability(
-            model,
-            tokenizer,
-            prompts,
-            [[f" {name}"] for name in objects],
-            temperature=temperature,
-            batch_tokens=8192,
+            model, tokenizer, prompts, asked, batch_tokens=8192, **options
         )
         shares = np.exp(found.log_probability.to_numpy())
         out[name] = shares.reshape(len(world.facts), -1).mean(axis=1)
@@ -115,16 +111,9 @@ def run(
     names = [" ".join(objects) for objects in world.objects.values()]
     tokenizer = tiny_gpt.word_tokenizer(texts + names)
     model = tiny_gpt.new_gpt(tokenizer, width=width, layers=layers, seed=seed)
-    course = tiny_gpt.train(
-        model,
-        tokenizer,
-        texts,
-        epochs=epochs,
-        seed=seed,
-        checkpoint=checkpoint,
-        measure=lambda: _ask(model, tokenizer, world).mean().to_dict(),
-        **options,
-    )
+    options |= {"epochs": epochs, "seed": seed, "checkpoint": checkpoint}
+    options["measure"] = lambda: _ask(model, tokenizer, world).mean().to_dict()
+    course = tiny_gpt.train(model, tokenizer, texts, **options)
     return _Trained(model, tokenizer, _ask(model, tokenizer, world), course)
 
 

@@ -52,13 +52,8 @@ def _score_model(
     """
     rows = []
     for name, task in tasks.items():
-        found = probing.probe_features(
-            model.base_model,
-            tokenizer,
-            task,
-            n_train=glass_box_measures.N_TRAIN,
-            n_test=glass_box_measures.N_TEST,
-        )
+        sizes = {"n_train": glass_box_measures.N_TRAIN, "n_test": glass_box_measures.N_TEST}
+        found = probing.probe_features(model.base_model, tokenizer, task, **sizes)
         X, row = found.X_train / found.X_train.std(), {"task": name}
         for scorer, function in SCORERS.items():
             start = time.process_time()

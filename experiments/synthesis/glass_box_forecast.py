@@ -105,18 +105,9 @@ def _forecast(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
             reach = errors.groupby(known["step"]).apply(_reach)
             expected = method(known, new, truth)
             half = new["step"].map(reach)
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "truth": truth,
-                        "method": name,
-                        "model": new.index,
-                        "expected": expected.to_numpy(),
-                        "low": (expected - half).to_numpy(),
-                        "high": (expected + half).to_numpy(),
-                    }
-                )
-            )
+            found = {"truth": truth, "method": name, "model": new.index}
+            found |= {"expected": expected, "low": expected - half, "high": expected + half}
+            rows.append(pd.DataFrame(found).reset_index(drop=True))
     table = pd.concat(rows, ignore_index=True)
     ranks = table.groupby(["truth", "method"])["expected"].rank(ascending=False)
     return table.assign(rank=ranks)

@@ -114,16 +114,10 @@ def measure(
             row["probe"] = float(np.mean([row[f"probe_{name}"] for name in PROBED]))
         with _clock(seconds, "fine_tuned"):
             for name in TUNED:
-                row[f"fine_tuned_{name}"] = fine_tuning.fine_tune(
-                    body,
-                    tokenizer,
-                    bench.tasks[name],
-                    steps=TUNING_STEPS,
-                    learning_rate=TUNING_RATE,
-                    max_tokens=48,
-                    n_test=N_TEST,
-                    seed=seed,
-                ).score
+                options = {"steps": TUNING_STEPS, "learning_rate": TUNING_RATE, "max_tokens": 48}
+                options |= {"n_test": N_TEST, "seed": seed}
+                tuned = fine_tuning.fine_tune(body, tokenizer, bench.tasks[name], **options)
+                row[f"fine_tuned_{name}"] = tuned.score
             row["fine_tuned"] = float(np.mean([row[f"fine_tuned_{name}"] for name in TUNED]))
     return _Measured(row, seconds, total, accuracy, found.per_entity)
 
@@ -168,13 +162,9 @@ def _ask(
     ]
     prompts, objects = (list(column) for column in zip(*asked, strict=True))
     if decoders.is_causal(model):
+        names = [[name] for name in objects]
         found = closed_book.answer_log_probability(
-            model,
-            tokenizer,
-            prompts,
-            [[name] for name in objects],
-            temperature=temperature,
-            batch_tokens=4096,
+            model, tokenizer, prompts, names, temperature=temperature, batch_tokens=4096
         ).log_probability.to_numpy()
     else:
         hidden = [f"{prompt}{tokenizer.mask_token}." for prompt in prompts]

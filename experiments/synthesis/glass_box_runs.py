@@ -132,17 +132,9 @@ def train(
         run.kind, tokenizer, width=run.width, layers=run.layers, seed=run.seed
     )
     checkpoint = Path(folder) / f"{run.name}-resume.safetensors"
-    rows = glass_box_training.train(
-        model,
-        tokenizer,
-        documents,
-        max(keep),
-        learning_rate=RATES[run.kind],
-        seed=run.seed,
-        keep=keep,
-        at=lambda step: _store(folder, run, step, model),
-        checkpoint=checkpoint,
-    )
+    options = {"learning_rate": RATES[run.kind], "seed": run.seed, "keep": keep}
+    options |= {"at": lambda step: _store(folder, run, step, model), "checkpoint": checkpoint}
+    rows = glass_box_training.train(model, tokenizer, documents, max(keep), **options)
     table = pd.DataFrame(rows)
     data.write_atomically(course, table.to_csv(index=False))
     checkpoint.unlink(missing_ok=True)

@@ -91,17 +91,11 @@ def summary(
     apart = gap[draws].mean(axis=1)
     grouped = prices.groupby("signal")
     logs = np.log(prices[column].where(prices[column] > 0))
-    out = pd.DataFrame(
-        {
-            "rho": values.mean(axis=0),
-            "low": np.quantile(sample, 0.025, axis=0),
-            "high": np.quantile(sample, 0.975, axis=0),
-            "behind": gap.mean(axis=0),
-            "behind_low": np.quantile(apart, 0.025, axis=0),
-            "behind_high": np.quantile(apart, 0.975, axis=0),
-        },
-        index=rho.columns,
-    )
+    ends = (np.quantile(x, [0.025, 0.975], axis=0) for x in (sample, apart))
+    (low, high), (behind_low, behind_high) = ends
+    out = {"rho": values.mean(axis=0), "low": low, "high": high, "behind": gap.mean(axis=0)}
+    out |= {"behind_low": behind_low, "behind_high": behind_high}
+    out = pd.DataFrame(out, rho.columns)
     out["regret"], out["right"] = grouped["regret"].mean(), grouped["right"].mean()
     out["seconds"] = np.exp(logs.groupby(prices["signal"]).mean()).fillna(0.0)
     out["frontier"] = frontier(out["seconds"], out["rho"])

@@ -181,12 +181,9 @@ def stacked(frames: Mapping[str, pd.DataFrame], truth: str = "") -> pd.DataFrame
 
     `truth` is the column that becomes the truth; without one it is that named after each task.
     """
-    parts = [
-        frame.assign(truth=frame[truth or task], task=task, model=frame.index).reset_index(
-            drop=True
-        )
-        for task, frame in frames.items()
-    ]
+    about = {task: {"truth": frame[truth or task], "task": task, "model": frame.index}
+             for task, frame in frames.items()}  # fmt: skip
+    parts = [frame.assign(**about[task]).reset_index(drop=True) for task, frame in frames.items()]
     return pd.concat(parts, ignore_index=True)
 
 
