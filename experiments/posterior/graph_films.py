@@ -37,6 +37,7 @@ def _lightgcn_checkpoints(
     steps: Sequence[int] = (400,),
     batch: int = 8192,
     learning_rate: float = 0.02,
+    decay: float = 1e-4,
     seed: int = 0,
 ) -> dict[int, np.ndarray]:
     """Return item vectors (n_items, d) of LightGCN after some `steps` of training, by step.
@@ -45,7 +46,7 @@ def _lightgcn_checkpoints(
     over 0 to `layers` rounds of taking its neighbours' vectors, each divided by the root of the
     product of both degrees; nothing but the vectors of round 0 is learned. Without `layers` it is
     matrix factorisation. Each step of Adam takes `batch` edges, and for each an item drawn at
-    random, by the loss of BPR with an L2 decay of 1e-4. Raises `ValueError` for empty sequences
+    random, by the loss of BPR with L2 `decay`. Raises `ValueError` for empty sequences
     and codes beyond `n_items`. Source: He et al. (2020); Rendle et al. (2009) for the loss.
     """
     items = item_codes(training, n_items)
@@ -79,7 +80,7 @@ def _lightgcn_checkpoints(
             (n, 3 * batch),
         )
         parts = [slope * (now[other] - now[seen]), -slope * now[user], slope * now[user]]
-        take_step(spread(sums @ np.concatenate(parts)) + 1e-4 / n * vectors)
+        take_step(spread(sums @ np.concatenate(parts)) + decay / n * vectors)
         if step in steps:
             kept[step] = spread(vectors)[len(training) :].astype(float)
     return kept

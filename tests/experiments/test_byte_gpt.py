@@ -32,7 +32,7 @@ def test_tokens_are_bytes_and_come_back():
 
 def test_scores_are_those_of_the_model_with_the_start_ruled_out(model):
     found = byte_gpt.log_likelihood(model, [TEXT, "to be"])
-    values = byte_gpt._byte_log_likelihoods(model, [TEXT, "to be"], batch=1)
+    values = byte_gpt._byte_log_likelihoods(model, [TEXT, "to be"])
     for i, text in enumerate([TEXT, "to be"]):
         ids = torch.tensor([[byte_gpt.START, *text.encode()]])
         with torch.no_grad():

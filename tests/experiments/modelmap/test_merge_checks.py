@@ -25,5 +25,3 @@ def test_a_bend_leaves_the_plane_and_misses_by_more_from_the_corners():
     assert 0.5 < found["plane"] < 0.999 and found["corners"] > 0.1
     table = merge_checks.over_texts(values, a, b, clip=0, n_resamples=20)
     assert (table.low <= table.estimate).all() and (table.estimate <= table.high).sum() >= 2
-    with pytest.raises(ValueError, match="n_resamples"):
-        merge_checks.over_texts(values, a, b, n_resamples=0)

@@ -102,21 +102,23 @@ def test_levels_a_twentieth_apart_have_names_of_their_own(family, texts):
     assert list(found.index) == list(about.index) == names
 
 
-def test_what_is_kept_of_a_run_is_scored_again_where_it_is_damaged(monkeypatch, tmp_path, texts):
+def test_what_is_kept_of_a_run_is_scored_again_where_it_is_damaged(
+    monkeypatch, tmp_path, texts, caplog
+):
+    caplog.set_level("INFO", "experiments")
     monkeypatch.setenv("BOOK_DATA_CACHE", str(tmp_path))
     monkeypatch.setattr(merges, "SIZES", {"tiny": TINY | {"triples": ["short"]}})
     monkeypatch.setattr(merges, "_grid", lambda levels=(): [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
-    told = []
-    ((found, about),) = merges._run("tiny", texts, told.append)
+    ((found, about),) = merges._run("tiny", texts)
     assert list(found.index) == list(about.index) and found.index[0] == "tiny short 0.0 0.0"
     (piece,) = tmp_path.rglob("short *.json")
     whole = piece.read_text()
     for damaged in (whole.replace("-", "-1", 1), whole[: len(whole) // 2], whole):
         piece.write_text(damaged)
-        told.clear()
-        ((again, _),) = merges._run("tiny", texts, told.append)
+        caplog.clear()
+        ((again, _),) = merges._run("tiny", texts)
         assert again.equals(found) and piece.read_text() == whole
-        assert bool(told) == (damaged != whole)
+        assert bool(caplog.messages) == (damaged != whole)
 
 
 def test_a_plane_fits_a_plane_and_a_bowl_wants_more():

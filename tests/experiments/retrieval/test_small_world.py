@@ -185,6 +185,7 @@ def test_a_ladder_stopped_on_the_way_gives_what_an_uninterrupted_one_gives(
         small_world_runs._ladder(settings, tmp_path / "b", world=SMALL)
     monkeypatch.setattr(small_world_runs, "_ask", ask)
     caplog.set_level("INFO", "experiments")
+    caplog.clear()
     again, course_again = small_world_runs._ladder(settings, tmp_path / "b", world=SMALL)
     assert again.equals(accuracy) and len(caplog.messages) == 1
     same = ["epoch", "loss", "training", "held_out"]
