@@ -73,6 +73,7 @@ def rank_difference(
     truth: str,
     *,
     groups: str,
+    given: Sequence[str] = (),
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.Series:
@@ -82,14 +83,14 @@ def rank_difference(
     over whole `groups`, both ranked and fitted again in each sample). Arguments and errors are
     those of `rank_correlations`.
     """
-    columns = [signal, rival, truth]
+    columns = [*given, signal, rival, truth]
     validation.columns(table, [*columns, groups], "table")
     validation.counts(n_resamples=(n_resamples, 1), seed=(seed, 0))
     rows = table.dropna(subset=columns)
     values, member = rows[columns].to_numpy(float), pd.factorize(rows[groups])[0]
     drawn = _draws(member, n_resamples, seed)
-    found = np.array([_correlations(values[some], 0, True)[2, :2] for some in drawn])
-    whole = _correlations(values, 0, True)[2]
+    found = np.array([_correlations(values[some], len(given), True)[2, :2] for some in drawn])
+    whole = _correlations(values, len(given), True)[2]
     low, high = np.nanquantile(found[:, 0] - found[:, 1], [0.025, 0.975])
     return pd.Series({"difference": whole[0] - whole[1], "low": low, "high": high})
 
