@@ -10,12 +10,9 @@ RUNS = {
     "noise_sweep": ("geometry.noise_sweep", "models harmed by noise, of the geometry part"),
     "glass_box_geometry": (
         "geometry.glass_box_geometry",
-        "geometry of the glass box: again, without structure, other cells",
+        "geometry of the glass box, and its null",
     ),
-    "geometry_specifications": (
-        "geometry.specifications",
-        "headlines of the geometry part under alternatives",
-    ),
+    "geometry_specifications": ("geometry.specifications", "the geometry part under other choices"),
     "byte_gpt_runs": (
         "modelmap.byte_gpt_runs",
         "GPTs of bytes: trained, scored, compared in pairs",
@@ -28,22 +25,10 @@ RUNS = {
     "smollm2_divergence": ("modelmap.smollm2_divergence", "divergences of SmolLM2 and its copies"),
     "smollm2_family": ("modelmap.smollm2_family", "copies of SmolLM2 changed on purpose"),
     "factbook_counts": ("retrieval.factbook_counts", "the Factbook's facts counted in corpora"),
-    "factbook_answers": (
-        "retrieval.factbook_answers",
-        "answers of a model to facts of the Factbook",
-    ),
-    "smi_specifications": (
-        "retrieval.specifications",
-        "two sentences on SMI under every reasonable specification",
-    ),
-    "factbook_proxy": (
-        "retrieval.factbook_proxy",
-        "released accuracies against counts in a proxy corpus",
-    ),
-    "factbook_semantics": (
-        "retrieval.factbook_semantics",
-        "facts of the Factbook and paragraphs that mean the same",
-    ),
+    "factbook_answers": ("retrieval.factbook_answers", "a model's answers to these facts"),
+    "smi_specifications": ("retrieval.specifications", "two sentences on SMI under other choices"),
+    "factbook_proxy": ("retrieval.factbook_proxy", "released accuracies against a proxy corpus"),
+    "factbook_semantics": ("retrieval.factbook_semantics", "facts, and paragraphs that mean them"),
     "small_world_runs": ("retrieval.small_world_runs", "GPTs trained on invented facts"),
     "class_fits": ("synthesis.class_fits", "scores of how classes fit, of the glass box"),
     "alp_larger": ("posterior.larger_models", "ALP and rivals on the optional set of models"),
@@ -51,21 +36,12 @@ RUNS = {
     "alp": ("posterior.specifications", "the sentences on ALP under other choices"),
     "glass_box_runs": ("synthesis.glass_box_runs", "the glass-box suite, trained"),
     "glass_box_table": ("synthesis.glass_box_table", "the glass-box suite, measured"),
-    "glass_box_forecast": (
-        "synthesis.glass_box_forecast",
-        "a third seed of the glass box: forecast and sealed, then measured",
-    ),
+    "glass_box_forecast": ("synthesis.glass_box_forecast", "a third seed: sealed, then measured"),
     "tuning_prices": ("synthesis.tuning_prices", "what brief fine-tuning and scores cost"),
     "real_choices": ("synthesis.real_choices", "signals against scores of real tuned models"),
-    "synthesis_specifications": (
-        "synthesis.specifications",
-        "the headlines of the synthesis under every reasonable choice",
-    ),
+    "synthesis_specifications": ("synthesis.specifications", "the synthesis under other choices"),
     "text_sources": ("synthesis.text_sources", "the glass-box suite on texts of twenty packages"),
-    "reference_encoders": (
-        "synthesis.reference_encoders",
-        "encoders that stand beside a reader's own",
-    ),
+    "reference_encoders": ("synthesis.reference_encoders", "encoders beside a reader's own"),
 }
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from experiments import tiny_gpt
-from helpers import likelihood, validation
+from experiments import tiny_gpt, training
+from helpers import fine_tuning, likelihood, validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,14 +20,13 @@ START = 256
 CONTEXT = 1025
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
+def _byte_tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer whose token numbers are the bytes of UTF-8, and 256 the start of a text.
 
     The start, `<end>`, is also its end, as in `tiny_gpt`. Source: the bytes of Radford et al.
     (2019), without merges.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -37,11 +36,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{tiny_gpt.END} $A", special_tokens=[(tiny_gpt.END, START)]
-    )
-    end = dict.fromkeys(("bos_token", "eos_token", "pad_token"), tiny_gpt.END)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **end)
+    return tiny_gpt.with_ends(tokenizer, START)
 
 
 def new_gpt(
@@ -49,7 +44,7 @@ def new_gpt(
 ) -> GPT2LMHeadModel:
     """Return a GPT-2 of bytes with random weights, by `tiny_gpt.new_gpt`; raises what it does."""
     return tiny_gpt.new_gpt(
-        byte_tokenizer(), width=width, layers=layers, context=context, seed=seed
+        _byte_tokenizer(), width=width, layers=layers, context=context, seed=seed
     )
 
 
@@ -74,30 +69,23 @@ def train(
     when so many are done, 0 before the first. The table has `step` and `loss`, nats a byte.
     Raises `ValueError` for fewer documents than `batch` and bad sizes.
     """
-    import torch
-
     validation.counts(steps=(steps, 1), batch=(batch, 1), warm_up=(warm_up, 0), seed=(seed, 0))
     rows = _rows(model, documents, cut=True)
     if len(rows) < batch:
         raise ValueError(f"documents has length {len(rows)}, less than batch {batch}; give more")
     rate = learning_rate * (64 / model.config.n_embd) ** 0.5
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
-    order, losses = _order(len(rows), batch, seed), []
+    drawn = fine_tuning.draw_rows(len(rows), steps * batch, np.random.default_rng(seed))
+    optimizer, losses = training.adamw(model), []
     if at is not None and 0 in keep:
         model.eval()
         at(0)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / (warm_up + 1))
+    for step, members in enumerate(drawn.reshape(steps, batch)):
         model.train()
-        ids, mask = _padded([rows[i] for i in next(order)])
+        ids, mask = _padded([rows[i] for i in members])
         losses_of_bytes = -_log_softmax(model, ids).gather(2, ids[:, 1:, None])[..., 0]
         loss = (losses_of_bytes * mask).sum() / mask.sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
+        now = rate * min(1.0, (step + 1) / (warm_up + 1))
+        losses.append(training.step(model, optimizer, loss, now))
         model.eval()
         if at is not None and step + 1 in keep:
             at(step + 1)
@@ -105,9 +93,7 @@ def train(
     return pd.DataFrame({"step": np.arange(1, steps + 1), "loss": losses})
 
 
-def byte_log_likelihoods(
-    model: GPT2LMHeadModel, texts: Sequence[str | bytes], *, batch: int = 8
-) -> np.ndarray:
+def _byte_log_likelihoods(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -> np.ndarray:
     """Return the log-likelihood of every byte of all texts in a row, shape (bytes,), nats.
 
     The first byte is scored after the start, and the start itself is never an outcome: the model's
@@ -115,32 +101,26 @@ def byte_log_likelihoods(
     empty one, and one longer than the context.
     """
     pieces = [row[1:] for row in _rows(model, texts)]
-    tables = _tables(model, texts, batch)
-    parts = [table[np.arange(len(row)), row] for table, row in zip(tables, pieces, strict=True)]
+    pairs = zip(_tables(model, texts), pieces, strict=True)
+    parts = [table[np.arange(len(row)), row] for table, row in pairs]
     return np.concatenate(parts).astype(np.float64)
 
 
-def log_likelihood(
-    model: GPT2LMHeadModel, texts: Sequence[str | bytes], *, batch: int = 8
-) -> np.ndarray:
+def log_likelihood(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -> np.ndarray:
     """Return the log-likelihood of each text, shape (n,), float64, nats, first byte included.
 
-    Raises what `byte_log_likelihoods` does.
+    Raises what `_byte_log_likelihoods` does.
     """
     lengths = [len(row) - 1 for row in _rows(model, texts)]
-    values = byte_log_likelihoods(model, texts, batch=batch)
-    return np.add.reduceat(values, np.cumsum([0, *lengths[:-1]]))
+    return np.add.reduceat(_byte_log_likelihoods(model, texts), np.cumsum([0, *lengths[:-1]]))
 
 
-def conditionals(
-    model: GPT2LMHeadModel, texts: Sequence[str | bytes], *, batch: int = 8
-) -> list[np.ndarray]:
+def conditionals(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -> list[np.ndarray]:
     """Return the probabilities of each next byte along texts, one array (bytes, 256) a text.
 
-    Raises what `byte_log_likelihoods` does.
+    Raises what `_byte_log_likelihoods` does.
     """
-    tables = _tables(model, texts, batch)
-    found = [np.exp(table.astype(np.float64)) for table in tables]
+    found = [np.exp(table.astype(np.float64)) for table in _tables(model, texts)]
     return [table / table.sum(axis=1, keepdims=True) for table in found]
 
 
@@ -156,16 +136,6 @@ def sample(model: GPT2LMHeadModel, n: int, n_bytes: int, *, seed: int = 0) -> li
         )
     drawn = likelihood.draw_tokens(model, [START], n, n_bytes, below=START, seed=seed)
     return [row.tobytes() for row in drawn.astype(np.uint8)]
-
-
-def _order(n: int, batch: int, seed: int) -> Iterator[np.ndarray]:
-    """Give the numbers of the documents of each step, without end."""
-    rng, waiting = np.random.default_rng(seed), np.empty(0, np.int64)
-    while True:
-        if len(waiting) < batch:
-            waiting = np.concatenate([waiting, rng.permutation(n)])
-        yield waiting[:batch]
-        waiting = waiting[batch:]
 
 
 def _rows(
@@ -204,18 +174,15 @@ def _log_softmax(model: GPT2LMHeadModel, ids: Tensor) -> Tensor:
     return logits.log_softmax(dim=-1)
 
 
-def _tables(
-    model: GPT2LMHeadModel, texts: Sequence[str | bytes], batch: int
-) -> Iterator[np.ndarray]:
+def _tables(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -> Iterator[np.ndarray]:
     """Give for each text, in order, the log-probabilities of the next byte, (bytes, 256)."""
     import torch
 
-    validation.counts(batch=(batch, 1))
     rows = _rows(model, texts)
     model.eval()
     with torch.inference_mode():
-        for first in range(0, len(rows), batch):
-            some = rows[first : first + batch]
+        for first in range(0, len(rows), 8):
+            some = rows[first : first + 8]
             ids, _ = _padded(some)
             tables = _log_softmax(model, ids).numpy()
             yield from (table[: len(row) - 1] for table, row in zip(tables, some, strict=True))

@@ -20,7 +20,7 @@ SIZES |= {"romance": SIZES["facts"][:4], "slavic": SIZES["facts"][:2]}
 SIZES["east asian"] = SIZES["facts"][:3]
 
 
-class Level(NamedTuple):
+class _Level(NamedTuple):
     """Counts behind contexts of one length: grams sorted, contexts sorted, and their numbers.
 
     `grams` (G,) uint64, a context and its next byte packed; `ends` (G,), cumulative counts of
@@ -41,7 +41,7 @@ class NGram:
     """
 
     order: int
-    levels: tuple[Level, ...]
+    levels: tuple[_Level, ...]
     n_bytes: int
 
     def restrict(self, order: int) -> NGram:
@@ -74,17 +74,17 @@ def log_likelihood(model: NGram, texts: Texts) -> np.ndarray:
     for each byte; a context never seen leaves it all to the shorter one. The first bytes see zero
     bytes before the text. Raises `ValueError` for no texts or an empty one.
     """
-    return _by_text(byte_log_likelihoods(model, texts), texts)
+    return _by_text(_byte_log_likelihoods(model, texts), texts)
 
 
-def by_order(model: NGram, texts: Texts) -> np.ndarray:
+def _by_order(model: NGram, texts: Texts) -> np.ndarray:
     """Return the log-likelihoods for every order from 0 to the model's, shape (order + 1, n)."""
     codes = _codes(_as_bytes(texts, "texts"))
     levels = _probabilities(model, codes)
     return np.stack([_by_text(np.log(p), texts) for p in levels])
 
 
-def byte_log_likelihoods(model: NGram, texts: Texts) -> np.ndarray:
+def _byte_log_likelihoods(model: NGram, texts: Texts) -> np.ndarray:
     """Return the log-likelihood of every byte of all texts in a row, shape (bytes,), nats."""
     codes = _codes(_as_bytes(texts, "texts"))
     *_, last = _probabilities(model, codes)
@@ -136,7 +136,7 @@ def sample(model: NGram, n: int, n_bytes: int, *, seed: int = 0) -> list[bytes]:
     return [row.tobytes() for row in texts]
 
 
-class Zoo(NamedTuple):
+class _Zoo(NamedTuple):
     """Models by name, and one row a model: `model`, `corpus`, `n_bytes`, `order`."""
 
     log_likelihoods: pd.DataFrame
@@ -149,7 +149,7 @@ def zoo(
     corpora: Sequence[str] = tuple(SIZES),
     sizes: Sequence[int] | None = None,
     orders: Sequence[int] = tuple(range(MOST + 1)),
-) -> Zoo:
+) -> _Zoo:
     """Train a zoo of n-gram models on the genres and score a set of texts by all of them.
 
     `texts` is a table of `text_sets.load_texts`; its texts are in no training set. Every genre of
@@ -173,12 +173,12 @@ def zoo(
         documents = text_sets.training_texts(corpus, max(chosen), without=texts["text"])
         for size in chosen:
             model = fit(cut(documents, size), max(orders))
-            found.append(by_order(model, list(texts["text"]))[list(orders)])
+            found.append(_by_order(model, list(texts["text"]))[list(orders)])
             name = f"ngram-{corpus.replace(' ', '-')}-{size // 1000}k-o"
             rows += [(f"{name}{order}", corpus, size, order) for order in orders]
     models = pd.DataFrame(rows, columns=["model", "corpus", "n_bytes", "order"])
     values = pd.DataFrame(np.concatenate(found), models["model"], texts.index)
-    return Zoo(values, models)
+    return _Zoo(values, models)
 
 
 def cut(documents: Texts, n_bytes: int) -> list[bytes]:
@@ -231,10 +231,10 @@ def _mask(bits: int) -> np.uint64:
     return np.uint64((1 << bits) - 1)
 
 
-def _count(codes: np.ndarray, k: int) -> Level:
+def _count(codes: np.ndarray, k: int) -> _Level:
     grams, counts = np.unique(codes & _mask(8 * (k + 1)), return_counts=True)
     contexts, first = np.unique(grams >> np.uint64(8), return_index=True)
-    return Level(grams, np.cumsum(counts), contexts, np.append(first, len(grams)))
+    return _Level(grams, np.cumsum(counts), contexts, np.append(first, len(grams)))
 
 
 def _find(table: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -243,7 +243,7 @@ def _find(table: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return place, table[place] == wanted
 
 
-def _before(level: Level, gram: np.ndarray) -> np.ndarray:
+def _before(level: _Level, gram: np.ndarray) -> np.ndarray:
     """Return how much was counted before each gram of the table."""
     return np.where(gram > 0, level.ends[gram - 1], 0)
 

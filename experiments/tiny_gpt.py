@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from experiments import training
 from helpers import checkpoints, validation
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
+    from tokenizers import Tokenizer
+    from transformers import GPT2LMHeadModel, PretrainedConfig, PreTrainedTokenizerFast
+
+Model = TypeVar("Model")
 
 END = "<end>"
 # Part of every checkpoint's key: raise it when the same arguments would give other weights.
@@ -28,8 +31,7 @@ def word_tokenizer(documents: Sequence[str]) -> PreTrainedTokenizerFast:
     for words never seen; the others are in alphabetical order. Raises `ValueError` for documents
     without a word.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, models, pre_tokenizers
 
     split = pre_tokenizers.Whitespace()
     words = {word for text in documents for word, _ in split.pre_tokenize_str(text)}
@@ -38,12 +40,36 @@ def word_tokenizer(documents: Sequence[str]) -> PreTrainedTokenizerFast:
     vocabulary = {word: i for i, word in enumerate([END, *sorted(words - {END})])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=END))
     tokenizer.pre_tokenizer = split
+    return with_ends(tokenizer, unk_token=END)
+
+
+def pieces(texts: Iterable[str], size: int, special: Sequence[str] = (END,)) -> Tokenizer:
+    """Return a tokenizer of `size` pieces of bytes (BPE) at most, learnt from texts.
+
+    Source: Sennrich et al. (2016), on bytes as in Radford et al. (2019).
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    options = {"special_tokens": list(special), "show_progress": False}
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, **options)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def with_ends(tokenizer: Tokenizer, number: int = 0, **more: Any) -> PreTrainedTokenizerFast:
+    """Return a tokenizer that puts `<end>`, token `number`, before a text, and pads with it."""
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{END} $A", special_tokens=[(END, 0)]
+        single=f"{END} $A", pair=f"{END} $A {END} $B", special_tokens=[(END, number)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END, eos_token=END, unk_token=END, pad_token=END
-    )
+    more |= dict.fromkeys(("bos_token", "eos_token", "pad_token"), END)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **more)
 
 
 def new_gpt(
@@ -60,26 +86,38 @@ def new_gpt(
     as it is. Raises `ValueError` unless `width` is a multiple of 16 and all sizes are positive.
     Source: Radford et al. (2019), as in `transformers`.
     """
-    import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    validation.counts(width=(width, 16), layers=(layers, 1), context=(context, 2))
-    if width % 16:
-        raise ValueError(f"width is {width}; give a multiple of 16, the width of a head")
+    validation.counts(layers=(layers, 1), context=(context, 2))
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=context,
         n_embd=width,
         n_layer=layers,
-        n_head=width // 16,
+        n_head=n_heads(width),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         **dropout,
     )
+    return seeded(GPT2LMHeadModel, config, seed)
+
+
+def n_heads(width: int) -> int:
+    """Return how many heads, 16 wide each, a model has; raises `ValueError` for other widths."""
+    validation.counts(width=(width, 16))
+    if width % 16:
+        raise ValueError(f"width is {width}; give a multiple of 16, the width of a head")
+    return width // 16
+
+
+def seeded(kind: type[Model], config: PretrainedConfig, seed: int) -> Model:
+    """Return a model with random weights; torch's own random state stays as it is."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(config)
+        return kind(config)
 
 
 def train(
@@ -115,27 +153,24 @@ def train(
     rows = _encode(model, tokenizer, documents)
     if len(rows) < batch:
         raise ValueError(f"documents has length {len(rows)}, less than batch {batch}; give more")
-    device, per_epoch = model.device, len(rows) // batch
-    rate = learning_rate * (64 / model.config.n_embd) ** 0.5
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    options = [VERSION, epochs, batch, learning_rate, warm_up, seed, torch.__version__, device.type]
+    per_epoch, rate = len(rows) // batch, learning_rate * (64 / model.config.n_embd) ** 0.5
+    options = [VERSION, epochs, batch, learning_rate, warm_up, seed, torch.__version__]
+    options.append(model.device.type)
     run = checkpoints.digest(model.state_dict(), options, hashlib.sha256(rows).hexdigest())
-    path = None if checkpoint is None else Path(checkpoint)
-    course = [] if path is None else resume(path, run, model, optimizer)
+    kept = checkpoint, run, model, training.adamw(model)
+    course = training.resume(*kept)
     for epoch in range(len(course), epochs):
         model.train()
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
         total = 0.0
-        for i, members in enumerate(np.array_split(order, per_epoch)):
-            step = epoch * per_epoch + i
-            for group in optimizer.param_groups:
-                group["lr"] = rate * schedule(step, epochs * per_epoch, warm_up)
-            total += take_step(model, rows[members], optimizer)
+        for i, members in enumerate(np.array_split(order, per_epoch), epoch * per_epoch):
+            loss = training.next_token_loss(model, rows[members])
+            share = training.schedule(i, epochs * per_epoch, warm_up)
+            total += training.step(model, kept[-1], loss, rate * share)
         model.eval()
         row = {"epoch": epoch + 1, "loss": total / per_epoch}
         course.append(row | dict(measure() if measure else {}))
-        if path is not None:
-            save(path, run, model, optimizer, course)
+        training.save(*kept, course)
     model.eval()
     return pd.DataFrame(course)
 
@@ -153,57 +188,4 @@ def _encode(
             f"the longest of {len(found)} documents has {lengths.max()} tokens with its "
             f"ends, and the model reads {model.config.n_positions}; make it with a larger context"
         )
-    rows = np.full((len(found), lengths.max()), -100, dtype=np.int64)
-    for row, ids in zip(rows, found, strict=True):
-        row[: len(ids) + 1] = [*ids, tokenizer.eos_token_id]
-    return rows
-
-
-def take_step(model: PreTrainedModel, rows: np.ndarray, optimizer: torch.optim.Optimizer) -> float:
-    """Take one step of an optimizer on rows of tokens, and return the loss before it.
-
-    `rows` (B, T) holds a text a row, filled up with -100 on the right, outside the loss; the loss
-    is the mean over all tokens after the first of a row, nats. Gradients are clipped at norm 1.
-    """
-    import torch
-
-    rows = rows[:, : int((rows >= 0).any(axis=0).sum())]
-    labels = torch.from_numpy(rows).to(model.device)
-    logits = model(labels.clamp_min(0), use_cache=False).logits[:, :-1]
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.item()
-
-
-def schedule(step: int, steps: int, warm_up: int) -> float:
-    """Return the share of the full rate in a step, from 0: a linear rise, and a cosine to zero."""
-    rise = min(1.0, (step + 1) / (warm_up + 1))
-    return rise * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
-
-
-def save(
-    path: Path, run: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer, course: list
-) -> None:
-    """Write a checkpoint of a run: the model, its optimizer and its course, a row a piece."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    checkpoints.write(path, run, tensors | checkpoints.optimizer_tensors(optimizer), course)
-
-
-def resume(
-    path: Path, run: str, model: PreTrainedModel, optimizer: torch.optim.Optimizer
-) -> list[dict[str, float]]:
-    """Put back what `save` wrote and return its course; without a checkpoint, an empty one.
-
-    Raises `ValueError` for the checkpoint of another run.
-    """
-    found = checkpoints.read(path, run)
-    if found is None:
-        return []
-    tensors, course = found
-    weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-    model.load_state_dict(weights)
-    checkpoints.restore_optimizer(optimizer, tensors)
-    return course
+    return training.filled([[*ids, tokenizer.eos_token_id] for ids in found])

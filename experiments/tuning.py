@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 
-from experiments import tiny_gpt
+from experiments import training
 from helpers import checkpoints, decoders, fine_tuning, likelihood, validation
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def tune(
     learning_rate: float = 1e-4,
     max_tokens: int = 128,
     pack: bool = False,
-    warm_up: int | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 50,
@@ -45,7 +44,7 @@ def tune(
     at `max_tokens`; with `pack` all texts stand in one line, an end token (if any) after each,
     and every `max_tokens` of it are a row. Texts of one token are left out. `batch` rows make a
     step of AdamW (weight decay 0.01, gradients clipped at norm 1); what fills up shorter rows is
-    outside the loss. The rate rises over `warm_up` steps (a tenth of all by default) and falls to
+    outside the loss. The rate rises over a tenth of all steps and falls to
     zero by a cosine. `seed` gives the order of rows, each once before any comes again, and the
     dropout, if the model has any. Columns `step` (from 1), `loss` before the step (nats a token)
     and `learning_rate`.
@@ -61,22 +60,18 @@ def tune(
 
     counts = {"steps": steps, "batch": batch, "checkpoint_every": checkpoint_every}
     validation.counts(**{name: (value, 1) for name, value in counts.items()})
-    warm_up = steps // 10 if warm_up is None else warm_up
-    validation.counts(max_tokens=(max_tokens, 2), warm_up=(warm_up, 0))
+    warm_up = steps // 10
+    validation.counts(max_tokens=(max_tokens, 2))
     validation.non_negative(learning_rate, "learning_rate")
     decoders.with_output(model)
-    rows = token_rows(model, tokenizer, texts, max_tokens=max_tokens, pack=pack)
+    rows = _token_rows(model, tokenizer, texts, max_tokens=max_tokens, pack=pack)
     order = fine_tuning.draw_rows(len(rows), steps * batch, validation.generator(seed))
     order = order.reshape(steps, batch)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if not trained:
-        raise ValueError("model has no parameter that needs a gradient; set requires_grad")
-    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     options = [VERSION, steps, batch, learning_rate, warm_up, seed, torch.__version__]
     options += [model.device.type, [p.requires_grad for p in model.parameters()]]
     run = checkpoints.digest(model.state_dict(), options, hashlib.sha256(rows).hexdigest())
-    path = None if checkpoint is None else Path(checkpoint)
-    course = [] if path is None else tiny_gpt.resume(path, run, model, optimizer)
+    kept = checkpoint, run, model, training.adamw(model)
+    course = training.resume(*kept)
     model.train()
     gpus = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
@@ -86,20 +81,19 @@ def tune(
             torch.default_generator.manual_seed(drawn)
             for gpu in gpus:
                 torch.cuda.default_generators[gpu.index or 0].manual_seed(drawn)
-            rate = learning_rate * tiny_gpt.schedule(step, steps, warm_up)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = tiny_gpt.take_step(model, rows[order[step]], optimizer)
-            if not np.isfinite(loss):
-                raise ValueError(f"the loss is {loss} in step {step + 1}; lower learning_rate")
-            course.append({"step": step + 1, "loss": loss, "learning_rate": rate})
-            if path is not None and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
-                tiny_gpt.save(path, run, model, optimizer, course)
+            rate = learning_rate * training.schedule(step, steps, warm_up)
+            loss = training.next_token_loss(model, rows[order[step]])
+            value = training.step(model, kept[-1], loss, rate)
+            if not np.isfinite(value):
+                raise ValueError(f"the loss is {value} in step {step + 1}; lower learning_rate")
+            course.append({"step": step + 1, "loss": value, "learning_rate": rate})
+            if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
+                training.save(*kept, course)
     model.eval()
     return pd.DataFrame(course)
 
 
-def token_rows(
+def _token_rows(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
@@ -123,10 +117,7 @@ def token_rows(
     cut = [ids for ids in cut if len(ids) > 1]
     if not cut:
         raise ValueError("texts has no text of two tokens; pass longer ones")
-    rows = np.full((len(cut), max(map(len, cut))), -100, dtype=np.int64)
-    for row, ids in zip(rows, cut, strict=True):
-        row[: len(ids)] = ids
-    return rows
+    return training.filled(cut)
 
 
 # Weights as vectors

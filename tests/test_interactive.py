@@ -28,6 +28,16 @@ SCRIPTS = {"place": ["placement.js", "place.js"], "alp": ["alp.js"]}
 PAGES = {"place": "place_in_browser.md", "alp": "alp_by_hand.md"}
 
 
+def two_clusters(standard, size, *, distance, spread, noise):
+    """Return what the page draws: two clusters of `size` entities, and their labels."""
+    most = max(by_hand.SIZES)
+    rows = np.concatenate([standard[:size], standard[most : most + size]])
+    X, labels = rows[:, : 2 + noise].copy(), np.repeat(["A", "B"], size)
+    X[size:, :2] *= spread
+    X[:, 0] += np.where(labels == "A", -distance / 2, distance / 2)
+    return X, labels
+
+
 @pytest.fixture(scope="module")
 def extension():
     with pytest.MonkeyPatch.context() as patch:
@@ -260,9 +270,9 @@ SETTINGS = [
 
 def scored(setting):
     """Return ALP in its forms and its neighbours on the page, as the package has them."""
-    standard = by_hand.standard()[setting["sample"]]
+    standard = by_hand._standard()[setting["sample"]]
     options = {name: setting[name] for name in ("distance", "spread", "noise")}
-    X, labels = by_hand.clusters(standard, setting["size"], **options)
+    X, labels = two_clusters(standard, setting["size"], **options)
     found = {
         name: average_log_posterior(X, labels, form=form, ridge=by_hand.RIDGE)
         for name, form in FORMS.items()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, option
 from experiments.geometry import noise_sweep, noise_tables
 from experiments.synthesis import glass_box_measures, glass_box_runs
 from helpers import data, encoding, factbook_tasks
@@ -35,8 +36,6 @@ FORMS = {
 # which is too slow on a laptop for many more.
 CELLS = {"lsq": (16, 32), "pq": (16, 32, 64, 256), "kmeans": (16, 32, 64, 256)}
 STORED = ("lsq", 2**glass_box_measures.BITS)
-# Step of the last checkpoint, by kind: models at the end of their training are measured.
-LAST = {kind: max(steps) for kind, steps in glass_box_runs.KEEP.items()}
 
 
 def sentences() -> list[str]:
@@ -46,7 +45,7 @@ def sentences() -> list[str]:
     return [unread[i] for i in order]
 
 
-def cloud(name: str, texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
+def _cloud(name: str, texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
     """Return token vectors of a stored model by its name; `seed` draws the tokens."""
     tokenizer = glass_box_runs.stored_tokenizer()
     model = glass_box_runs.load_named(name, tokenizer)
@@ -54,7 +53,7 @@ def cloud(name: str, texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
     return encoding.token_vectors(model.base_model, tokenizer, texts, **options)
 
 
-def measured(points: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+def _measured(points: np.ndarray, *, seed: int = 0) -> dict[str, float]:
     """Return the measures of one cloud, with the settings of the glass box."""
     codes, restored = quantizers.quantize_and_restore(
         points, bits=glass_box_measures.BITS, seed=seed
@@ -65,17 +64,17 @@ def measured(points: np.ndarray, *, seed: int = 0) -> dict[str, float]:
     return {name: found[name] for name in MEASURES}
 
 
-def model_row(name: str, texts: Sequence[str]) -> dict[str, float]:
+def _model_row(name: str, texts: Sequence[str]) -> dict[str, float]:
     """Return one model's measures again, its null values, and its index with other cells.
 
     `again_NAME` comes from other tokens and another seed of the quantizer, `null_NAME` from the
     cloud of the stored table with its columns shuffled (`reliability.permuted_columns`).
     `lsq_K`, `pq_K`, `kmeans_K` are Lloyd's index with K cells per codebook.
     """
-    points = cloud(name, texts)
-    row = {f"again_{k}": v for k, v in measured(cloud(name, texts, seed=1), seed=1).items()}
+    points = _cloud(name, texts)
+    row = {f"again_{k}": v for k, v in _measured(_cloud(name, texts, seed=1), seed=1).items()}
     null = reliability.permuted_columns(points, seed=0)
-    row |= {f"null_{k}": v for k, v in measured(null).items()}
+    row |= {f"null_{k}": v for k, v in _measured(null).items()}
     for tool, cells in CELLS.items():
         for n_cells in cells:
             if (tool, n_cells) == STORED:
@@ -86,23 +85,19 @@ def model_row(name: str, texts: Sequence[str]) -> dict[str, float]:
     return row
 
 
-def collect(names: Iterable[str], *, progress: Callable[[str], None] | None = None) -> pd.DataFrame:
+def _collect(names: Iterable[str]) -> pd.DataFrame:
     """Return the rows of models, each computed once and kept, so that it can resume."""
-    texts = sentences()
-    settings = [{"model": name} for name in names]
+    texts, folder = sentences(), data.cache_folder() / "geometry_glass_box"
     key = {"what": "glass box geometry", "version": glass_box_measures.VERSION}
-    found = noise_sweep.collect_rows(
-        settings,
-        lambda model: model_row(model, texts),
-        data.cache_folder() / "geometry_glass_box",
-        key=key,
-        progress=progress,
+    settings = [{"model": name} for name in names]
+    rows = noise_sweep.collect_rows(
+        settings, lambda model: _model_row(model, texts), folder, key=key
     )
-    return found.set_index("model").drop(columns="cpu_seconds")
+    return rows.set_index("model").drop(columns="cpu_seconds")
 
 
 def joined(table: pd.DataFrame, extra: pd.DataFrame) -> pd.DataFrame:
-    """Return the models that were measured again: the glass box's table, joined with `model_row`.
+    """Return the models that were measured again: the glass box's table, joined with `_model_row`.
 
     Added: `free_NAME`, each measure minus its null value.
     """
@@ -119,14 +114,12 @@ def live_gap(names: Sequence[str], table: pd.DataFrame) -> float:
     """
     if not len(names):
         raise ValueError("names is empty; give the names of stored models")
-    again = pd.DataFrame({name: model_row(name, sentences()) for name in names}).T
+    again = pd.DataFrame({name: _model_row(name, sentences()) for name in names}).T
     stored = table.loc[list(names), list(again)]
     return float(((again - stored).abs() / (stored.abs() + 0.01)).max(axis=None))
 
 
-def width_table(
-    models: pd.DataFrame, truth: str, *, n_resamples: int = 300, seed: int = 0
-) -> pd.DataFrame:
+def width_table(models: pd.DataFrame, truth: str, **options: int) -> pd.DataFrame:
     """Return what each measure says of a truth, before and after a correction for width.
 
     One row per kind of model, measure and form (`FORMS`): the measure or the measure minus its
@@ -141,13 +134,11 @@ def width_table(
         for name, label in MEASURES.items():
             for form, (prefix, given) in FORMS.items():
                 x = f"{prefix}{name}"
-                found = noise_tables.resampled(
-                    part,
-                    lambda t, x=x, g=given: noise_tables.partial_rank(t, x, truth, g),
-                    None,
-                    n_resamples=n_resamples,
-                    seed=seed,
-                )
+
+                def rank(rows: pd.DataFrame, x: str = x, given: list[str] = given) -> float:
+                    return noise_tables.partial_rank(rows, x, truth, given)
+
+                found = noise_tables.resampled(part, rank, None, **{"n_resamples": 300, **options})
                 repeat = noise_tables.partial_rank(part, name, f"again_{name}", given)
                 width = noise_tables.partial_rank(part, x, "width")
                 row = {"kind": kind, "measure": label, "form": form, **found._asdict()}
@@ -174,13 +165,9 @@ def cell_table(models: pd.DataFrame, truth: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "glass_box_geometry", option("--table", type=Path, default=TABLE, help="the CSV file to write")
+)
+def main(given: Namespace) -> Written:
     """Measure the glass box at the end of training again; killed, it goes on."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments glass_box_geometry", description=main.__doc__
-    )
-    parser.add_argument("--table", type=Path, default=TABLE, help="the CSV file to write")
-    given = parser.parse_args(words)
-    rows = collect(glass_box_runs.last_names(), progress=lambda line: print(line, flush=True))
-    data.write_atomically(given.table, rows.round(6).to_csv())
-    return 0
+    yield given.table, _collect(glass_box_runs.last_names()).round(6).to_csv()

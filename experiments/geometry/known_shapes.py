@@ -15,13 +15,12 @@ TAILS, EQUAL = "heavy tails, no cluster", "20 equal clusters"
 WIDTH, BITS = 128, 5
 
 
-def clouds(n: int, *, seed: int = 0) -> dict[str, np.ndarray]:
+def _clouds(n: int, *, seed: int = 0) -> dict[str, np.ndarray]:
     """Return eight clouds of `n` points in 128 dimensions, by name.
 
     A collapsed cloud is a common vector plus small isotropic noise; the heavy tails are Student's
-    t with three degrees of freedom. Raises `ValueError` for fewer than two points.
+    t with three degrees of freedom.
     """
-    validation.counts(n=(n, 2))
     rng = validation.generator(seed)
     ball, centres = rng.standard_normal((n, WIDTH)), 4 * rng.standard_normal((100, WIDTH))
     zipf = 1 / np.arange(1, 101)
@@ -44,14 +43,18 @@ def table(n: int, *, seed: int = 0) -> pd.DataFrame:
     Columns: `cloud`, `quantizer`, `lloyd`, `error`, `empty` (share of cells), `cosine` (mean).
     """
     rows = []
-    for name, cloud in clouds(n, seed=seed).items():
+    for name, cloud in _clouds(n, seed=seed).items():
         for kind, label in QUANTIZERS.items():
-            codes, error = quantize(cloud, quantizer=kind, bits=BITS, seed=seed)
-            counts = cell_counts(codes, 2**BITS)
+            counts, error = _quantized(cloud, kind, seed)
             row = {"cloud": name, "quantizer": label, "lloyd": lloyd_index(counts)}
             row |= {"error": error, "empty": float((counts == 0).mean())}
             rows.append(row | {"cosine": spread.mean_cosine(cloud)})
     return pd.DataFrame(rows)
+
+
+def _quantized(cloud: np.ndarray, kind: str, seed: int) -> tuple[np.ndarray, float]:
+    codes, error = quantize(cloud, quantizer=kind, bits=BITS, seed=seed)
+    return cell_counts(codes, 2**BITS), error
 
 
 def heavy_tail_ratios(n: int, n_clouds: int, *, seed: int = 0) -> pd.DataFrame:
@@ -61,17 +64,9 @@ def heavy_tail_ratios(n: int, n_clouds: int, *, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     for number in range(n_clouds):
-        both = clouds(n, seed=seed + number)
-        row = {}
+        both, row = _clouds(n, seed=seed + number), {}
         for kind, label in QUANTIZERS.items():
-            index = [
-                lloyd_index(
-                    cell_counts(
-                        quantize(both[name], quantizer=kind, bits=BITS, seed=number)[0], 2**BITS
-                    )
-                )
-                for name in (TAILS, EQUAL)
-            ]
-            row[label] = index[0] / index[1]
+            parts = [_quantized(both[name], kind, number)[0] for name in (TAILS, EQUAL)]
+            row[label] = lloyd_index(parts[0]) / lloyd_index(parts[1])
         rows.append(row)
     return pd.DataFrame(rows).rename_axis("cloud")

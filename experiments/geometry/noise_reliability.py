@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TOKENS = 3
 
 
-def drawn_rows(lengths: Sequence[int], tokens: int, seed: int) -> np.ndarray:
+def _drawn_rows(lengths: Sequence[int], tokens: int, seed: int) -> np.ndarray:
     """Return the rows that `encoding.token_vectors` draws, of vectors of all tokens.
 
     `lengths` has the number of tokens of each sentence, `tokens` are drawn of each. The rows have
@@ -51,7 +51,7 @@ def repeated_rows(
         raise ValueError("sentences are longer than the model takes; draw shorter ones")
     rows = []
     for draw in draws:
-        points = vectors[drawn_rows(lengths, TOKENS, draw)]
+        points = vectors[_drawn_rows(lengths, TOKENS, draw)]
         row = noise_sweep.cloud_row(points, len(sentences), bits=options["bits"], seed=draw)
         rows.append({"draw": draw, **row})
     return pd.DataFrame(rows)

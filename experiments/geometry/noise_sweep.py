@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from experiments import run_parts
+from experiments.command import Written, command, digest, kept, option, parts
 from helpers import (
     data,
     decoders,
@@ -29,7 +29,6 @@ from helpers import (
     model_sources,
     models,
     probing,
-    storage,
     validation,
 )
 from helpers.geometry import quantization, quantizers, spread
@@ -75,55 +74,12 @@ LABELS = {
     "dose": "ln(noise-to-signal)",
 }
 # What a row of the book's tables is measured on.
+FEW = {"n_sentences": 500, "bits": 5, "n_train": 200, "n_test": 200}
 SIZES = {
     "full": {"tasks": GLUE, "n_sentences": 5000, "bits": 8, "n_train": 400, "n_test": 300},
-    "small": {
-        "tasks": factbook_tasks.NAMES,
-        "n_sentences": 500,
-        "bits": 5,
-        "n_train": 200,
-        "n_test": 200,
-    },
-    "base": {
-        "tasks": ("sst2", "cola", "stsb"),
-        "n_sentences": 500,
-        "bits": 5,
-        "n_train": 200,
-        "n_test": 200,
-    },
+    "small": {"tasks": factbook_tasks.NAMES, **FEW},
+    "base": {"tasks": ("sst2", "cola", "stsb"), **FEW},
 }
-
-
-def model_row(
-    tokenizer: PreTrainedTokenizerBase,
-    model: PreTrainedModel,
-    sentences: Sequence[str],
-    tasks: Sequence[glue.Task],
-    *,
-    tokens_per_sentence: int = 3,
-    bits: int = 8,
-    train_iters: int = 25,
-    n_train: int = 400,
-    n_test: int | None = 300,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Measure the latent space of one encoder and its score on each task by a frozen probe.
-
-    Tokens drawn from each of the sentences give the cloud (`encoding.token_vectors`), on which
-    `quantization.measure_cloud` works with the additive quantizer. To its measures come
-    `between_share` (share of variance between sentences), the Lloyd index and reconstruction error
-    of a product quantizer (`pq_`) and of flat k-means (`km_`), and the number of points. Each task
-    adds `task_NAME`, its score by `probing.probe_score`; `score` is their plain mean, as in the
-    paper, and `log_me` the mean LogME of the same features over the tasks with classes. `seed`
-    draws the tokens and starts the quantizers; the probes always draw the same training rows.
-    Raises as the functions named. Source: Marbut et al. (2024), released code, with frozen probes
-    in place of fine-tuning.
-    """
-    points = encoding.token_vectors(
-        model, tokenizer, sentences, tokens_per_sentence=tokens_per_sentence, seed=seed
-    )
-    row = cloud_row(points, len(sentences), bits=bits, train_iters=train_iters, seed=seed)
-    return row | task_row(tokenizer, model, tasks, n_train=n_train, n_test=n_test)
 
 
 def task_row(
@@ -134,7 +90,7 @@ def task_row(
     n_train: int = 400,
     n_test: int | None = 300,
 ) -> dict[str, float]:
-    """Return the task scores of `model_row`, their mean and LogME. Raises as `probing`."""
+    """Return the task scores of `encoder_row`, their mean and LogME. Raises as `probing`."""
     row, evidence = {}, []
     for task in tasks:
         found = probing.probe_features(model, tokenizer, task, n_train=n_train, n_test=n_test)
@@ -147,14 +103,14 @@ def task_row(
 
 
 def cloud_row(
-    points: np.ndarray, n_sentences: int, *, bits: int = 8, train_iters: int = 25, seed: int = 0
+    points: np.ndarray, n_sentences: int, *, bits: int = 8, seed: int = 0
 ) -> dict[str, float]:
-    """Return the geometry of `model_row` for a cloud with as many tokens of each sentence.
+    """Return the geometry of `encoder_row` for a cloud with as many tokens of each sentence.
 
     `points` has shape (n_sentences * tokens, width), sentence after sentence. Raises as
     `quantization.measure_cloud`.
     """
-    shared = {"bits": bits, "train_iters": train_iters, "seed": seed}
+    shared = {"bits": bits, "seed": seed}
     row = {"points": len(points), **quantization.measure_cloud(points, per_cell=True, **shared)}
     row["between_share"] = spread.between_share(
         points, np.repeat(np.arange(n_sentences), len(points) // n_sentences)
@@ -177,31 +133,25 @@ def collect_rows(
     folder: Path,
     *,
     key: Mapping[str, Any],
-    progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """Return one row per setting, each computed once and kept in a folder: a run can resume.
 
     `measure(**setting)` returns a flat mapping of numbers; the row is the setting joined with it.
     A row is a JSON file that takes its name when it is whole. The name is the SHA-256 sum of the
     setting and of `key`, which must hold all else that determines the row. A damaged file is made
-    again. `progress` gets a line after each row. Without `measure` the rows kept are returned, and
-    the others left out. Raises what `measure` raises; rows finished before stay.
+    again. Without `measure` the rows kept are returned, and the others left out. Raises what
+    `measure` raises; rows finished before stay.
     """
+
+    def timed(setting: Mapping[str, Any]) -> dict[str, Any]:
+        start = time.process_time()
+        return {**setting, **measure(**setting), "cpu_seconds": time.process_time() - start}
+
     rows = []
-    for setting in settings:
-        text = json.dumps([VERSION, dict(setting), dict(key)], sort_keys=True)
-        path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-        row = storage.stored(path)
-        if row is None and measure is None:
-            continue
-        if row is None:
-            start = time.process_time()
-            row = {**setting, **measure(**setting), "cpu_seconds": time.process_time() - start}
-            storage.store(path, row)
-            if progress:
-                progress(f"{dict(setting)}: {row['cpu_seconds']:.0f} CPU-s")
-        rows.append(row)
-    return pd.DataFrame(rows)
+    for setting in map(dict, settings):
+        path = Path(folder) / f"{digest(VERSION, setting, dict(key))}.json"
+        rows.append(kept(path, measure and partial(timed, setting), f"{setting}"))
+    return pd.DataFrame([row for row in rows if row is not None])
 
 
 def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dict[str, Any]]:
@@ -215,7 +165,7 @@ def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dic
     ]
 
 
-def plan(size: str) -> list[dict[str, Any]]:
+def _plan(size: str) -> list[dict[str, Any]]:
     """Return the settings of the book's sweep of a size; those of "base" may stop at any of them.
 
     Of "base" every level comes once, the levels far apart first, then the levels at which scores
@@ -248,18 +198,30 @@ def encoder_row(
     tasks: Sequence[glue.Task] | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Return `model_row` of an encoder at one of the sizes of the book's tables.
+    """Measure the latent space of one encoder and its score on each task by a frozen probe.
+
+    Three tokens drawn from each of the sentences give the cloud (`encoding.token_vectors`), on
+    which `quantization.measure_cloud` works with the additive quantizer. To its measures come
+    `between_share` (share of variance between sentences), the Lloyd index and reconstruction error
+    of a product quantizer (`pq_`) and of flat k-means (`km_`), and the number of points. Each task
+    adds `task_NAME`, its score by `probing.probe_score`; `score` is their plain mean, as in the
+    paper, and `log_me` the mean LogME of the same features over the tasks with classes. `seed`
+    draws the tokens and starts the quantizers; the probes always draw the same training rows.
 
     Only rows of one size can be compared. "full": 15,000 tokens of 5,000 sentences, 256 cells, the
     GLUE tasks; "small": 1,500 tokens of 500 sentences, 32 cells, tasks made from the World
     Factbook; "base", for encoders that are slow here: the cloud of "small" and three GLUE tasks of
     200 rows. Pass `tasks`, from `tasks_of`, to read them once for many models. Raises as the
-    functions named.
+    functions named. Source: Marbut et al. (2024), released code, with frozen probes in place of
+    fine-tuning.
     """
-    tasks = tasks_of(size) if tasks is None else tasks
-    options = {k: v for k, v in SIZES[size].items() if k not in ("tasks", "n_sentences")}
-    sentences = factbook.draw_sentences(SIZES[size]["n_sentences"])
-    return model_row(tokenizer, model, sentences, tasks, seed=seed, **options)
+    tasks, how = tasks_of(size) if tasks is None else tasks, SIZES[size]
+    sentences = factbook.draw_sentences(how["n_sentences"])
+    options = {"tokens_per_sentence": 3, "seed": seed}
+    points = encoding.token_vectors(model, tokenizer, sentences, **options)
+    row = cloud_row(points, len(sentences), bits=how["bits"], seed=seed)
+    numbers = {name: how[name] for name in ("n_train", "n_test")}
+    return row | task_row(tokenizer, model, tasks, **numbers)
 
 
 def _perplexity_texts() -> list[str]:
@@ -281,7 +243,6 @@ def noise_rows(
     *,
     size: str = "full",
     folder: Path | None = None,
-    progress: Callable[[str], None] | None = None,
     allow_bin: bool = False,
     so_far: bool = False,
     how: devices.How = devices.DEFAULT,
@@ -313,52 +274,43 @@ def noise_rows(
     key = {
         "model": encoding.identity(name_or_path),
         "size": SIZES[size],
-        "tasks": [_digest(task) for task in tasks],
-        "sentences": _sum(factbook.draw_sentences(SIZES[size]["n_sentences"])),
-        "perplexity": _sum(_perplexity_texts()),
+        "tasks": [
+            digest(t.name, t.train.to_json(), t.test.to_json(), t.kind, t.metric) for t in tasks
+        ],
+        "sentences": digest(*factbook.draw_sentences(SIZES[size]["n_sentences"])),
+        "perplexity": digest(*_perplexity_texts()),
         "quantizers": QUANTIZERS,
         **how.key(),
     }
     folder = folder or data.cache_folder() / "geometry"
     maker = None if so_far else measure
-    return collect_rows(settings, maker, folder, key=key, progress=progress)
+    return collect_rows(settings, maker, folder, key=key)
 
 
-def _digest(task: glue.Task) -> str:
-    return _sum([task.name, task.train.to_json(), task.test.to_json(), task.kind, task.metric])
-
-
-def _sum(texts: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-
-
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "noise_sweep",
+    option("table", type=Path, help="the CSV file to write"),
+    option("--encoder", default=models.MINILM, help="folder, package or hub name"),
+    option("--sizes", nargs="+", default=list(REPLICATES), choices=list(SIZES)),
+    option("--so-far", action="store_true", help="write the rows kept, compute none"),
+    model_sources.add_arguments,
+    partial(devices.add_arguments, tokens=False),
+    parts("computes every k-th row"),
+)
+def main(given: Namespace) -> Written:
     """Run the book's sweeps, or a part of them, and write their table when all rows are there.
 
     The exit code is 2 when the model cannot be read.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments noise_sweep", description=main.__doc__
-    )
-    parser.add_argument("table", type=Path, help="the CSV file to write")
-    parser.add_argument("--encoder", default=models.MINILM, help="folder, package or hub name")
-    parser.add_argument("--sizes", nargs="+", default=list(REPLICATES), choices=list(SIZES))
-    parser.add_argument("--so-far", action="store_true", help="write the rows kept, compute none")
-    model_sources.add_arguments(parser)
-    devices.add_arguments(parser, tokens=False)
-    run_parts.add_argument(parser, "computes every k-th row")
-    given = parser.parse_args(words)
-    run = {"progress": lambda line: print(line, flush=True), "allow_bin": given.allow_bin}
-    settings = {size: plan(size) for size in given.sizes}
+    run = {"allow_bin": given.allow_bin, "so_far": given.so_far}
+    settings = {size: _plan(size) for size in given.sizes}
     try:
         run["how"] = devices.given(given)
         encoder = models.pinned(model_sources.at_revision(given.encoder, given.revision))
-        run["so_far"] = given.so_far
         for size, rows in settings.items():
             noise_rows(encoder, rows[given.part], size=size, **run)
         tables = [noise_rows(encoder, rows, size=size, **run) for size, rows in settings.items()]
     except models.FAILURES as error:  # other people's files raise what they like
         print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)
         return 2
-    data.write_atomically(given.table, pd.concat(tables).round(6).to_csv(index=False))
-    return 0
+    return [(given.table, pd.concat(tables).round(6).to_csv(index=False))]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import sem, t
 
+from experiments import intervals
 from helpers import stats, validation
 from helpers.geometry import reliability
 from helpers.stats import Correlation
@@ -42,28 +42,15 @@ def held_out_residuals(
 
 
 def resampled(
-    frame: pd.DataFrame,
-    statistic: Callable[[pd.DataFrame], float],
-    groups: str | None,
-    *,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    frame: pd.DataFrame, statistic: Callable[..., float], groups: str | None, **options: int
 ) -> Correlation:
-    """Return a statistic of a table with its 95 % bootstrap interval, whole groups drawn.
+    """Return `intervals.bootstrap` of a statistic of a table like `frame`, whole groups drawn.
 
-    `statistic` takes a table like `frame` and returns a number; without `groups` single rows are
-    drawn. Draws for which it is not finite are left out. Returned are the estimate, the ends and
-    the number of rows. Raises `ValueError` for fewer than 3 groups. Source: Efron and Tibshirani
-    (1993), chapter 13.
+    Without `groups` single rows are drawn. Returned is the number of rows, too.
     """
-    unit = np.arange(len(frame)) if groups is None else pd.factorize(frame[groups])[0]
-    n_units = unit.max() + 1
-    if n_units < 3:
-        raise ValueError(f"groups has {n_units} distinct values; resampling needs 3 or more")
-    drawn = stats.resampled_rows(unit, n_resamples, validation.generator(seed))
-    sample = np.array([statistic(frame.iloc[rows]) for rows in drawn])
-    low, high = np.quantile(sample[np.isfinite(sample)], [0.025, 0.975])
-    return Correlation(float(statistic(frame)), float(low), float(high), len(frame))
+    units = np.arange(len(frame)) if groups is None else frame[groups]
+    ends = intervals.bootstrap(lambda rows: statistic(frame.iloc[rows]), units, **options)
+    return Correlation(*ends, len(frame))
 
 
 def partial_rank(frame: pd.DataFrame, x: str, y: str, given: Sequence[str] = ()) -> float:
@@ -130,21 +117,12 @@ def beyond_noise(
     dose = np.stack([models["dose"], models["dose"] ** 2], axis=1)
     levels, rows = pd.get_dummies(models["level"]), {}
     for name in measures:
-        given = stats.partial_correlation(models[name], models[y], dose)
-        inside = stats.partial_correlation(models[name], models[y], levels)
-        share = float(reliabilities[name])
-        rows[name] = {
-            "r": stats.correlation(models[name], models[y]).r,
-            "given noise": given.r,
-            "low": given.low,
-            "high": given.high,
-            "within levels": inside.r,
-            "low ": inside.low,
-            "high ": inside.high,
-            "reliability": share,
-            "corrected": reliability.disattenuated(inside.r, share),
-        }
-    return pd.DataFrame(rows).T
+        x, share = models[name], float(reliabilities[name])
+        given, inside = (stats.partial_correlation(x, models[y], held) for held in (dose, levels))
+        ends = stats.correlation(x, models[y]).r, *given[:3], *inside[:3]
+        rows[name] = (*ends, share, reliability.disattenuated(inside.r, share))
+    columns = ["r", "given noise", "low", "high", "within levels", "low ", "high "]
+    return pd.DataFrame.from_dict(rows, "index", columns=[*columns, "reliability", "corrected"])
 
 
 def forecasts(
@@ -165,23 +143,7 @@ def forecasts(
         squares[name] = pd.DataFrame({k: (v - models[y]) ** 2 for k, v in guesses.items()})
         mean = squares[name].mean()
         order = stats.correlation(guess.rank(), models[y].rank())
-        rows[name] = {
-            "error ratio": mean["line"] / mean["mean"],
-            "capped": mean["capped"] / mean["mean"],
-            "rank r": order.r,
-            "low": order.low,
-            "high": order.high,
-        }
-    return pd.DataFrame(rows).T, squares
-
-
-def student_mean(values: Sequence[float]) -> stats.Mean:
-    """Return the mean of a few independent values with Student's 95 % interval.
-
-    Raises `ValueError` for fewer than 3 values or a missing one. Source: Student (1908).
-    """
-    column = validation.numbers(values, "values")
-    if column.ndim != 1 or len(column) < 3 or not np.isfinite(column).all():
-        raise ValueError("values must be 3 or more finite numbers in one row")
-    mean, half = float(column.mean()), float(t.ppf(0.975, len(column) - 1) * sem(column))
-    return stats.Mean(mean, mean - half, mean + half, len(column))
+        ratios = mean["line"] / mean["mean"], mean["capped"] / mean["mean"]
+        rows[name] = (*ratios, order.r, order.low, order.high)
+    columns = ["error ratio", "capped", "rank r", "low", "high"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns), squares

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from argparse import Namespace
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, to_folder
 from helpers import data, specifications, stats
 from helpers.geometry import release, reliability
 
@@ -22,15 +21,13 @@ SCALES = ("values", "ranks", "values, corrected")
 COLUMNS = {"AQ": "aq_patchiness", "PQ": "pq_patchiness"}
 
 
-def relative_error(repeats: pd.DataFrame, column: str, groups: str) -> float:
+def _relative_error(repeats: pd.DataFrame, column: str, groups: str) -> float:
     """Return the variance of ln(index - 1) over measurements of the same weights.
 
     `groups` names the column that tells the models apart. It is the squared measurement error, as
-    a share of the index's excess over 1. Raises `ValueError` for an index of 1 or less.
+    a share of the index's excess over 1.
     """
     excess = repeats[column] - 1
-    if not (excess > 0).all():
-        raise ValueError(f"{column} is not above 1 in every row; its logarithm does not exist")
     return reliability.pooled_variance(np.log(excess), repeats[groups].to_numpy()).value
 
 
@@ -56,13 +53,13 @@ def residuals(values: pd.Series, controls: np.ndarray) -> tuple[np.ndarray, int]
     return values.to_numpy(float) - fit, len(values) - int(rank)
 
 
-def beyond_noise(
+def _beyond_noise(
     tables: dict[str, pd.DataFrame], errors: dict[str, dict[str, float]]
 ) -> pd.DataFrame:
     """Return the correlation of patchiness with the score, the noise level held fixed.
 
     `tables` has a table per architecture with `alpha` (percent, above 0), `glue` and the columns of
-    `COLUMNS`; `errors` the `relative_error` of each of them. Choices: `models`, `noise` (how its
+    `COLUMNS`; `errors` the `_relative_error` of each of them. Choices: `models`, `noise` (how its
     level is held fixed), `quantizer`, `scale`. *Corrected* divides by the root of the reliability
     of what is left of patchiness; a specification in which nothing of it repeats is left out.
     """
@@ -86,7 +83,7 @@ def beyond_noise(
     return pd.DataFrame(rows)
 
 
-def headline_r(runs: pd.DataFrame) -> pd.DataFrame:
+def _headline_r(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the correlation of patchiness with GLUE in every reading of "r = 0.9".
 
     `runs` is the table of `release.load_perturbed_runs`. Choices: `models` (one architecture, all,
@@ -120,9 +117,9 @@ def headline_r(runs: pd.DataFrame) -> pd.DataFrame:
 def tables(
     runs: pd.DataFrame, sweep: pd.DataFrame
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, float]]]:
-    """Return what `beyond_noise` takes: the released models, MiniLM's, and their errors.
+    """Return what `_beyond_noise` takes: the released models, MiniLM's, and their errors.
 
-    `sweep` is the published table of noisy MiniLMs, `runs` as in `headline_r`. The error of the
+    `sweep` is the published table of noisy MiniLMs, `runs` as in `_headline_r`. The error of the
     released measures is that of three samples of sentences of the unperturbed BERT-base; that of
     MiniLM of its three measurements without noise.
     """
@@ -137,26 +134,21 @@ def tables(
     groups["MiniLM"] = ours.query("alpha > 0")
     samples = release.load_repeated_samples()
     errors = {
-        name: {c: relative_error(samples, c, "model") for c in COLUMNS.values()} for name in groups
+        name: {c: _relative_error(samples, c, "model") for c in COLUMNS.values()} for name in groups
     }
     bare = ours.query("alpha == 0")
-    errors["MiniLM"] = {c: relative_error(bare, c, "alpha") for c in COLUMNS.values()}
+    errors["MiniLM"] = {c: _relative_error(bare, c, "alpha") for c in COLUMNS.values()}
     return groups, errors
 
 
 def both(runs: pd.DataFrame, sweep: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return both tables of specifications, by the names of `FILES`."""
-    return {"beyond_noise": beyond_noise(*tables(runs, sweep)), "headline_r": headline_r(runs)}
+    return {"beyond_noise": _beyond_noise(*tables(runs, sweep)), "headline_r": _headline_r(runs)}
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("geometry_specifications", to_folder("--folder"))
+def main(given: Namespace) -> Written:
     """Compute the specification tables of the geometry part from the released tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments geometry_specifications", description=main.__doc__
-    )
-    parser.add_argument("--folder", type=Path, default=data.PUBLISHED, help="where to write them")
-    folder = parser.parse_args(words).folder
     sweep = pd.read_csv(data.PUBLISHED / "geometry_noise.csv")
     for name, table in both(release.load_perturbed_runs(), sweep).items():
-        data.write_atomically(folder / FILES[name].name, table.round(6).to_csv(index=False))
-    return 0
+        yield given.folder / FILES[name].name, table.round(6).to_csv(index=False)

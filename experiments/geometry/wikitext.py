@@ -7,18 +7,17 @@ import numpy as np
 from helpers import data, validation
 
 
-def sentences(n: int, *, seed: int = 0, words: tuple[int, int] = (8, 49)) -> list[str]:
+def sentences(n: int, *, seed: int = 0) -> list[str]:
     """Return `n` sentences of the test part of WikiText-2, drawn without replacement.
 
-    Headings are left out, lines are cut at full stops, and a sentence has at least and at most as
-    many `words`, stops and other tokens included. Raises `DataError` without the file and
-    `ValueError` for more sentences than it has. Source: Merity et al. (2016).
+    Headings are left out, lines are cut at full stops, and a sentence has 8 to 49 words, stops and
+    other tokens included. Raises `DataError` without the file and `ValueError` for more sentences
+    than it has. Source: Merity et al. (2016).
     """
     lines = data.fetch("wikitext2/test.txt").read_text(encoding="utf8").splitlines()
     prose = [line.strip() for line in lines if line.strip() and not line.startswith(" =")]
     parts = [part.removesuffix(" .").strip() for line in prose for part in line.split(" . ")]
-    found = [f"{part} ." for part in parts]
-    found = list(dict.fromkeys(s for s in found if words[0] <= len(s.split()) <= words[1]))
+    found = list(dict.fromkeys(f"{part} ." for part in parts if 7 <= len(part.split()) <= 48))
     validation.counts(n=(n, 1))
     if n > len(found):
         raise ValueError(f"n is {n}, but WikiText-2 has {len(found)} such sentences")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from experiments import byte_gpt
-from helpers import checkpoints, data, model_edits, storage, text_sets
+from experiments.command import Written, command, digest, kept, log, option
+from helpers import checkpoints, data, model_edits, text_sets
 from helpers.modelmap import divergence
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ PAIRS = data.PUBLISHED / "map_tiny_gpts_pairs.csv"
 MODELS = data.PUBLISHED / "map_tiny_gpts_models.csv"
 
 
-class Run(NamedTuple):
+class _Run(NamedTuple):
     """One run: its width and number of layers, and the seed of weights and order."""
 
     size: str
@@ -44,57 +45,47 @@ class Run(NamedTuple):
 
 
 RUNS = tuple(
-    Run(size, width, layers, seed)
+    _Run(size, width, layers, seed)
     for size, width, layers in (("small", 64, 2), ("large", 128, 3))
     for seed in (0, 1)
 )
 
 
-def corpus(
-    without: Iterable[str],
-    *,
-    n_bytes: int = N_BYTES,
-    genres: Sequence[str] = tuple(text_sets.GENRES),
-) -> list[str]:
-    """Return the training texts of all genres, `n_bytes` each or what there is, one after another.
-
-    None of the texts in `without` is among them. Raises what `text_sets.training_texts` does.
-    """
-    found: list[str] = []
-    for genre in genres:
-        size = min(n_bytes, FEWER.get(genre, n_bytes))
-        found += text_sets.training_texts(genre, size, without=without)
-    return found
+def corpus(without: Iterable[str]) -> list[str]:
+    """Return the training texts of all genres, `N_BYTES` each or what there is, in turn."""
+    sizes = {genre: FEWER.get(genre, N_BYTES) for genre in text_sets.GENRES}
+    parts = [text_sets.training_texts(g, n, without=without) for g, n in sizes.items()]
+    return [text for part in parts for text in part]
 
 
-def checkpoint(folder: str | Path, run: Run, step: int) -> Path:
+def _checkpoint(folder: str | Path, run: _Run, step: int) -> Path:
     """Return where the weights of a run after a step are kept."""
     return Path(folder) / f"{run.size}-seed{run.seed}-step{step:04d}.safetensors"
 
 
-def name_of(run: Run, step: int) -> str:
+def name_of(run: _Run, step: int) -> str:
     """Return the name of a run's model after a step, as `gpt-small-seed0-step0064`."""
-    return f"gpt-{checkpoint('', run, step).stem}"
+    return f"gpt-{_checkpoint('', run, step).stem}"
 
 
 def train(
-    run: Run, documents: Sequence[str], folder: str | Path, *, keep: Sequence[int] = KEEP
+    run: _Run, documents: Sequence[str], folder: str | Path, *, keep: Sequence[int] = KEEP
 ) -> None:
     """Train one run and keep its weights after each step of `keep`; nothing if all are there."""
-    missing = [step for step in keep if not checkpoint(folder, run, step).exists()]
+    missing = [step for step in keep if not _checkpoint(folder, run, step).exists()]
     if not missing:
         return
     model = byte_gpt.new_gpt(width=run.width, layers=run.layers, seed=run.seed)
 
     def at(step: int) -> None:
-        checkpoints.write(checkpoint(folder, run, step), str(run), model.state_dict(), step)
+        checkpoints.write(_checkpoint(folder, run, step), str(run), model.state_dict(), step)
 
     byte_gpt.train(model, documents, max(keep), seed=run.seed, keep=keep, at=at)
 
 
-def load(folder: str | Path, run: Run, step: int) -> GPT2LMHeadModel:
+def _load(folder: str | Path, run: _Run, step: int) -> GPT2LMHeadModel:
     """Return the model of a run after a step, ready to read."""
-    path = checkpoint(folder, run, step)
+    path = _checkpoint(folder, run, step)
     found = checkpoints.read(path, str(run))
     if found is None:
         raise ValueError(f"{str(path)!r} {MISSING}")
@@ -103,22 +94,22 @@ def load(folder: str | Path, run: Run, step: int) -> GPT2LMHeadModel:
     return model.eval()
 
 
-def _mark(folder: str | Path, models: Iterable[tuple[Run, int]], *more: Any) -> str:
+def _mark(folder: str | Path, models: Iterable[tuple[_Run, int]], *more: Any) -> str:
     """Return a sum of the kept weights of models and of what else JSON can write."""
     sums = []
     for run, step in models:
-        path = checkpoint(folder, run, step)
+        path = _checkpoint(folder, run, step)
         if not path.exists():
             raise ValueError(f"{str(path)!r} {MISSING}")
         sums.append(data.sha256(path))
-    return hashlib.sha256(json.dumps([VERSION, sums, *more]).encode()).hexdigest()[:16]
+    return digest(VERSION, sums, *more)[:16]
 
 
-def score(
+def _score(
     folder: str | Path,
     texts: pd.DataFrame,
     *,
-    runs: Sequence[Run] = RUNS,
+    runs: Sequence[_Run] = RUNS,
     keep: Sequence[int] = KEEP,
     bits: Sequence[int] = BITS,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -128,6 +119,12 @@ def score(
     (`model_edits.rounded`, by row). What was scored before is read again from `folder`, a file a
     model, whose name has a sum of its weights and the texts.
     """
+
+    def values(run: _Run, step: int, n: int) -> list[float]:
+        model = _load(folder, run, step)
+        model = model_edits.rounded(model, n, by_row=True) if n else model
+        return np.round(byte_gpt.log_likelihood(model, list(texts["text"])), 3).tolist()
+
     rows, about = {}, []
     work = [(run, step, 0) for run in runs for step in keep]
     work += [(run, max(keep), n) for run in runs for n in bits]
@@ -135,41 +132,33 @@ def score(
         name = name_of(run, step) + (f"-{n}-bits" if n else "")
         mark = _mark(folder, [(run, step)], text_sets.fingerprint(texts))
         place = Path(folder) / f"{name}-{mark}.json"
-        kept = storage.stored(place)
-        if kept is None:
-            model = load(folder, run, step)
-            model = model_edits.rounded(model, n, by_row=True) if n else model
-            kept = np.round(byte_gpt.log_likelihood(model, list(texts["text"])), 3).tolist()
-            storage.store(place, kept)
-        rows[name] = np.array(kept)
-        about.append({"model": name, "kind": "rounded" if n else "training"})
-        about[-1] |= {"parent": name_of(run, step) if n else "", "level": n or step}
-        about[-1] |= {"family": "tiny gpt", "corpus": "mixed", "size": run.size}
-        about[-1] |= {"width": run.width, "layers": run.layers, "seed": run.seed, "step": step}
+        rows[name] = np.array(kept(place, partial(values, run, step, n), name))
+        row = {"model": name, "kind": "rounded" if n else "training"}
+        row |= {"parent": name_of(run, step) if n else "", "level": n or step}
+        row |= {"family": "tiny gpt", "corpus": "mixed", "size": run.size, "width": run.width}
+        about.append(row | {"layers": run.layers, "seed": run.seed, "step": step})
     table = pd.DataFrame(rows, index=texts.index).T.rename_axis("model")
     return table, pd.DataFrame(about).set_index("model")
 
 
-def pair_list(keep: Sequence[int] = KEEP) -> list[tuple[str, Run, int, Run, int]]:
+def _pair_list() -> list[tuple[str, _Run, int, _Run, int]]:
     """Return the pairs to compare: what differs, then run and step of the one and of the other.
 
     "training" pairs are neighbours among the steps from 128 on, "far" the first and last of them;
     "seed" and "size" pairs are at one step.
     """
-    steps = [step for step in keep if step >= 128]
+    steps = [step for step in KEEP if step >= 128]
     found = []
     for run in RUNS:
         found += [("training", run, a, run, b) for a, b in zip(steps, steps[1:], strict=False)]
         found.append(("far", run, steps[0], run, steps[-1]))
+    pairs = {(0, 1): "seed", (2, 3): "seed", (0, 2): "size", (1, 3): "size"}
     for step in steps[1::2]:
-        for a, b in ((0, 1), (2, 3)):
-            found.append(("seed", RUNS[a], step, RUNS[b], step))
-        for a, b in ((0, 2), (1, 3)):
-            found.append(("size", RUNS[a], step, RUNS[b], step))
+        found += [(kind, RUNS[a], step, RUNS[b], step) for (a, b), kind in pairs.items()]
     return found
 
 
-def compare_pairs(
+def _compare_pairs(
     folder: str | Path, texts: pd.DataFrame, *, n: int = 48, n_bytes: int = 256, seed: int = 0
 ) -> pd.DataFrame:
     """Return `divergence.compare` for each pair, on `n` samples and `n` texts of `n_bytes` bytes.
@@ -180,53 +169,45 @@ def compare_pairs(
     ready = [text.encode()[:n_bytes] for text in texts["text"]]
     ready = [text for text in ready if len(text) == n_bytes][:n]
     drawn: dict[str, list[bytes]] = {}
+
+    def compare(name: str, *both: tuple[_Run, int]) -> str:
+        models = [_load(folder, *one) for one in both]
+        if name not in drawn:
+            drawn[name] = byte_gpt.sample(models[0], n, n_bytes, seed=seed)
+        read = [partial(byte_gpt.conditionals, model) for model in models]
+        return divergence.compare(*read, drawn[name], ready).to_csv(index=False)
+
     rows = []
-    for kind, run, step, other, later in pair_list():
-        names = name_of(run, step), name_of(other, later)
-        both = (run, step), (other, later)
+    for kind, *both in _pair_list():
+        both = [tuple(both[:2]), tuple(both[2:])]
+        names = [name_of(*one) for one in both]
         mark = _mark(folder, both, [text.hex() for text in ready], n, n_bytes, seed)
         place = Path(folder) / f"pair-{'-'.join(names)}-{mark}.json"
-        kept = storage.stored(place)
-        if kept is None:
-            p, q = load(folder, run, step), load(folder, other, later)
-            if names[0] not in drawn:
-                drawn[names[0]] = byte_gpt.sample(p, n, n_bytes, seed=seed)
-            read = [lambda given, m=m: byte_gpt.conditionals(m, given) for m in (p, q)]
-            kept = divergence.compare(*read, drawn[names[0]], ready).to_csv(index=False)
-            storage.store(place, kept)
-            print(*names, flush=True)
-        found = pd.read_csv(io.StringIO(kept))
+        text = kept(place, partial(compare, names[0], *both), " ".join(names))
+        found = pd.read_csv(io.StringIO(text))
         for i, name in enumerate(("kind", "model", "other")):
             found.insert(i, name, (kind, *names)[i])
         rows.append(found)
     return pd.concat(rows, ignore_index=True)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "byte_gpt_runs",
+    option("--folder", default="build/tiny_map", help="weights and pieces"),
+    option("--stages", nargs="+", default=["train", "score", "pairs"]),
+    one_thread=True,
+)
+def main(given: Namespace) -> Written:
     """Train, score and compare the tiny GPTs, and write the tables that the pages read."""
-    import argparse
-
-    import torch
-
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments byte_gpt_runs", description=main.__doc__
-    )
-    parser.add_argument("--folder", default="build/tiny_map", help="weights and pieces")
-    parser.add_argument("--stages", nargs="+", default=["train", "score", "pairs"])
-    given = parser.parse_args(words)
-    torch.set_num_threads(1)
     texts = text_sets.load_texts(N_TEXTS)
     if "train" in given.stages:
         documents = corpus(text_sets.load_texts(N_UNSEEN)["text"])
         for run in RUNS:
             train(run, documents, given.folder)
-            print(f"trained {run}", flush=True)
+            log.info(f"trained {run}")
     if "score" in given.stages:
-        table, about = score(given.folder, texts)
-        data.write_atomically(TABLE, table.round(3).to_csv())
-        data.write_atomically(MODELS, about.to_csv())
+        table, about = _score(given.folder, texts)
+        yield TABLE, table.round(3).to_csv()
+        yield MODELS, about.to_csv()
     if "pairs" in given.stages:
-        data.write_atomically(
-            PAIRS, compare_pairs(given.folder, texts).round(6).to_csv(index=False)
-        )
-    return 0
+        yield PAIRS, _compare_pairs(given.folder, texts).round(6).to_csv(index=False)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from experiments import intervals
+from experiments.command import Written, command
 from helpers import data, ties, validation
 
 KEY = "transferability/loss_lines/models.csv"
@@ -26,7 +28,7 @@ ANSWERS = ("ARC-Challenge", "ARC-Easy", "HellaSwag", "PIQA", "Social IQa", "Comm
 ANSWERS += ("OpenBookQA", "Winogrande")
 
 
-class Rate(NamedTuple):
+class _Rate(NamedTuple):
     """A mean share over groups, the ends of its interval, and the number of groups."""
 
     rate: float
@@ -109,22 +111,19 @@ def nearest_labels(values: ArrayLike, labels: ArrayLike, teaches: np.ndarray) ->
     return out
 
 
-def nearest_line_labels(
+def _nearest_line_labels(
     values: ArrayLike, along: ArrayLike, labels: ArrayLike, teachers: ArrayLike
 ) -> np.ndarray:
     """Return for each row the label whose line along the mean loss passes nearest to it.
 
     `along` (n,) is the mean log loss of each row; each label has one least-squares line per column
     of `values`, fitted to its rows among `teachers` (n,), a mask. So a model is compared with what
-    each corpus would give at the model's own level. Raises `ValueError` for fewer than two labels
-    among the teachers, or a label with fewer than two rows there. Source: the lines of
-    Mayilvahanan et al. (2025), straight on logarithms.
+    each corpus would give at the model's own level. Source: the lines of Mayilvahanan et al.
+    (2025), straight on logarithms.
     """
     X, level = validation.numbers(values, "values"), validation.numbers(along, "along")
     names, mask = np.asarray(labels), np.asarray(teachers, bool)
     kinds, counts = np.unique(names[mask], return_counts=True)
-    if len(kinds) < 2 or counts.min() < 2:
-        raise ValueError(f"teachers have the labels {list(kinds)}; give two, each with two rows")
     design, apart = np.column_stack([np.ones(len(level)), level]), []
     for kind in kinds:
         rows = mask & (names == kind)
@@ -133,54 +132,44 @@ def nearest_line_labels(
     return kinds[ties.first_smallest(np.array(apart).T)]
 
 
-def relative_labels(losses: ArrayLike, reference: ArrayLike, names: Sequence[str]) -> np.ndarray:
+def _relative_labels(losses: ArrayLike, reference: ArrayLike, names: Sequence[str]) -> np.ndarray:
     """Return for each model the text set on which it is best relative to a reference model.
 
     `losses` has shape (models, texts), `reference` (texts,), the losses of a model trained on none
-    of the sets alone; `names` are the sets. Nothing is fitted. Raises `ValueError` for other
-    shapes.
+    of the sets alone; `names` are the sets. Nothing is fitted.
     """
     values, base = validation.numbers(losses, "losses"), validation.numbers(reference, "reference")
-    if values.ndim != 2 or base.shape != values.shape[1:] or len(names) != len(base):
-        raise ValueError("losses, reference and names do not agree; pass (n, d), (d,) and d names")
     return np.asarray(names, dtype=object)[ties.first_smallest(np.log(values) - np.log(base))]
 
 
-def group_rate(
-    right: ArrayLike, groups: ArrayLike, *, n_resamples: int = 2000, seed: int = 0
-) -> Rate:
+def group_rate(right: ArrayLike, groups: ArrayLike, *, seed: int = 0) -> _Rate:
     """Return the mean over groups of the share of rows that are right, with a 95 % interval.
 
     Each group counts once, whatever its size. Groups are drawn with replacement; where all groups
     have the share 0, or 1, such an interval has no width, and the exact binomial interval of so
     many groups stands in. Raises `ValueError` for no rows. Source: Clopper and Pearson (1934).
     """
-    validation.counts(n_resamples=(n_resamples, 1))
     shares = pd.Series(np.asarray(right, float)).groupby(np.asarray(groups)).mean().to_numpy()
     if not len(shares):
         raise ValueError("right has no rows; pass one a model")
     n, rate = len(shares), float(shares.mean())
     if rate in (0.0, 1.0):
         edge = 0.025 ** (1 / n)
-        return Rate(rate, edge, 1.0, n) if rate else Rate(rate, 0.0, 1 - edge, n)
-    rng = validation.generator(seed)
-    means = shares[rng.integers(n, size=(n_resamples, n))].mean(axis=1)
+        return _Rate(rate, edge, 1.0, n) if rate else _Rate(rate, 0.0, 1 - edge, n)
+    means = shares[validation.generator(seed).integers(n, size=(2000, n))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Rate(rate, float(low), float(high), n)
+    return _Rate(rate, float(low), float(high), n)
 
 
-def permuted(
+def _permuted(
     labels: ArrayLike, units: ArrayLike, blocks: ArrayLike, rng: np.random.Generator
 ) -> np.ndarray:
     """Return labels with those of whole units exchanged at random within each block.
 
     All rows of a unit, such as the checkpoints of one run, have one label before and after.
-    Raises `ValueError` for a unit with two labels or blocks.
     """
     frame = pd.DataFrame({"label": labels, "unit": units, "block": blocks})
     whole = frame.drop_duplicates().set_index("unit")
-    if whole.index.has_duplicates:
-        raise ValueError("units has one with two labels or blocks; a unit is exchanged as a whole")
     for _, part in whole.groupby("block", sort=False):
         whole.loc[part.index, "label"] = rng.permutation(part["label"].to_numpy())
     return whole["label"].loc[frame["unit"]].to_numpy()
@@ -198,12 +187,12 @@ def null_rates(
 ) -> np.ndarray:
     """Return the share of rows named rightly when the labels of whole units are exchanged.
 
-    Shape (n_shuffles,). Arguments as `nearest_labels` and `permuted` take them.
+    Shape (n_shuffles,). Arguments as `nearest_labels` and `_permuted` take them.
     """
     validation.counts(n_shuffles=(n_shuffles, 1))
     rng, rates = validation.generator(seed), np.empty(n_shuffles)
     for i in range(n_shuffles):
-        other = permuted(labels, units, blocks, rng)
+        other = _permuted(labels, units, blocks, rng)
         rates[i] = np.mean(nearest_labels(values, other, teaches) == other)
     return rates
 
@@ -248,28 +237,20 @@ def explained_shares(values: ArrayLike, factors: pd.DataFrame) -> pd.Series:
 
 
 def share_difference(
-    values: ArrayLike,
-    factors: pd.DataFrame,
-    first: str,
-    second: str,
-    *,
-    n_resamples: int = 500,
-    seed: int = 0,
-) -> Rate:
+    values: ArrayLike, factors: pd.DataFrame, first: str, second: str, **options: int
+) -> _Rate:
     """Return by how much `explained_shares` of one factor exceeds another's, texts resampled.
 
     `values` are log-likelihoods, one column per text; a resample takes the models' means off again.
     """
-    X, rng = validation.numbers(values, "values"), validation.generator(seed)
+    X = validation.numbers(values, "values")
 
     def gap(columns: np.ndarray) -> float:
         shares = explained_shares(signatures(X[:, columns], logs=False), factors[[first, second]])
         return float(shares[first] - shares[second])
 
-    n = X.shape[1]
-    sample = [gap(rng.integers(n, size=n)) for _ in range(n_resamples)]
-    low, high = np.quantile(sample, [0.025, 0.975])
-    return Rate(gap(np.arange(n)), float(low), float(high), n)
+    texts = np.arange(X.shape[1])
+    return _Rate(*intervals.bootstrap(gap, texts, **{"n_resamples": 500, **options}), len(texts))
 
 
 def rates_by_texts(
@@ -299,23 +280,23 @@ def rates_by_texts(
     return pd.DataFrame(rows)
 
 
-def named_real(table: pd.DataFrame, *, teacher: str = "Llama") -> pd.DataFrame:
+def named_real(table: pd.DataFrame) -> pd.DataFrame:
     """Return how many released models are named rightly, by rule, texts and architecture.
 
-    `table` is that of `load_loss_lines`. Rules learn from the checkpoints of `teacher` alone;
+    `table` is that of `load_loss_lines`. Rules learn from the checkpoints of Llama alone;
     models whose corpus these do not know are left out. Columns: `rule`, `texts`, `architecture`,
     `n`, `right`.
     """
-    known = set(table.loc[table["architecture"] == teacher, "corpus"])
+    known = set(table.loc[table["architecture"] == "Llama", "corpus"])
     about = table[table["corpus"].isin(known)].dropna(subset=list(ANSWERS)).reset_index(drop=True)
-    learns = (about["architecture"] == teacher).to_numpy()
+    learns = (about["architecture"] == "Llama").to_numpy()
     teaches = np.repeat(learns[None], len(about), axis=0)
     sets = {"all five": LOSSES, "RefinedWeb and SlimPajama": LOSSES[3:], "nine answers": ANSWERS}
     names = {}
     for label, columns in sets.items():
         values, level = signatures(about[list(columns)]), np.log(about[list(columns)]).mean(axis=1)
         names["nearest mean", label] = nearest_labels(values, about["corpus"], teaches)
-        names["nearest line", label] = nearest_line_labels(values, level, about["corpus"], learns)
+        names["nearest line", label] = _nearest_line_labels(values, level, about["corpus"], learns)
     level = np.log(about[list(LOSSES)]).mean(axis=1).to_numpy()[:, None]
     names["mean loss alone", "all five"] = nearest_labels(level, about["corpus"], teaches)
     rows = []
@@ -327,7 +308,7 @@ def named_real(table: pd.DataFrame, *, teacher: str = "Llama") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def named_rate(named: pd.DataFrame, rule: str, texts: str) -> Rate:
+def named_rate(named: pd.DataFrame, rule: str, texts: str) -> _Rate:
     """Return `group_rate` over the architectures of one rule and one set of texts.
 
     `named` is that of `named_real`. Raises `ValueError` where it has no such row.
@@ -338,17 +319,17 @@ def named_rate(named: pd.DataFrame, rule: str, texts: str) -> Rate:
     return group_rate(np.concatenate([np.zeros(0), *right]), groups)
 
 
-def relative_units(table: pd.DataFrame, *, reference: str = "OLMo") -> pd.DataFrame:
-    """Return the name of each architecture and corpus by `relative_labels`, most models deciding.
+def relative_units(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the name of each architecture and corpus by `_relative_labels`, most models deciding.
 
-    The reference is the mean log loss of the architecture `reference`, which is left out. Columns:
+    The reference is the mean log loss of OLMo, which is left out. Columns:
     `architecture`, `corpus`, `n`, `name`.
     """
     own = list(OWN)
-    away = table["architecture"] == reference
+    away = table["architecture"] == "OLMo"
     base = np.exp(np.log(table.loc[away, own]).mean())
     about = table[~away].reset_index(drop=True)
-    about["name"] = relative_labels(about[own], base, list(OWN.values()))
+    about["name"] = _relative_labels(about[own], base, list(OWN.values()))
     found = about.groupby(["architecture", "corpus"])["name"].agg(
         n="size", name=lambda names: names.value_counts(sort=True).index[0]
     )
@@ -370,15 +351,9 @@ def binomial_interval(right: int, n: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("corpus_names")
+def main(_: Namespace) -> Written:
     """Write the tables that the page shows where the released losses cannot be fetched."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments corpus_names", description=main.__doc__
-    )
-    parser.parse_args(words)
     table = load_loss_lines()
-    made = {"names": named_real(table), "signatures": signature_means(table)}
-    for name, frame in made.items():
-        data.write_atomically(TABLES[name], frame.round(5).to_csv(index=False))
-        print(f"{len(frame)} rows: {TABLES[name]}")
-    return 0
+    yield TABLES["names"], named_real(table).round(5).to_csv(index=False)
+    yield TABLES["signatures"], signature_means(table).round(5).to_csv(index=False)

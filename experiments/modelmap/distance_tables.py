@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
-from experiments import ngrams
-from experiments.modelmap import byte_gpt_runs, intervals, smollm2_divergence
+from experiments import intervals, ngrams
+from experiments.modelmap import byte_gpt_runs, smollm2_divergence
 from helpers import data, text_sets, validation
 from helpers.modelmap import divergence
 
@@ -29,16 +29,14 @@ PUBLISHED = {
 }
 
 
-def ngram_pairs(
+def _ngram_pairs(
     corpora: Sequence[str], sizes: Sequence[int], orders: Sequence[int]
 ) -> list[tuple[str, tuple, tuple]]:
     """Return pairs of n-gram models, each a corpus, a size and an order, and in what they differ.
 
     Neighbouring "order" for the first two corpora at the largest size, neighbouring "size" for the
     first corpus at the middle and the highest order, another "corpus" between the first three.
-    Raises `ValueError` for fewer than 3 corpora, 2 sizes or 2 orders.
     """
-    validation.counts(corpora=(len(corpora), 3), sizes=(len(sizes), 2), orders=(len(orders), 2))
     first, second, third = corpora[:3]
     largest, middle = sizes[-1], orders[len(orders) // 2]
     found = [
@@ -66,70 +64,63 @@ def ngram_steps(
     shares: Sequence[float] = (1.0,),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train n-grams on corpora and compare `ngram_pairs` by `divergence.compare`, a row per share.
+    """Train n-grams on corpora and compare `_ngram_pairs` by `divergence.compare`, a row per share.
 
     `texts` are those of the map, of one length; of every first model `n_samples` texts of that
     length are drawn. Columns of compare, with `own` and `texts` for whole texts, and `kind`, `p`,
     `q`, and `spread`, the standard deviation of the log-ratio a byte under p (nats), from pieces of
     8 bytes.
     """
-    pairs, drawn, rows = ngram_pairs(list(documents), sizes, orders), {}, []
-    tops = _trained(documents, pairs, max(orders))
-    for kind, p, q in pairs:
-        models = [tops[name[:2]].restrict(name[2]) for name in (p, q)]
-        if p not in drawn:
-            drawn[p] = ngrams.sample(models[0], n_samples, len(texts[0]), seed=seed)
+    rows, n_bytes = [], len(texts[0])
+    for kind, p, q, models, own in _paired(documents, sizes, orders, n_samples, n_bytes, seed):
         along = [partial(ngrams.conditionals, model) for model in models]
-        found = divergence.compare(*along, drawn[p], texts, shares=shares)
+        found = divergence.compare(*along, own, texts, shares=shares)
         rows.append(found.assign(kind=kind, p=str(p), q=str(q), models="n-gram"))
-    steps = _whole(pd.concat(rows, ignore_index=True), len(texts[0]))
+    steps = _whole(pd.concat(rows, ignore_index=True), n_bytes)
     return steps.assign(spread=np.sqrt(2 * np.log(2) * steps["own_8"]))
 
 
-def _trained(
-    documents: Mapping[str, Sequence[str]], pairs: Sequence[tuple], order: int
-) -> dict[tuple[str, int], ngrams.NGram]:
-    """Return the n-grams of the highest order for each corpus and size of the pairs."""
+def _paired(
+    documents: Mapping[str, Sequence[str]],
+    sizes: Sequence[int],
+    orders: Sequence[int],
+    n_samples: int,
+    n_bytes: int,
+    seed: int,
+) -> Iterator[tuple[str, tuple, tuple, list[ngrams.NGram], list[bytes]]]:
+    """Give each of `_ngram_pairs` with its two models, trained, and samples of the first."""
+    pairs, drawn = _ngram_pairs(list(documents), sizes, orders), {}
     wanted = dict.fromkeys(name[:2] for _, *both in pairs for name in both)
-    return {
-        (corpus, size): ngrams.fit(ngrams.cut(documents[corpus], size), order)
+    tops = {
+        (corpus, size): ngrams.fit(ngrams.cut(documents[corpus], size), max(orders))
         for corpus, size in wanted
     }
-
-
-def ngram_ratios(
-    *,
-    genres: Sequence[str] = ("facts", "python", "c++", "tables"),
-    sizes: Sequence[int] = (30_000, 100_000, 300_000),
-    orders: Sequence[int] = (1, 2, 3, 4, 5),
-    n_samples: int = 48,
-    n_bytes: int = 512,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return the divergence of `ngram_pairs`, and the formula over the 128 texts, by genre.
-
-    Columns `true` and `p`, the first model, and those of `by_genre`, all in bits per byte. The
-    n-grams are those of `ngram_documents` on the first genres and read none of the texts.
-    """
-    texts = text_sets.load_texts(128)
-    documents = ngram_documents(genres, max(sizes), texts["text"])
-    pairs, drawn, rows = ngram_pairs(list(documents), sizes, orders), {}, []
-    tops = _trained(documents, pairs, max(orders))
-    read = {}
-    for _, *both in pairs:
-        for name in both:
-            if name not in read:
-                model = tops[name[:2]].restrict(name[2])
-                read[name] = ngrams.log_likelihood(model, list(texts["text"]))
-    for _, p, q in pairs:
+    for kind, p, q in pairs:
         models = [tops[name[:2]].restrict(name[2]) for name in (p, q)]
         if p not in drawn:
             drawn[p] = ngrams.sample(models[0], n_samples, n_bytes, seed=seed)
+        yield kind, p, q, models, drawn[p]
+
+
+def ngram_ratios() -> pd.DataFrame:
+    """Return the divergence of `_ngram_pairs`, and the formula over the 128 texts, by genre.
+
+    Columns `true` and `p`, the first model, and those of `_by_genre`, all in bits per byte. The
+    n-grams are those of `ngram_documents` on the first genres and read none of the texts.
+    """
+    texts, sizes = text_sets.load_texts(128), (30_000, 100_000, 300_000)
+    genres = ("facts", "python", "c++", "tables")
+    documents = ngram_documents(genres, max(sizes), texts["text"])
+    rows, gaps, read = [], [], {}
+    for _, p, q, models, own in _paired(documents, sizes, (1, 2, 3, 4, 5), 48, 512, 0):
         along = [partial(ngrams.conditionals, model) for model in models]
-        row = divergence.compare(*along, drawn[p], drawn[p][:2], lengths=()).iloc[0]
+        row = divergence.compare(*along, own, own[:2], lengths=()).iloc[0]
         rows.append({"true": row["true"], "p": str(p)})
-    gaps = np.stack([read[p] - read[q] for _, p, q in pairs])
-    return pd.DataFrame(rows).join(by_genre(gaps, texts.index, texts["n_bytes"]))
+        for name, model in zip((p, q), models, strict=True):
+            if name not in read:
+                read[name] = ngrams.log_likelihood(model, list(texts["text"]))
+        gaps.append(read[p] - read[q])
+    return pd.DataFrame(rows).join(_by_genre(np.stack(gaps), texts.index, texts["n_bytes"]))
 
 
 def ngram_documents(
@@ -141,7 +132,7 @@ def ngram_documents(
     return {"mixed": mixed, **{genre: alone[genre] for genre in genres[:2]}}
 
 
-def by_genre(gaps: np.ndarray, keys: pd.Index, lengths: pd.Series) -> pd.DataFrame:
+def _by_genre(gaps: np.ndarray, keys: pd.Index, lengths: pd.Series) -> pd.DataFrame:
     """Return half the variance of log-ratios (pairs, texts) in bits per byte: mixed, by genre.
 
     `keys` are those of the texts, GENRE-NUMBER, and `lengths` their bytes. A genre of fewer than 4
@@ -150,19 +141,18 @@ def by_genre(gaps: np.ndarray, keys: pd.Index, lengths: pd.Series) -> pd.DataFra
     genre = pd.Index(keys).str.rsplit("-", n=1).str[0]
     chosen = {"mixed": np.ones(len(keys), bool)} | {g: genre == g for g in dict.fromkeys(genre)}
     sizes = np.asarray(lengths, float)
-    return pd.DataFrame(
-        {
-            name: divergence.bits_per_byte(gaps[:, mask].var(axis=1) / 2, sizes[mask].mean())
-            for name, mask in chosen.items()
-            if mask.sum() >= 4
-        }
-    )
+    columns = {}
+    for name, mask in chosen.items():
+        if mask.sum() >= 4:
+            half = gaps[:, mask].var(axis=1) / 2
+            columns[name] = divergence.bits_per_byte(half, sizes[mask].mean())
+    return pd.DataFrame(columns)
 
 
 def stored_ratios() -> dict[str, pd.DataFrame]:
     """Return pairs of tiny GPTs and of SmolLM2's copies: `true`, `p`, and the formula by texts.
 
-    The formula is that of the stored matrices over whole texts, as in `by_genre`; the divergence
+    The formula is that of the stored matrices over whole texts, as in `_by_genre`; the divergence
     is by sampling. All in bits per byte.
     """
     lengths = text_sets.load_texts(128)["n_bytes"]
@@ -175,7 +165,7 @@ def stored_ratios() -> dict[str, pd.DataFrame]:
         values = pd.read_csv(file, index_col="model")
         gaps = values.loc[pairs["model"]].to_numpy() - values.loc[pairs["other"]].to_numpy()
         frame = pairs[["true"]].assign(p=pairs["model"])
-        found[name] = frame.join(by_genre(gaps, values.columns, lengths[values.columns]))
+        found[name] = frame.join(_by_genre(gaps, values.columns, lengths[values.columns]))
     return found
 
 
@@ -297,18 +287,15 @@ def _shifts(stored: pd.DataFrame, about: pd.DataFrame) -> dict[float, np.ndarray
     return found
 
 
-def valid_up_to(
-    spread: ArrayLike, ratio: ArrayLike, *, within: float = 0.1, window: int = 9
-) -> float:
-    """Return the spread up to which the running median of a ratio stays near 1; 0 if nowhere.
+def valid_up_to(spread: ArrayLike, ratio: ArrayLike, *, window: int = 9) -> float:
+    """Return the spread up to which the running median of a ratio stays within 0.1 of 1; 0 if none.
 
-    The median is over `window` neighbours in the order of spread, less at the ends, and near is at
-    most `within` off.
+    The median is over `window` neighbours in the order of spread, less at the ends.
     """
     validation.counts(window=(window, 1))
     table = pd.DataFrame({"spread": spread, "ratio": ratio}).sort_values("spread", kind="stable")
     running = table["ratio"].rolling(window, center=True, min_periods=1).median()
-    bad = ((running - 1).abs() > within).to_numpy()
+    bad = ((running - 1).abs() > 0.1).to_numpy()
     good = int(np.argmax(bad)) if bad.any() else len(bad)
     return float(table["spread"].iloc[good - 1]) if good else 0.0
 

@@ -6,19 +6,19 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from experiments import tuning
+from experiments.command import Written, command, to_folder
 from experiments.modelmap import smollm2_family
 from experiments.synthesis import glass_box_runs, glass_box_world
-from helpers import data, injection, likelihood, model_edits, text_sets, validation
+from helpers import data, likelihood, stats, validation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,24 +36,22 @@ TUNED_ON = ("tables", "romance")
 N_TEXTS, N_PROMPTS, PROMPT, ANSWER, DIMENSIONS = 64, 32, 12, 16, 128
 
 
-class Reading(NamedTuple):
-    """What a model shows: log-likelihoods (n,), nats, its `projected` answers, and its weights."""
+class _Reading(NamedTuple):
+    """What a model shows: log-likelihoods (n,), nats, its `_projected` answers, and its weights."""
 
     log_likelihoods: np.ndarray
     answers: np.ndarray
     weights: Mapping[str, np.ndarray]
 
 
-def units_reordered(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+def _units_reordered(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     """Return a copy of a GPT-2 that computes the same function from reordered units.
 
     The units of the residual stream and of every inner layer change places at random, in all
-    matrices at once. Raises `ValueError` for a model that is no GPT-2.
+    matrices at once.
     """
     import torch
 
-    if not hasattr(model, "transformer") or not hasattr(model.transformer, "wte"):
-        raise ValueError(f"model is a {type(model).__name__}; pass a GPT-2")
     new, rng = copy.deepcopy(model), validation.generator(seed)
     body = new.transformer
     order = torch.from_numpy(rng.permutation(body.wte.weight.shape[1]))
@@ -76,7 +74,7 @@ def units_reordered(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     return new
 
 
-def edited(
+def _edited(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     kind: str,
@@ -87,32 +85,21 @@ def edited(
 ) -> PreTrainedModel:
     """Return a changed copy of a GPT-2: `kind` and `level` are a pair of `EDITS`.
 
-    Rounding is to bits, by row; noise in percent of each matrix's own spread; pruning in percent
-    of its entries; tuning in steps on texts of the genre `corpus`, on which no glass-box model was
-    trained. Raises `ValueError` for another kind.
+    Rounding is to bits, by row; noise in percent of each matrix's own spread; pruning in percent of
+    its entries; tuning in steps on texts of the genre `corpus`, on which no glass-box model was
+    trained.
     """
-    validation.choice(kind, tuple(dict.fromkeys(kind for kind, _ in EDITS)), "kind")
-    if kind == "rounded":
-        return model_edits.rounded(model, level, by_row=True)
-    if kind == "noise":
-        return injection.inject_noise(model, level, rule="relative", seed=seed)[0]
-    if kind == "pruned":
-        return model_edits.pruned(model, level / 100)
-    if kind == "layers dropped":
-        return smollm2_family.layers_dropped(model, level)
     if kind == "units reordered":
-        return units_reordered(model, seed)
-    unwanted = text_sets.load_texts(256)["text"]
-    texts = text_sets.training_texts(corpus, 20_000, without=unwanted)
-    new = copy.deepcopy(model)
+        return _units_reordered(model, seed)
+    if kind != "tuned":
+        return smollm2_family.make(model, tokenizer, kind, level, seed=seed)
     options = {"batch": 8, "max_tokens": 64, "learning_rate": 5e-4, "pack": True, "seed": seed}
-    tuning.tune(new, tokenizer, texts, steps=level, **options)
-    return new
+    return smollm2_family.tuned(model, tokenizer, corpus, level, n_bytes=20_000, **options)
 
 
-def read(
+def _read(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
-) -> Reading:
+) -> _Reading:
     """Return what a model shows on texts; the first `N_PROMPTS` begin its answers.
 
     A prompt is the first `PROMPT` tokens of a text, an answer the `ANSWER` likeliest next ones.
@@ -126,30 +113,30 @@ def read(
             following = model(ids, use_cache=False).logits[:, -1].argmax(-1, keepdim=True)
             ids = torch.cat([ids, following], dim=1)
     weights = {name: p.detach().numpy().ravel() for name, p in model.named_parameters()}
-    answers = projected(ids[:, PROMPT:].numpy(), len(tokenizer))
-    return Reading(table.log_likelihood.to_numpy(), answers, weights)
+    answers = _projected(ids[:, PROMPT:].numpy(), len(tokenizer))
+    return _Reading(table.log_likelihood.to_numpy(), answers, weights)
 
 
-def projected(answers: np.ndarray, vocabulary: int, *, seed: int = 0) -> np.ndarray:
+def _projected(answers: np.ndarray, vocabulary: int) -> np.ndarray:
     """Return a vector of `DIMENSIONS` numbers for the answers of a model, by random projection.
 
     Each answer becomes the counts of its tokens, projected by one Gaussian matrix; these are put in
     a row and projected again. It is in the style of LLM DNA (arXiv 2509.24496), which embeds
     answers by a sentence encoder first.
     """
-    rng = validation.generator(seed)
+    rng = np.random.default_rng(0)
     counts = np.stack([np.bincount(row, minlength=vocabulary) for row in answers])
     first = rng.standard_normal((vocabulary, 32)) / np.sqrt(32)
     second = rng.standard_normal((32 * len(answers), DIMENSIONS)) / np.sqrt(DIMENSIONS)
     return (counts @ first).ravel() @ second
 
 
-def distances(child: Reading, other: Reading) -> dict[str, float]:
+def distances(child: _Reading, other: _Reading) -> dict[str, float]:
     """Return how far two models are apart by each of `WAYS`.
 
     "map" is the squared distance on an uncut map, nats² per text; "mean log-likelihood" its
     difference, nats; "weights" one minus the cosine over the tensors of one name and shape,
-    infinite where none but vectors agree; "answers" the Euclidean distance of `projected`.
+    infinite where none but vectors agree; "answers" the Euclidean distance of `_projected`.
     """
     gap = child.log_likelihoods - other.log_likelihoods
     shared = [
@@ -165,7 +152,7 @@ def distances(child: Reading, other: Reading) -> dict[str, float]:
     return dict(zip(WAYS, (float(gap.var()), abs(float(gap.mean())), weights, apart), strict=True))
 
 
-def place(apart: pd.Series, parent: str) -> tuple[float, float]:
+def _place(apart: pd.Series, parent: str) -> tuple[float, float]:
     """Return the rank of a parent among candidates, and the share of the others farther away.
 
     `apart` has a distance per candidate. Ties count half: among n equals the rank is (n + 1) / 2.
@@ -178,7 +165,7 @@ def place(apart: pd.Series, parent: str) -> tuple[float, float]:
 def summary(table: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Return recall of the parent and area under the curve, by kind of edit and way.
 
-    `table` is that of `run`. `recall` is the share of children whose parent is the nearest
+    `table` is that of `_run`. `recall` is the share of children whose parent is the nearest
     candidate, `area` the mean share of strangers farther away than the parent; `low` and `high`
     (recall), `area_low` and `area_high` are 95 % intervals that draw parents with replacement.
     The kind "all" counts every kind alike.
@@ -216,9 +203,7 @@ def recall_gain(
         index="parent", columns=["way", "kind"], values="recall"
     )
     gap = (cells[better] - cells[than]).mean(axis=1).to_numpy()
-    drawn = validation.generator(seed).integers(len(gap), size=(n_resamples, len(gap)))
-    low, high = np.quantile(gap[drawn].mean(axis=1), [0.025, 0.975])
-    return float(gap.mean()), float(low), float(high)
+    return stats.bootstrap_mean(gap, n_resamples=n_resamples, seed=seed)[:3]
 
 
 def parents(widths: Sequence[int] = WIDTHS) -> list[str]:
@@ -240,7 +225,7 @@ def children(
     for number, (kind, level) in enumerate(edits):
         for corpus in TUNED_ON if kind == "tuned" else ("",):
             options = {"corpus": corpus} if corpus else {}
-            child = edited(model, tokenizer, kind, level, seed=number, **options)
+            child = _edited(model, tokenizer, kind, level, seed=number, **options)
             made[kind, f"{level} {corpus}".strip()] = child
             long += [child] if corpus and level == max(x for k, x in edits if k == kind) else []
     if len(long) == 2:
@@ -252,18 +237,18 @@ def run_one(
     name: str,
     edits: Sequence[tuple[str, int]] = EDITS,
     *,
-    candidates: Mapping[int, Mapping[str, Reading]] | None = None,
+    candidates: Mapping[int, Mapping[str, _Reading]] | None = None,
 ) -> pd.DataFrame:
     """Return where a parent stands for each of its children, one row per child and way.
 
     Columns `parent`, `kind`, `level`, `way`, `distance` from the parent, `rank` and `area` of
-    `place` among the `candidates` by step of training. Without candidates there are distances only.
+    `_place` among the `candidates` by step of training; without these there are distances only.
     The kind "trained on" has the earlier checkpoint for a parent, among those of all runs.
     """
     tokenizer, texts = _material()
     own = None if candidates else {LAST: {name: _read_stored(name, LAST)}}
     readings = {
-        key: (read(child, tokenizer, texts), LAST)
+        key: (_read(child, tokenizer, texts), LAST)
         for key, child in children(name, tokenizer, edits).items()
     }
     if candidates:
@@ -273,12 +258,12 @@ def run_one(
         others = (own or candidates)[step]
         apart = pd.DataFrame({other: distances(child, one) for other, one in others.items()})
         for way in WAYS:
-            places = place(apart.loc[way], name) if candidates else (np.nan, np.nan)
+            places = _place(apart.loc[way], name) if candidates else (np.nan, np.nan)
             rows.append((name, kind, level, way, apart.loc[way, name], *places))
     return pd.DataFrame(rows, columns="parent kind level way distance rank area".split())
 
 
-def run(widths: Sequence[int] = WIDTHS, edits: Sequence[tuple[str, int]] = EDITS) -> pd.DataFrame:
+def _run(widths: Sequence[int] = WIDTHS, edits: Sequence[tuple[str, int]] = EDITS) -> pd.DataFrame:
     """Return `run_one` of all parents, among all of them."""
     names = parents(widths)
     candidates = {
@@ -294,19 +279,15 @@ def _material() -> tuple[PreTrainedTokenizerBase, list[str]]:
     return glass_box_runs.stored_tokenizer(), list(texts)
 
 
-def _read_stored(name: str, step: int) -> Reading:
+def _read_stored(name: str, step: int) -> _Reading:
     tokenizer, texts = _material()
-    return read(glass_box_runs.load_named(f"{name}-step{step:04d}", tokenizer), tokenizer, texts)
+    return _read(glass_box_runs.load_named(f"{name}-step{step:04d}", tokenizer), tokenizer, texts)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+@command("lineage_benchmark", to_folder("--folder"))
+def main(given: Namespace) -> Written:
     """Make the children, look for their parents in four ways, and write the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments lineage_benchmark", description=main.__doc__
-    )
-    parser.add_argument("--folder", type=Path, default=data.PUBLISHED, help="where it goes")
-    folder = parser.parse_args(words).folder
-    table = run()
+    table = _run()
     table["distance"] = table["distance"].map("{:.6g}".format).astype(float)
-    data.write_atomically(folder / TABLE.name, table.round({"area": 5}).to_csv(index=False))
+    yield given.folder / TABLE.name, table.round({"area": 5}).to_csv(index=False)
     print(summary(table).round(2).to_string())

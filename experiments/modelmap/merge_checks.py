@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from experiments import intervals
 from experiments.modelmap import merges
-from helpers import validation
 from helpers.modelmap import model_map
 
 
-def measures(
+def _measures(
     log_likelihoods: ArrayLike, a: ArrayLike, b: ArrayLike, *, clip: float = 0.02
 ) -> dict[str, float]:
     """Return three numbers of a grid of merged models.
@@ -48,21 +48,13 @@ def over_texts(
     n_resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return `measures` with their 95 % intervals from texts drawn with replacement.
+    """Return `_measures` with their 95 % intervals from texts drawn with replacement.
 
     One row per measure: `estimate`, `low`, `high`. The models are held fixed: other models trained
     in the same way would differ more.
     """
-    validation.counts(n_resamples=(n_resamples, 1))
     values = np.asarray(log_likelihoods, float)
-    rng = validation.generator(seed)
-    sample = pd.DataFrame(
-        [
-            measures(
-                values[:, rng.integers(values.shape[1], size=values.shape[1])], a, b, clip=clip
-            )
-            for _ in range(n_resamples)
-        ]
-    )
+    drawn = intervals.drawn_rows(np.arange(values.shape[1]), n_resamples, seed)
+    sample = pd.DataFrame([_measures(values[:, rows], a, b, clip=clip) for rows in drawn])
     ends = sample.quantile([0.025, 0.975]).set_axis(["low", "high"]).T
-    return ends.assign(estimate=measures(values, a, b, clip=clip))[["estimate", "low", "high"]]
+    return ends.assign(estimate=_measures(values, a, b, clip=clip))[["estimate", "low", "high"]]

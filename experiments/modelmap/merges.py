@@ -6,11 +6,11 @@ tables.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from experiments import tiny_gpt, tuning
-from helpers import data, likelihood, storage, text_sets, validation
+from experiments.command import Written, command, digest, kept, log, option, to_folder
+from helpers import data, likelihood, text_sets, validation
 
 if TYPE_CHECKING:
     from transformers import BloomForCausalLM, PreTrainedTokenizerFast
@@ -38,37 +39,14 @@ TRIPLES = {
     "long": ("parent", "python, long", "facts, long"),
     "strangers": ("parent", "python", "stranger"),
 }
+_FIELDS = "model vocabulary genres n_texts batch steps child_steps triples".split()
 SIZES: dict[str, dict[str, Any]] = {
-    "full": {
-        "model": {"width": 64, "layers": 2},
-        "vocabulary": 1024,
-        "genres": list(text_sets.GENRES),
-        "n_texts": 500,
-        "batch": 16,
-        "steps": 800,
-        "child_steps": 60,
-        "triples": list(TRIPLES),
-    },
-    "small": {
-        "model": {"width": 32, "layers": 2},
-        "vocabulary": 512,
-        "genres": ["facts", "python", "c++", "tables"],
-        "n_texts": 200,
-        "batch": 8,
-        "steps": 200,
-        "child_steps": 30,
-        "triples": ["short"],
-    },
-    "toy": {
-        "model": {"width": 32, "layers": 1},
-        "vocabulary": 300,
-        "genres": ["facts", "python"],
-        "n_texts": 30,
-        "batch": 4,
-        "steps": 40,
-        "child_steps": 10,
-        "triples": ["short"],
-    },
+    name: dict(zip(_FIELDS, ({"width": width, "layers": layers}, *values), strict=True))
+    for name, width, layers, *values in (
+        ("full", 64, 2, 1024, list(text_sets.GENRES), 500, 16, 800, 60, list(TRIPLES)),
+        ("small", 32, 2, 512, ["facts", "python", "c++", "tables"], 200, 8, 200, 30, ["short"]),
+        ("toy", 32, 1, 300, ["facts", "python"], 30, 4, 40, 10, ["short"]),
+    )
 }
 # Rows of tokens in training; a map's texts are read whole, since nearness to a token, not its
 # place in the text, is what these models see.
@@ -76,14 +54,14 @@ ROW = 128
 RATE, CHILD_RATE, LONGER = 4e-3, 2e-3, 4
 
 
-class Family(NamedTuple):
+class _Family(NamedTuple):
     """A tokenizer and models by name: parent, children, children trained longer, a stranger."""
 
     tokenizer: PreTrainedTokenizerFast
     models: dict[str, BloomForCausalLM]
 
 
-def corpora(setting: dict[str, Any]) -> dict[str, list[str]]:
+def _corpora(setting: dict[str, Any]) -> dict[str, list[str]]:
     """Return the texts to train on: "mixed", for the parents, and more of each child's genre.
 
     No text is among the first `N_TEST` of its genre, and none is in two lists.
@@ -99,51 +77,17 @@ def corpora(setting: dict[str, Any]) -> dict[str, list[str]]:
     return {"mixed": mixed} | found
 
 
-def piece_tokenizer(documents: Sequence[str], size: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of pieces of bytes (BPE) learnt from documents, `size` tokens at most.
-
-    Token 0 is `<end>`, put before every text; every text has tokens, for all bytes are among them.
-    Raises `ValueError` for fewer tokens than bytes, or no documents.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    validation.counts(size=(size, len(alphabet) + 1))
-    if not len(documents):
-        raise ValueError("documents is empty; pass texts")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[tiny_gpt.END],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(documents, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{tiny_gpt.END} $A", special_tokens=[(tiny_gpt.END, 0)]
-    )
-    ends = dict.fromkeys(("bos_token", "eos_token", "pad_token"), tiny_gpt.END)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **ends)
-
-
-def new_model(
+def _new_model(
     tokenizer: PreTrainedTokenizerFast, *, width: int = 64, layers: int = 2, seed: int = 0
 ) -> BloomForCausalLM:
     """Return a small BLOOM with random weights: two heads, tied embeddings, no dropout.
 
     Its attention falls off with distance instead of knowing places, so that texts longer than any
-    row of its training can be read. The random state of torch outside is left as it is. Raises
-    `ValueError` for bad sizes. Source: Press et al. (2022), as in `transformers`.
+    row of its training can be read. The random state of torch outside is left as it is. Source:
+    Press et al. (2022), as in `transformers`.
     """
-    import torch
     from transformers import BloomConfig, BloomForCausalLM
 
-    validation.counts(width=(width, 2), layers=(layers, 1), seed=(seed, 0))
-    if width % 2:
-        raise ValueError(f"width is {width}; give an even number, for there are two heads")
     config = BloomConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -155,27 +99,21 @@ def new_model(
         tie_word_embeddings=True,
         use_cache=False,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return BloomForCausalLM(config)
+    return tiny_gpt.seeded(BloomForCausalLM, config, seed)
 
 
 def train_family(
-    setting: dict[str, Any],
-    folder: str | Path | None = None,
-    *,
-    seed: int = 0,
-    progress: Callable[[str], None] | None = None,
-) -> Family:
+    setting: dict[str, Any], folder: str | Path | None = None, *, seed: int = 0
+) -> _Family:
     """Train the models of a setting of `SIZES`: a parent, its two children, and what else it wants.
 
     The parent learns from texts of all genres; a child goes on from it with new texts of one
     genre; a long child does so for `LONGER` times the steps; the stranger is a parent of another
     seed, with the same tokenizer and texts. With `folder` every model has a checkpoint there, and
-    a run that was stopped goes on. `progress` gets a line after each model.
+    a run that was stopped goes on. The log gets a line after each model.
     """
-    texts = corpora(setting)
-    tokenizer = piece_tokenizer(texts["mixed"], setting["vocabulary"])
+    texts = _corpora(setting)
+    tokenizer = tiny_gpt.with_ends(tiny_gpt.pieces(texts["mixed"], setting["vocabulary"]))
     wanted = {name for triple in setting["triples"] for name in TRIPLES[triple]}
     models: dict[str, BloomForCausalLM] = {}
 
@@ -183,22 +121,14 @@ def train_family(
         if isinstance(start, str):
             model = copy.deepcopy(models[start])
         else:
-            model = new_model(tokenizer, **setting["model"], seed=start)
-        course = tuning.tune(
-            model,
-            tokenizer,
-            texts[corpus],
-            steps=steps,
-            batch=setting["batch"],
-            learning_rate=rate,
-            max_tokens=ROW,
-            pack=True,
-            seed=start if isinstance(start, int) else seed,
-            checkpoint=None if folder is None else Path(folder) / f"{name}.safetensors",
-        )
+            model = _new_model(tokenizer, **setting["model"], seed=start)
+        options = {"steps": steps, "batch": setting["batch"], "learning_rate": rate}
+        options |= {"max_tokens": ROW, "pack": True}
+        options |= {"seed": start if isinstance(start, int) else seed}
+        place = None if folder is None else Path(folder) / f"{name}.safetensors"
+        course = tuning.tune(model, tokenizer, texts[corpus], checkpoint=place, **options)
         models[name] = model
-        if progress:
-            progress(f"{name}: loss {course.loss.iloc[0]:.2f} to {course.loss[-5:].mean():.2f}")
+        log.info(f"{name}: loss {course.loss.iloc[0]:.2f} to {course.loss[-5:].mean():.2f}")
 
     learn("parent", "mixed", setting["steps"], RATE, seed)
     for genre in CHILDREN:
@@ -208,10 +138,10 @@ def train_family(
             learn(f"{genre}, long", genre, steps, CHILD_RATE, "parent")
     if "stranger" in wanted:
         learn("stranger", "mixed", setting["steps"], RATE, seed + 1)
-    return Family(tokenizer, models)
+    return _Family(tokenizer, models)
 
 
-def grid(levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
+def _grid(levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
     """Return every pair (a, b) of levels, a before b: 36 by default, as in arXiv 2502.16173."""
     return [(float(a), float(b)) for a in levels for b in levels]
 
@@ -221,12 +151,7 @@ def _label(level: float) -> str:
 
 
 def score_merges(
-    family: Family,
-    triple: str,
-    texts: pd.DataFrame,
-    *,
-    levels: Sequence[float] = LEVELS,
-    progress: Callable[[str], None] | None = None,
+    family: _Family, triple: str, texts: pd.DataFrame, *, levels: Sequence[float] = LEVELS
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the models (1 - a - b) w0 + a w1 + b w2 of a triple on texts, a and b from levels.
 
@@ -248,7 +173,7 @@ def score_merges(
     gram[1, 0] = gram[0, 1]
     degrees, n_parameters = products.degrees[1, 2], models[0].num_parameters()
     found, rows = {}, []
-    for a, b in grid(levels):
+    for a, b in _grid(levels):
         name = f"{triple} {_label(a)} {_label(b)}"
         merged = tuning.interpolate(models, [1 - a - b, a, b])
         table = likelihood.score_texts(
@@ -257,8 +182,7 @@ def score_merges(
         found[name] = table.log_likelihood.to_numpy()
         moved = float(np.sqrt(max(np.array([a, b]) @ gram @ [a, b], 0)))
         rows.append((name, triple, a, b, moved, degrees, n_parameters))
-        if progress:
-            progress(f"{name}: mean {found[name].mean():.1f} nats per text")
+        log.info(f"{name}: mean {found[name].mean():.1f} nats per text")
     columns = "model triple a b weight_distance degrees n_parameters".split()
     scored = pd.DataFrame(found, index=texts.index).T.rename_axis(index="model", columns=None)
     return scored, pd.DataFrame(rows, columns=columns).set_index("model")
@@ -267,7 +191,7 @@ def score_merges(
 # What a grid looks like
 
 
-class Fit(NamedTuple):
+class _Fit(NamedTuple):
     """How a surface over (a, b) fits: `predicted` (m, k), share `explained`, rms `residual`.
 
     `movement` is the root mean square distance of the points from their mean, `residual` that of
@@ -288,7 +212,7 @@ def fit_surface(
     *,
     degree: int = 1,
     fitted: ArrayLike | None = None,
-) -> Fit:
+) -> _Fit:
     """Fit a polynomial in a and b to each column of values by least squares.
 
     `values` has shape (m,) or (m, k), one row a merged model; `degree` 1 is a plane, the map that
@@ -315,12 +239,9 @@ def fit_surface(
     judged = use if fitted is None else ~use
     error = ((y - predicted)[judged] ** 2).sum(axis=1)
     moved = ((y - y[judged].mean(axis=0))[judged] ** 2).sum(axis=1)
-    return Fit(
-        predicted,
-        float(1 - error.sum() / moved.sum()) if moved.sum() > 0 else float("nan"),
-        float(np.sqrt(error.mean())),
-        float(np.sqrt(moved.mean())),
-    )
+    explained = float(1 - error.sum() / moved.sum()) if moved.sum() > 0 else float("nan")
+    rms = (float(np.sqrt(squares.mean())) for squares in (error, moved))
+    return _Fit(predicted, explained, *rms)
 
 
 def from_corners(values: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:
@@ -342,48 +263,36 @@ def from_corners(values: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:
 # The run behind the stored tables
 
 
-def main(words: Sequence[str] | None = None) -> None:
+@command(
+    "merges",
+    to_folder("folder"),
+    option("--sizes", nargs="+", default=list(SIZES), choices=tuple(SIZES)),
+)
+def main(given: Namespace) -> Written:
     """Train the families of all sizes, score their merges, and write the two tables."""
-    parser = argparse.ArgumentParser(prog="python -m experiments merges", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="where the tables go")
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=tuple(SIZES))
-    given = parser.parse_args(words)
     texts = text_sets.load_texts(N_TEST * len(text_sets.GENRES))
-    scored, about = [], []
-    for size in given.sizes:
-        for likelihoods, models in run(size, texts, lambda line: print(line, flush=True)):
-            scored.append(likelihoods)
-            about.append(models)
-    table = pd.concat(scored).round(3)
-    data.write_atomically(given.folder / "map_merges.csv", table.to_csv())
-    rows = pd.concat(about)
+    parts = [part for size in given.sizes for part in _run(size, texts)]
+    scored, rows = (pd.concat(tables) for tables in zip(*parts, strict=True))
+    yield given.folder / "map_merges.csv", scored.round(3).to_csv()
     rows["weight_distance"] = rows.weight_distance.round(8)
-    data.write_atomically(
-        given.folder / "map_merges_models.csv", rows.round({"degrees": 3}).to_csv()
-    )
+    yield given.folder / "map_merges_models.csv", rows.round({"degrees": 3}).to_csv()
 
 
-def run(
-    size: str, texts: pd.DataFrame, progress: Callable[[str], None] | None = None
-) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+def _run(size: str, texts: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Train the family of a size and score its triples, from what is kept of an earlier run."""
-    validation.choice(size, tuple(SIZES), "size")
     setting = SIZES[size]
-    key = json.dumps([VERSION, size, setting, RATE, CHILD_RATE, LONGER, ROW], sort_keys=True)
-    folder = data.cache_folder() / "merges" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    mark = text_sets.fingerprint(texts)[:8]
-    family, parts = None, []
+    key = digest(VERSION, size, setting, RATE, CHILD_RATE, LONGER, ROW)[:16]
+    folder, mark = data.cache_folder() / "merges" / key, text_sets.fingerprint(texts)[:8]
+    family, parts = cache(partial(train_family, setting, folder)), []
+
+    def scored(triple: str) -> list[Any]:
+        tables = score_merges(family(), triple, texts)
+        return [json.loads(t.to_json(orient="split", double_precision=12)) for t in tables]
+
     for triple in setting["triples"]:
         place = folder / f"{triple} {mark}.kept.json"
-        kept = storage.stored(place)
-        if kept is None:
-            family = family or train_family(setting, folder, progress=progress)
-            tables = score_merges(family, triple, texts, progress=progress)
-            kept = [
-                json.loads(table.to_json(orient="split", double_precision=12)) for table in tables
-            ]
-            storage.store(place, kept)
-        tables = [pd.DataFrame(found["data"], found["index"], found["columns"]) for found in kept]
+        found = kept(place, partial(scored, triple), f"{size} {triple}")
+        tables = [pd.DataFrame(one["data"], one["index"], one["columns"]) for one in found]
         parts.append(tuple(_named(table, size) for table in tables))
     return parts
 

@@ -6,23 +6,23 @@ models.
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from experiments import ngrams
+from experiments.command import Written, command, to_folder
 from experiments.modelmap import smollm2_family
-from helpers import data, likelihood, text_sets, validation
+from helpers import likelihood, text_sets, validation
 from helpers.modelmap import held_out_texts, stored_families
 
 # Few bytes of these genres are left once the texts of the scores are taken out.
 _FEWER = {"romance": (3_000, 10_000, 30_000)}
 
 
-def ngram_models(n_texts: int, *, sizes: Sequence[int] | None = None) -> stored_families.Gathered:
+def _ngram_models(n_texts: int, *, sizes: Sequence[int] | None = None) -> stored_families.Gathered:
     """Train n-gram models and return their log-likelihoods on the map's texts, with their scores.
 
     Neither the texts of the map nor those of the scores are trained on. `sizes` keeps some of
@@ -76,18 +76,12 @@ def stand_in(kind: str, dropped: int = 3) -> tuple[str, Callable[[Sequence[str]]
     return f"SmolLM2 without {dropped} layers", score
 
 
-def main(words: Sequence[str] | None = None) -> None:
+@command("reference_map", to_folder("--folder"))
+def main(given: Namespace) -> Written:
     """Make the reference map of the book from its stored families and n-gram models."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments reference_map", description=main.__doc__
-    )
-    parser.add_argument("--folder", type=Path, default=data.PUBLISHED, help="where it goes")
-    folder = parser.parse_args(words).folder
-    parts = [
-        part
-        for name in ("smollm2", "tiny_gpts")
-        if (part := stored_families.stored(name)) is not None
-    ]
-    n_texts = min(part.log_likelihoods.shape[1] for part in parts) if parts else 128
-    made = stored_families.save(stored_families.gather([*parts, ngram_models(n_texts)]), folder)
-    print(f"{len(made.names)} models by {len(made.texts)} texts: {folder / stored_families.MAP}")
+    found = (stored_families.stored(name) for name in ("smollm2", "tiny_gpts"))
+    parts = [part for part in found if part is not None]
+    n_texts = min((part.log_likelihoods.shape[1] for part in parts), default=128)
+    made = stored_families.gather([*parts, _ngram_models(n_texts)])
+    made = stored_families.save(made, given.folder)
+    print(f"{len(made.names)} models by {len(made.texts)} texts")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from helpers import stats, validation
+from experiments import intervals
+from helpers import validation
 from helpers.modelmap import baselines, model_map, release
 from helpers.modelmap import score_prediction as scoring
 
@@ -50,9 +51,7 @@ def gains(
     families: Sequence[str],
     *,
     better: str = VECTORS[0],
-    measure: str = "r",
-    n_resamples: int = 1000,
-    seed: int = 0,
+    **options: str | int,
 ) -> pd.DataFrame:
     """Return the gain of one predictor over each of `RIVALS`, a row per score and rival.
 
@@ -60,7 +59,6 @@ def gains(
     drawn. Raises `ValueError` for a predictor that is not there.
     """
     validation.choice(better, tuple(guesses), "better")
-    options = {"measure": measure, "n_resamples": n_resamples, "seed": seed}
     rows = []
     for score in scores:
         for rival in (name for name in RIVALS if name in guesses):
@@ -110,8 +108,4 @@ def gap_at_equal_score(
         off = some[:, 1] - curve(some[:, 0])
         return float(off[flag].mean() / off[~flag].std(ddof=1))
 
-    member = pd.factorize(rows["family"])[0]
-    drawn = stats.resampled_rows(member, n_resamples, validation.generator(seed))
-    sample = [gap(chosen) for chosen in drawn]
-    low, high = np.nanquantile(sample, [0.025, 0.975])
-    return gap(np.arange(len(values))), float(low), float(high)
+    return intervals.bootstrap(gap, rows["family"], n_resamples=n_resamples, seed=seed)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from argparse import Namespace
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, kept, option
 from experiments.modelmap import smollm2_family
-from helpers import data, decoders, likelihood, storage, text_sets
+from helpers import data, decoders, likelihood, text_sets
 from helpers.modelmap import divergence, logit_lens
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 TABLE = data.PUBLISHED / "map_smollm2_divergence.csv"
 BOS = data.PUBLISHED / "map_smollm2_bos.csv"
@@ -37,17 +40,15 @@ NAMES = (
 N_TEXTS = 16
 
 
-def token_table(
+def _token_table(
     p: PreTrainedModel, q: PreTrainedModel, start: Sequence[int], ids: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return for each token of texts, arrays (n, T) in nats, how two models differ there.
 
     `there` is the divergence of the next token from p to q, `back` from q to p, and `ratio` the
     log-ratio log(p/q) of the token that stands there. `ids` (n, T) are texts of one length, each
-    after `start`. Raises `ValueError` where `start` is empty.
+    after `start`.
     """
-    if not len(start):
-        raise ValueError("start is empty; give the token that the model begins a text with")
     there, back, ratio = (np.empty(ids.shape) for _ in range(3))
     for i, row in enumerate(ids):
         a, b = (_log_probabilities(model, [*start, *row], len(start)) for model in (p, q))
@@ -74,7 +75,7 @@ def summary(
     *,
     lengths: Sequence[int] = (1, 4, 16),
 ) -> dict[str, float]:
-    """Return what `divergence.compare` does, in bits per byte, from two tables of `token_table`.
+    """Return what `divergence.compare` does, in bits per byte, from two tables of `_token_table`.
 
     Lengths are in tokens; the last is the whole text. `own_bytes` and `text_bytes` are the mean
     lengths of texts in bytes.
@@ -97,45 +98,39 @@ def summary(
 
 
 def family(
-    folder: str | Path,
-    *,
-    names: Sequence[str] = NAMES,
-    n: int = 12,
-    n_tokens: int = 64,
+    folder: str | Path, *, names: Sequence[str] = NAMES, n: int = 12, n_tokens: int = 64,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Compare SmolLM2 with changed copies of it; a row a copy, `summary` and what was changed.
 
     `n` texts are drawn from SmolLM2, after its BOS, and the same number of the default texts are
     cut to `n_tokens` tokens. What was compared before is read again from `folder`.
     """
-    texts = text_sets.load_texts(32)["text"]
-    parent: tuple[PreTrainedTokenizerBase, PreTrainedModel] | None = None
+
+    @cache
+    def parent() -> tuple[Any, ...]:
+        tokenizer, model = decoders.load_causal(smollm2_family.PARENT)
+        model = smollm2_family.with_head(model).eval()
+        start = likelihood.start_tokens(tokenizer, "add")
+        own = likelihood.draw_tokens(model, start, n, n_tokens, seed=seed)
+        texts = text_sets.load_texts(32)["text"]
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        both = own, np.array([row[:n_tokens] for row in ids if len(row) >= n_tokens][:n])
+        sizes = [np.mean([len(tokenizer.decode(row).encode()) for row in ids]) for ids in both]
+        return tokenizer, model, start, both, [float(size) for size in sizes]
+
+    def compared(spec: dict[str, Any]) -> dict[str, float]:
+        tokenizer, model, start, both, sizes = parent()
+        copy = smollm2_family.make(model, tokenizer, **spec).eval()
+        return summary(*(_token_table(model, copy, start, ids) for ids in both), *sizes)
+
     rows = []
     for name in names:
-        key = json.dumps([VERSION, name, smollm2_family.FAMILY[name], n, n_tokens, seed])
-        place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.kept.json"
-        kept = storage.stored(place)
-        if kept is None:
-            if parent is None:
-                tokenizer, model = decoders.load_causal(smollm2_family.PARENT)
-                parent = tokenizer, model = tokenizer, smollm2_family.with_head(model).eval()
-                start = likelihood.start_tokens(tokenizer, "add")
-                own = likelihood.draw_tokens(model, start, n, n_tokens, seed=seed)
-                ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-                cut = np.array([row[:n_tokens] for row in ids if len(row) >= n_tokens][:n])
-                sizes = [
-                    float(np.mean([len(tokenizer.decode(row).encode()) for row in rows_]))
-                    for rows_ in (own, cut)
-                ]
-            made = smollm2_family.make(model, tokenizer, **smollm2_family.FAMILY[name])
-            tables = [token_table(model, made.eval(), start, rows_) for rows_ in (own, cut)]
-            kept = summary(*tables, *sizes)
-            storage.store(place, kept)
-            print(name, flush=True)
         spec = smollm2_family.FAMILY[name]
+        key = json.dumps([VERSION, name, spec, n, n_tokens, seed])
+        place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.kept.json"
         about = {"model": name, "kind": spec["kind"], "level": spec["level"]}
-        rows.append(about | kept)
+        rows.append(about | kept(place, partial(compared, spec), name))
     return pd.DataFrame(rows)
 
 
@@ -151,18 +146,12 @@ def both_ways(n_texts: int = N_TEXTS) -> pd.DataFrame:
         bos: likelihood.score_texts(model, tokenizer, list(texts["text"]), bos=bos)
         for bos in ("add", "none")
     }
-    return pd.DataFrame(
-        {
-            "with_bos": scored["add"].log_likelihood.to_numpy(),
-            "without": scored["none"].log_likelihood.to_numpy(),
-            "first": scored["add"].first_token_log_likelihood.to_numpy(),
-            "n_bytes": texts["n_bytes"].to_numpy(),
-        },
-        texts.index,
-    )
+    columns = {"with_bos": scored["add"].log_likelihood, "without": scored["none"].log_likelihood}
+    columns |= {"first": scored["add"].first_token_log_likelihood, "n_bytes": texts["n_bytes"]}
+    return pd.DataFrame({name: x.to_numpy() for name, x in columns.items()}, texts.index)
 
 
-def by_layer(n_texts: int = N_TEXTS) -> pd.DataFrame:
+def _by_layer(n_texts: int = N_TEXTS) -> pd.DataFrame:
     """Score the first default texts after every layer of SmolLM2, a row a layer, nats.
 
     The columns have the keys of the texts, `N_TEXTS` at most (`logit_lens.layer_scores`).
@@ -173,19 +162,13 @@ def by_layer(n_texts: int = N_TEXTS) -> pd.DataFrame:
     return found.set_axis(list(texts.index), axis=1)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "smollm2_divergence",
+    option("--folder", default="build/smollm2_divergence", help="pieces"),
+    one_thread=True,
+)
+def main(given: Namespace) -> Written:
     """Compare SmolLM2 with changed copies, with and without BOS, by layer; write three tables."""
-    import argparse
-
-    import torch
-
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments smollm2_divergence", description=main.__doc__
-    )
-    parser.add_argument("--folder", default="build/smollm2_divergence", help="pieces")
-    given = parser.parse_args(words)
-    torch.set_num_threads(1)
-    data.write_atomically(TABLE, family(given.folder).round(6).to_csv(index=False))
-    data.write_atomically(BOS, both_ways().round(3).to_csv())
-    data.write_atomically(LAYERS, by_layer().round(3).to_csv())
-    return 0
+    yield TABLE, family(given.folder).round(6).to_csv(index=False)
+    yield BOS, both_ways().round(3).to_csv()
+    yield LAYERS, _by_layer().round(3).to_csv()

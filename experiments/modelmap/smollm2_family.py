@@ -6,12 +6,10 @@ Gemma 3 270M, and writes its tables.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import hashlib
-import json
+from argparse import Namespace
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import tuning
+from experiments.command import Written, command, digest, kept, option, to_folder
 from helpers import (
     data,
     decoders,
@@ -26,7 +25,6 @@ from helpers import (
     likelihood,
     model_edits,
     models,
-    storage,
     text_sets,
     validation,
 )
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 KINDS = ("as it is", "rounded", "pruned", "layers dropped", "noise", "tuned")
 
 
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+def _decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """Return the layers of a decoder, named as in Llama or GPT-2, from the bottom up.
 
     Raises `ValueError` for a model without them.
@@ -65,11 +63,11 @@ def layers_dropped(model: Model, n: int) -> Model:
     from torch import nn
 
     validation.counts(n=(n, 0))
-    count = len(decoder_layers(model))
+    count = len(_decoder_layers(model))
     if n >= count:
         raise ValueError(f"n is {n}; this model has {count} layers, and one must stay")
     new, first = copy.deepcopy(model), (count - n) // 2
-    layers = decoder_layers(new)
+    layers = _decoder_layers(new)
     kept = nn.ModuleList([*layers[:first], *layers[first + n :]])
     for number, layer in enumerate(kept):
         # A layer finds its states in the cache by this number.
@@ -191,41 +189,39 @@ def family(
     of: str = "smollm2",
     n_texts: int = N_TEXTS,
     load: Callable[[], tuple[PreTrainedTokenizerBase, PreTrainedModel]] | None = None,
-    progress: Callable[[str], None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score models of a family, each piece of texts kept in a folder, so that a run can resume.
 
     Returns the log-likelihoods of `text_sets.load_texts(n_texts)` (models by keys of texts, nats)
     and a row per model: its place in the family and the scores of `held_out_texts`. The first
     `PIECE` texts of all models come first. `of` is a name of `FAMILIES`. `load` gives the tokenizer
-    and the parent, and is called when something must be scored; `progress` gets a line after each
+    and the parent, and is called when something must be scored; the log gets a line after each
     piece.
     """
     validation.choice(of, tuple(FAMILIES), "of")
     name_of_parent, specs = FAMILIES[of]
     texts, asked = text_sets.load_texts(n_texts), held_out_texts.load()
     work = [*(texts[i : i + PIECE]["text"] for i in range(0, n_texts, PIECE)), asked.every_text]
-    parent: tuple = ()
-    trained: dict[str, PreTrainedModel] = {}
+    parent, trained = cache(load or partial(load_parent, of)), {}
+
+    def scored(name: str, some: list[str]) -> dict[str, Any]:
+        tokenizer, model = parent()
+        # Training takes as long as scoring, the other changes take seconds.
+        copy = trained.get(name) or make(model, tokenizer, **specs[name])
+        if specs[name]["kind"] == "tuned":
+            trained[name] = copy
+        # Small batches are faster on a CPU.
+        values = likelihood.score_texts(copy, tokenizer, some, batch_tokens=1024).log_likelihood
+        return {"log_likelihood": values.round(4).tolist(), "n_parameters": copy.num_parameters()}
+
     found: dict[str, list] = {name: [] for name in names}
     # All models get the first texts and their scores before any gets more texts.
     last = len(work) - 1
     passes = [(0, last), *((number,) for number in range(1, last))]
     for name, number in ((n, i) for numbers in passes for n in names for i in numbers):
-        spec, some = specs[name], list(work[number])
-        key = json.dumps([VERSION, name_of_parent, spec, some], sort_keys=True)
-        place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.kept.json"
-        piece = storage.stored(place)
-        if piece is None:
-            tokenizer, model = parent = parent or (load or partial(load_parent, of))()
-            # Training takes as long as scoring, the other changes take seconds.
-            made = trained.get(name) or make(model, tokenizer, **spec)
-            if spec["kind"] == "tuned":
-                trained[name] = made
-            piece = _score(made, tokenizer, some)
-            storage.store(place, piece)
-            if progress:
-                progress(f"{name}: {len(some)} texts")
+        some = list(work[number])
+        place = Path(folder) / f"{digest(VERSION, name_of_parent, specs[name], some)}.kept.json"
+        piece = kept(place, partial(scored, name, some), f"{name}, {len(some)} texts")
         found[name].append(piece)
     return _tables(of, found, texts, asked)
 
@@ -233,17 +229,6 @@ def family(
 def load_parent(of: str = "smollm2") -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Return the tokenizer and the model from which a family was made; takes about a minute."""
     return decoders.load_causal(FAMILIES[of][0])
-
-
-def _score(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
-) -> dict[str, Any]:
-    # Small batches are faster on a CPU.
-    table = likelihood.score_texts(model, tokenizer, texts, batch_tokens=1024)
-    return {
-        "log_likelihood": table["log_likelihood"].round(4).tolist(),
-        "n_parameters": model.num_parameters(),
-    }
 
 
 def _tables(
@@ -254,41 +239,24 @@ def _tables(
         pieces = [first, *others]
         values.append(np.concatenate([piece["log_likelihood"] for piece in pieces]))
         spec = {"corpus": "", "seed": 0} | FAMILIES[of][1][name]
-        rows.append(
-            {
-                "model": name,
-                "parent": "" if name == of else of,
-                "family": of,
-                **{key: spec[key] for key in ("kind", "level", "corpus", "seed")},
-                "step": spec["level"] if spec["kind"] == "tuned" else 0,
-                "n_parameters": first["n_parameters"],
-                **held_out_texts.scores(scored["log_likelihood"], asked),
-            }
-        )
+        row = {"model": name, "parent": "" if name == of else of, "family": of}
+        row |= {key: spec[key] for key in ("kind", "level", "corpus", "seed")}
+        row |= {"step": spec["level"] if spec["kind"] == "tuned" else 0}
+        row |= {"n_parameters": first["n_parameters"]}
+        rows.append(row | held_out_texts.scores(scored["log_likelihood"], asked))
     matrix = pd.DataFrame(values, pd.Index(list(found), name="model"), texts.index)
     return matrix, pd.DataFrame(rows).set_index("model")
 
 
-def write(matrix: pd.DataFrame, rows: pd.DataFrame, folder: Path, of: str = "smollm2") -> None:
-    """Write `map_smollm2.csv` (nats, 3 decimals) and `map_smollm2_models.csv`, or another's."""
-    data.write_atomically(folder / f"map_{of}.csv", matrix.round(3).to_csv())
-    data.write_atomically(folder / f"map_{of}_models.csv", rows.round(4).to_csv())
-
-
-def main(words: Sequence[str] | None = None) -> None:
+@command(
+    "smollm2_family",
+    to_folder("folder"),
+    option("--family", default="smollm2", choices=list(FAMILIES), dest="of"),
+    option("--texts", type=int, default=N_TEXTS, help="texts of the map"),
+)
+def main(given: Namespace) -> Written:
     """Make a family, by default that of SmolLM2-135M, score its models, and write two tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments smollm2_family", description=main.__doc__
-    )
-    parser.add_argument("folder", type=Path, help="where the tables go")
-    parser.add_argument("--family", default="smollm2", choices=list(FAMILIES), dest="of")
-    parser.add_argument("--texts", type=int, default=N_TEXTS, help="texts of the map")
-    given = parser.parse_args(words)
-    matrix, rows = family(
-        list(FAMILIES[given.of][1]),
-        data.cache_folder() / "descendants",
-        of=given.of,
-        n_texts=given.texts,
-        progress=lambda line: print(line, flush=True),
-    )
-    write(matrix, rows, given.folder, given.of)
+    folder = data.cache_folder() / "descendants"
+    matrix, rows = family(list(FAMILIES[given.of][1]), folder, of=given.of, n_texts=given.texts)
+    yield given.folder / f"map_{given.of}.csv", matrix.round(3).to_csv()
+    yield given.folder / f"map_{given.of}_models.csv", rows.round(4).to_csv()

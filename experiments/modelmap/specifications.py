@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from experiments.modelmap import distance_tables, intervals
+from experiments import intervals
+from experiments.command import Written, command, to_folder
+from experiments.modelmap import distance_tables
 from helpers import data, specifications, validation
 from helpers.modelmap import baselines, lineage, model_map, release
 from helpers.modelmap import score_prediction as scoring
@@ -153,25 +154,15 @@ def table(
     return pd.DataFrame(chosen).join(ends)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+@command("map_specifications", to_folder("--folder"))
+def main(given: Namespace) -> Written:
     """Measure three headlines under all specifications and write the tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments map_specifications", description=main.__doc__
-    )
-    parser.add_argument("--folder", type=Path, default=data.PUBLISHED, help="where they go")
-    folder = parser.parse_args(words).folder
-    found, kept = release.load_release(), {}
-    tables = {SCORES: table(SCORE_CHOICES, lambda **row: score_gain(found, kept=kept, **row))}
-    print(specifications.share(tables[SCORES], above=0), flush=True)
-    copies = copies_of(found.models.index)
-    tables[NEIGHBOURS] = table(
-        NEIGHBOUR_CHOICES,
-        lambda **row: neighbour_gain(
-            found.log_likelihoods, found.models.family, copies, newest(found.models), **row
-        ),
-    )
-    print(specifications.share(tables[NEIGHBOURS], above=0), flush=True)
-    tables[FACTOR] = factor_rows(distance_tables.ngram_ratios())
-    print(specifications.share(tables[FACTOR], above=1.1), flush=True)
-    for file, rows in tables.items():
-        data.write_atomically(folder / file.name, rows.round(4).to_csv(index=False))
+    found, known = release.load_release(), {}
+    gains = table(SCORE_CHOICES, lambda **row: score_gain(found, kept=known, **row))
+    about = newest(found.models)
+    options = found.log_likelihoods, found.models.family, copies_of(found.models.index), about
+    others = table(NEIGHBOUR_CHOICES, lambda **row: neighbour_gain(*options, **row))
+    factors = factor_rows(distance_tables.ngram_ratios())
+    for file, rows, above in ((SCORES, gains, 0), (NEIGHBOURS, others, 0), (FACTOR, factors, 1.1)):
+        print(specifications.share(rows, above=above))
+        yield given.folder / file.name, rows.round(4).to_csv(index=False)

@@ -39,11 +39,11 @@ def choose_texts(coordinates: ArrayLike, n: int, rule: str, *, seed: int = 0) ->
 
     `coordinates` has shape (K, N), doubly centred, of the choosing models. The first three rules
     draw `n` times with replacement (`text_choice.draw_texts`), so that fewer than `n` texts may
-    come out; "each once" draws n different ones (`draw_once`); "largest variance" takes the n texts
-    of the largest variance over models, "pivoted" those of `pivoted_texts`, both with one weight,
-    which keeps the sum of all squared distances; "fitted" chooses so, each once, and fits the
-    weights (`fit_weights`). `seed` is for rules that draw. Raises `ValueError` for another rule,
-    and n above N unless the rule draws with replacement.
+    come out; "each once" draws n different ones; "largest variance" takes the n texts of the
+    largest variance over models, "pivoted" those of `_pivoted_texts`, both with one weight, which
+    keeps the sum of all squared distances; "fitted" chooses so, each once, and fits the weights
+    (`_fit_weights`). `seed` is for rules that draw. Raises `ValueError` for another rule, and n
+    above N unless the rule draws with replacement.
     """
     q = validation.matrix(coordinates, "coordinates").astype(float)
     validation.choice(rule, ALL_RULES, "rule")
@@ -54,29 +54,25 @@ def choose_texts(coordinates: ArrayLike, n: int, rule: str, *, seed: int = 0) ->
         raise ValueError(f"n is {n} but there are {q.shape[1]} texts; give fewer")
     name = rule.removesuffix(ONCE).removesuffix(FITTED)
     if name in RULES:
-        draw = draw_once(text_probabilities(q, name), n, seed)
+        draw = _draw_once(text_probabilities(q, name), n, seed)
     else:
         variance = (q**2).sum(axis=0)
-        first = np.argsort(-variance, kind="stable") if name != "pivoted" else pivoted_texts(q, n)
+        first = np.argsort(-variance, kind="stable") if name != "pivoted" else _pivoted_texts(q, n)
         texts = np.sort(first[:n])
         weight = np.sqrt(variance.sum() / variance[texts].sum())
         draw = Draw(texts, np.full(n, weight))
-    return fit_weights(q, draw.texts) if rule.endswith(FITTED) else draw
+    return _fit_weights(q, draw.texts) if rule.endswith(FITTED) else draw
 
 
-def draw_once(probabilities: ArrayLike, n: int, seed: int = 0) -> Draw:
+def _draw_once(probabilities: ArrayLike, n: int, seed: int = 0) -> Draw:
     """Draw n different texts, text s with a chance proportional to its probability, at most 1.
 
-    Systematic sampling in random order: chances are exact, and the weight of a text is one over
-    the root of its chance, so that sums over texts stay right on average. With n texts in all, all
-    are drawn with weight 1. Raises `ValueError` for bad probabilities and n above the texts of
-    positive probability. Source: Madow (1949); Horvitz and Thompson (1952).
+    Systematic sampling in random order: chances are exact, and the weight of a text is one over the
+    root of its chance, so that sums over texts stay right on average. With n texts in all, all are
+    drawn with weight 1. Source: Madow (1949); Horvitz and Thompson (1952).
     """
     p = checked_probabilities(probabilities)
-    validation.counts(n=(n, 1))
-    if n > (p > 0).sum():
-        raise ValueError(f"n is {n} but {(p > 0).sum()} texts can be drawn; give fewer")
-    chance = inclusion_chances(p, n)
+    chance = _inclusion_chances(p, n)
     rng = validation.generator(seed)
     order = rng.permutation(np.flatnonzero(chance > 0))
     steps = np.cumsum(chance[order])
@@ -86,7 +82,7 @@ def draw_once(probabilities: ArrayLike, n: int, seed: int = 0) -> Draw:
     return Draw(texts, 1 / np.sqrt(chance[texts]))
 
 
-def inclusion_chances(probabilities: np.ndarray, n: int) -> np.ndarray:
+def _inclusion_chances(probabilities: np.ndarray, n: int) -> np.ndarray:
     """Return chances (N,) that add up to n: proportional to the probabilities, none above 1."""
     sure = np.zeros(len(probabilities), bool)
     while True:
@@ -97,18 +93,15 @@ def inclusion_chances(probabilities: np.ndarray, n: int) -> np.ndarray:
         sure |= chance >= 1
 
 
-def pivoted_texts(coordinates: ArrayLike, n: int) -> np.ndarray:
+def _pivoted_texts(coordinates: ArrayLike, n: int) -> np.ndarray:
     """Return n texts by greedy choice: the one with most left after those chosen explain theirs.
 
-    That is QR with column pivoting; beyond the rank, K - 1, texts follow by their variance. Raises
-    `ValueError` unless n is 1 to N. Source: Golub (1965), as in LAPACK.
+    That is QR with column pivoting; beyond the rank, K - 1, texts follow by their variance. Source:
+    Golub (1965), as in LAPACK.
     """
     from scipy.linalg import qr
 
     q = validation.matrix(coordinates, "coordinates").astype(float)
-    validation.counts(n=(n, 1))
-    if n > q.shape[1]:
-        raise ValueError(f"n is {n} but there are {q.shape[1]} texts; give fewer")
     _, _, order = qr(q, mode="economic", pivoting=True)
     rank = min(len(q) - 1, q.shape[1])
     variance = (q**2).sum(axis=0)
@@ -116,23 +109,19 @@ def pivoted_texts(coordinates: ArrayLike, n: int) -> np.ndarray:
     return np.concatenate([order[:rank], rest[np.argsort(-variance[rest], kind="stable")]])[:n]
 
 
-def fit_weights(
-    coordinates: ArrayLike, texts: ArrayLike, *, most_pairs: int = 4000, seed: int = 0
-) -> Draw:
+def _fit_weights(coordinates: ArrayLike, texts: ArrayLike) -> Draw:
     """Weigh texts, none below 0, so that the distances of the choosing models come out best.
 
-    Least squares on the squared distances of all pairs of models, or of `most_pairs` of them drawn
-    by `seed`. Texts with weight 0 are left out. Raises `ValueError` for a text that is not there.
+    Least squares on the squared distances of all pairs of models, or of 4000 drawn of them. Texts
+    with weight 0 are left out.
     """
     from scipy.optimize import nnls
 
     q = validation.matrix(coordinates, "coordinates").astype(float)
     chosen = np.unique(np.asarray(texts, int))
-    if not len(chosen) or chosen[0] < 0 or chosen[-1] >= q.shape[1]:
-        raise ValueError(f"texts must be one or more numbers from 0 to {q.shape[1] - 1}")
     first, second = np.triu_indices(len(q), 1)
-    if len(first) > most_pairs:
-        some = validation.generator(seed).choice(len(first), most_pairs, replace=False)
+    if len(first) > 4000:
+        some = np.random.default_rng(0).choice(len(first), 4000, replace=False)
         first, second = first[some], second[some]
     apart = q[first] - q[second]
     square, _ = nnls(apart[:, chosen] ** 2, (apart**2).sum(axis=1))

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.stats import rankdata
 
+from experiments.intervals import rank_correlations
 from helpers import validation
 from helpers.stats import resampled_rows
 
@@ -62,20 +61,15 @@ def rank_agreement(
             length = len(table)
         elif len(table) != length:
             raise ValueError(f"{name} has {len(table)} models, others {length}; joint needs one")
-        estimate += _spearman(values) / len(tables)
-        draws += np.array([_spearman(values[chosen]) for chosen in rows]) / len(tables)
+        estimate += rank_correlations(values) / len(tables)
+        draws += np.array([rank_correlations(values[chosen]) for chosen in rows]) / len(tables)
     low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
     table = pd.DataFrame({"estimate": estimate, "low": low, "high": high}, index=list(measures))
     return Agreement(table, pd.DataFrame(draws, columns=list(measures)))
 
 
 def pairwise_agreement(
-    table: pd.DataFrame,
-    columns: Sequence[str],
-    *,
-    unit: str | None = None,
-    n_resamples: int = 500,
-    seed: int = 0,
+    table: pd.DataFrame, columns: Sequence[str], *, unit: str | None = None, **options: int
 ) -> tuple[float, tuple[float, float]]:
     """Return the mean rank correlation of all pairs of columns, and its 95 % interval.
 
@@ -86,8 +80,8 @@ def pairwise_agreement(
         f"{one}, {two}": table[[one, two, *other]].set_axis(["one", "two", *other], axis=1)
         for one, two in combinations(columns, 2)
     }
-    options = {"unit": unit, "joint": True, "n_resamples": n_resamples, "seed": seed}
-    row = rank_agreement(pairs, ["one"], "two", **options).table.loc["one"]
+    how = {"unit": unit, "joint": True, **options}
+    row = rank_agreement(pairs, ["one"], "two", **how).table.loc["one"]
     return float(row.estimate), (float(row.low), float(row.high))
 
 
@@ -96,24 +90,3 @@ def difference(agreement: Agreement, one: str, other: str) -> tuple[float, float
     gap = agreement.table.estimate[one] - agreement.table.estimate[other]
     low, high = np.nanquantile(agreement.draws[one] - agreement.draws[other], [0.025, 0.975])
     return float(gap), float(low), float(high)
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Return the mean of some draws and the ends of its 95 % t interval.
-
-    Raises `ValueError` for fewer than two finite numbers.
-    """
-    column = validation.numbers(values, "values")
-    if column.ndim != 1 or len(column) < 2 or not np.isfinite(column).all():
-        raise ValueError(f"values has shape {column.shape}; give at least two finite numbers")
-    reach = stats.t.ppf(0.975, len(column) - 1) * stats.sem(column)
-    return float(column.mean()), (float(column.mean() - reach), float(column.mean() + reach))
-
-
-def _spearman(values: np.ndarray) -> np.ndarray:
-    """Return the rank correlation of all columns but the last with the last; NaN where flat."""
-    ranks = rankdata(values, axis=0)
-    ranks -= ranks.mean(axis=0)
-    lengths = np.sqrt((ranks**2).sum(axis=0))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (ranks[:, :-1].T @ ranks[:, -1]) / (lengths[:-1] * lengths[-1])

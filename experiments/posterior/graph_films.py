@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from scipy.special import expit
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
 
+from experiments.command import Written, command, option
 from experiments.posterior import movielens as films
 from experiments.posterior.agreement import Agreement, rank_agreement
+from experiments.posterior.film_log import item_codes, load_films
 from experiments.posterior.real_models import crossed, unit
 from helpers import data, validation
 from helpers.posterior import average_log_posterior, embedding_tree
@@ -26,7 +28,7 @@ STEPS = (50, 200, 800)
 LEAST = 60  # films in a cluster, as on the page
 
 
-def lightgcn_checkpoints(
+def _lightgcn_checkpoints(
     training: Sequence[np.ndarray],
     n_items: int,
     *,
@@ -44,11 +46,10 @@ def lightgcn_checkpoints(
     over 0 to `layers` rounds of taking its neighbours' vectors, each divided by the root of the
     product of both degrees; nothing but the vectors of round 0 is learned. Without `layers` it is
     matrix factorisation. Each step of Adam takes `batch` edges, and for each an item drawn at
-    random, by the loss of BPR with L2 `decay`. Raises `ValueError` for empty sequences and codes
-    beyond `n_items`. Source: He et al. (2020); Rendle et al. (2009) for the loss.
+    random, by the loss of BPR with L2 `decay`. Raises `ValueError` for empty sequences
+    and codes beyond `n_items`. Source: He et al. (2020); Rendle et al. (2009) for the loss.
     """
-    validation.counts(d=(d, 1), layers=(layers, 0), batch=(batch, 1))
-    items = films._joined(training, n_items)
+    items = item_codes(training, n_items)
     users = np.repeat(np.arange(len(training)), [len(s) for s in training])
     edges = np.unique(np.stack([users, len(training) + items]), axis=1)
     n = len(training) + n_items
@@ -66,7 +67,7 @@ def lightgcn_checkpoints(
 
     rng = validation.generator(seed)
     vectors = (0.1 * rng.standard_normal((n, d))).astype(np.float32)
-    first, second, kept = np.zeros_like(vectors), np.zeros_like(vectors), {}
+    take_step, kept = films.adam(vectors, learning_rate, 1e-8), {}
     for step in range(1, max(steps) + 1):
         rows = rng.integers(edges.shape[1], size=batch)
         user, seen = edges[:, rows]
@@ -79,25 +80,21 @@ def lightgcn_checkpoints(
             (n, 3 * batch),
         )
         parts = [slope * (now[other] - now[seen]), -slope * now[user], slope * now[user]]
-        gradient = spread(sums @ np.concatenate(parts)) + decay / n * vectors
-        first += np.float32(0.1) * (gradient - first)
-        second += np.float32(0.001) * (gradient**2 - second)
-        size = np.sqrt(second / np.float32(1 - 0.999**step)) + np.float32(1e-8)
-        vectors -= np.float32(learning_rate / (1 - 0.9**step)) * first / size
+        take_step(spread(sums @ np.concatenate(parts)) + decay / n * vectors)
         if step in steps:
             kept[step] = spread(vectors)[len(training) :].astype(float)
     return kept
 
 
-def film_models(
+def _film_models(
     training: Sequence[np.ndarray], n_items: int, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Return five graph models, four static ones and two controls, each (n_items, 64)."""
-    ages = lightgcn_checkpoints(training, n_items, steps=STEPS, seed=seed)
+    ages = _lightgcn_checkpoints(training, n_items, steps=STEPS, seed=seed)
     models = {f"LightGCN, step {age}": X for age, X in ages.items()}
     for layers, name in ((1, "LightGCN, one round"), (0, "BPR, no graph")):
         options = {"layers": layers, "steps": STEPS[-1:], "seed": seed}
-        models[name] = lightgcn_checkpoints(training, n_items, **options)[STEPS[-1]]
+        models[name] = _lightgcn_checkpoints(training, n_items, **options)[STEPS[-1]]
     models["SVD"] = films.svd_embedding(training, n_items, seed=seed)
     models["PPMI-SVD"] = films.ppmi_svd_embedding(training, n_items, seed=seed)
     word2vec = films.item2vec_embedding(training, n_items, seed=seed)
@@ -106,7 +103,7 @@ def film_models(
     return models | {"random": films.random_embedding(n_items, seed=seed)}
 
 
-def clusterings(
+def _clusterings(
     models: dict[str, np.ndarray], labels: pd.DataFrame, binary: pd.DataFrame, seed: int = 0
 ) -> dict[str, pd.Series]:
     """Return the clusters of each film: by feature, crossed, and by trees of several sizes.
@@ -124,28 +121,22 @@ def clusterings(
     return found | {name: pd.Series(np.array(t.names)[t.leaf]) for name, t in grown.items()}
 
 
-def graph_table(seed: int = 0) -> pd.DataFrame:
+def _graph_table() -> pd.DataFrame:
     """Return the score of each film model over each clustering, and its hit rate, a row per pair.
 
     Columns: `clusters` (the clustering), `model`, `n` films and `k` clusters of 60 films and more;
     `published` (in-sample, blocks of 16) and `calibrated`, in nats; `chance`; `hit@10`. Raises
     `DataError` without MovieLens.
     """
-    ratings, movies = films.load_movielens(data.fetch("movielens/ml-latest-small.zip"))
-    log = films.sequences(ratings, seed=seed)
-    training, held_out = films.leave_last_out(log.sequences)
-    features = films.genre_and_decade(movies)
-    labels, binary = (
-        part.loc[log.items].reset_index(drop=True) for part in (features.labels, features.binary)
-    )
-    models, rows = film_models(training, len(log.items), seed), []
+    training, held_out, labels, binary = load_films()
+    models, rows = _film_models(training, len(labels)), []
     hits = {name: films.hit_rate(X, training, held_out) for name, X in models.items()}
-    for by, label in clusterings(models, labels, binary, seed).items():
+    for by, label in _clusterings(models, labels, binary).items():
         large = (label.map(label.value_counts()) >= LEAST).to_numpy()
         y = label[large]
         for name, X in models.items():
-            blocks = average_log_posterior(X[large], y, form="published", head_dim=16, seed=seed)
-            whole = average_log_posterior(X[large], y, seed=seed)
+            blocks = average_log_posterior(X[large], y, form="published", head_dim=16)
+            whole = average_log_posterior(X[large], y)
             row = {"clusters": by, "model": name, "n": len(y), "k": y.nunique()}
             row |= {"published": blocks.score, "calibrated": whole.score, "chance": whole.chance}
             rows.append(row | {"hit@10": hits[name]})
@@ -157,7 +148,7 @@ def follows_hits(
 ) -> Agreement:
     """Return how a form of the score follows the hit rate, by clustering, methods drawn as wholes.
 
-    `graph` is a table of `graph_table`. The measures of the result are its clusterings, and one
+    `graph` is a table of `_graph_table`. The measures of the result are its clusterings, and one
     draw of methods serves them all, so that they can be compared (`agreement.difference`). The ages
     of one method count as one.
     """
@@ -170,13 +161,7 @@ def follows_hits(
     )
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("alp_graph", option("--out", type=Path, default=STORED, help="CSV file to write"))
+def main(given: Namespace) -> Written:
     """Train LightGCN and its rivals on MovieLens and write their scores: three minutes of CPU."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments alp_graph", description=main.__doc__
-    )
-    parser.add_argument("--out", type=Path, default=STORED, help="CSV file to write")
-    out = parser.parse_args(words).out
-    data.write_atomically(out, graph_table().round(6).to_csv(index=False))
-    print(out)
-    return 0
+    yield given.out, _graph_table().round(6).to_csv(index=False)

@@ -65,33 +65,31 @@ def tail_table(
     return pd.DataFrame(rows)
 
 
-def tree_case(
-    seed: int = 0, *, n: int = 2000, d: int = 16, n_models: int = 8, n_features: int = 6
-) -> pd.DataFrame:
+def tree_case(seed: int = 0, *, n: int = 2000, n_features: int = 6) -> pd.DataFrame:
     """Return how clusterings rank models that know features which interact, in one draw.
 
     Of `n_features` yes-or-no features three matter: the second where the first is true, the third
     where it is false. This makes four true cells. A model places the entities by the first feature
     and by the cell, each with a strength of its own, and adds noise. One row per clustering of
-    `CLUSTERINGS` and form: the rank correlation over `n_models` models of the skill with that of
+    `CLUSTERINGS` and form: the rank correlation over eight models of the skill with that of
     the true posterior of the cells, and the number of clusters. The tree is grown on the principal
     components of all models together.
     """
-    validation.counts(n=(n, 100), d=(d, 1), n_models=(n_models, 3), n_features=(n_features, 3))
-    rng = validation.generator(seed)
+    validation.counts(n=(n, 100), n_features=(n_features, 3))
+    rng, d = validation.generator(seed), 16
     binary = rng.random((n, n_features)) < 0.5
     first, second, third = binary[:, :3].T
     cell = np.where(first, 2 + second, third).astype(int)
     by_first, by_cell = rng.standard_normal((2, d)), rng.standard_normal((4, d))
     models, truth = [], []
-    for strengths in rng.uniform(0, 0.5, (n_models, 2)):
+    for strengths in rng.uniform(0, 0.5, (8, 2)):
         centres = strengths[0] * by_first[[0, 0, 1, 1]] + strengths[1] * by_cell
         X = centres[cell] + rng.standard_normal((n, d))
         distance = ((X[:, None] - centres) ** 2).sum(axis=2)
         truth.append(log_softmax(-distance / 2, axis=1)[np.arange(n), cell].mean())
         models.append(X)
     frame = pd.DataFrame(binary, columns=[f"feature {i + 1}" for i in range(n_features)])
-    pooled = PCA(min(16, d), random_state=0).fit_transform(np.hstack(models))
+    pooled = PCA(d, random_state=0).fit_transform(np.hstack(models))
     every = binary @ (1 << np.arange(n_features))
     clusterings = dict(
         zip(CLUSTERINGS, [first, second, every, embedding_tree(pooled, frame).leaf, cell],

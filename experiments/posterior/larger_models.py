@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from experiments.command import Written, command, digest, kept, option, to_folder
 from experiments.posterior import real_models, rival_scores, specifications
 from experiments.posterior.agreement import difference, rank_agreement
-from helpers import data, encoding, storage
+from helpers import data, encoding
 
 # Part of every key: raise it when the same settings would give other numbers.
 VERSION = 1
@@ -60,18 +59,17 @@ def larger_scores(folder: Path, names: Sequence[str] = tuple(real_models.LARGER)
     The rows of a layer are kept in `folder`, so that a stopped run goes on.
     """
     scores, parts = rival_scores.methods() | rival_scores.yardsticks(), []
+
+    def measured(task: real_models.Task) -> list[dict]:
+        return rival_scores.measured(task, scores).to_dict("records")
+
     for name in names:
         package = real_models.LARGER[name]
         task = real_models.named("places", every=2, packages={name: package})
         for layer in task.trained:
-            text = json.dumps([VERSION, encoding.identity(package), layer, list(scores)])
-            place = folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-            rows = storage.stored(place)
-            if rows is None:
-                one = task._replace(models={layer: task.models[layer]})
-                rows = rival_scores.measured(one, scores).to_dict("records")
-                storage.store(place, rows)
-                print(layer, file=sys.stderr, flush=True)
+            one = task._replace(models={layer: task.models[layer]})
+            name = digest(VERSION, encoding.identity(package), layer, list(scores))
+            rows = kept(folder / f"{name}.json", partial(measured, one), layer)
             parts.append(pd.DataFrame(rows))
     return pd.concat(parts).assign(task="names")
 
@@ -86,21 +84,13 @@ def below_noise(names: Sequence[str] = tuple(real_models.LARGER)) -> pd.DataFram
     return pd.concat(parts)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "alp_larger",
+    to_folder("folder", nargs="?"),
+    option("--models", nargs="+", default=[*real_models.LARGER], choices=[*real_models.LARGER]),
+)
+def main(given: Namespace) -> Written:
     """Score the layers of the optional set and write two tables: ten minutes of CPU, resumable."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments alp_larger", description=main.__doc__
-    )
-    parser.add_argument("folder", nargs="?", type=Path, default=data.PUBLISHED)
-    known = list(real_models.LARGER)
-    parser.add_argument("--models", nargs="+", default=known, choices=known)
-    given = parser.parse_args(words)
-    kept = data.cache_folder() / "alp_larger"
-    tables = {
-        STORED: lambda: larger_scores(kept, given.models),
-        BELOW: lambda: below_noise(given.models),
-    }
-    for path, make in tables.items():
-        data.write_atomically(given.folder / path.name, make().round(6).to_csv(index=False))
-        print(given.folder / path.name, flush=True)
-    return 0
+    scores = larger_scores(data.cache_folder() / "alp_larger", given.models)
+    yield given.folder / STORED.name, scores.round(6).to_csv(index=False)
+    yield given.folder / BELOW.name, below_noise(given.models).round(6).to_csv(index=False)

@@ -1,160 +1,26 @@
-"""Films from a log of ratings: sequences, item embeddings, next-item hits, and their ALP."""
+"""Embeddings of items from what users rated, and how often they name the next one."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.sparse.linalg import svds
 from scipy.special import expit
 
+from experiments.posterior.film_log import item_codes
 from helpers import validation
 
-YEAR_CUTS = (1970, 1980, 1990, 2000, 2010)
-MEMBERS = {"ratings": ["userId", "movieId", "timestamp"], "movies": ["movieId", "title", "genres"]}
 
-
-class Log(NamedTuple):
-    """One array of item codes a user, oldest first, and the film that each code stands for."""
-
-    sequences: list[np.ndarray]
-    items: np.ndarray
-
-
-class Split(NamedTuple):
-    """The sequences without their last item, and that item, one per user."""
-
-    training: list[np.ndarray]
-    held_out: np.ndarray
-
-
-class Features(NamedTuple):
-    """What is known of each film: one label each, and the binary features for a tree."""
-
-    labels: pd.DataFrame
-    binary: pd.DataFrame
-
-
-class Checkpoint(NamedTuple):
+class _Checkpoint(NamedTuple):
     """A transformer's item embedding (n_items, d) after some epochs, and its own hits (users,)."""
 
     embedding: np.ndarray
     hits: np.ndarray
-
-
-def load_movielens(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the ratings and the films of a MovieLens archive in the layout of ml-latest-small.
-
-    `path` is the zip file. Ratings have the columns `userId`, `movieId`, `rating`, `timestamp`
-    (seconds), films `movieId`, `title`, `genres`. Raises `ValueError` for a file that is absent, no
-    such archive, or damaged. Source: Harper and Konstan (2015).
-    """
-    frames = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            for member, wanted in MEMBERS.items():
-                found = [n for n in names if n.split("/")[-1] == f"{member}.csv"]
-                if not found:
-                    raise ValueError(
-                        f"path {str(path)!r} has no {member}.csv; pass ml-latest-small.zip"
-                    )
-                frame = pd.read_csv(archive.open(found[0]))
-                if absent := [c for c in wanted if c not in frame]:
-                    raise ValueError(
-                        f"path {str(path)!r} holds a {member}.csv without the columns {absent}; "
-                        "pass ml-latest-small.zip"
-                    )
-                frames.append(frame)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"path {str(path)!r} could not be read as a zip archive ({error}); "
-            "pass ml-latest-small.zip, or fetch it again"
-        ) from error
-    ratings, movies = frames
-    return ratings, movies
-
-
-def sequences(ratings: pd.DataFrame, *, min_count: int = 10, seed: int = 0) -> Log:
-    """Return what each user rated, in order of time, over films with at least `min_count` ratings.
-
-    `ratings` has `userId`, `movieId` and `timestamp`; how high the rating is does not matter.
-    Ratings given in the same second come in random order: the order of film numbers would let
-    the year of a film into the sequence. Of a film that a user rated twice the first rating in
-    time stands. Users with fewer than three kept items are left out.
-    Raises `ValueError` when nothing is left.
-    """
-    validation.counts(min_count=(min_count, 1))
-    if absent := [c for c in MEMBERS["ratings"] if c not in ratings]:
-        raise ValueError(f"ratings lacks the columns {absent}; pass those of load_movielens")
-    counts = ratings.movieId.value_counts()
-    kept = ratings[ratings.movieId.isin(counts.index[counts >= min_count])]
-    tie = np.random.default_rng(seed).random(len(kept))
-    kept = kept.assign(tie=tie).sort_values(["userId", "timestamp", "tie"])
-    kept = kept.drop_duplicates(["userId", "movieId"])
-    kept = kept[kept.groupby("userId").movieId.transform("size") >= 3]
-    if kept.empty:
-        raise ValueError(f"no user has three films with min_count={min_count} ratings; lower it")
-    items, codes = np.unique(kept.movieId, return_inverse=True)
-    starts = np.flatnonzero(np.diff(kept.userId)) + 1
-    return Log(np.split(codes, starts), items)
-
-
-def leave_last_out(sequences: Sequence[np.ndarray]) -> Split:
-    """Return every sequence without its last item, and the last items; each needs two at least."""
-    if not len(sequences):
-        raise ValueError("sequences is empty; pass one array of item codes per user")
-    if any(len(s) < 2 for s in sequences):
-        raise ValueError("sequences has one of fewer than 2 items; leave such users out")
-    return Split([s[:-1] for s in sequences], np.array([s[-1] for s in sequences]))
-
-
-def genre_and_decade(movies: pd.DataFrame) -> Features:
-    """Return the rarest genre, the year and the decade of each film, and binary features.
-
-    `movies` has one row per film, with `movieId`, `title` (ending in the year in brackets) and
-    `genres` (names between bars). `labels` has `genre` (of a film's genres the one with fewest
-    films here, missing where none is listed), `year` and `decade` (years before the first of
-    `YEAR_CUTS` are one group), missing where the title has no year. `binary` has one column per
-    genre and one a cut, true from that year on. Both are indexed by `movieId`.
-    """
-    if absent := [c for c in MEMBERS["movies"] if c not in movies]:
-        raise ValueError(f"movies lacks the columns {absent}; pass those of load_movielens")
-    movies = movies.set_index("movieId")
-    genres = movies.genres.str.get_dummies("|").drop(columns="(no genres listed)", errors="ignore")
-    rare = genres.sum().sort_values(kind="stable").index
-    first = genres[rare].to_numpy().argmax(axis=1)
-    genre = pd.Series(rare.to_numpy()[first], movies.index).where(genres.sum(axis=1) > 0)
-    year = movies.title.str.extract(r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$")[0].astype(float)
-    decade = np.maximum(year // 10 * 10, YEAR_CUTS[0] - 10).map("{:.0f}s".format)
-    decade = decade.replace(f"{YEAR_CUTS[0] - 10}s", f"before {YEAR_CUTS[0]}").where(year.notna())
-    binary = genres.astype(bool)
-    for cut in YEAR_CUTS:
-        binary[f"year >= {cut}"] = (year >= cut).to_numpy()
-    return Features(pd.DataFrame({"genre": genre, "year": year, "decade": decade}), binary)
-
-
-def _joined(
-    training: Sequence[np.ndarray], n_items: int, told: str = "n_items is {}"
-) -> np.ndarray:
-    """Return all item codes, one user after the other, or raise `ValueError`."""
-    if not len(training) or not all(len(s) for s in training):
-        raise ValueError("training is empty, or has an empty sequence; leave such users out")
-    codes = np.concatenate(training)
-    if codes.dtype.kind not in "iu" or codes.min() < 0:
-        raise ValueError("training has codes that are no whole numbers from 0; pass item codes")
-    if codes.max() >= n_items:
-        raise ValueError(
-            f"{told.format(n_items)} but training has the code {codes.max()}; count all items"
-        )
-    return codes
 
 
 def _factors(matrix: sparse.spmatrix, d: int, seed: int) -> np.ndarray:
@@ -172,7 +38,7 @@ def svd_embedding(
 ) -> np.ndarray:
     """Return items (n_items, d) from the user by item table of zeros and ones: V sqrt(S)."""
     rows = np.repeat(np.arange(len(training)), [len(s) for s in training])
-    cells = (np.ones(len(rows)), (rows, _joined(training, n_items)))
+    cells = (np.ones(len(rows)), (rows, item_codes(training, n_items)))
     table = sparse.csr_matrix(cells, (len(training), n_items)).minimum(1)
     return _factors(table, d, seed)
 
@@ -180,7 +46,7 @@ def svd_embedding(
 def _pairs(training: Sequence[np.ndarray], n_items: int, window: int) -> np.ndarray:
     """Return all ordered pairs of items at most `window` places apart in one sequence, (2, P)."""
     validation.counts(window=(window, 1))
-    codes = _joined(training, n_items)
+    codes = item_codes(training, n_items)
     if len(codes) == len(training):
         raise ValueError("training has no sequence of two items; pass longer ones")
     user = np.repeat(np.arange(len(training)), [len(s) for s in training])
@@ -192,7 +58,7 @@ def _pairs(training: Sequence[np.ndarray], n_items: int, window: int) -> np.ndar
     return np.concatenate(parts, axis=1)
 
 
-def ppmi(training: Sequence[np.ndarray], n_items: int, *, window: int = 5) -> sparse.csr_matrix:
+def _ppmi(training: Sequence[np.ndarray], n_items: int, *, window: int = 5) -> sparse.csr_matrix:
     """Return the positive pointwise mutual information of items within `window` places, in nats.
 
     The result (n_items, n_items) is symmetric: max(0, log(n_ab n / (n_a n_b))) for the n pairs of
@@ -210,8 +76,25 @@ def ppmi(training: Sequence[np.ndarray], n_items: int, *, window: int = 5) -> sp
 def ppmi_svd_embedding(
     training: Sequence[np.ndarray], n_items: int, *, d: int = 64, window: int = 5, seed: int = 0
 ) -> np.ndarray:
-    """Return items (n_items, d) from the `ppmi` matrix: singular vectors times sqrt(S)."""
-    return _factors(ppmi(training, n_items, window=window), d, seed)
+    """Return items (n_items, d) from the `_ppmi` matrix: singular vectors times sqrt(S)."""
+    return _factors(_ppmi(training, n_items, window=window), d, seed)
+
+
+def adam(vectors: np.ndarray, learning_rate: float, tiny: float) -> Callable[[np.ndarray], None]:
+    """Return what takes a step of Adam on float32 vectors, in place, given their gradient.
+
+    Source: Kingma and Ba (2015), with momenta of 0.9 and 0.999.
+    """
+    first, second, numbers = np.zeros_like(vectors), np.zeros_like(vectors), count(1)
+
+    def step(gradient: np.ndarray) -> None:
+        n = next(numbers)
+        first[:] += np.float32(0.1) * (gradient - first)
+        second[:] += np.float32(0.001) * (gradient**2 - second)
+        size = np.sqrt(second / np.float32(1 - 0.999**n)) + np.float32(tiny)
+        vectors[:] -= np.float32(learning_rate / (1 - 0.9**n)) * first / size
+
+    return step
 
 
 def item2vec_embedding(
@@ -242,16 +125,12 @@ def item2vec_embedding(
     # Input and output vectors; the output starts at 0, as in word2vec.
     vectors = np.zeros((2, n_items, d), dtype=np.float32)
     vectors[0] = np.random.default_rng(seed).standard_normal((n_items, d)) / np.sqrt(d)
-    first, second = np.zeros_like(vectors), np.zeros_like(vectors)
-    for step in range(1, n_steps + 1):
+    step = adam(vectors, learning_rate, 1e-12)
+    for _ in range(n_steps):
         slope = expit(vectors[0] @ vectors[1].T)
         slope *= total
         slope -= seen
-        gradient = np.stack([slope @ vectors[1], slope.T @ vectors[0]])
-        first += np.float32(0.1) * (gradient - first)
-        second += np.float32(0.001) * (gradient**2 - second)
-        scale = np.sqrt(second / np.float32(1 - 0.999**step)) + np.float32(1e-12)
-        vectors -= np.float32(learning_rate / (1 - 0.9**step)) * first / scale
+        step(np.stack([slope @ vectors[1], slope.T @ vectors[0]]))
     single, output = vectors.astype(float)
     return {"single": single, "combined": (single + output) / 2}
 
@@ -271,7 +150,7 @@ def sasrec_checkpoints(
     learning_rate: float = 0.001,
     k: int = 10,
     seed: int = 0,
-) -> dict[int, Checkpoint]:
+) -> dict[int, _Checkpoint]:
     """Return a causal transformer over the sequences after each number of `epochs`, in one run.
 
     It reads stretches of at most `length` items, cut again in every epoch, and learns to tell the
@@ -284,7 +163,7 @@ def sasrec_checkpoints(
     import torch
     from torch import nn
 
-    _joined(training, n_items)
+    item_codes(training, n_items)
     validation.counts(
         length=(length, 1), k=(k, 1), batch_size=(batch_size, 1), n_heads=(n_heads, 1)
     )
@@ -335,7 +214,7 @@ def sasrec_checkpoints(
                 if not np.isfinite(scores).all():
                     raise ValueError(f"learning_rate is {learning_rate}; it diverges: lower it")
                 hits = _hits(scores, training, held_out, k)
-                found[epoch] = Checkpoint(vectors.numpy().astype(float), hits)
+                found[epoch] = _Checkpoint(vectors.numpy().astype(float), hits)
     return found
 
 
@@ -365,7 +244,7 @@ def popularity_embedding(
     """Return noise (n_items, d) plus one direction along which items lie by log popularity."""
     rng = np.random.default_rng(seed)
     noise, direction = rng.standard_normal((n_items, d)), rng.standard_normal(d)
-    count = np.log1p(np.bincount(_joined(training, n_items), minlength=n_items))
+    count = np.log1p(np.bincount(item_codes(training, n_items), minlength=n_items))
     scaled = (count - count.mean()) / max(count.std(), 1e-12)
     return noise + np.sqrt(d) * scaled[:, None] * direction / np.linalg.norm(direction)
 
@@ -392,7 +271,7 @@ def hits(
     """
     X = validation.matrix(embedding, "embedding").astype(float)
     validation.counts(k=(k, 1), last=(last, 1))
-    _joined(training, len(X), "embedding has {} rows")
+    item_codes(training, len(X), "embedding has {} rows")
     _check_held_out(held_out, len(training), len(X))
     unit = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-300)
     query = np.stack([unit[s[-last:]].mean(axis=0) for s in training])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,6 +10,8 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
 
+from experiments.command import digest
+from experiments.posterior import film_log
 from experiments.posterior import movielens as films
 from experiments.posterior.images import digit_representations
 from helpers import data, encoding, storage
@@ -49,39 +49,27 @@ def digits(seed: int = 0) -> Task:
     return Task(models, classes.astype(str), trained, {})
 
 
-def named(
-    which: str,
-    n_per_cluster: int = 100,
-    n_countries: int = 12,
-    n_layers: int = 7,
-    every: int = 1,
-    seed: int = 0,
-    packages: Mapping[str, str] = NAMES,
-) -> Task:
+def named(which: str, every: int = 1, packages: Mapping[str, str] = NAMES) -> Task:
     """Return the layers of MiniLM and SmolLM2 over names, with GloVe, spelling and noise.
 
     `which` is "places", whose clusters are countries, or "titles", whose clusters are songs, films
-    and books; `packages` names other models. Of the `n_layers` of a model, evenly spread, every
+    and books; `packages` names other models. Of seven layers of a model, evenly spread, every
     `every`-th is taken.
     """
     if which == "places":
-        file = data.fetch("entities/world_place.csv")
-        table, column = entities.places(file, n_countries, n_per_cluster, seed), "country"
+        table = entities.places(data.fetch("entities/world_place.csv"), 12, 100)
+        labels = table.country
     else:
-        table, column = (
-            entities.art_titles(data.fetch("entities/art.csv"), n_per_cluster, seed),
-            "entity_type",
-        )
+        table = entities.art_titles(data.fetch("entities/art.csv"), 100)
+        labels = table.entity_type
     texts, models = list(table.text), {}
     for name, package in packages.items():
-        layers = encoding.cached_layer_embeddings(package, texts, n_layers=n_layers)
-        chosen = list(layers)[::every]
-        models |= {f"{name}, layer {layer}": layers[layer] for layer in chosen}
+        layers = encoding.cached_layer_embeddings(package, texts, n_layers=7)
+        models |= {f"{name}, layer {layer}": layers[layer] for layer in list(layers)[::every]}
     trained = list(models)
     models |= {"GloVe": entities.glove_control(texts)}
-    models |= {"spelling": entities.spelling_control(texts, seed=seed)}
-    models["noise"] = entities.noise_control(len(texts), models[trained[0]].shape[1], seed)
-    labels = table[column]
+    models |= {"spelling": entities.spelling_control(texts)}
+    models["noise"] = entities.noise_control(len(texts), models[trained[0]].shape[1])
     large = (labels.map(labels.value_counts()) >= 40).to_numpy()
     kept = {name: np.asarray(X, dtype=float)[large] for name, X in models.items()}
     return Task(kept, labels[large].to_numpy(str), trained, {})
@@ -95,35 +83,25 @@ class Films(NamedTuple):
     hits: dict[str, float]
 
 
-def film_embeddings(
-    epochs: tuple[int, ...] = (1, 15, 40), n_steps: int = 150, seed: int = 0
-) -> Films:
+def film_embeddings() -> Films:
     """Return the film embeddings of the page on MovieLens, trained once and kept in the cache.
 
     The clusterings are `decade`, `genre`, `crossed` (one cluster per genre and decade) and `tree`,
     grown on all trained embeddings together. A film without a cluster has a missing value.
     """
-    ratings, movies = films.load_movielens(data.fetch("movielens/ml-latest-small.zip"))
-    log = films.sequences(ratings, seed=seed)
-    training, held_out = films.leave_last_out(log.sequences)
-    n = len(log.items)
-    key = json.dumps(["films", 1, epochs, n_steps, seed])
-    place = data.cache_folder() / "film_embeddings" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    place = place.with_suffix(".npz")
+    training, held_out, table, binary = film_log.load_films()
+    n = len(table)
+    key = digest("films", 1, (1, 15, 40), 150, 0)[:16]
+    place = data.cache_folder() / "film_embeddings" / f"{key}.npz"
     if not place.is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        trained = _trained_films(training, held_out, n, epochs, n_steps, seed)
         with storage.whole(place) as partial, open(partial, "wb") as file:
-            np.savez(file, **trained)
+            np.savez(file, **_trained_films(training, held_out, n))
     with np.load(place, allow_pickle=False) as file:
         models = {name: file[name] for name in file.files}
-    features = films.genre_and_decade(movies)
-    table = features.labels.loc[log.items].reset_index(drop=True)
-    binary = features.binary.loc[log.items].reset_index(drop=True)
     pooled = np.hstack([scale(X) for X in models.values()])
-    tree = embedding_tree(PCA(16, random_state=seed).fit_transform(pooled), binary)
-    models["popularity"] = films.popularity_embedding(training, n, seed=seed)
-    models["random"] = films.random_embedding(n, seed=seed)
+    tree = embedding_tree(PCA(16, random_state=0).fit_transform(pooled), binary)
+    models["popularity"] = films.popularity_embedding(training, n)
+    models["random"] = films.random_embedding(n)
     clusterings = {"decade": table.decade, "genre": table.genre}
     clusterings["crossed"] = crossed(table.genre, table.decade)
     clusterings["tree"] = pd.Series(np.array(tree.names)[tree.leaf])
@@ -136,23 +114,21 @@ def crossed(first: pd.Series, second: pd.Series) -> pd.Series:
     return (first + ", " + second).where(first.notna() & second.notna())
 
 
-def _trained_films(
-    training: list, held_out: np.ndarray, n: int, epochs: tuple, n_steps: int, seed: int
-) -> Mapping[str, np.ndarray]:
-    models = {"SVD": films.svd_embedding(training, n, seed=seed)}
-    models["PPMI-SVD"] = films.ppmi_svd_embedding(training, n, seed=seed)
-    word2vec = films.item2vec_embedding(training, n, n_steps=n_steps, seed=seed)
+def _trained_films(training: list, held_out: np.ndarray, n: int) -> dict[str, np.ndarray]:
+    models = {"SVD": films.svd_embedding(training, n)}
+    models["PPMI-SVD"] = films.ppmi_svd_embedding(training, n)
+    word2vec = films.item2vec_embedding(training, n)
     models |= {f"item2vec {name}": X for name, X in word2vec.items()}
-    ages = films.sasrec_checkpoints(training, held_out, n, epochs=epochs, seed=seed)
+    ages = films.sasrec_checkpoints(training, held_out, n)
     return models | {f"SASRec, epoch {age}": found.embedding for age, found in ages.items()}
 
 
-def clustered(films: Films, by: str, least: int = 60) -> Task:
-    """Return the films whose cluster has at least `least` of them, as a task."""
+def clustered(films: Films, by: str) -> Task:
+    """Return the films whose cluster has at least 60 of them, as a task."""
     labels = films.clusterings[by]
-    keep = (labels.map(labels.value_counts()) >= least).to_numpy()
+    keep = (labels.map(labels.value_counts()) >= 60).to_numpy()
     models = {name: X[keep] for name, X in films.models.items()}
     trained = [name for name in models if name not in ("popularity", "random")]
-    noise = models.pop("random")
+    models["noise"] = models.pop("random")
     hits = {**films.hits, "noise": films.hits["random"]}
-    return Task(models | {"noise": noise}, labels[keep].to_numpy(str), trained, hits)
+    return Task(models, labels[keep].to_numpy(str), trained, hits)

@@ -34,7 +34,7 @@ def normal(X: np.ndarray) -> np.ndarray:
     return quantile_transform(changing, output_distribution="normal", n_quantiles=quantiles)
 
 
-def network_accuracy(X: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
+def _network_accuracy(X: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
     """Return the held-out accuracy, in three folds, of a small network trained on an embedding."""
     network = MLPClassifier(
         64, batch_size=64, early_stopping=True, n_iter_no_change=8, random_state=seed
@@ -87,7 +87,7 @@ def yardsticks(seed: int = 0) -> dict[str, Score]:
     found["probe, tuned"] = lambda X, y: (
         transferability.tuned_probe(X, y, seed=seed)[0].log_likelihood
     )
-    return found | {DOWNSTREAM: lambda X, y: network_accuracy(X, y, seed)}
+    return found | {DOWNSTREAM: lambda X, y: _network_accuracy(X, y, seed)}
 
 
 def measured(task: Task, scores: Mapping[str, Score]) -> pd.DataFrame:
@@ -117,10 +117,8 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     return about.join(columns[list(dict.fromkeys(table.score))])
 
 
-def rival_table(
-    tables: Mapping[str, pd.DataFrame], rival: str = "LogME", n_resamples: int = 500
-) -> pd.DataFrame:
-    """Return by how much each form of ALP follows each yardstick more closely than a rival.
+def rival_table(tables: Mapping[str, pd.DataFrame], n_resamples: int = 500) -> pd.DataFrame:
+    """Return by how much each form of ALP follows each yardstick more closely than LogME.
 
     `tables` maps tasks to frames of `wide`. One row per specification: `tasks` (all, or one of
     them), `models` (all, or without the controls), `yardstick`, `form`; `estimate` is the
@@ -136,26 +134,24 @@ def rival_table(
         (chosen, yardstick) for chosen in sets for yardstick in [*PROBES[1:], DOWNSTREAM]
     ):
         found = rank_agreement(
-            chosen, [*FORMS, rival], yardstick, unit="unit", n_resamples=n_resamples
+            chosen, [*FORMS, "LogME"], yardstick, unit="unit", n_resamples=n_resamples
         )
         for form in FORMS:
-            estimate, low, high = difference(found, form, rival)
+            estimate, low, high = difference(found, form, "LogME")
             row = {"tasks": tasks, "models": models, "yardstick": yardstick}
             row["form"] = form.removeprefix("ALP ")
             rows.append(row | {"estimate": estimate, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
-def fooled_by_noise(
-    tables: Mapping[str, pd.DataFrame], names: Sequence[str], margin: float = 0.05
-) -> pd.Series:
+def fooled_by_noise(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.Series:
     """Return how many models each score puts below noise although a tuned probe knows better.
 
     Counted over all tables are the models whose tuned probe is above that of noise by more than
-    `margin` nats.
+    0.05 nats.
     """
     total = pd.Series(0, index=list(names))
     for table in tables.values():
-        knows = table[table["probe, tuned"] > table["probe, tuned"]["noise"] + margin]
+        knows = table[table["probe, tuned"] > table["probe, tuned"]["noise"] + 0.05]
         total += (knows[list(names)] < table.loc["noise", list(names)]).sum()
     return total

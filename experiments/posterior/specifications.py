@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import warnings
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import scale
 
+from experiments.command import Written, command, option, to_folder
 from experiments.posterior import invented, real_models, rival_scores
 from experiments.posterior.real_models import Task
-from helpers import data, validation
+from helpers import data
 from helpers.posterior import average_log_posterior, held_out_log_posterior
 from helpers.posterior.dimensions import varied
 from helpers.posterior.transferability import tuned_probe
@@ -29,6 +29,7 @@ NOISE_CHOICES = {
     "block": [16, 32, 64],
     "seed": [0, 1],
 }
+MARGIN = 0.01
 RIDGES = [1e-6, 1e-4, 1e-2, 1e-1, 1.0]
 PATH = [1e-6, 1e-4, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0]
 
@@ -42,13 +43,12 @@ def layers_below_noise(
     clip: float | str = "none",
     block: int = 32,
     seed: int = 0,
-    margin: float = 0.01,
     n_resamples: int = 500,
 ) -> dict[str, float]:
     """Return how many models the published form puts below noise, with an interval over entities.
 
     `models` maps names to (N, d), `noise` is (N, d) too, `block` the dimensions scored together.
-    A model is below when its score is lower by more than `margin` nats. The 95 % interval draws
+    A model is below when its score is lower by more than `MARGIN` nats. The 95 % interval draws
     the entities with replacement and holds the fitted Gaussians fixed.
     """
     floor = None if clip == "none" else float(clip)
@@ -61,9 +61,9 @@ def layers_below_noise(
     )
     n = gaps.shape[1]
     weights = np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1 / n), size=n_resamples)
-    counts = (gaps @ weights.T / n > margin).sum(axis=0)
+    counts = (gaps @ weights.T / n > MARGIN).sum(axis=0)
     low, high = np.quantile(counts, [0.025, 0.975])
-    return {"estimate": int((gaps.mean(axis=1) > margin).sum()), "low": low, "high": high}
+    return {"estimate": int((gaps.mean(axis=1) > MARGIN).sum()), "low": low, "high": high}
 
 
 def noise_table(task: Task, choices: Mapping[str, Sequence] = NOISE_CHOICES) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def noise_table(task: Task, choices: Mapping[str, Sequence] = NOISE_CHOICES) -> 
 # What clusters, blocks, ridge and regularisation do to real models
 
 
-def ablation(films: real_models.Films, seed: int = 0, block: int = 16) -> pd.DataFrame:
+def _ablation(films: real_models.Films, block: int = 16) -> pd.DataFrame:
     """Return how each form follows the hit rate, over clusterings, division and regularisation.
 
     One row per `clusters`, `space` (whole or blocks) and `fit` (in-sample with a ridge, or
@@ -90,14 +90,14 @@ def ablation(films: real_models.Films, seed: int = 0, block: int = 16) -> pd.Dat
     rows = []
     for by in films.clusterings:
         task = real_models.clustered(films, by)
-        probes = [tuned_probe(X, task.labels, seed=seed)[0].log_likelihood
+        probes = [tuned_probe(X, task.labels)[0].log_likelihood
                   for X in task.models.values()]  # fmt: skip
         truths = pd.DataFrame(
             {"hit rate": [task.downstream[name] for name in task.models], "probe": probes},
             index=list(task.models),
         )
         for space, fit in product(["whole", "blocks"], [*RIDGES, "calibrated"]):
-            options = {"seed": seed, "head_dim": block if space == "blocks" else None}
+            options = {"head_dim": block if space == "blocks" else None}
             if fit != "calibrated":
                 options |= {"form": "published", "ridge": fit}
             values = pd.Series(
@@ -112,9 +112,7 @@ def ablation(films: real_models.Films, seed: int = 0, block: int = 16) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def regularisation_path(
-    embeddings: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int = 0
-) -> pd.DataFrame:
+def _regularisation_path(embeddings: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
     """Return the skill of real embeddings by ridge, in-sample and held out, and with OAS.
 
     `embeddings` maps names to (X, labels); dimensions are scaled to unit variance. One row per
@@ -124,7 +122,7 @@ def regularisation_path(
     rows = []
     for name, (X, labels) in embeddings.items():
         Z = scale(X[:, varied(X)])
-        folds = list(StratifiedKFold(5, shuffle=True, random_state=seed).split(Z, labels))
+        folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(Z, labels))
         shares = pd.Series(labels).value_counts(normalize=True)
         chance = float((shares * np.log(shares)).sum())
         for ridge in [*PATH, "OAS"]:
@@ -143,7 +141,7 @@ def regularisation_path(
     return pd.DataFrame(rows)
 
 
-def wrong_labels(
+def _wrong_labels(
     task: Task, truth: pd.Series, shares: Sequence[float], n_draws: int = 3, block: int = 16
 ) -> pd.DataFrame:
     """Return how the order of models survives wrong labels, and how much skill is lost.
@@ -152,11 +150,10 @@ def wrong_labels(
     `truth` is a yardstick per model, on right labels. One row per share, draw and form: the rank
     correlation of the score with it, and `skill`, the mean over the trained models.
     """
-    validation.counts(n_draws=(n_draws, 1))
     rows = []
     for share, draw in product(shares, range(n_draws)):
         rng = np.random.default_rng([draw, round(1000 * share)])
-        given = corrupted(task.labels, share, rng)
+        given = _corrupted(task.labels, share, rng)
         for form in ("published", "calibrated"):
             options = {"form": form, "seed": draw}
             options |= {"head_dim": block} if form == "published" else {}
@@ -170,12 +167,10 @@ def wrong_labels(
     return pd.DataFrame(rows)
 
 
-def corrupted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def _corrupted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Return labels of which a share was replaced by another one, drawn by the clusters' sizes."""
     labels = np.asarray(labels)
     names, codes = np.unique(labels, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError("labels has one value only; a wrong label needs another")
     sizes = np.bincount(codes).astype(float)
     given = codes.copy()
     for row in np.flatnonzero(rng.random(len(codes)) < share):
@@ -185,9 +180,7 @@ def corrupted(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.
     return names[given]
 
 
-def by_number_of_clusters(
-    task: Task, numbers: Sequence[int], block: int = 16, seed: int = 0
-) -> pd.DataFrame:
+def _by_number_of_clusters(task: Task, numbers: Sequence[int], block: int = 16) -> pd.DataFrame:
     """Return what the forms say when only the first few clusters of a task are kept.
 
     One row per number of clusters, in the order of their names: the in-sample skill of noise in
@@ -197,36 +190,18 @@ def by_number_of_clusters(
     for number in numbers:
         keep = np.isin(task.labels, names[:number])
         labels = task.labels[keep]
-        scores = pd.DataFrame(
-            {
-                name: {
-                    "published": average_log_posterior(
-                        X[keep], labels, form="published", head_dim=min(block, X.shape[1])
-                    ).skill,
-                    "calibrated": average_log_posterior(X[keep], labels).skill,
-                    "probe": tuned_probe(X[keep], labels, seed=seed)[0].log_likelihood,
-                }
-                for name, X in task.models.items()
-            }
-        ).T
+        scores = pd.DataFrame(index=list(task.models), columns=["published", "calibrated", "probe"])
+        for name, X in task.models.items():
+            options = {"form": "published", "head_dim": min(block, X.shape[1])}
+            values = [average_log_posterior(X[keep], labels, **how).skill for how in (options, {})]
+            probe = tuned_probe(X[keep], labels)[0].log_likelihood
+            scores.loc[name] = np.array([*values, probe])
+        scores = scores.astype(float)
         row = {"clusters": len(set(labels)), "noise, published": scores.published["noise"]}
         for form in ("published", "calibrated"):
             row[form] = scores[form].round(9).corr(scores.probe, method="spearman")
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Write the tables of alternatives on ALP; embeddings and films are kept in the cache."""
-    parser = argparse.ArgumentParser(prog="python -m experiments alp", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="where the tables go")
-    parser.add_argument("--only", nargs="+", choices=[*TABLES], default=[*TABLES])
-    given = parser.parse_args(words)
-    warnings.simplefilter("ignore", UserWarning)
-    for name in given.only:
-        table = TABLES[name]()
-        data.write_atomically(given.folder / f"{name}.csv", table.round(6).to_csv(index=False))
-        print(f"{name}: {len(table)} rows", flush=True)
 
 
 def _regularised() -> pd.DataFrame:
@@ -240,7 +215,7 @@ def _regularised() -> pd.DataFrame:
         "PPMI-SVD, genre": (genre, "PPMI-SVD"),
         "pixels, digits": (digits, "pixels"),
     }
-    return regularisation_path({k: (t.models[name], t.labels) for k, (t, name) in parts.items()})
+    return _regularisation_path({k: (t.models[name], t.labels) for k, (t, name) in parts.items()})
 
 
 def _wrong() -> pd.DataFrame:
@@ -254,7 +229,7 @@ def _wrong() -> pd.DataFrame:
         truth = pd.Series(
             {m: tuned_probe(X, task.labels)[0].log_likelihood for m, X in task.models.items()}
         )
-        table = wrong_labels(task, truth, [0.0, 0.2, 0.5], n_draws=2)
+        table = _wrong_labels(task, truth, [0.0, 0.2, 0.5], n_draws=2)
         parts.append(table.assign(task=name))
     return pd.concat(parts)
 
@@ -278,11 +253,21 @@ TABLES = {
     "spec_alp_noise": lambda: noise_table(real_models.named("titles")),
     "alp_scores": _scores,
     "spec_alp_logme": _rivals,
-    "alp_ablation": lambda: ablation(real_models.film_embeddings()),
+    "alp_ablation": lambda: _ablation(real_models.film_embeddings()),
     "alp_regularisation": _regularised,
     "alp_wrong_labels": _wrong,
-    "alp_clusters": lambda: by_number_of_clusters(
+    "alp_clusters": lambda: _by_number_of_clusters(
         real_models.named("places", every=2), [2, 4, 8, 12]
     ),
     "alp_tree_case": lambda: pd.concat([invented.tree_case(seed) for seed in range(20)]),
 }
+
+
+@command(
+    "alp", to_folder("folder"), option("--only", nargs="+", choices=[*TABLES], default=[*TABLES])
+)
+def main(given: Namespace) -> Written:
+    """Write the tables of alternatives on ALP; embeddings and films are kept in the cache."""
+    warnings.simplefilter("ignore", UserWarning)
+    for name in given.only:
+        yield given.folder / f"{name}.csv", TABLES[name]().round(6).to_csv(index=False)

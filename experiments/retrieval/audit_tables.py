@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 import statsmodels.formula.api as smf
+from numpy.typing import ArrayLike
 
+from helpers import validation
 from helpers.retrieval import smi
 from helpers.retrieval.binned_fits import (
     Gain,
@@ -54,7 +56,7 @@ def axes_of(facts: pd.DataFrame, parameters: float, generation: str = "v5-v7") -
     return pd.DataFrame({"CO-OCCUR": count, "MI": x, "SMI": power}, index=facts.index)
 
 
-def versions(facts: pd.DataFrame) -> Iterator[tuple[dict[str, str], float, pd.DataFrame]]:
+def _versions(facts: pd.DataFrame) -> Iterator[tuple[dict[str, str], float, pd.DataFrame]]:
     """Yield the facts of each model, all of them and then the clean ones, without leaked facts.
 
     `facts` are rows of `kept` with the columns `model` and `parameters`. Each item is a dict that
@@ -74,13 +76,28 @@ def leads(
     column whose values are drawn as wholes; `how` goes to `binned_fits.r2_gain`.
     """
     rows = []
-    for name, parameters, rest in versions(facts):
+    for name, parameters, rest in _versions(facts):
         weights = draw_weights(
             len(rest), n_resamples, groups=None if groups is None else rest[groups], seed=seed
         )
         found = r2_gain(axes_of(rest, parameters), rest.accuracy, weights, **how)
         rows.append(name | found._asdict())
     return pd.DataFrame(rows)
+
+
+def resample_weights(
+    rows: pd.DataFrame, n_resamples: int = 1000, *, groups: str | None = None, seed: int = 0
+) -> np.ndarray:
+    """Return ones, and below them the weights of rows in resamples: (1 + n_resamples, rows)."""
+    by = None if groups is None else rows[groups]
+    drawn = draw_weights(len(rows), n_resamples, groups=by, seed=seed)
+    return np.vstack([np.ones((1, len(rows)), np.float32), drawn])
+
+
+def of_row(sample: ArrayLike) -> Gain:
+    """Return the first of a row of values as the estimate, with the interval of the others."""
+    sample = validation.numbers(sample, "sample")
+    return gain(float(sample[0]), sample[1:])
 
 
 def rank_gains(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.DataFrame:
@@ -92,19 +109,18 @@ def rank_gains(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.Da
     every resample.
     """
     rows = []
-    for name, parameters, rest in versions(facts):
-        weights = draw_weights(len(rest), n_resamples, seed=seed)
-        weights = np.vstack([np.ones((1, len(rest)), np.float32), weights])
+    for name, parameters, rest in _versions(facts):
+        drawn = resample_weights(rest, n_resamples, seed=seed)
         ranks = rest[["n_both", "information", "accuracy"]].rank()
         co, mi = (
-            weighted_correlation(ranks[c], ranks.accuracy, weights)
-            for c in ("n_both", "information")
+            weighted_correlation(ranks[c], ranks.accuracy, drawn) for c in ("n_both", "information")
         )
-        line = weighted_correlation(axes_of(rest, parameters).SMI, rest.accuracy, weights) ** 2
-        low, high = np.quantile(line[1:], [0.025, 0.975])
-        name |= {"R²": line[0], "R² low": low, "R² high": high}
+        line = of_row(
+            weighted_correlation(axes_of(rest, parameters).SMI, rest.accuracy, drawn) ** 2
+        )
+        name |= {"R²": line.gain, "R² low": line.low, "R² high": line.high}
         name |= {"CO-OCCUR": co[0], "MI": mi[0]}
-        rows.append(name | gain(mi[0] - co[0], (mi - co)[1:])._asdict())
+        rows.append(name | of_row(mi - co)._asdict())
     return pd.DataFrame(rows)
 
 
@@ -139,7 +155,7 @@ def coefficients(facts: pd.DataFrame) -> pd.DataFrame:
     normalised binned log2 MI (`R² MI`) and of log2 P(o|s) (`R² given s`).
     """
     rows = []
-    for name, parameters, rest in versions(facts):
+    for name, parameters, rest in _versions(facts):
         shares = {"subject": rest["subject share"], "object": rest["object share"]}
         frame = pd.DataFrame({"y": rest.accuracy, "both": rest.both, **shares})
         errors = {"cov_type": "cluster", "cov_kwds": {"groups": pd.factorize(rest.object)[0]}}
@@ -161,10 +177,9 @@ def exponents(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.Dat
     `low` and `high` come from drawing facts.
     """
     rows = []
-    for name, parameters, rest in versions(facts):
-        weights = draw_weights(len(rest), n_resamples, seed=seed)
-        weights = np.vstack([np.ones((1, len(rest)), np.float32), weights])
-        found = best_exponent(bin_means(axes_of(rest, parameters).MI, rest.accuracy, weights))
+    for name, parameters, rest in _versions(facts):
+        drawn = resample_weights(rest, n_resamples, seed=seed)
+        found = best_exponent(bin_means(axes_of(rest, parameters).MI, rest.accuracy, drawn))
         low, high = np.quantile(found[1:], [0.025, 0.975])
         rows.append(name | {"parameters": parameters, "best": found[0], "low": low, "high": high})
     return pd.DataFrame(rows)
@@ -195,12 +210,11 @@ def pooled_lead(
     `pool` is a frame of `pooled_bins`. The intervals come from drawing whole models, as the bins of
     one model are not independent.
     """
-    weights = draw_weights(len(pool), n_resamples, groups=pool.model, seed=seed)
-    weights = np.vstack([np.ones((1, len(pool)), np.float32), weights])
+    drawn = resample_weights(pool, n_resamples, groups="model", seed=seed)
     first, second = (
-        weighted_correlation(pool[c], pool["mean"], weights) ** 2 for c in (better, than)
+        weighted_correlation(pool[c], pool["mean"], drawn) ** 2 for c in (better, than)
     )
-    return gain(first[0] - second[0], (first - second)[1:])
+    return of_row(first - second)
 
 
 def pooled_bins(statistics: Mapping[str, pd.DataFrame], sizes: pd.Series) -> pd.DataFrame:

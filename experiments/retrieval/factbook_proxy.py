@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from experiments.command import Written, command
 from experiments.retrieval.factbook_answers import lead, links
 from helpers import data
 from helpers.retrieval import factbook_facts, release, smi
@@ -21,9 +22,7 @@ SIGNALS = {
 }
 
 
-def proxy_price(
-    names: Sequence[str] | None = None, *, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def proxy_price(names: Sequence[str] | None = None, *, n_resamples: int = 1000) -> pd.DataFrame:
     """Return how far counts in a model's own corpus, and in the Factbook, follow what it knows.
 
     For each model of arXiv 2502.04066, or those of `names`, over its released facts without those
@@ -36,15 +35,13 @@ def proxy_price(
     parts = []
     for model, size, cases in _counted_twice(names):
         for counts, facts in cases.items():
-            found = links(facts, list(SIGNALS), ["accuracy"], n_resamples=n_resamples, seed=seed)
+            found = links(facts, list(SIGNALS), ["accuracy"], n_resamples=n_resamples)
             row = {"model": model, "parameters": size, "counts": counts, "facts": len(facts)}
             parts.append(found.assign(**row))
     return pd.concat(parts, ignore_index=True).drop(columns="outcome")
 
 
-def proxy_losses(
-    names: Sequence[str] | None = None, *, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def _proxy_losses(names: Sequence[str] | None = None, *, n_resamples: int = 1000) -> pd.DataFrame:
     """Return how much rho of P(o|s) with accuracy falls when counted in the Factbook, by model.
 
     Over the facts whose names meet in the Factbook, as in `proxy_price`. Columns: `model`,
@@ -56,7 +53,7 @@ def proxy_losses(
         own, book = cases["own corpus"], cases["Factbook"]
         both = own.assign(book=book["P(o|s)"])
         pairs = ("P(o|s)", "accuracy"), ("book", "accuracy")
-        found = lead(both, *pairs, n_resamples=n_resamples, seed=seed)
+        found = lead(both, *pairs, n_resamples=n_resamples)
         ends = {"loss": found.gain, "low": found.low, "high": found.high}
         rows.append({"model": model, "parameters": size, **ends})
     return pd.DataFrame(rows)
@@ -79,23 +76,15 @@ def _counted_twice(
             "own corpus": (own, named),
             "Factbook": (book, named),
         }
-        yield (
-            model,
-            float(size),
-            {
-                counts: own.assign(**{name: made(table) for name, made in SIGNALS.items()})[chosen]
-                for counts, (table, chosen) in cases.items()
-            },
-        )
+        parts = {
+            counts: own.assign(**{name: made(table) for name, made in SIGNALS.items()})[chosen]
+            for counts, (table, chosen) in cases.items()
+        }
+        yield model, float(size), parts
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("factbook_proxy")
+def main(_: Namespace) -> Written:
     """Write the correlations of all released models, and what the Factbook loses of them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments factbook_proxy", description=main.__doc__
-    )
-    parser.parse_args(words)
-    for path, table in {PRICE: proxy_price(), LOSSES: proxy_losses()}.items():
-        data.write_atomically(path, table.round(4).to_csv(index=False))
-        print(path)
-    return 0
+    yield PRICE, proxy_price().round(4).to_csv(index=False)
+    yield LOSSES, _proxy_losses().round(4).to_csv(index=False)

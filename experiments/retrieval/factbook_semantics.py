@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, option
 from experiments.retrieval import factbook_answers
 from helpers import data
 from helpers.retrieval import factbook_facts
@@ -18,7 +19,7 @@ STORED = data.PUBLISHED / "real_semantics.csv"
 CLOSE = (0.5, 0.6, 0.7)
 
 
-def statements(facts: pd.DataFrame, options: Sequence[Sequence[str]]) -> list[list[str]]:
+def _statements(facts: pd.DataFrame, options: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return each fact as a sentence, first with its own object, then with the other options.
 
     `facts` has the columns `relation` and `subject`, `options` is a result of
@@ -31,8 +32,8 @@ def statements(facts: pd.DataFrame, options: Sequence[Sequence[str]]) -> list[li
     ]
 
 
-def latent_vectors(
-    corpus: Sequence[str], texts: Sequence[str], *, dimensions: int = 100, seed: int = 0
+def _latent_vectors(
+    corpus: Sequence[str], texts: Sequence[str], *, dimensions: int = 100
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return unit vectors of the texts of a corpus and of other texts in its latent space.
 
@@ -46,11 +47,11 @@ def latent_vectors(
 
     words = TfidfVectorizer(min_df=2, sublinear_tf=True, stop_words="english", dtype=np.float32)
     table = words.fit_transform(corpus)
-    space = TruncatedSVD(dimensions, random_state=seed).fit(table)
+    space = TruncatedSVD(dimensions, random_state=0).fit(table)
     return normalize(space.transform(table)), normalize(space.transform(words.transform(texts)))
 
 
-def closeness(
+def _closeness(
     sentences: Sequence[np.ndarray], paragraphs: np.ndarray, close: Sequence[float] = CLOSE
 ) -> pd.DataFrame:
     """Return how much of a corpus is close in meaning to each fact, one row per fact.
@@ -59,15 +60,10 @@ def closeness(
     other objects; `paragraphs` holds the corpus, shape (m, width). Columns: `nearest`, the largest
     cosine of the fact with any paragraph; `close 0.6` and the like, the number of paragraphs with
     at least that cosine; `semantic rank`, the share of other objects whose statement has a smaller
-    largest cosine (ties count half; 0.5 without others). Raises `ValueError` for other widths.
+    largest cosine (ties count half; 0.5 without others).
     """
     rows = []
     for of_fact in sentences:
-        if of_fact.shape[1] != paragraphs.shape[1]:
-            raise ValueError(
-                f"sentences have width {of_fact.shape[1]} but paragraphs {paragraphs.shape[1]}; "
-                "encode both with one model"
-            )
         cosine = of_fact @ paragraphs.T
         nearest = cosine.max(axis=1)
         others = (nearest[0] > nearest[1:]) + 0.5 * (nearest[0] == nearest[1:])
@@ -77,30 +73,24 @@ def closeness(
     return pd.DataFrame(rows)
 
 
-def measured(rows: pd.DataFrame, corpus: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
-    """Return facts with the columns of `closeness` to a corpus, beside `relation` and `subject`.
+def _measured(rows: pd.DataFrame, corpus: Sequence[str]) -> pd.DataFrame:
+    """Return facts with the columns of `_closeness` to a corpus, beside `relation` and `subject`.
 
     `rows` are facts of `factbook_facts.facts`.
     """
-    options = factbook_facts.choices(factbook_facts.facts(), rows, 12, seed)
-    texts = statements(rows, options)
-    paragraphs, vectors = latent_vectors(corpus, [text for row in texts for text in row])
+    options = factbook_facts.choices(factbook_facts.facts(), rows, 12, 0)
+    texts = _statements(rows, options)
+    paragraphs, vectors = _latent_vectors(corpus, [text for row in texts for text in row])
     parts = np.split(vectors, np.cumsum([len(row) for row in texts])[:-1])
-    found = closeness(parts, paragraphs).set_index(rows.index)
+    found = _closeness(parts, paragraphs).set_index(rows.index)
     return pd.concat([rows[["relation", "subject"]], found], axis=1)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("factbook_semantics", option("--out", type=Path, default=STORED, help="CSV file to write"))
+def main(given: Namespace) -> Written:
     """Compare the facts that have stored answers with every paragraph of the Factbook."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments factbook_semantics", description=main.__doc__
-    )
-    parser.add_argument("--out", type=Path, default=STORED, help="CSV file to write")
-    given = parser.parse_args(words)
     asked = factbook_answers.stored_answers()[["relation", "subject"]].drop_duplicates()
     rows = factbook_facts.facts().merge(asked, on=["relation", "subject"])
     corpus = list(dict.fromkeys(factbook_facts.paragraphs(named=True)))
-    table = measured(rows, corpus).round(4)
-    data.write_atomically(given.out, table.to_csv(index=False))
-    print(f"{len(rows)} facts, {len(corpus):,} paragraphs: {given.out}")
-    return 0
+    yield given.out, _measured(rows, corpus).round(4).to_csv(index=False)
+    print(f"{len(rows)} facts, {len(corpus):,} paragraphs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -101,13 +102,21 @@ def make_world(
     facts["relation"] = rng.permutation(np.resize(list(RELATIONS), n))
     facts["object"] = [names[r][rng.choice(n_objects, p=shares)] for r in facts.relation]
     facts = _name(facts, first, last, nested, leaked, rng)
-    forms = {r: [f"{o} {{}} {p}" for o in OPENERS for p in RELATIONS[r]] for r in RELATIONS}
-    forms = {r: list(rng.permutation(all_of)) for r, all_of in forms.items()}
-    training = {r: all_of[N_HELD_OUT:] for r, all_of in forms.items()}
-    held_out = {r: all_of[:N_HELD_OUT] for r, all_of in forms.items()}
+    training, held_out = question_forms(RELATIONS, rng)
     documents = _documents(facts, names, shares, training, rng)
     columns = "subject object relation frequency others kind nested leaked".split()
     return World(facts[columns], documents, names, training, held_out)
+
+
+def question_forms(
+    relations: Iterable[str], rng: np.random.Generator
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the forms in which facts of each relation are stated, and those only asked in."""
+    forms = {r: [f"{o} {{}} {p}" for o in OPENERS for p in RELATIONS[r]] for r in relations}
+    forms = {r: list(rng.permutation(every)) for r, every in forms.items()}
+    parts = slice(N_HELD_OUT, None), slice(N_HELD_OUT)
+    training, held_out = ({r: every[part] for r, every in forms.items()} for part in parts)
+    return training, held_out
 
 
 def invented_words(n: int, rng: np.random.Generator) -> list[str]:
@@ -128,14 +137,10 @@ def _facts(
     frequency = np.round(np.exp(rng.uniform(0, np.log(most + 0.5), n_facts))).astype(int)
     arm = rng.permutation(np.resize(np.arange(len(ARMS)), n_facts))
     common = pd.DataFrame({"frequency": np.maximum(frequency, 1), "arm": arm})
-    frequent = pd.DataFrame(
-        {
-            "frequency": np.resize([2 * most, 4 * most], n_frequent),
-            "arm": np.resize(np.repeat([0, 2], 2), n_frequent),
-        }
-    )
+    often = np.resize([2 * most, 4 * most], n_frequent)
+    frequent = {"frequency": often, "arm": np.resize(np.repeat([0, 2], 2), n_frequent)}
     unseen = pd.DataFrame({"frequency": np.zeros(n_unseen, int), "arm": 1})
-    facts = pd.concat([common, frequent, unseen], ignore_index=True)
+    facts = pd.concat([common, pd.DataFrame(frequent), unseen], ignore_index=True)
     ratio, kind = zip(*(ARMS[a] for a in facts.arm), strict=True)
     facts["others"] = np.where(facts.frequency > 0, np.array(ratio) * facts.frequency, 8)
     return facts.assign(kind=kind)
@@ -196,29 +201,22 @@ def _documents(
     return documents.iloc[rng.permutation(len(documents))].reset_index(drop=True)
 
 
-def candidates(world: World) -> list[tuple[str, str]]:
+def _candidates(world: World) -> list[tuple[str, str]]:
     """Return the pairs of each subject with every object of its relation, fact after fact."""
     return [
         (fact.subject, o) for fact in world.facts.itertuples() for o in world.objects[fact.relation]
     ]
 
 
-def sampled_share(counts: ArrayLike, true: ArrayLike, *, temperature: float = 1.0) -> np.ndarray:
+def _sampled_share(counts: ArrayLike, true: ArrayLike, *, temperature: float = 1.0) -> np.ndarray:
     """Return how often a reader who knows every document would give the true object, shape (n,).
 
     `counts` of shape (n, k) says in how many documents each candidate is stated of a subject, and
-    `true`, of shape (n,), which candidate is true. Such a reader gives a candidate in proportion
-    to its count, sharpened by sampling at `temperature`: counts to the power 1 / temperature. A
-    subject without any candidate gets NaN. Raises `ValueError` for negative counts, unequal
-    lengths or a temperature that is not positive. Source: designed here.
+    `true`, of shape (n,), which candidate is true. Such a reader gives a candidate in proportion to
+    its count, sharpened by sampling at `temperature`: counts to the power 1 / temperature. A
+    subject without any candidate gets NaN. Source: designed here.
     """
     counts, true = np.asarray(counts, float), np.asarray(true)
-    if counts.ndim != 2 or len(counts) != len(true):
-        raise ValueError(
-            f"counts has shape {counts.shape} and true {true.shape}; pass (n, k), (n,)"
-        )
-    if (counts < 0).any() or not temperature > 0:
-        raise ValueError("counts must be 0 or more, and temperature positive")
     most = counts.max(axis=1, keepdims=True)
     scaled = np.divide(counts, most, out=np.zeros_like(counts), where=most > 0)
     power = scaled ** (1 / temperature)
@@ -232,13 +230,13 @@ def counted(world: World, *, temperature: float = 0.7, right_boundary: bool = Tr
 
     Added to `facts` are `n_documents`, `n_subject`, `n_object`, `n_both`, as `count_documents`
     finds them, `share` (documents with the object, of all documents that hold the subject with any
-    object of the relation; 0 where there are none) and `ceiling`, the `sampled_share` at
+    object of the relation; 0 where there are none) and `ceiling`, the `_sampled_share` at
     `temperature`. Candidates are counted as pairs of their own, so this works on any corpus with
     closed lists of objects. By the released rule, `right_boundary=False`, names are also found
     within longer ones.
     """
     found = counting.count_documents(
-        world.documents.text, candidates(world), right_boundary=right_boundary
+        world.documents.text, _candidates(world), right_boundary=right_boundary
     )
     shape = len(world.facts), -1
     both = found.table.n_both.to_numpy().reshape(shape)
@@ -249,6 +247,6 @@ def counted(world: World, *, temperature: float = 0.7, right_boundary: bool = Tr
         n_subject=found.table.n_subject.to_numpy().reshape(shape)[:, 0],
         n_object=found.table.n_object.to_numpy().reshape(shape)[at],
         n_both=both[at],
-        share=np.nan_to_num(sampled_share(both, true)),
-        ceiling=np.nan_to_num(sampled_share(both, true, temperature=temperature)),
+        share=np.nan_to_num(_sampled_share(both, true)),
+        ceiling=np.nan_to_num(_sampled_share(both, true, temperature=temperature)),
     )

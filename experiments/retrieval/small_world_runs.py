@@ -6,20 +6,20 @@ writes its tables.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 import time
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from experiments import run_parts, tiny_gpt
+from experiments import tiny_gpt
+from experiments.command import Written, command, digest, kept, parts, to_folder
 from experiments.retrieval import small_world
-from helpers import data, storage, validation
+from helpers import data, validation
 from helpers.retrieval import closed_book
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ SETTINGS = [
 ]
 
 
-class Trained(NamedTuple):
+class _Trained(NamedTuple):
     """A trained model and its tokenizer, the accuracy of each fact, and its course by epochs.
 
     `accuracy` has one row a fact and the columns `training` and `held_out`, by forms asked;
@@ -52,7 +52,7 @@ class Trained(NamedTuple):
     course: pd.DataFrame
 
 
-def ask(
+def _ask(
     model: GPT2LMHeadModel,
     tokenizer: PreTrainedTokenizerFast,
     world: small_world.World,
@@ -68,13 +68,9 @@ def ask(
     out = {}
     for name in ("training", "held_out"):
         _, prompts, objects = zip(*questions(world, world.facts, name), strict=True)
+        asked, options = [[f" {o}"] for o in objects], {"temperature": temperature}
         found = closed_book.answer_log_probability(
-            model,
-            tokenizer,
-            prompts,
-            [[f" {name}"] for name in objects],
-            temperature=temperature,
-            batch_tokens=8192,
+            model, tokenizer, prompts, asked, batch_tokens=8192, **options
         )
         shares = np.exp(found.log_probability.to_numpy())
         out[name] = shares.reshape(len(world.facts), -1).mean(axis=1)
@@ -104,7 +100,7 @@ def run(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     **options: Any,
-) -> Trained:
+) -> _Trained:
     """Train one model on the documents of a world and ask it for every fact.
 
     `seed` makes the first weights and orders the documents; `checkpoint` and `options` go to
@@ -115,25 +111,14 @@ def run(
     names = [" ".join(objects) for objects in world.objects.values()]
     tokenizer = tiny_gpt.word_tokenizer(texts + names)
     model = tiny_gpt.new_gpt(tokenizer, width=width, layers=layers, seed=seed)
-    course = tiny_gpt.train(
-        model,
-        tokenizer,
-        texts,
-        epochs=epochs,
-        seed=seed,
-        checkpoint=checkpoint,
-        measure=lambda: ask(model, tokenizer, world).mean().to_dict(),
-        **options,
-    )
-    return Trained(model, tokenizer, ask(model, tokenizer, world), course)
+    options |= {"epochs": epochs, "seed": seed, "checkpoint": checkpoint}
+    options["measure"] = lambda: _ask(model, tokenizer, world).mean().to_dict()
+    course = tiny_gpt.train(model, tokenizer, texts, **options)
+    return _Trained(model, tokenizer, _ask(model, tokenizer, world), course)
 
 
-def ladder(
-    settings: Sequence[dict[str, int]],
-    folder: str | Path,
-    *,
-    world: dict[str, Any] = WORLD,
-    progress: Callable[[str], None] | None = None,
+def _ladder(
+    settings: Sequence[dict[str, int]], folder: str | Path, *, world: dict[str, Any] = WORLD
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a model a setting, each kept in a folder once it is whole, so that a ladder can resume.
 
@@ -141,7 +126,7 @@ def ladder(
     `small_world.make_world`. The first frame has one row a fact and a column `width-seed` a model,
     with the accuracy on training forms; the second is the course of all models, with `width`,
     `layers`, `seed`, `parameters`, `cpu_seconds`. A model that was stopped goes on from its last
-    epoch. `progress` gets a line after each model. Raises `ValueError` for two settings of one
+    epoch. The log gets a line after each model. Raises `ValueError` for two settings of one
     width and seed, whose columns would have one name.
     """
     names = [f"{setting['width']}-{setting['seed']}" for setting in settings]
@@ -150,19 +135,12 @@ def ladder(
             f"settings has {validation.name_some(twice)} twice; give settings of one width and "
             "seed to ladders of their own"
         )
-    made = small_world.make_world(**world)
-    accuracy, courses = {}, []
+    made, accuracy, courses = small_world.make_world(**world), {}, []
     for name, setting in zip(names, settings, strict=True):
-        key = json.dumps([VERSION, tiny_gpt.VERSION, world, setting], sort_keys=True)
-        place = Path(folder) / hashlib.sha256(key.encode()).hexdigest()
-        found = storage.stored(place.with_suffix(".json"))
-        if found is None:
-            found = _measure(made, setting, place)
-            storage.store(place.with_suffix(".json"), found)
-            place.with_suffix(".safetensors").unlink(missing_ok=True)
-            if progress:
-                last = found["course"][-1]
-                progress(f"{setting}: accuracy {last['training']:.3f}")
+        place = Path(folder) / digest(VERSION, tiny_gpt.VERSION, world, setting)
+        measure = partial(_measure, made, setting, place)
+        found = kept(place.with_suffix(".json"), measure, f"{setting}")
+        place.with_suffix(".safetensors").unlink(missing_ok=True)
         accuracy[name] = found["accuracy"]
         courses += [setting | row for row in found["course"]]
     return pd.DataFrame(accuracy), pd.DataFrame(courses)
@@ -179,25 +157,16 @@ def _measure(made: small_world.World, setting: dict[str, int], place: Path) -> d
     return {"accuracy": trained.accuracy.training.round(4).tolist(), "course": course}
 
 
-def main(words: Sequence[str] | None = None) -> None:
+@command("small_world_runs", to_folder("folder"), parts("trains every k-th model"))
+def main(given: Namespace) -> Written:
     """Train the ladder of sizes on the world of the book, and write its two tables.
 
     The second table also has the course of one model on a world of 300 facts, as `world` "small".
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments small_world_runs", description=main.__doc__
-    )
-    parser.add_argument("folder", type=Path, help="where the tables go")
-    run_parts.add_argument(parser, "trains every k-th model")
-    given = parser.parse_args(words)
-    run = {
-        "folder": data.cache_folder() / "small_world",
-        "progress": lambda line: print(line, flush=True),
-    }
-    ladder(SETTINGS[given.part], **run)
-    accuracy, course = ladder(SETTINGS, **run)
-    _, small = ladder([SMALL_SETTING], world=SMALL_WORLD, **run)
+    folder = data.cache_folder() / "small_world"
+    _ladder(SETTINGS[given.part], folder)
+    accuracy, course = _ladder(SETTINGS, folder)
+    _, small = _ladder([SMALL_SETTING], folder, world=SMALL_WORLD)
     course = pd.concat({"full": course, "small": small}, names=["world"]).reset_index(level=0)
-    data.write_atomically(given.folder / "small_world_accuracy.csv", accuracy.to_csv(index=False))
-    table = course.round(5).to_csv(index=False)
-    data.write_atomically(given.folder / "small_world_course.csv", table)
+    yield given.folder / "small_world_accuracy.csv", accuracy.to_csv(index=False)
+    yield given.folder / "small_world_course.csv", course.round(5).to_csv(index=False)

@@ -9,7 +9,7 @@ import pandas as pd
 import statsmodels.formula.api as smf
 from numpy.typing import ArrayLike
 
-from experiments.retrieval import audit_tables
+from experiments.retrieval import audit_tables, clean_facts
 from helpers.retrieval import binned_fits, smi
 
 SMI_FORM = "SMI, versions 5 to 7"
@@ -64,7 +64,7 @@ def effects(facts: pd.DataFrame) -> pd.DataFrame:
     return ends.assign(effect=fit.params)[["effect", "low", "high"]].drop("Intercept")
 
 
-def forms(facts: pd.DataFrame) -> pd.DataFrame:
+def _forms(facts: pd.DataFrame) -> pd.DataFrame:
     """Return where each fact lies on the axis of each form of the measure, one column per form.
 
     `facts` are rows of `audit_tables.kept`, of one size of model. Co-occurrence, MI and the two
@@ -91,7 +91,7 @@ def r2_by_form(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """
     table: dict[tuple[str, object], dict[str, float]] = {("bins", ""): {}}
     for name, facts in models.items():
-        axes = forms(facts)
+        axes = _forms(facts)
         means, single = table.setdefault(("bin means", name), {}), {}
         for form in axes:
             bins = binned_fits.bin_means(axes[form], facts.accuracy)
@@ -178,15 +178,13 @@ def bound_rise(
     if not (facts.frequency > limit).any():
         raise ValueError(f"no fact is stated more than {limit} times; take a lower limit")
     facts = facts.reset_index(drop=True)
-    weights = binned_fits.draw_weights(len(facts), n_resamples, seed=seed)
-    weights = np.vstack([np.ones((1, len(facts)), np.float32), weights])
+    weights = audit_tables.resample_weights(facts, n_resamples, seed=seed)
     ends = []
     for rest in (facts, facts[facts.frequency <= limit]):
         x = audit_tables.axes_of(rest, float(rest.parameters.iloc[0])).SMI
         bins = binned_fits.bin_means(x, rest.accuracy, weights[:, rest.index])
         ends.append(binned_fits.end_of_line(bins))
-    rise = ends[0] - ends[1]
-    return binned_fits.gain(rise[0], rise[1:])
+    return audit_tables.of_row(ends[0] - ends[1])
 
 
 def doubling_along(
@@ -204,13 +202,10 @@ def doubling_along(
             facts = every[(every.kind != "competing") & (every.frequency >= low)]
             facts = facts[facts.frequency < high].reset_index(drop=True)
             x, y = np.log2(facts.frequency), facts.accuracy
-            weights = binned_fits.draw_weights(len(facts), n_resamples, seed=seed)
-            weights = np.vstack([np.ones((1, len(facts))), weights])
+            weights = audit_tables.resample_weights(facts, n_resamples, seed=seed).astype(float)
             n, sx, sy, sxx, sxy = (weights @ np.column_stack([x**0, x, y, x * x, x * y])).T
-            slope = (sxy - sx * sy / n) / (sxx - sx * sx / n)
-            found = binned_fits.gain(slope[0], slope[1:])
-            ends = {"estimate": found.gain, "low": found.low, "high": found.high}
-            rows.append({"model": name, "from": low, **ends})
+            slope = audit_tables.of_row((sxy - sx * sy / n) / (sxx - sx * sx / n))
+            rows.append({"model": name, "from": low, **clean_facts.ends(slope)})
     return pd.DataFrame(rows)
 
 
@@ -242,7 +237,7 @@ def predictors(models: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     the row each belongs to.
     """
     facts = pd.concat(models.values(), ignore_index=True)
-    axes = pd.concat([forms(part) for part in models.values()], ignore_index=True)
+    axes = pd.concat([_forms(part) for part in models.values()], ignore_index=True)
     columns = facts[["both", "subject share", "object share"]]
     one, size = np.ones(len(facts)), np.log2(facts.parameters)
     columns, size = ((v - v.mean()) / v.std() for v in (columns, size))

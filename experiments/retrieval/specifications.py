@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, option
 from experiments.retrieval import audit_tables, clean_facts
 from helpers import data, specifications
 from helpers.retrieval import release, smi
@@ -97,7 +99,7 @@ def clean_doublings(facts: pd.DataFrame, n_resamples: int, *, seed: int = SEED) 
     return clean_facts.doublings(large, weights)
 
 
-def rest(facts: pd.DataFrame, left_out: str) -> pd.DataFrame:
+def _rest(facts: pd.DataFrame, left_out: str) -> pd.DataFrame:
     """Return the facts without those that a rule leaves out, a value of the choice "left out"."""
     rules = {
         "nothing": facts.asked < 0,
@@ -115,25 +117,23 @@ def lead_rows(
     `chosen` are rows of `specifications.combinations(**LEAD_CHOICES)`; `estimate`, `low` and `high`
     are added: the mean over models, and its percentile interval over draws of facts or objects.
     """
-    rows, done = [], {}
+    sizes = facts.groupby("model").parameters.first()
+
+    @cache
+    def leads(generation: str, left_out: str, fit: str, draw: str) -> pd.DataFrame:
+        part, by_object = _rest(facts, left_out), draw == "objects"
+        weights = clean_facts.fact_weights(part, n_resamples, by_object=by_object, seed=SEED)
+        ours, count = (
+            clean_facts.draws(part, weights, generation, metric, fit=fit)
+            for metric in ("SMI", "CO-OCCUR")
+        )
+        return ours - count
+
+    rows = []
     for row in chosen:
-        key = tuple(row[c] for c in ("generation", "left out", "fit", "draw"))
-        if key not in done:
-            generation, left_out, fit, draw = key
-            part = rest(facts, left_out)
-            weights = clean_facts.fact_weights(
-                part, n_resamples, by_object=draw == "objects", seed=SEED
-            )
-            ours, count = (
-                clean_facts.draws(part, weights, generation, metric, fit=fit)
-                for metric in ("SMI", "CO-OCCUR")
-            )
-            done[key] = ours - count
-        lead = done[key]
-        if row["models"] != "all":
-            sizes = facts.groupby("model").parameters.first()
-            lead = lead[sizes[lead.index] > 1e9]
-        mean = clean_facts.of_row(np.nanmean(lead.to_numpy(), axis=0))
+        lead = leads(*(row[c] for c in ("generation", "left out", "fit", "draw")))
+        lead = lead if row["models"] == "all" else lead[sizes[lead.index] > 1e9]
+        mean = audit_tables.of_row(np.nanmean(lead.to_numpy(), axis=0))
         rows.append(row | clean_facts.ends(mean))
     return pd.DataFrame(rows)
 
@@ -146,37 +146,33 @@ def r2_rows(
     `chosen` are rows of `specifications.combinations(**R2_CHOICES)`; `estimate`, `low` and `high`
     are added, with the percentile interval over draws of facts.
     """
-    rows, done = [], {}
+    sizes = facts.groupby("model").parameters.first()
+
+    @cache
+    def draws(generation: str, left_out: str, bins: str) -> pd.DataFrame:
+        part = _rest(facts[facts.parameters > 1e9], left_out)
+        weights = clean_facts.fact_weights(part, n_resamples, seed=SEED)
+        return clean_facts.draws(part, weights, generation, **BINS[bins])
+
+    rows = []
     for row in chosen:
-        key = tuple(row[c] for c in ("generation", "left out", "bins"))
-        if key not in done:
-            generation, left_out, bins = key
-            part = rest(facts[facts.parameters > 1e9], left_out)
-            weights = clean_facts.fact_weights(part, n_resamples, seed=SEED)
-            done[key] = clean_facts.draws(part, weights, generation, **BINS[bins])
-        r2, sizes = done[key], facts.groupby("model").parameters.first()
+        r2 = draws(*(row[c] for c in ("generation", "left out", "bins")))
         r2 = r2[sizes[r2.index] > 1e9 * float(row["models above"].split()[0])]
         least = np.nanmin(r2.to_numpy(), axis=0) - THRESHOLDS[row["generation"]]
-        rows.append(row | clean_facts.ends(clean_facts.of_row(least)))
+        rows.append(row | clean_facts.ends(audit_tables.of_row(least)))
     return pd.DataFrame(rows)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "smi_specifications",
+    option("--resamples", type=int, default=N_RESAMPLES, help="draws per interval"),
+)
+def main(given: Namespace) -> Written:
     """Write both specification curves, the headlines and the doublings into data/published."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments smi_specifications", description=main.__doc__
-    )
-    parser.add_argument("--resamples", type=int, default=N_RESAMPLES, help="draws per interval")
-    n = parser.parse_args(words).resamples
-    facts = load()
+    facts, n = load(), given.resamples
     lead, r2 = (specifications.combinations(**c) for c in (LEAD_CHOICES, R2_CHOICES))
-    tables = {
-        HEADLINES: lambda: headlines(facts, load_first(), n).reset_index(),
-        DOUBLINGS: lambda: clean_doublings(facts, n),
-        R2: lambda: r2_rows(facts, r2, n),
-        LEAD: lambda: lead_rows(facts, lead, n),
-    }
-    for path, table in tables.items():
-        data.write_atomically(path, table().round(6).to_csv(index=False))
-        print(path, flush=True)
-    return 0
+    first = headlines(facts, load_first(), n).reset_index()
+    yield HEADLINES, first.round(6).to_csv(index=False)
+    yield DOUBLINGS, clean_doublings(facts, n).round(6).to_csv(index=False)
+    yield R2, r2_rows(facts, r2, n).round(6).to_csv(index=False)
+    yield LEAD, lead_rows(facts, lead, n).round(6).to_csv(index=False)

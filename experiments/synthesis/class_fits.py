@@ -5,20 +5,16 @@
 
 from __future__ import annotations
 
-import argparse
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from experiments.synthesis import (
-    glass_box_measures,
-    glass_box_runs,
-    glass_box_table,
-    real_choices,
-)
+from experiments.command import Written, command, log
+from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_table, real_choices
 from helpers import data, glue, probing
 from helpers.posterior import class_fit, transferability
 from helpers.synthesis import gate
@@ -45,7 +41,7 @@ def names() -> list[str]:
     return [name for name in about.index[last] if name in stored]
 
 
-def score_model(
+def _score_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, glue.Task]
 ) -> pd.DataFrame:
     """Return the scores of one model on the rows of frozen probes, one row per task.
@@ -56,13 +52,8 @@ def score_model(
     """
     rows = []
     for name, task in tasks.items():
-        found = probing.probe_features(
-            model.base_model,
-            tokenizer,
-            task,
-            n_train=glass_box_measures.N_TRAIN,
-            n_test=glass_box_measures.N_TEST,
-        )
+        sizes = {"n_train": glass_box_measures.N_TRAIN, "n_test": glass_box_measures.N_TEST}
+        found = probing.probe_features(model.base_model, tokenizer, task, **sizes)
         X, row = found.X_train / found.X_train.std(), {"task": name}
         for scorer, function in SCORERS.items():
             start = time.process_time()
@@ -76,7 +67,7 @@ def load() -> pd.DataFrame:
     """Return the stored scores beside the suite's facts, one row per model and task.
 
     Columns: `model`, `task`, `truth` (the fine-tuned score in percent), `kind`, `parameters`,
-    `mix` (the corpus), and those of `score_model`.
+    `mix` (the corpus), and those of `_score_model`.
     """
     suite = glass_box_table.load().table
     table = pd.read_csv(TABLE)
@@ -111,25 +102,21 @@ def again(names: Sequence[str]) -> float:
     for name in names:
         model = glass_box_runs.load_named(name, tokenizer)
         rows = stored[stored.model == name].set_index("task")[list(SCORERS)]
-        scores = score_model(model, tokenizer, tasks).set_index("task")[list(SCORERS)]
+        scores = _score_model(model, tokenizer, tasks).set_index("task")[list(SCORERS)]
         away.append(float(((scores - rows).abs() / rows.abs()).max(axis=None)))
     return max(away)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("class_fits")
+def main(_: Namespace) -> Written:
     """Write the stored table of scores of the glass box's last checkpoints."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments class_fits", description=main.__doc__
-    )
-    parser.parse_args(words)
     tokenizer, parts = glass_box_runs.stored_tokenizer(), []
     tasks = {name: glue.load_task(name) for name in TASKS}
     for name in names():
         model = glass_box_runs.load_named(name, tokenizer)
-        parts.append(score_model(model, tokenizer, tasks).assign(model=name))
-        print(name, flush=True)
+        parts.append(_score_model(model, tokenizer, tasks).assign(model=name))
+        log.info(name)
     table = pd.concat(parts, ignore_index=True)
     first = ["model", "task"]
     table = table[first + [c for c in table if c not in first]]
-    data.write_atomically(TABLE, table.round(6).to_csv(index=False))
-    return 0
+    yield TABLE, table.round(6).to_csv(index=False)

@@ -1,16 +1,16 @@
 """A sealed forecast: what GPTs of a third seed know and score, written before that was measured.
 
-`python -m experiments glass_box_forecast train` trains them, `seal` measures the signals and
+`python -m experiments glass_box_forecast train` trains them, `_seal` measures the signals and
 writes the forecast with its hash, `truths` asks and tunes them and only then stores the truth.
-Each goes on where it was stopped; `seal` refuses once there are truths.
+Each goes on where it was stopped; `_seal` refuses once there are truths.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,13 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from experiments.posterior.agreement import mean_interval
+from experiments.command import Written, command, kept, log, option
+from experiments.intervals import student_mean
 from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_table
 from experiments.synthesis import glass_box_world as world_of
 from experiments.synthesis.glass_box_table import TRUTHS
 from experiments.synthesis.glass_box_training import Run
-from helpers import data, storage, validation
+from helpers import data, validation
 from helpers.synthesis import gate
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def candidates(table: pd.DataFrame) -> pd.DataFrame:
     return gate.stacked(dict.fromkeys(TRUTHS, known))
 
 
-def with_columns(table: pd.DataFrame) -> pd.DataFrame:
+def _with_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of measures with the columns `RECIPE` and `validation`."""
     stated = table["step"] * table["mix"].map(world_of.statement_rate)
     return table.assign(
@@ -74,13 +75,13 @@ def with_columns(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def known_models() -> pd.DataFrame:
+def _known_models() -> pd.DataFrame:
     """Return the stored GPTs of the first two seeds, with signals and truths."""
     table = glass_box_table.load().table
-    return with_columns(table[table["kind"] == "gpt"])
+    return _with_columns(table[table["kind"] == "gpt"])
 
 
-def forecast(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+def _forecast(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """Return what two methods expect of new models, from known ones of two seeds.
 
     One row per truth, method and model: `expected`, `rank` (1 is best), and `low` and `high`, an
@@ -104,18 +105,9 @@ def forecast(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
             reach = errors.groupby(known["step"]).apply(_reach)
             expected = method(known, new, truth)
             half = new["step"].map(reach)
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "truth": truth,
-                        "method": name,
-                        "model": new.index,
-                        "expected": expected.to_numpy(),
-                        "low": (expected - half).to_numpy(),
-                        "high": (expected + half).to_numpy(),
-                    }
-                )
-            )
+            found = {"truth": truth, "method": name, "model": new.index}
+            found |= {"expected": expected, "low": expected - half, "high": expected + half}
+            rows.append(pd.DataFrame(found).reset_index(drop=True))
     table = pd.concat(rows, ignore_index=True)
     ranks = table.groupby(["truth", "method"])["expected"].rank(ascending=False)
     return table.assign(rank=ranks)
@@ -145,45 +137,40 @@ def measure(
     bench: glass_box_measures.Bench,
     *,
     truths: bool,
-    progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """Return signals of the trained runs, or with `truths` the truths, a piece kept per model.
 
     Runs that are not trained to the end are left out. `weights` is the SHA-256 of each file.
     """
-    rows = {}
+    steps, rows = glass_box_runs.KEEP["gpt"], {}
+
+    def row(run: Run, step: int) -> dict[str, float]:
+        model = glass_box_runs.load(folder, run, step, tokenizer)
+        return glass_box_measures.measure(model, tokenizer, bench, truths=truths).row
+
     for run in RUNS:
-        paths = [glass_box_runs.weights_path(folder, run, s) for s in glass_box_runs.KEEP["gpt"]]
-        if not all(path.exists() for path in paths):
-            continue
-        for step, path in zip(glass_box_runs.KEEP["gpt"], paths, strict=True):
-            digest = data.sha256(path)
-            piece = pieces / f"{path.stem}-{'truths' if truths else 'signals'}-{digest[:16]}.json"
-            row = storage.stored(piece)
-            if row is None:
-                model = glass_box_runs.load(folder, run, step, tokenizer)
-                row = glass_box_measures.measure(model, tokenizer, bench, truths=truths).row
-                storage.store(piece, row)
+        paths = [glass_box_runs.weights_path(folder, run, step) for step in steps]
+        for step, path in zip(steps, paths, strict=True) if all(p.exists() for p in paths) else ():
+            sign = data.sha256(path)
+            piece = pieces / f"{path.stem}-{'truths' if truths else 'signals'}-{sign[:16]}.json"
             about = dict(zip(glass_box_table.ABOUT, (*run, step), strict=True))
-            rows[path.stem] = about | row | {"weights": digest}
-            if progress is not None:
-                progress(path.stem)
+            found = kept(piece, partial(row, run, step), path.stem)
+            rows[path.stem] = about | found | {"weights": sign}
     if not rows:
         raise ValueError(f"folder {str(folder)!r} has no run of seed {SEED}; train them first")
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
-    return table
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
-def seal(signals: pd.DataFrame) -> dict[str, Any]:
+def _seal(signals: pd.DataFrame) -> dict[str, Any]:
     """Write signals, forecast and its seal; return the seal. Refuses where there are truths."""
     if TRUTH.exists():
         raise ValueError(f"{TRUTH.name} is there already; a forecast comes before its truth")
-    table = forecast(known_models(), with_columns(signals)).round(6)
+    table = _forecast(_known_models(), _with_columns(signals)).round(6)
     data.write_atomically(SIGNALS, signals.round(6).to_csv())
     data.write_atomically(FORECAST, table.to_csv(index=False))
     told = {
-        "sha256": digest(FORECAST),
-        "signals_sha256": digest(SIGNALS),
+        "sha256": _digest(FORECAST),
+        "signals_sha256": _digest(SIGNALS),
         "models": len(signals),
         "confidence": CONFIDENCE,
         "methods": METHODS,
@@ -193,26 +180,26 @@ def seal(signals: pd.DataFrame) -> dict[str, Any]:
     return told
 
 
-def digest(path: Path) -> str:
+def _digest(path: Path) -> str:
     """Return the SHA-256 of a text file, whatever its line ends."""
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def sealed() -> tuple[pd.DataFrame, pd.DataFrame]:
+def _sealed() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the forecast and the signals as they were sealed.
 
     Raises `ValueError` where one of the files no longer has the hash in the seal.
     """
     told = json.loads(SEAL.read_text())
     for path, key in ((FORECAST, "sha256"), (SIGNALS, "signals_sha256")):
-        if digest(path) != told[key]:
+        if _digest(path) != told[key]:
             raise ValueError(f"{path.name} is not what was sealed; take it from the repository")
     return pd.read_csv(FORECAST), pd.read_csv(SIGNALS, index_col="model")
 
 
-def store_truths(truths: pd.DataFrame) -> None:
+def _store_truths(truths: pd.DataFrame) -> None:
     """Write the truths of sealed models; raises `ValueError` where weights are not the sealed."""
-    _, signals = sealed()
+    _, signals = _sealed()
     weights = truths["weights"].reindex(signals.index)
     if not weights.equals(signals["weights"]):
         raise ValueError("the weights are not those of the sealed forecast; train none again")
@@ -223,7 +210,7 @@ def store_truths(truths: pd.DataFrame) -> None:
 
 def outcome() -> pd.DataFrame:
     """Return the sealed forecast beside the truth: `truth_value`, `covered` and `error` too."""
-    table, signals = sealed()
+    table, signals = _sealed()
     truths = pd.read_csv(TRUTH, index_col="model")
     if not truths["weights"].equals(signals["weights"]):
         raise ValueError(f"{TRUTH.name} is of other weights than the forecast")
@@ -245,7 +232,7 @@ def coverage(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (truth, method), part in table.groupby(["truth", "method"], sort=False):
         cells = part.groupby("cell")["covered"].mean()
-        mean, (low, high) = mean_interval(cells)
+        mean, low, high, _ = student_mean(cells)
         ends = max(0.0, low), min(1.0, high)
         width = (part.high - part.low).mean() / 2
         rows.append((truth, method, mean, *ends, part.error.mean(), width, len(cells)))
@@ -259,7 +246,7 @@ def beside_gate(table: pd.DataFrame, truth: str, **options: float) -> pd.DataFra
     What the same recipe gave with two other seeds belongs to the gate: somebody has published it.
     """
     validation.choice(truth, tuple(TRUTHS), "truth")
-    _, signals = sealed()
+    _, signals = _sealed()
     wide = table.pivot(index=["truth", "model"], columns="method", values="expected")
     known = signals.join(pd.read_csv(TRUTH, index_col="model")[list(TRUTHS)])
     stack = candidates(known)
@@ -270,38 +257,28 @@ def beside_gate(table: pd.DataFrame, truth: str, **options: float) -> pd.DataFra
     return gate.beside(stack, paid, task=truth, free=free, unit="cell", **options)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "glass_box_forecast",
+    option("step", choices=["train", "seal", "truths"]),
+    option("--folder", type=Path, default=Path("build/glass_box_third")),
+    option("--widths", nargs="+", type=int, default=[16, 32, 64, 128]),
+    one_thread=True,
+)
+def main(given: Namespace) -> Written:
     """Train the third seed, seal a forecast of it, and store the truth, one step a call."""
-    import torch
-
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments glass_box_forecast", description=main.__doc__
-    )
-    parser.add_argument("step", choices=["train", "seal", "truths"])
-    parser.add_argument("--folder", type=Path, default=Path("build/glass_box_third"))
-    parser.add_argument("--widths", nargs="+", type=int, default=[16, 32, 64, 128])
-    given = parser.parse_args(words)
-    torch.set_num_threads(1)
     world = world_of.make_world()
     # That of the suite: merges learned again could differ with the version of `tokenizers`.
     tokenizer = glass_box_runs.stored_tokenizer()
     if given.step == "train":
         for run in (run for run in RUNS if run.width in given.widths):
             glass_box_runs.train(run, tokenizer, world_of.corpus(world, run.mix), given.folder)
-            print(f"{run.name}: is stored", flush=True)
-        return 0
+            log.info(f"{run.name}: is stored")
+        return
     bench = glass_box_measures.make_bench(world)
-    table = measure(
-        given.folder,
-        given.folder / "measured",
-        tokenizer,
-        bench,
-        truths=given.step == "truths",
-        progress=lambda name: print(name, flush=True),
-    )
-    if given.step == "seal":
-        print(f"{FORECAST.name}, {len(table)} models: SHA-256 {seal(table)['sha256']}")
-    else:
-        store_truths(table)
+    pieces, truths = given.folder / "measured", given.step == "truths"
+    table = measure(given.folder, pieces, tokenizer, bench, truths=truths)
+    if truths:
+        _store_truths(table)
         print(f"{TRUTH.name}, {len(table)} models")
-    return 0
+    else:
+        print(f"{FORECAST.name}, {len(table)} models: SHA-256 {_seal(table)['sha256']}")

@@ -39,7 +39,7 @@ class Bench(NamedTuple):
     tasks: dict[str, glue.Task]
 
 
-class Measured(NamedTuple):
+class _Measured(NamedTuple):
     """One row of signals and truths, CPU seconds of each, and what lies behind them.
 
     `log_likelihoods` has one value per text (nats), `accuracy` one per fact (closed book, held-out
@@ -68,7 +68,7 @@ def measure(
     *,
     truths: bool = True,
     seed: int = 0,
-) -> Measured:
+) -> _Measured:
     """Measure one model: signals first, and with `truths` what they are to predict.
 
     Signals: `alp` (calibrated, of people in their communities, nats above chance), the measures of
@@ -80,7 +80,7 @@ def measure(
     seconds: dict[str, float] = {}
     body, row = model.base_model, {"parameters": float(model.num_parameters())}
     with _clock(seconds, "alp"):
-        vectors = people_vectors(body, tokenizer, bench.world)
+        vectors = _people_vectors(body, tokenizer, bench.world)
         found = alp.average_log_posterior(vectors, bench.world.people.community)
         row["alp"] = found.skill
     with _clock(seconds, "geometry"):
@@ -106,7 +106,7 @@ def measure(
     accuracy = np.full(len(bench.world.facts), np.nan)
     if truths:
         with _clock(seconds, "closed_book"):
-            accuracy = ask(model, tokenizer, bench.world)
+            accuracy = _ask(model, tokenizer, bench.world)
             row["closed_book"] = float(accuracy[bench.world.facts.frequency > 0].mean())
         with _clock(seconds, "probe"):
             for name, task in bench.tasks.items():
@@ -114,18 +114,12 @@ def measure(
             row["probe"] = float(np.mean([row[f"probe_{name}"] for name in PROBED]))
         with _clock(seconds, "fine_tuned"):
             for name in TUNED:
-                row[f"fine_tuned_{name}"] = fine_tuning.fine_tune(
-                    body,
-                    tokenizer,
-                    bench.tasks[name],
-                    steps=TUNING_STEPS,
-                    learning_rate=TUNING_RATE,
-                    max_tokens=48,
-                    n_test=N_TEST,
-                    seed=seed,
-                ).score
+                options = {"steps": TUNING_STEPS, "learning_rate": TUNING_RATE, "max_tokens": 48}
+                options |= {"n_test": N_TEST, "seed": seed}
+                tuned = fine_tuning.fine_tune(body, tokenizer, bench.tasks[name], **options)
+                row[f"fine_tuned_{name}"] = tuned.score
             row["fine_tuned"] = float(np.mean([row[f"fine_tuned_{name}"] for name in TUNED]))
-    return Measured(row, seconds, total, accuracy, found.per_entity)
+    return _Measured(row, seconds, total, accuracy, found.per_entity)
 
 
 def text_log_likelihoods(
@@ -138,7 +132,7 @@ def text_log_likelihoods(
     return total.to_numpy(), scores.n_bytes.to_numpy()
 
 
-def people_vectors(
+def _people_vectors(
     body: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: glass_box_world.World
 ) -> np.ndarray:
     """Return one vector a person, float32: the mean of the last layer over "Today" and the name."""
@@ -147,7 +141,7 @@ def people_vectors(
     return encoding.layer_embeddings(body, tokenizer, texts, layers=[last])[0]
 
 
-def ask(
+def _ask(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     world: glass_box_world.World,
@@ -168,13 +162,9 @@ def ask(
     ]
     prompts, objects = (list(column) for column in zip(*asked, strict=True))
     if decoders.is_causal(model):
+        names = [[name] for name in objects]
         found = closed_book.answer_log_probability(
-            model,
-            tokenizer,
-            prompts,
-            [[name] for name in objects],
-            temperature=temperature,
-            batch_tokens=4096,
+            model, tokenizer, prompts, names, temperature=temperature, batch_tokens=4096
         ).log_probability.to_numpy()
     else:
         hidden = [f"{prompt}{tokenizer.mask_token}." for prompt in prompts]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
+from experiments import intervals
 from experiments.synthesis import glass_box_world
 from experiments.synthesis.glass_box_table import SIGNALS, TRUTHS, Suite
 from helpers import stats
@@ -50,9 +51,7 @@ def correlations(
     given: Sequence[str] = (),
     signals: Sequence[str] = tuple(SIGNALS),
     truths: Sequence[str] = tuple(TRUTHS),
-    ranks: bool = True,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    **options: int,
 ) -> pd.DataFrame:
     """Return `agreement.rank_correlations` of signals and truths, for each kind of model.
 
@@ -68,16 +67,9 @@ def correlations(
         for column in (INDICATED[name] for name in given if name in INDICATED):
             values = pd.get_dummies(part[column], prefix=f"is {column}", dtype=float).iloc[:, 1:]
             part, columns = part.join(values), [*columns, *values]
-        rows = agreement.rank_correlations(
-            part,
-            [name for name in signals if name not in given],
-            list(truths),
-            groups="cell",
-            given=columns,
-            ranks=ranks,
-            n_resamples=n_resamples,
-            seed=seed,
-        )
+        asked = [name for name in signals if name not in given]
+        options |= {"groups": "cell", "given": columns}
+        rows = agreement.rank_correlations(part, asked, list(truths), **options)
         parts.append(rows.assign(kind=kind))
     out = pd.concat(parts, ignore_index=True)
     out["p_holm"] = np.nan
@@ -87,9 +79,7 @@ def correlations(
     return out.assign(label=out.signal.map(SIGNALS))
 
 
-def choices(
-    table: pd.DataFrame, *, least: float = 0.01, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def choices(table: pd.DataFrame, **options: float) -> pd.DataFrame:
     """Return `agreement.choices` of all signals by kind, truth and what two models differ in.
 
     Signals take their better side for each kind and truth (`agreement.towards`). Added
@@ -103,15 +93,8 @@ def choices(
         for truth in TRUTHS:
             turned = part.assign(**agreement.towards(part, list(SIGNALS), truth))
             for context, pairs in CONTEXTS.items():
-                found = agreement.choices(
-                    turned,
-                    list(SIGNALS),
-                    truth,
-                    least=least,
-                    n_resamples=n_resamples,
-                    seed=seed,
-                    **pairs,
-                )
+                how = {"least": 0.01, **options, **pairs}
+                found = agreement.choices(turned, list(SIGNALS), truth, **how)
                 rows.append(found.assign(kind=kind, truth=truth, context=context))
     return pd.concat(rows, ignore_index=True)
 
@@ -171,8 +154,7 @@ def retest_within(
     names: Sequence[str],
     *,
     by: Sequence[str] = ("kind", "width"),
-    n_resamples: int = 1000,
-    seed: int = 0,
+    **options: int,
 ) -> pd.DataFrame:
     """Return how far two seeds agree within each width, with 95 % intervals over settings.
 
@@ -185,14 +167,8 @@ def retest_within(
         _, one, two = _two_runs(part)
         for name in names:
             pair = pd.DataFrame({"one": one[name], "two": two[name]}).reset_index(drop=True)
-            found = agreement.rank_correlations(
-                pair.assign(setting=pair.index),
-                ["one"],
-                ["two"],
-                groups="setting",
-                n_resamples=n_resamples,
-                seed=seed,
-            ).iloc[0]
+            pair, how = pair.assign(setting=pair.index), {"groups": "setting", **options}
+            found = agreement.rank_correlations(pair, ["one"], ["two"], **how).iloc[0]
             about = dict(zip(by, values, strict=True))
             rows.append(about | {"measure": name} | found[["r", "low", "high", "n"]].to_dict())
     return pd.DataFrame(rows)
@@ -230,42 +206,30 @@ def gains(
     return pd.DataFrame(out)
 
 
-def calibration(table: pd.DataFrame, *, prediction: str = "from_counts") -> pd.Series:
-    """Return the mean of what a prediction says less the facts known, by kind and corpus.
+def calibration(table: pd.DataFrame) -> pd.Series:
+    """Return the mean of what counts predict less the facts known, by kind and corpus.
 
     Only the last checkpoint of each run counts.
     """
     last = table[table.step == table.groupby("kind").step.transform("max")]
-    gap = last[prediction] - last.closed_book
+    gap = last.from_counts - last.closed_book
     return gap.groupby([last["kind"], last["mix"]], sort=False).mean()
 
 
 def cluster_bootstrap(
-    table: pd.DataFrame,
-    column: str,
-    unit: str,
-    *,
-    quantile: float | None = None,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    table: pd.DataFrame, column: str, unit: str, *, quantile: float | None = None, **options: int
 ) -> tuple[float, float, float]:
-    """Return the mean, or a quantile, of a column and its 95 % interval, whole units drawn.
+    """Return the mean, or a quantile, of a column and its interval by `intervals.bootstrap`.
 
-    `unit` names a column whose values could have been others, such as the run. The interval is the
-    bootstrap's. Raises `ValueError` for fewer than 3 units. Source: Efron and Tibshirani (1993).
+    `unit` names a column whose values could have been others, such as the run.
     """
-    values, member = table[column].to_numpy(float), pd.factorize(table[unit])[0]
-    n_units = member.max(initial=-1) + 1
-    if n_units < 3:
-        raise ValueError(f"table has {n_units} values of {unit!r}; resampling needs at least 3")
+    values = table[column].to_numpy(float)
 
-    def value(sample: np.ndarray) -> float:
+    def value(rows: np.ndarray) -> float:
+        sample = values[rows]
         return float(sample.mean() if quantile is None else np.quantile(sample, quantile))
 
-    drawn = stats.resampled_rows(member, n_resamples, np.random.default_rng(seed))
-    sample = [value(values[rows]) for rows in drawn]
-    low, high = np.quantile(sample, [0.025, 0.975])
-    return value(values), float(low), float(high)
+    return intervals.bootstrap(value, table[unit], **options)
 
 
 def items_of(suite: Suite) -> dict[str, pd.DataFrame]:

@@ -6,15 +6,16 @@ killed, it goes on.
 
 from __future__ import annotations
 
-import argparse
 import re
+import time
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from experiments import run_parts
+from experiments.command import Written, command, log, option, parts
 from experiments.synthesis import glass_box_training, glass_box_world
 from experiments.synthesis.glass_box_training import Run
 from helpers import checkpoints, data
@@ -44,7 +45,7 @@ def weights_path(folder: str | Path, run: Run, step: int) -> Path:
     return Path(folder) / f"{run.name}-step{step:04d}.safetensors"
 
 
-def store(folder: str | Path, run: Run, step: int, model: PreTrainedModel) -> None:
+def _store(folder: str | Path, run: Run, step: int, model: PreTrainedModel) -> None:
     """Write the weights of a model in half precision, shared ones once."""
     import torch
 
@@ -131,50 +132,36 @@ def train(
         run.kind, tokenizer, width=run.width, layers=run.layers, seed=run.seed
     )
     checkpoint = Path(folder) / f"{run.name}-resume.safetensors"
-    rows = glass_box_training.train(
-        model,
-        tokenizer,
-        documents,
-        max(keep),
-        learning_rate=RATES[run.kind],
-        seed=run.seed,
-        keep=keep,
-        at=lambda step: store(folder, run, step, model),
-        checkpoint=checkpoint,
-    )
+    options = {"learning_rate": RATES[run.kind], "seed": run.seed, "keep": keep}
+    options |= {"at": lambda step: _store(folder, run, step, model), "checkpoint": checkpoint}
+    rows = glass_box_training.train(model, tokenizer, documents, max(keep), **options)
     table = pd.DataFrame(rows)
     data.write_atomically(course, table.to_csv(index=False))
     checkpoint.unlink(missing_ok=True)
     return table
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "glass_box_runs",
+    option("--folder", default="build/glass_box"),
+    parts("trains every k-th model"),
+    option("--seeds", nargs="+", type=int, default=[0, 1]),
+    option("--widths", nargs="+", type=int, default=[width for width, _ in SIZES]),
+    option("--added", action="store_true", help="GPTs of the three added corpora"),
+    one_thread=True,
+)
+def main(given: Namespace) -> Written:
     """Train the suite."""
-    import time
-
-    import torch
-
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments glass_box_runs", description=main.__doc__
-    )
-    parser.add_argument("--folder", default="build/glass_box")
-    run_parts.add_argument(parser, "trains every k-th model")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--widths", nargs="+", type=int, default=[width for width, _ in SIZES])
-    parser.add_argument("--added", action="store_true", help="GPTs of the three added corpora")
-    given = parser.parse_args(words)
     runs = ADDED if given.added else RUNS
     runs = [run for run in runs if run.seed in given.seeds and run.width in given.widths]
-    torch.set_num_threads(1)
     world = glass_box_world.make_world()
     tokenizer = glass_box_world.tokenizer(world)
     texts = {mix: glass_box_world.corpus(world, mix) for mix in glass_box_world.MIXES}
     for run in runs[given.part]:
         if all(weights_path(given.folder, run, step).exists() for step in KEEP[run.kind]):
-            print(f"{run.name}: is stored", flush=True)
+            log.info(f"{run.name}: is stored")
             continue
         start = time.process_time()
         course = train(run, tokenizer, texts[run.mix], given.folder)
         took = time.process_time() - start
-        print(f"{run.name}: loss {course.loss.iloc[-1]:.3f}, {took:.0f} CPU s", flush=True)
-    return 0
+        log.info(f"{run.name}: loss {course.loss.iloc[-1]:.3f}, {took:.0f} CPU s")

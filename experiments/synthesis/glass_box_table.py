@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command, kept, option
 from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_world
 from experiments.synthesis.glass_box_training import Run
 from helpers import data, storage
@@ -72,51 +74,46 @@ class Suite(NamedTuple):
     log_posterior: pd.DataFrame
 
 
-def measure_all(
+def _measure_all(
     folder: str | Path,
     pieces: str | Path,
     bench: glass_box_measures.Bench,
     tokenizer: PreTrainedTokenizerFast,
     *,
     runs: Sequence[Run] = glass_box_runs.RUNS,
-    progress: Callable[[str], None] | None = None,
 ) -> Suite:
     """Measure every model stored in `folder`, keeping a piece a model in `pieces`.
 
     A piece is known by the model's weights and the version of the measures. Models that are not
     there are left out. Raises `ValueError` when there is none.
     """
+
+    def told(run: Run, step: int) -> dict[str, Any]:
+        model = glass_box_runs.load(folder, run, step, tokenizer)
+        found = glass_box_measures.measure(model, tokenizer, bench)
+        lists = {name: np.round(getattr(found, name), 5).tolist() for name in LISTS}
+        return {"row": found.row, "seconds": found.seconds, **lists}
+
     rows, lists = {}, {name: {} for name in LISTS}
-    for run in runs:
-        for step in glass_box_runs.KEEP[run.kind]:
-            path = glass_box_runs.weights_path(folder, run, step)
-            if not path.exists():
-                continue
-            key = hashlib.sha256(
-                path.read_bytes() + bytes([glass_box_measures.VERSION])
-            ).hexdigest()
-            piece = Path(pieces) / f"{path.stem}-{key[:16]}.json"
-            told = storage.stored(piece)
-            if told is None:
-                model = glass_box_runs.load(folder, run, step, tokenizer)
-                found = glass_box_measures.measure(model, tokenizer, bench)
-                told = {"row": found.row, "seconds": found.seconds}
-                told |= {name: np.round(getattr(found, name), 5).tolist() for name in LISTS}
-                storage.store(piece, told)
-            about = dict(zip(ABOUT, (*run, step), strict=True))
-            seconds = {f"seconds_{name}": value for name, value in told["seconds"].items()}
-            rows[path.stem] = about | told["row"] | seconds
-            for name in LISTS:
-                lists[name][path.stem] = told[name]
-            if progress is not None:
-                progress(path.stem)
+    for run, step in [(one, step) for one in runs for step in glass_box_runs.KEEP[one.kind]]:
+        path = glass_box_runs.weights_path(folder, run, step)
+        if not path.exists():
+            continue
+        key = hashlib.sha256(path.read_bytes() + bytes([glass_box_measures.VERSION])).hexdigest()
+        piece = Path(pieces) / f"{path.stem}-{key[:16]}.json"
+        found = kept(piece, partial(told, run, step), path.stem)
+        about = dict(zip(ABOUT, (*run, step), strict=True))
+        seconds = {f"seconds_{name}": value for name, value in found["seconds"].items()}
+        rows[path.stem] = about | found["row"] | seconds
+        for name in LISTS:
+            lists[name][path.stem] = found[name]
     if not rows:
         raise ValueError(f"folder {str(folder)!r} has no model of the suite; train it first")
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
     return Suite(table, *(pd.DataFrame.from_dict(lists[n], orient="index") for n in LISTS))
 
 
-def save(suite: Suite, *, added: bool = False) -> None:
+def _save(suite: Suite, *, added: bool = False) -> None:
     """Write the tables of the book, `TABLE` and, without pickles, `ITEMS`, or those `added`."""
     table, items = (ADDED_TABLE, ADDED_ITEMS) if added else (TABLE, ITEMS)
     data.write_atomically(table, suite.table.round(6).to_csv())
@@ -154,7 +151,7 @@ def count_facts(world: glass_box_world.World, mix: str) -> pd.DataFrame:
     )
 
 
-def information_scores(counts: pd.DataFrame, parameters: float) -> pd.Series:
+def _information_scores(counts: pd.DataFrame, parameters: float) -> pd.Series:
     """Return SMI of each counted fact, as in versions 5 to 7, NaN where MI is not above 0.
 
     All rows share one scale: pass the facts of all mixes to compare corpora.
@@ -194,7 +191,7 @@ def count_predictions(suite: Suite, counts: pd.DataFrame, *, groups: str = "mix"
     return out
 
 
-def map_distances(suite: Suite) -> pd.Series:
+def _map_distances(suite: Suite) -> pd.Series:
     """Return how far each model is from the best of its kind on their map, nats per text.
 
     The best has the highest mean log-likelihood; distances are those of `model_map.fit_map`.
@@ -210,83 +207,52 @@ def map_distances(suite: Suite) -> pd.Series:
 def judged(suite: Suite, counts: pd.DataFrame) -> pd.DataFrame:
     """Return the suite's table with every column of `SIGNALS`.
 
-    Added are `smi`, the mean over facts of `information_scores` in the corpus and at the size of
+    Added are `smi`, the mean over facts of `_information_scores` in the corpus and at the size of
     each model; `stated`, steps times the rate of statements in the corpus, and `stated_width`, that
-    times the width; `from_counts`, of `count_predictions`; `nearness`, minus `map_distances`;
+    times the width; `from_counts`, of `count_predictions`; `nearness`, minus `_map_distances`;
     and `validation`, minus bits per byte of unread texts. `counts` are the rows of `count_facts` of
     all mixes.
     """
     table, smi_of = suite.table.copy(), {}
     for size in table.parameters.unique():
-        scores = information_scores(counts, size).groupby(counts["mix"].to_numpy()).mean()
+        scores = _information_scores(counts, size).groupby(counts["mix"].to_numpy()).mean()
         smi_of |= {(mix, size): value for mix, value in scores.items()}
     keys = zip(table["mix"], table.parameters, strict=True)
     table["smi"] = [smi_of[key] for key in keys]
     table["stated"] = table.step * table["mix"].map(glass_box_world.statement_rate)
     table["stated_width"] = table.stated * table["width"]
     table["from_counts"] = count_predictions(suite, counts)
-    table["nearness"] = -map_distances(suite)
+    table["nearness"] = -_map_distances(suite)
     table["validation"] = -table.bits_per_byte
     return table
 
 
-def misled(table: pd.DataFrame, signals: Sequence[str], truth: str) -> pd.DataFrame:
-    """Return for each signal the pair of models of one kind that it gets most wrong.
-
-    Columns: `signal`, `chosen`, `better` (names), `loss`, by how much the chosen one is worse in
-    `truth`. A signal that errs nowhere has no row.
-    """
-    rows = []
-    for signal in signals:
-        worst: tuple[float, str, str] = (0.0, "", "")
-        for _, part in table.groupby("kind"):
-            y, x = part[truth].to_numpy(float), part[signal].to_numpy(float)
-            gap = np.where(x[:, None] > x[None, :], y[None, :] - y[:, None], -np.inf)
-            i, j = np.unravel_index(int(np.argmax(gap)), gap.shape)
-            worst = max(worst, (float(gap[i, j]), part.index[i], part.index[j]))
-        if worst[0] > 0:
-            rows.append(dict(zip(("loss", "chosen", "better"), worst, strict=True)))
-            rows[-1]["signal"] = signal
-    return pd.DataFrame(rows, columns=["signal", "chosen", "better", "loss"])
-
-
-def main(words: Sequence[str] | None = None) -> int:
+@command(
+    "glass_box_table",
+    option("--folder", default="build/glass_box"),
+    option("--pieces", default="build/glass_box/measured"),
+    option("--kinds", nargs="+", default=["gpt", "bert"]),
+    option("--keep", action="store_true", help="only pieces; leave the book's tables"),
+    option("--added", action="store_true", help="the GPTs of the added corpora"),
+    one_thread=True,
+)
+def main(given: Namespace) -> Written:
     """Measure the suite, and write the tables that the pages read."""
-    import torch
-
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments glass_box_table", description=main.__doc__
-    )
-    parser.add_argument("--folder", default="build/glass_box")
-    parser.add_argument("--pieces", default="build/glass_box/measured")
-    parser.add_argument("--kinds", nargs="+", default=["gpt", "bert"])
-    parser.add_argument("--keep", action="store_true", help="only pieces; leave the book's tables")
-    parser.add_argument("--added", action="store_true", help="the GPTs of the added corpora")
-    given = parser.parse_args(words)
-    torch.set_num_threads(1)
     world = glass_box_world.make_world()
     tokenizer, bench = glass_box_world.tokenizer(world), glass_box_measures.make_bench(world)
     runs = glass_box_runs.ADDED if given.added else glass_box_runs.RUNS
     runs = [run for run in runs if run.kind in given.kinds]
-    suite = measure_all(
-        given.folder,
-        given.pieces,
-        bench,
-        tokenizer,
-        runs=runs,
-        progress=lambda name: print(name, flush=True),
-    )
+    suite = _measure_all(given.folder, given.pieces, bench, tokenizer, runs=runs)
     absent = sum(len(glass_box_runs.KEEP[run.kind]) for run in runs) - len(suite.table)
-    if absent and not given.keep:
+    if given.keep:
+        return 0
+    if absent:
         print(
-            f"{absent} model(s) have no weights in {given.folder}, so the tables stay as they are;"
+            f"{absent} model(s) have no weights in {given.folder}; the tables stay as they are;\n"
+            f"train them: python -m experiments glass_box_runs --folder {given.folder}"
         )
-        print(f"train them: python -m experiments glass_box_runs --folder {given.folder}")
         return 1
-    if not given.keep:
-        save(suite, added=given.added)
-        mixes = glass_box_world.ADDED if given.added else glass_box_world.SUITE
-        counts = pd.concat([count_facts(world, mix) for mix in mixes])
-        path = ADDED_COUNTS if given.added else COUNTS
-        data.write_atomically(path, counts.to_csv(index=False))
-    return 0
+    _save(suite, added=given.added)
+    mixes = glass_box_world.ADDED if given.added else glass_box_world.SUITE
+    counts = pd.concat([count_facts(world, mix) for mix in mixes])
+    return [(ADDED_COUNTS if given.added else COUNTS, counts.to_csv(index=False))]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from experiments import tiny_gpt
+from experiments import tiny_gpt, training
 from helpers import checkpoints, reading, validation
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 # Part of every checkpoint's key: raise it when the same arguments would give other weights.
@@ -55,17 +55,14 @@ def new_model(
     validation.choice(kind, KINDS, "kind")
     if kind == "gpt":
         return tiny_gpt.new_gpt(tokenizer, width=width, layers=layers, context=CONTEXT, seed=seed)
-    import torch
     from transformers import BertConfig, BertForMaskedLM
 
-    validation.counts(width=(width, 16), layers=(layers, 1), seed=(seed, 0))
-    if width % 16:
-        raise ValueError(f"width is {width}; give a multiple of 16, the width of a head")
+    validation.counts(layers=(layers, 1), seed=(seed, 0))
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
         num_hidden_layers=layers,
-        num_attention_heads=width // 16,
+        num_attention_heads=tiny_gpt.n_heads(width),
         intermediate_size=4 * width,
         max_position_embeddings=CONTEXT,
         type_vocab_size=1,
@@ -75,12 +72,10 @@ def new_model(
         initializer_range=0.05,
         pad_token_id=None,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return BertForMaskedLM(config)
+    return tiny_gpt.seeded(BertForMaskedLM, config, seed)
 
 
-def token_rows(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> list[np.ndarray]:
+def _token_rows(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> list[np.ndarray]:
     """Return the tokens of documents in rows of at most `CONTEXT`, each after an `<end>`, uint16.
 
     A document too long for one row goes on in others; a last piece below 8 tokens is dropped.
@@ -111,7 +106,7 @@ def train(
 ) -> list[dict[str, float]]:
     """Train a model on documents, in place, and return the mean loss between the steps kept.
 
-    Each epoch deals the rows of `token_rows` again into batches of like lengths, padded to at most
+    Each epoch deals the rows of `_token_rows` again into batches of like lengths, padded to at most
     `batch_tokens` tokens; each is a step of AdamW (weight decay 0.01, gradients clipped at norm 1).
     The rate is that of a model 64 wide, times sqrt(64 / width); it rises over a twentieth of the
     steps and falls to zero by a cosine. A GPT guesses each next token; a BERT `MASKED` of the
@@ -132,20 +127,19 @@ def train(
         raise ValueError(f"keep has step {kept[-1]}, after the last of {steps}")
     batches = _Batches(tokenizer, documents, batch_tokens, seed)
     rate = learning_rate * (64 / model.config.hidden_size) ** 0.5
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
     options = [VERSION, steps, batch_tokens, learning_rate, seed, kept, documents]
     run = checkpoints.digest(model.state_dict(), options, torch.__version__)
-    path = None if checkpoint is None else Path(checkpoint)
-    course = [] if path is None else tiny_gpt.resume(path, run, model, optimizer)
-    done, take = int(course[-1]["step"]) if course else 0, _STEPS[model.config.model_type]
+    kept_run = checkpoint, run, model, training.adamw(model)
+    course, loss_of = training.resume(*kept_run), _LOSSES[model.config.model_type]
+    done = int(course[-1]["step"]) if course else 0
     if not done and 0 in keep and at is not None:
         at(0)
     total = 0.0
     model.train()
     for step in range(done, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * tiny_gpt.schedule(step, steps, steps // 20)
-        total += take(model, batches.at(step), optimizer, np.random.default_rng([seed, step, 1]))
+        loss = loss_of(model, batches.at(step), np.random.default_rng([seed, step, 1]))
+        share = training.schedule(step, steps, steps // 20)
+        total += training.step(model, kept_run[-1], loss, rate * share)
         if step + 1 in kept:
             since = step + 1 - (course[-1]["step"] if course else 0)
             course.append({"step": step + 1, "epoch": batches.epoch + 1, "loss": total / since})
@@ -153,8 +147,7 @@ def train(
             model.eval()
             if at is not None:
                 at(step + 1)
-            if path is not None:
-                tiny_gpt.save(path, run, model, optimizer, course)
+            training.save(*kept_run, course)
             model.train()
     model.eval()
     return course
@@ -170,7 +163,7 @@ class _Batches:
         batch_tokens: int,
         seed: int,
     ) -> None:
-        self.rows = token_rows(tokenizer, documents)
+        self.rows = _token_rows(tokenizer, documents)
         if not self.rows:
             raise ValueError("documents has no token in any text; pass longer ones")
         self.lengths = np.array([len(row) for row in self.rows])
@@ -190,28 +183,15 @@ class _Batches:
             ]
             self.batches = [found[i] for i in rng.permutation(len(found))]
         chosen = self.batches[step - self.first]
-        rows = np.full((len(chosen), self.lengths[chosen].max()), -100, dtype=np.int64)
-        for row, i in zip(rows, chosen, strict=True):
-            row[: self.lengths[i]] = self.rows[i]
-        return rows
+        return training.filled([self.rows[i] for i in chosen])
 
 
-def _guess_next(
-    model: PreTrainedModel,
-    rows: np.ndarray,
-    optimizer: torch.optim.Optimizer,
-    rng: np.random.Generator,
-) -> float:
-    return tiny_gpt.take_step(model, rows, optimizer)
+def _next_loss(model: PreTrainedModel, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+    return training.next_token_loss(model, rows)
 
 
-def _guess_masked(
-    model: PreTrainedModel,
-    rows: np.ndarray,
-    optimizer: torch.optim.Optimizer,
-    rng: np.random.Generator,
-) -> float:
-    """Take one step of a BERT; only the states of the tokens to guess go through its head."""
+def _masked_loss(model: PreTrainedModel, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Return the loss of a BERT; only the states of the tokens to guess go through its head."""
     import torch
 
     told = rows > 0
@@ -223,12 +203,7 @@ def _guess_masked(
     ids, wanted, whole = (torch.from_numpy(x).to(model.device) for x in (seen, asked, rows >= 0))
     states = model.bert(ids, attention_mask=whole.long()).last_hidden_state[wanted]
     targets = torch.from_numpy(rows[asked]).to(model.device)
-    loss = torch.nn.functional.cross_entropy(model.cls(states), targets)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.item()
+    return torch.nn.functional.cross_entropy(model.cls(states), targets)
 
 
-_STEPS = {"gpt2": _guess_next, "bert": _guess_masked}
+_LOSSES = {"gpt2": _next_loss, "bert": _masked_loss}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from experiments import tiny_gpt
 from experiments.retrieval import small_world
 from helpers import factbook_tasks, text_sets, validation
 
@@ -16,17 +17,16 @@ if TYPE_CHECKING:
 
 RELATIONS = ("birthplace", "employer", "instrument")
 GENRES = ("facts", "manual", "python", "c++")
-END, MASK = "<end>", "[MASK]"
+MASK = "[MASK]"
 # Other documents on a subject for each statement of its fact, and of what kind they are.
 ARMS = ("none", "neutral", "competing")
-N_HELD_OUT = 4
 # The share of a community's facts whose object is one of the two that it prefers.
 LOYALTY = 0.6
 N_UNSEEN_TEXTS, TEXT_BYTES = 128, 160
 LISTED = 400
 
 
-class Mix(NamedTuple):
+class _Mix(NamedTuple):
     """What a corpus is made of: how often facts are stated, and the bytes of each genre."""
 
     statements: float
@@ -35,13 +35,13 @@ class Mix(NamedTuple):
 
 # Corpora of nearly one length in tokens: facts told often, everything alike, and mostly programs.
 MIXES = {
-    "facts": Mix(2.0, {"facts": 120_000, "manual": 80_000, "python": 20_000, "c++": 20_000}),
-    "even": Mix(1.0, {"facts": 180_000, "manual": 180_000, "python": 180_000, "c++": 180_000}),
-    "code": Mix(0.5, {"facts": 40_000, "manual": 60_000, "python": 480_000, "c++": 420_000}),
+    "facts": _Mix(2.0, {"facts": 120_000, "manual": 80_000, "python": 20_000, "c++": 20_000}),
+    "even": _Mix(1.0, {"facts": 180_000, "manual": 180_000, "python": 180_000, "c++": 180_000}),
+    "code": _Mix(0.5, {"facts": 40_000, "manual": 60_000, "python": 480_000, "c++": 420_000}),
     # The other combinations: with these, statements and real text like the facts come apart.
-    "stated": Mix(2.0, {"facts": 40_000, "manual": 80_000, "python": 60_000, "c++": 60_000}),
-    "lean": Mix(1.0, {"facts": 40_000, "manual": 180_000, "python": 250_000, "c++": 250_000}),
-    "prose": Mix(0.5, {"facts": 180_000, "manual": 180_000, "python": 320_000, "c++": 320_000}),
+    "stated": _Mix(2.0, {"facts": 40_000, "manual": 80_000, "python": 60_000, "c++": 60_000}),
+    "lean": _Mix(1.0, {"facts": 40_000, "manual": 180_000, "python": 250_000, "c++": 250_000}),
+    "prose": _Mix(0.5, {"facts": 180_000, "manual": 180_000, "python": 320_000, "c++": 320_000}),
 }
 # Both kinds of model, with stored weights, read the first; GPTs alone, without, the added ones.
 SUITE, ADDED = ("facts", "even", "code"), ("stated", "lean", "prose")
@@ -108,13 +108,7 @@ def make_world(
                 kind=rng.permutation(np.resize(ARMS, n_people)),
             )
         )
-    forms = {
-        r: list(rng.permutation([f"{o} {{}} {p}" for o in small_world.OPENERS for p in phrases]))
-        for r, phrases in small_world.RELATIONS.items()
-        if r in RELATIONS
-    }
-    training = {r: told[N_HELD_OUT:] for r, told in forms.items()}
-    held_out = {r: told[:N_HELD_OUT] for r, told in forms.items()}
+    training, held_out = small_world.question_forms(RELATIONS, rng)
     return World(people, pd.concat(parts, ignore_index=True), objects, training, held_out)
 
 
@@ -143,7 +137,7 @@ def statements(world: World, mix: str) -> np.ndarray:
     return np.ceil(world.facts.frequency * MIXES[mix].statements).astype(int).to_numpy()
 
 
-def planted(world: World, mix: str, *, seed: int = 0) -> pd.DataFrame:
+def _planted(world: World, mix: str, *, seed: int = 0) -> pd.DataFrame:
     """Return the invented documents of a mix, one sentence each, in the order of their facts.
 
     Columns `fact` (its row), `object` (what is stated, "" for nothing) and `text`. A fact of kind
@@ -179,13 +173,12 @@ def unseen_texts(n: int = N_UNSEEN_TEXTS, n_bytes: int = TEXT_BYTES) -> pd.DataF
     return texts.assign(text=cut, n_bytes=[len(text.encode()) for text in cut])
 
 
-def real_texts(mix: str, *, share: float = 1.0) -> list[str]:
+def _real_texts(mix: str, *, share: float = 1.0) -> list[str]:
     """Return the real documents of a mix, without the unseen texts and the tests of tasks.
 
     `share` of the bytes of each genre is taken. No document has a sentence of the countries on
     which the tasks of `factbook_tasks.NAMES` are tested.
     """
-    validation.choice(mix, tuple(MIXES), "mix")
     hidden = set(text_sets.load_texts(N_UNSEEN_TEXTS, genres=GENRES).text)
     tested = factbook_tasks.sentences(test=True)
     found = []
@@ -203,7 +196,7 @@ def real_texts(mix: str, *, share: float = 1.0) -> list[str]:
 
 def corpus(world: World, mix: str, *, share: float = 1.0) -> list[str]:
     """Return all documents of a mix: those planted, and `share` of the real ones."""
-    return [*planted(world, mix).text, *real_texts(mix, share=share)]
+    return [*_planted(world, mix).text, *_real_texts(mix, share=share)]
 
 
 def tokenizer(
@@ -217,34 +210,15 @@ def tokenizer(
     Raises `ValueError` where `size` is too small for that. Source: Sennrich et al. (2016), on
     bytes as in Radford et al. (2019).
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[END, MASK],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     words = [*world.people.name, *(o for told in world.objects.values() for o in told)]
     texts = list(corpus(world, "even") if texts is None else texts)
-    made.train_from_iterator([*texts, *(LISTED * f" {word}" for word in words)], trainer)
+    texts += [LISTED * f" {word}" for word in words]
+    made = tiny_gpt.pieces(texts, size, [tiny_gpt.END, MASK])
     split = [word for word in words if len(made.encode(f" {word}").ids) != 1]
     if split:
         raise ValueError(
             f"size is {size}, and {len(split)} names such as {split[0]!r} are more than one "
             "token; give a larger one"
         )
-    made.post_processor = processors.TemplateProcessing(
-        single=f"{END} $A", pair=f"{END} $A {END} $B", special_tokens=[(END, 0)]
-    )
-    ends = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        mask_token=MASK,
-        model_input_names=["input_ids", "attention_mask"],
-        **ends,
-    )
+    inputs = ["input_ids", "attention_mask"]
+    return tiny_gpt.with_ends(made, mask_token=MASK, model_input_names=inputs)

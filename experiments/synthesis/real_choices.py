@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
 
+from experiments.command import Written, command, option
 from experiments.synthesis import released_truths
 from helpers import data, figures
 from helpers.synthesis import gate
@@ -85,7 +86,7 @@ class Analysis(NamedTuple):
     draw_tasks: bool = True
 
 
-def with_rivals(table: pd.DataFrame) -> pd.DataFrame:
+def _with_rivals(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with the orders of `RIVALS` that need other tasks, and `any`."""
     orders = {"static_order": gate.static_order(table), "family_order": gate.family_order(table)}
     if "source" in table:
@@ -93,7 +94,7 @@ def with_rivals(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**orders, any=0.0)
 
 
-def encoder_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
+def _encoder_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
     """Return the analyses of `released_truths.encoders`: all tasks, seven, and like sizes.
 
     Like sizes are the three base models and the three distilled ones: each task falls into two, in
@@ -101,18 +102,18 @@ def encoder_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
     """
     signals = [*STEPS, *SCORERS]
     rivals = ["parameters", "corpus_gb", "family_order", "static_order", "any"]
-    full = with_rivals(table)
+    full = _with_rivals(table)
     small = full.model.str.startswith("distil").map({True: ", distilled", False: ", base"})
     return {
         "encoders": Analysis(full, signals, rivals),
         "encoders, seven tasks": Analysis(
-            with_rivals(table[table.task != "wnli"]), signals, rivals
+            _with_rivals(table[table.task != "wnli"]), signals, rivals
         ),
         "encoders, like size": Analysis(full.assign(task=full.task + small), signals, rivals),
     }
 
 
-def language_analyses(curves: pd.DataFrame) -> dict[str, Analysis]:
+def _language_analyses(curves: pd.DataFrame) -> dict[str, Analysis]:
     """Return the analyses of `released_truths.tuning_curves`: all models, and one vocabulary.
 
     Three corpora are too few to draw from: intervals draw models, and speak of these corpora.
@@ -121,33 +122,31 @@ def language_analyses(curves: pd.DataFrame) -> dict[str, Analysis]:
     one = table[(table.tokenizer == "GPT-2 BPE") & table.decoder]
     rivals = ["parameters", "family_order", "static_order", "any"]
     return {
-        name: Analysis(with_rivals(part), list(LOSSES), rivals, draw_tasks=False)
+        name: Analysis(_with_rivals(part), list(LOSSES), rivals, draw_tasks=False)
         for name, part in (("language models", table), ("one vocabulary", one))
     }
 
 
-def image_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
+def _image_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
     """Return the analyses of `released_truths.image_models`: all, and ViT of one width."""
     rivals = ["width", "n_labels", "family_order", "source_order", "static_order", "any"]
     one = table[(table.family == "ViT") & (table.width == 768)]
     return {
-        "image models": Analysis(with_rivals(table), [], rivals),
+        "image models": Analysis(_with_rivals(table), [], rivals),
         "one architecture": Analysis(
-            with_rivals(one), [], [r for r in rivals if r not in ("width", "family_order")]
+            _with_rivals(one), [], [r for r in rivals if r not in ("width", "family_order")]
         ),
     }
 
 
-def judged(
-    analyses: Mapping[str, Analysis], *, n_resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def judged(analyses: Mapping[str, Analysis], **options: int) -> pd.DataFrame:
     """Return estimates, and leads over `BARS`, of all analyses, with the columns `COLUMNS`.
 
     A row without `rival` has a measure of the signal, one with it the lead over that rival.
     """
     parts = []
     for name, (table, signals, rivals, draw_tasks) in analyses.items():
-        options = {"n_resamples": n_resamples, "seed": seed, "draw_tasks": draw_tasks}
+        options |= {"draw_tasks": draw_tasks}
         found = gate.judge(table, [*signals, *rivals], **options)
         parts.append(found.rename(columns={"estimate": "value"}).assign(analysis=name))
         bars = [bar for bar in BARS if bar in rivals]
@@ -158,7 +157,7 @@ def judged(
     return table.astype({"rival": object, "left_out": object}).fillna(EMPTY)
 
 
-def by_examples(curves: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
+def _by_examples(curves: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
     """Return how signals rank models by their loss after each number of examples, corpus by corpus.
 
     Columns: `analysis` ("language models" or "one vocabulary"), `task`, `examples`, `signal`,
@@ -170,14 +169,14 @@ def by_examples(curves: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
         table = released_truths.language_models(curves, examples)
         one = table[(table.tokenizer == "GPT-2 BPE") & table.decoder]
         for name, part in (("language models", table), ("one vocabulary", one)):
-            for task, group in with_rivals(part).groupby("task"):
+            for task, group in _with_rivals(part).groupby("task"):
                 ranks = group[[*signals, "truth"]].rank().corr()["truth"]
                 row = {"analysis": name, "task": task, "examples": examples}
                 rows += [{**row, "signal": s, "value": ranks[s]} for s in signals]
     return pd.DataFrame(rows)
 
 
-def ablated(analyses: Mapping[str, Analysis]) -> pd.DataFrame:
+def _ablated(analyses: Mapping[str, Analysis]) -> pd.DataFrame:
     """Return the measures with each model left out, in the columns of `COLUMNS`."""
     parts = []
     for name, (table, signals, rivals, _) in analyses.items():
@@ -187,7 +186,7 @@ def ablated(analyses: Mapping[str, Analysis]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
 
 
-def single_runs(runs: pd.DataFrame) -> pd.DataFrame:
+def _single_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the measures of one run of a few steps of fine-tuning, in the columns of `COLUMNS`.
 
     `runs` is that of `released_truths.encoder_runs`. The released score of a few steps is the mean
@@ -204,22 +203,24 @@ def single_runs(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
 
 
-def everything(*, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def everything(**options: int) -> pd.DataFrame:
     """Return all that the page shows, in the columns of `COLUMNS`; it needs the registry's files.
 
     The correlations by data size stand in analyses "language models, flan at 200" and so on.
     """
     curves = released_truths.tuning_curves()
     runs = released_truths.encoder_runs()
-    encoders = encoder_analyses(released_truths.encoders(runs))
-    language = language_analyses(curves)
-    analyses = encoders | language | image_analyses(released_truths.image_models())
-    sizes = by_examples(curves, ["after 0", "parameters", "family_order", "static_order"])
+    encoders = _encoder_analyses(released_truths.encoders(runs))
+    language = _language_analyses(curves)
+    analyses = encoders | language | _image_analyses(released_truths.image_models())
+    sizes = _by_examples(curves, ["after 0", "parameters", "family_order", "static_order"])
     sizes["analysis"] += ", " + sizes.task + " at " + sizes.examples.astype(str)
     sizes = sizes.assign(measure="rank correlation").reindex(columns=COLUMNS)
-    single = ablated({name: (encoders | language)[name] for name in ("encoders", "one vocabulary")})
-    table = judged(analyses, n_resamples=n_resamples, seed=seed)
-    parts = [table, single_runs(runs), single, sizes]
+    single = _ablated(
+        {name: (encoders | language)[name] for name in ("encoders", "one vocabulary")}
+    )
+    table = judged(analyses, **options)
+    parts = [table, _single_runs(runs), single, sizes]
     table = pd.concat(parts, ignore_index=True)
     return table.astype({"rival": object, "left_out": object}).fillna(EMPTY)
 
@@ -243,7 +244,7 @@ def pick(
     return float(row.value), (float(row.low), float(row.high))
 
 
-def kind_of(signal: str) -> str:
+def _kind_of(signal: str) -> str:
     """Return what a signal costs: one of `KINDS`."""
     if signal in RIVALS:
         return KINDS[0]
@@ -261,7 +262,7 @@ def draw(axs: Sequence[Axes], table: pd.DataFrame, analysis: str, unit: str) -> 
     for ax, measure in zip(axs, ("rank correlation", "regret"), strict=True):
         rows = whole[whole.measure == measure].set_index("signal").loc[order]
         for i, kind in enumerate(KINDS):
-            y = [j for j, name in enumerate(order) if kind_of(name) == kind]
+            y = [j for j, name in enumerate(order) if _kind_of(name) == kind]
             part = rows.iloc[y]
             ends = [part.value - part.low, part.high - part.value]
             style = {"color": figures.PALETTE[i], "fmt": figures.MARKERS[i], "elinewidth": 1.2}
@@ -276,13 +277,7 @@ def draw(axs: Sequence[Axes], table: pd.DataFrame, analysis: str, unit: str) -> 
     axs[0].set(ylim=(len(order) - 0.4, -0.6), xlim=(-1.05, 1.05))
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("real_choices", option("--resamples", type=int, default=1000))
+def main(given: Namespace) -> Written:
     """Write the stored table of real choices from the registry's files."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments real_choices", description=main.__doc__
-    )
-    parser.add_argument("--resamples", type=int, default=1000)
-    table = everything(n_resamples=parser.parse_args(words).resamples)
-    data.write_atomically(TABLE, table.round(4).to_csv(index=False))
-    print(f"{len(table)} rows in {TABLE}")
-    return 0
+    yield TABLE, everything(n_resamples=given.resamples).round(4).to_csv(index=False)

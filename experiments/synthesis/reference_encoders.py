@@ -6,22 +6,23 @@ The other signals are placed among rows that the pages of the parts keep.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from helpers import data, encoding, model_edits, models
+from experiments.command import Written, command, option
+from helpers import encoding, model_edits, models
 from helpers.synthesis import model_kinds, signal_inputs, signal_report, single_signals
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def reference_models(
+def _reference_models(
     *, decoder: bool = True
 ) -> Iterator[tuple[str, PreTrainedTokenizerBase, PreTrainedModel]]:
     """Give the encoders of geometry/other_models, and the packaged decoder with its untrained twin.
@@ -47,26 +48,24 @@ def reference_models(
         yield "SmolLM2, untrained", tokenizer, encoding.randomised(model, 0)
 
 
-def categories(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
+def _categories(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
     """Return the mean skill on the default entities, nats, as `single_signals.categories`."""
     loaded = model_kinds.Loaded(tokenizer, model, model, "encoder", "")
     table = signal_inputs.read_entities()
     return float(np.mean(single_signals.categories(loaded, table=table, n_shuffles=0)["skill"]))
 
 
-def main(words: Sequence[str] | None = None) -> None:
+@command(
+    "reference_encoders",
+    option("--out", type=Path, default=signal_report.REFERENCES, help="where it goes"),
+    option("--no-decoder", action="store_true", help="leave the decoder out"),
+)
+def main(given: Namespace) -> Written:
     """Measure the reference models and write their table: two minutes."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments reference_encoders", description=main.__doc__
-    )
-    parser.add_argument("--out", type=Path, default=signal_report.REFERENCES, help="where it goes")
-    parser.add_argument("--no-decoder", action="store_true", help="leave the decoder out")
-    given = parser.parse_args(words)
     sign = signal_report.digest(signal_inputs.read_entities())
     rows = [
         {"signal": "categories", "measure": "skill", "model": name} | {"value": value}
-        for name, tokenizer, model in reference_models(decoder=not given.no_decoder)
-        for value in [categories(tokenizer, model)]
+        for name, tokenizer, model in _reference_models(decoder=not given.no_decoder)
+        for value in [_categories(tokenizer, model)]
     ]
-    table = pd.DataFrame(rows).round(6).assign(entities=sign)
-    data.write_atomically(given.out, table.to_csv(index=False))
+    yield given.out, pd.DataFrame(rows).round(6).assign(entities=sign).to_csv(index=False)

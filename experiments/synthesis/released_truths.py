@@ -24,16 +24,8 @@ CORPORA = ("flan", "gigaword", "wmt19")
 # Of these scores less is better.
 LOWER = ("PACTran-1-10", "PACTran-10-100")
 # Models of one vocabulary: only their losses per token have one unit.
-TOKENIZERS = {
-    "GPT2": "GPT-2 BPE",
-    "LaMini": "GPT-2 BPE",
-    "Cerebras": "GPT-2 BPE",
-    "OPT": "GPT-2 BPE",
-    "Phi": "GPT-2 BPE",
-    "BART": "GPT-2 BPE",
-    "T5": "T5",
-    "Switch Transformer": "T5",
-}
+TOKENIZERS = dict.fromkeys(("GPT2", "LaMini", "Cerebras", "OPT", "Phi", "BART"), "GPT-2 BPE")
+TOKENIZERS |= dict.fromkeys(("T5", "Switch Transformer"), "T5")
 # Families that write their answer with a decoder alone.
 DECODERS = ("GPT2", "LaMini", "Cerebras", "OPT", "Phi")
 # Of this task the table has 112 models of 180, at a mean accuracy of 2 %: training failed.

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from experiments.command import Written, command
 from experiments.synthesis import glass_box_report, glass_box_table, glass_box_world
 from helpers import data, specifications
 
@@ -37,32 +38,36 @@ SCORES = {
 N_RESAMPLES = 200
 
 
-class Curve(NamedTuple):
-    """One sentence: its choices, row by row, what measures one row, and where it holds."""
+class _Curve(NamedTuple):
+    """One sentence: its choices, what measures one row, a label, and where it holds."""
 
-    rows: Callable[[], list[dict[str, Any]]]
-    measure: Callable[..., dict[str, float]]
-    above: float
+    choices: list[dict[str, list[str]]]
+    measure: Callable[[_Tables, dict[str, Any]], dict[str, float]]
     label: str
+    above: float = 0.5
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every specification."""
+        return [row for some in self.choices for row in specifications.combinations(**some)]
 
 
-class Tables(NamedTuple):
+class _Tables(NamedTuple):
     """The balanced suite of both kinds, and the GPTs of the settings that six corpora share."""
 
     suite: pd.DataFrame
     corpora: pd.DataFrame
 
 
-def tables() -> Tables:
+def tables() -> _Tables:
     """Return both stored tables with all that the specifications choose from."""
     own, more = (pd.read_csv(f) for f in (glass_box_table.COUNTS, glass_box_table.ADDED_COUNTS))
-    suite = prepared(glass_box_table.load(), own)
-    whole = prepared(glass_box_table.load(added=True), pd.concat([own, more]))
+    suite = _prepared(glass_box_table.load(), own)
+    whole = _prepared(glass_box_table.load(added=True), pd.concat([own, more]))
     n_mixes = whole.groupby(["kind", "width", "seed", "step"])["mix"].transform("nunique")
-    return Tables(suite, whole[n_mixes == len(glass_box_world.MIXES)])
+    return _Tables(suite, whole[n_mixes == len(glass_box_world.MIXES)])
 
 
-def prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
+def _prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
     """Return a suite's table with all that the specifications choose from.
 
     Added to `glass_box_table.judged` are `from_counts_widths`, fitted to other widths, and the mean
@@ -86,19 +91,7 @@ SIX = {
 TEXTS = {"mixed": "validation", "like the facts": "loss_facts", "others": "loss_others"}
 
 
-def _loss_rows() -> list[dict[str, Any]]:
-    shared = {"texts": list(TEXTS), "steps": ["all", "last"]}
-    six = specifications.combinations(
-        kind=["gpt"], corpora=list(SIX), **shared, widths=["narrowest"]
-    )
-    return six + specifications.combinations(
-        kind=["gpt", "bert"], corpora=["three"], **shared, widths=["all", "widest"]
-    )
-
-
-def loss_between_corpora(
-    known: Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, float]:
+def _loss_between_corpora(known: _Tables, row: dict[str, Any]) -> dict[str, float]:
     """Return in how many pairs the better loss names the corpus that teaches more facts."""
     table = known.corpora if row["corpora"] in SIX else known.suite
     part = table[table.kind == row["kind"]]
@@ -106,95 +99,72 @@ def loss_between_corpora(
         part = part[part.step == part.step.max()]
     if row["widths"] == "widest":
         part = part[part.width == part.width.max()]
-    signal = TEXTS[row["texts"]]
     found = glass_box_report.between_corpora(
-        part, [signal], "closed_book", n_resamples=n_resamples, seed=seed
-    ).set_index("contrast")
-    contrast = SIX.get(row["corpora"], "all")
-    share, low, high = found.loc[contrast, ["share", "low", "high"]]
-    return {"estimate": float(share), "low": float(low), "high": float(high)}
-
-
-def _count_rows() -> list[dict[str, Any]]:
-    controls = [name for name in CONTROLS if name != "width"]
-    return specifications.combinations(
-        kind=["gpt", "bert"], signal=list(COUNTS), given=controls, scale=["ranks", "values"]
+        part, [TEXTS[row["texts"]]], "closed_book", n_resamples=N_RESAMPLES
     )
+    pair = found.set_index("contrast").loc[SIX.get(row["corpora"], "all")]
+    return {"estimate": float(pair.share), "low": float(pair.low), "high": float(pair.high)}
 
 
-def facts_follow_counts(
-    known: Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, float]:
-    """Return the correlation of a predictor from counts with facts known."""
-    return _correlation(known.suite, COUNTS[row["signal"]], "closed_book", row, n_resamples, seed)
+def _correlation(known: _Tables, row: dict[str, Any]) -> dict[str, float]:
+    """Return the correlation of a predictor from counts with facts known, or of RankMe with scores.
 
-
-def _rankme_rows() -> list[dict[str, Any]]:
-    return specifications.combinations(
-        kind=["gpt", "bert"], score=list(SCORES), given=list(CONTROLS), scale=["ranks", "values"]
-    )
-
-
-def tuning_follows_rankme(
-    known: Tables, row: dict[str, Any], *, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, float]:
-    """Return the correlation of RankMe with fine-tuned scores."""
-    return _correlation(known.suite, "rankme", SCORES[row["score"]], row, n_resamples, seed)
-
-
-def _correlation(
-    table: pd.DataFrame,
-    signal: str,
-    truth: str,
-    row: dict[str, Any],
-    n_resamples: int,
-    seed: int,
-) -> dict[str, float]:
-    """Return the correlation of one kind of model; cells of width and corpus are drawn."""
+    Of one kind of model; cells of width and corpus are drawn.
+    """
+    pair = ("rankme", SCORES[row["score"]]) if "score" in row else (COUNTS[row["signal"]], FACTS)
     found = glass_box_report.correlations(
-        table[table.kind == row["kind"]],
+        known.suite[known.suite.kind == row["kind"]],
         given=CONTROLS[row["given"]],
-        signals=[signal],
-        truths=[truth],
+        signals=pair[:1],
+        truths=pair[1:],
         ranks=row["scale"] == "ranks",
-        n_resamples=n_resamples,
-        seed=seed,
+        n_resamples=N_RESAMPLES,
     ).iloc[0]
     return {"estimate": float(found.r), "low": float(found.low), "high": float(found.high)}
 
 
+_KINDS, _SCALES, FACTS = ["gpt", "bert"], ["ranks", "values"], "closed_book"
+_TEXTS = {"texts": list(TEXTS), "steps": ["all", "last"]}
 CURVES = {
-    "syn_loss": Curve(_loss_rows, loss_between_corpora, 0.5, "pairs named rightly (share)"),
-    "syn_counts": Curve(_count_rows, facts_follow_counts, 0.5, "correlation with facts known"),
-    "syn_rankme": Curve(_rankme_rows, tuning_follows_rankme, 0.5, "correlation with scores"),
-}
+    "syn_loss": _Curve(
+        [{"kind": ["gpt"], "corpora": list(SIX), **_TEXTS, "widths": ["narrowest"]},
+         {"kind": _KINDS, "corpora": ["three"], **_TEXTS, "widths": ["all", "widest"]}],
+        _loss_between_corpora, "pairs named rightly (share)",
+    ),
+    "syn_counts": _Curve(
+        [{"kind": _KINDS, "signal": list(COUNTS), "given": [c for c in CONTROLS if c != "width"],
+          "scale": _SCALES}],
+        _correlation, "correlation with facts known",
+    ),
+    "syn_rankme": _Curve(
+        [{"kind": _KINDS, "score": list(SCORES), "given": list(CONTROLS), "scale": _SCALES}],
+        _correlation, "correlation with scores",
+    ),
+}  # fmt: skip
 
 
-def path(name: str) -> Path:
+def _path(name: str) -> Path:
     """Return where the table of a curve is stored."""
     return data.PUBLISHED / f"spec_{name}.csv"
 
 
 def load(name: str) -> pd.DataFrame:
     """Return the stored table of one of `CURVES`: its choices, `estimate`, `low`, `high`."""
-    return pd.read_csv(path(name))
+    return pd.read_csv(_path(name))
 
 
-def again(name: str, known: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+def again(name: str, known: _Tables, rows: pd.DataFrame) -> pd.DataFrame:
     """Return stored rows measured again on `tables`."""
     choices = [column for column in rows if column not in ("estimate", "low", "high")]
     chosen = rows[choices].to_dict("records")
     return pd.DataFrame([row | CURVES[name].measure(known, row) for row in chosen], rows.index)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("synthesis_specifications")
+def main(_: Namespace) -> Written:
     """Measure every specification, and write the tables that the pages draw."""
-    argparse.ArgumentParser(
-        prog="python -m experiments synthesis_specifications", description=main.__doc__
-    ).parse_args(words)
     known = tables()
     for name, curve in CURVES.items():
         found = pd.DataFrame([row | curve.measure(known, row) for row in curve.rows()])
-        data.write_atomically(path(name), found.round(6).to_csv(index=False))
         print(f"{name}: {specifications.share(found, above=curve.above)}")
-    return 0
+        yield _path(name), found.round(6).to_csv(index=False)

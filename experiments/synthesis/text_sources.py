@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from experiments.command import Written, command
 from experiments.synthesis import glass_box_measures, glass_box_runs, glass_box_world
 from helpers import data, storage, text_sets
 from helpers.synthesis import paired_tests
@@ -30,7 +31,7 @@ PARTS = ("code", "docstrings")
 N_FILES, N_TEXTS = 60, 8
 
 
-class Sources(NamedTuple):
+class _Sources(NamedTuple):
     """Texts, a row each (`key`, `package`, `part`), and log-likelihoods (models, texts), nats."""
 
     texts: pd.DataFrame
@@ -80,7 +81,7 @@ def score(texts: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def save(sources: Sources) -> None:
+def _save(sources: _Sources) -> None:
     """Write `TABLE`, without pickles and without the texts."""
     arrays = {name: sources.texts[name].to_numpy(str) for name in ("key", "package", "part")}
     arrays["model"] = sources.log_likelihoods.index.to_numpy(str)
@@ -89,15 +90,15 @@ def save(sources: Sources) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def load() -> Sources:
+def load() -> _Sources:
     """Return what is stored in `TABLE`."""
     with np.load(TABLE, allow_pickle=False) as arrays:
         texts = pd.DataFrame({name: arrays[name] for name in ("key", "package", "part")})
         values = pd.DataFrame(arrays["log_likelihoods"].astype(float), arrays["model"])
-    return Sources(texts, values)
+    return _Sources(texts, values)
 
 
-def seed_tests(sources: Sources, table: pd.DataFrame) -> pd.DataFrame:
+def seed_tests(sources: _Sources, table: pd.DataFrame) -> pd.DataFrame:
     """Return tests of the two seeds of each setting, one row per setting that has both.
 
     `table` is the suite's. Columns: `kind`, `width`, `mix`, `step`, `plain` (p-value with texts as
@@ -118,16 +119,10 @@ def seed_tests(sources: Sources, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("text_sources", one_thread=True)
+def main(_: Namespace) -> Written:
     """Score the stored models on texts of the packages, and write the table."""
-    import torch
-
-    argparse.ArgumentParser(
-        prog="python -m experiments text_sources", description=main.__doc__
-    ).parse_args(words)
-    torch.set_num_threads(1)
     texts = pd.concat([package_texts(name) for name in PACKAGES], ignore_index=True)
     values = score(list(texts.text), glass_box_runs.last_names())
-    save(Sources(texts, values))
+    _save(_Sources(texts, values))
     print(f"{len(values)} models, {len(texts)} texts of {len(PACKAGES)} packages")
-    return 0

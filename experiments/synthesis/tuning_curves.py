@@ -8,17 +8,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
+from experiments.intervals import rank_correlations
 from experiments.modelmap import corpus_names
 from experiments.synthesis import released_truths
 from helpers import ties, validation
+from helpers.synthesis import gate
 
 METHODS = ("parameters", "other tasks", "zero-shot", "last point", "accept then stop")
 METHODS += ("rectified law",)
 
 
-class Law(NamedTuple):
+class _Law(NamedTuple):
     """Curves L(n) = floor + drop / (1 + (n / onset)^slope), one value of each per curve."""
 
     floor: np.ndarray
@@ -43,33 +44,15 @@ def regret(signal: ArrayLike, truth: ArrayLike) -> float:
     return float(y.max() - y[ties.first_largest(np.asarray(signal, float))])
 
 
-def other_tasks(table: pd.DataFrame) -> pd.Series:
-    """Return each model's mean rank in `truth` on all tasks but the row's own (larger is better).
-
-    `table` has one row per model and task; the index is that of the table.
-    """
-    validation.columns(table, ["model", "task", "truth"], "table")
-    ranks = table.groupby("task")["truth"].rank()
-    of_model = ranks.groupby(table["model"])
-    count = of_model.transform("size")
-    if (count < 2).any():
-        raise ValueError("table has a model with one task only; an order of others needs two")
-    return (of_model.transform("sum") - ranks) / (count - 1)
-
-
-def fit_rectified(examples: ArrayLike, losses: ArrayLike) -> Law:
+def _fit_rectified(examples: ArrayLike, losses: ArrayLike) -> _Law:
     """Fit the rectified scaling law to curves of test loss against tuning examples.
 
     `examples` (n,) are above 0, `losses` (models, n) nats; n is 4 or more. Least squares on
     relative errors: floor and drop are exact for each onset and slope of a grid, both held at 0 or
-    above. The released code fits the same curve from random starts. Raises `ValueError` for other
-    shapes. Source: Lin et al. (2024), equation of the rectified law with alpha 1.
+    above. The released code fits the same curve from random starts. Source: Lin et al. (2024),
+    equation of the rectified law with alpha 1.
     """
     n, y = validation.numbers(examples, "examples"), validation.numbers(losses, "losses")
-    if y.ndim != 2 or n.shape != y.shape[1:] or len(n) < 4:
-        raise ValueError(f"examples {n.shape}, losses {y.shape}: pass (n,), (m, n), n 4 or more")
-    if not (n > 0).all() or not (y > 0).all():
-        raise ValueError("examples and losses must be above 0; leave out the loss before tuning")
     slopes, onsets = np.linspace(0.05, 1.5, 59), np.geomspace(1, 1e8, 81)
     slope, onset = (grid.ravel() for grid in np.meshgrid(slopes, onsets, indexing="ij"))
     shape = 1 / (1 + (n[None, :] / onset[:, None]) ** slope[:, None])
@@ -86,28 +69,23 @@ def fit_rectified(examples: ArrayLike, losses: ArrayLike) -> Law:
     error = len(n) - 2 * (floor * wy + drop * fy)
     error += floor**2 * one + 2 * floor * drop * f + drop**2 * ff
     best, row = np.argmin(error, axis=0), np.arange(len(y))
-    return Law(floor[best, row], drop[best, row], onset[best], slope[best])
+    return _Law(floor[best, row], drop[best, row], onset[best], slope[best])
 
 
-def accept_then_stop(
-    examples: ArrayLike, losses: ArrayLike, at: float, *, k: int = 3, delta: float = 5.0
-) -> float:
+def _accept_then_stop(examples: ArrayLike, losses: ArrayLike, at: float) -> float:
     """Return the loss that a straight line on logarithms, fitted to the curve's end, gives at `at`.
 
-    The line takes the last `k` points, then earlier ones while each lies within `delta` standard
-    deviations of the residuals. The place where it stops is the released code's. Source: Lin et
-    al. (2024), algorithm 1, with the released code's k and delta.
+    The line takes the last 3 points, then earlier ones while each lies within 5 standard deviations
+    of the residuals. The place where it stops is the released code's. Source: Lin et al. (2024),
+    algorithm 1, with the released code's numbers.
     """
-    x, y = np.log(validation.numbers(examples, "examples")), np.log(np.asarray(losses, float))
-    validation.counts(k=(k, 2))
-    if x.shape != y.shape or len(x) < 2:
-        raise ValueError(f"examples {x.shape} and losses {y.shape}: pass two points of each")
+    x, y = np.log(np.asarray(examples, float)), np.log(np.asarray(losses, float))
     first = 0
-    if len(x) > k:
-        for points in range(k, len(x)):
+    if len(x) > 3:
+        for points in range(3, len(x)):
             line = np.polyfit(x[-points:], y[-points:], 1)
             spread = float(np.std(y[-points:] - np.polyval(line, x[-points:])))
-            if abs(y[-points - 1] - np.polyval(line, x[-points - 1])) > delta * spread:
+            if abs(y[-points - 1] - np.polyval(line, x[-points - 1])) > 5.0 * spread:
                 break
         first = len(x) - points
     return float(np.exp(np.polyval(np.polyfit(x[first:], y[first:], 1), np.log(at))))
@@ -127,14 +105,14 @@ def predictions(curves: pd.DataFrame, k: int) -> pd.DataFrame:
         raise ValueError(f"k is {k}; the last of {len(sizes)} sizes is what is predicted")
     rows = wide.loc[list(zip(table["task"], table["model"], strict=True))]
     y = rows[sizes[:k].astype(int)].to_numpy()
-    stopped = [accept_then_stop(sizes[:k], row, sizes[-1]) for row in y]
+    stopped = [_accept_then_stop(sizes[:k], row, sizes[-1]) for row in y]
     return table[["model", "task", "family", "parameters", "tokenizer", "truth"]].assign(
         **{
-            "other tasks": other_tasks(table),
+            "other tasks": gate.static_order(table),
             "zero-shot": -rows[0].to_numpy(),
             "last point": -y[:, -1],
             "accept then stop": -np.array(stopped),
-            "rectified law": -fit_rectified(sizes[:k], y).predict(sizes[-1]),
+            "rectified law": -_fit_rectified(sizes[:k], y).predict(sizes[-1]),
         }
     )
 
@@ -161,12 +139,11 @@ def _over_families(
     table: pd.DataFrame,
     columns: Sequence[str],
     statistic: Callable[[np.ndarray], float],
-    n_resamples: int,
-    seed: int,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
     """Return the mean over tasks of a statistic of some columns, and its ends, families drawn."""
-    validation.columns(table, [*columns, "task", "family"], "table")
-    validation.counts(n_resamples=(n_resamples, 1))
     families = sorted(table["family"].unique())
     parts = [
         (part[list(columns)].to_numpy(float), part["family"].to_numpy())
@@ -174,10 +151,8 @@ def _over_families(
     ]
 
     def mean(names: Sequence[str]) -> float:
-        drawn = [
-            values[np.concatenate([np.flatnonzero(family == name) for name in names])]
-            for values, family in parts
-        ]
+        rows = [[np.flatnonzero(family == n) for n in names] for _, family in parts]
+        drawn = [x[np.concatenate(some)] for (x, _), some in zip(parts, rows, strict=True)]
         return float(np.mean([statistic(values) for values in drawn]))
 
     rng = validation.generator(seed)
@@ -186,46 +161,30 @@ def _over_families(
     return mean(families), float(low), float(high)
 
 
-def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    ranks = stats.rankdata(np.column_stack([x, y]), axis=0)
-    return float(np.corrcoef(ranks.T)[0, 1]) if ranks.std(axis=0).min() > 0 else float("nan")
-
-
-def mean_order(
-    table: pd.DataFrame, signal: str, *, n_resamples: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
+def mean_order(table: pd.DataFrame, signal: str, **options: int) -> tuple[float, float, float]:
     """Return a signal's rank correlation with the truth, mean over tasks, and its ends.
 
     `table` is that of `predictions`; families are drawn with replacement, the same for all tasks
     (95 %). Draws that leave a column without variation are left out.
     """
-    return _over_families(
-        table,
-        [signal, "truth"],
-        lambda values: _rank_correlation(values[:, 0], values[:, 1]),
-        n_resamples,
-        seed,
-    )
+    columns = [signal, "truth"]
+    return _over_families(table, columns, lambda v: float(rank_correlations(v)[0]), **options)
 
 
 def family_gain(
-    table: pd.DataFrame, method: str, rival: str, *, n_resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame, method: str, rival: str, **options: int
 ) -> tuple[float, float, float]:
     """Return the gain in rank correlation of one method over another, as `mean_order` does."""
-    return _over_families(
-        table,
-        [method, rival, "truth"],
-        lambda values: (
-            _rank_correlation(values[:, 0], values[:, 2])
-            - _rank_correlation(values[:, 1], values[:, 2])
-        ),
-        n_resamples,
-        seed,
-    )
+
+    def gain(values: np.ndarray) -> float:
+        first, second = rank_correlations(values)
+        return float(first - second)
+
+    return _over_families(table, [method, rival, "truth"], gain, **options)
 
 
 def explained_interval(
-    table: pd.DataFrame, column: str, group: str, *, n_resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame, column: str, group: str, **options: int
 ) -> tuple[float, float]:
     """Return the 95 % interval of the share of a column's spread between groups, families drawn."""
     codes = table.assign(code=pd.factorize(table[group])[0])
@@ -236,20 +195,16 @@ def explained_interval(
         factor = pd.DataFrame({"group": values[:, 1]})
         return float(corpus_names.explained_shares(values[:, :1], factor)["group"])
 
-    _, low, high = _over_families(codes, [column, "code"], share, n_resamples, seed)
-    return low, high
+    return _over_families(codes, [column, "code"], share, **options)[1:]
 
 
-def pair_agreement(
-    table: pd.DataFrame, signal: str, truth: str, group: str, *, seed: int = 0
-) -> pd.DataFrame:
+def _pair_agreement(table: pd.DataFrame, signal: str, truth: str, group: str) -> pd.DataFrame:
     """Return how often a signal orders two models as the truth does, within and across groups.
 
     One row per task and kind of pair ("same", "other"): `share`, `low`, `high` (95 %, families
     drawn with replacement), `n` pairs. Ties count half.
     """
-    validation.columns(table, [signal, truth, group, "task", "family"], "table")
-    rng, rows = validation.generator(seed), []
+    rng, rows = np.random.default_rng(0), []
     for task, part in table.groupby("task"):
         x, y = part[signal].to_numpy(float), part[truth].to_numpy(float)
         i, j = np.triu_indices(len(part), 1)
@@ -268,9 +223,9 @@ def pair_agreement(
 
 
 def all_pairs(table: pd.DataFrame) -> pd.DataFrame:
-    """Return `pair_agreement` by tokenizer of three signals: a column `method` comes first."""
+    """Return `_pair_agreement` by tokenizer of three signals: a column `method` comes first."""
     parts = [
-        pair_agreement(table, name, "truth", "tokenizer").assign(method=name)
+        _pair_agreement(table, name, "truth", "tokenizer").assign(method=name)
         for name in ("parameters", "zero-shot", "last point", "accept then stop")
     ]
     return pd.concat(parts, ignore_index=True)

@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from experiments.command import Written, command
 from experiments.synthesis import released_truths, tuning_curves
 from helpers import data, validation
 from helpers.stats import bootstrap_mean
-from helpers.synthesis import agreement
+from helpers.synthesis import agreement, gate
 
 FILES = {name: data.PUBLISHED / f"price_{name}.csv" for name in ("encoders", "curves", "pairs")}
 # Training examples of the GLUE tasks. Source: Wang et al. (2019), the tasks' own files.
@@ -29,7 +30,7 @@ BRIEF = {"EarlyStop-50": "50 steps", "EarlyStop-100": "100 steps", "EarlyStop-50
 FREE = {"parameters": "parameters", "other tasks": "order of the other tasks"}
 
 
-def forward_seconds(runs: pd.DataFrame) -> pd.DataFrame:
+def _forward_seconds(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the estimated seconds of one pass over a task's training texts: `task`, `model`.
 
     `runs` is that of `released_truths.encoder_runs`. A step of training is (time of 500 steps -
@@ -55,10 +56,10 @@ def encoder_prices(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     it chose the best), `released` (seconds for all six models) and `seconds`, with the pass forward
     that scores need.
     """
-    table = table.assign(**{"other tasks": tuning_curves.other_tasks(table)})
+    table = table.assign(**{"other tasks": gate.static_order(table)})
     spent = runs.groupby(["scorer", "model", "task"])["seconds"].mean()
     spent = spent.groupby(["scorer", "task"]).sum()
-    passes = forward_seconds(runs).groupby("task")["forward"].sum()
+    passes = _forward_seconds(runs).groupby("task")["forward"].sum()
     scorers, rows = list(dict.fromkeys(runs["scorer"])), []
     for task, part in table.groupby("task", sort=False):
         for signal in [*FREE, *scorers]:
@@ -90,17 +91,11 @@ def summary(
     apart = gap[draws].mean(axis=1)
     grouped = prices.groupby("signal")
     logs = np.log(prices[column].where(prices[column] > 0))
-    out = pd.DataFrame(
-        {
-            "rho": values.mean(axis=0),
-            "low": np.quantile(sample, 0.025, axis=0),
-            "high": np.quantile(sample, 0.975, axis=0),
-            "behind": gap.mean(axis=0),
-            "behind_low": np.quantile(apart, 0.025, axis=0),
-            "behind_high": np.quantile(apart, 0.975, axis=0),
-        },
-        index=rho.columns,
-    )
+    ends = (np.quantile(x, [0.025, 0.975], axis=0) for x in (sample, apart))
+    (low, high), (behind_low, behind_high) = ends
+    out = {"rho": values.mean(axis=0), "low": low, "high": high, "behind": gap.mean(axis=0)}
+    out |= {"behind_low": behind_low, "behind_high": behind_high}
+    out = pd.DataFrame(out, rho.columns)
     out["regret"], out["right"] = grouped["regret"].mean(), grouped["right"].mean()
     out["seconds"] = np.exp(logs.groupby(prices["signal"]).mean()).fillna(0.0)
     out["frontier"] = frontier(out["seconds"], out["rho"])
@@ -157,17 +152,9 @@ def leave_one_out(table: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
 
     `table` has one row per model and task, with `truth` and the signals.
     """
-    validation.columns(table, ["model", "task", "truth", *signals], "table")
-    rows = {}
-    for model in table["model"].unique():
-        parts = [part for _, part in table[table["model"] != model].groupby("task")]
-        rows[model] = {
-            name: float(
-                np.mean([tuning_curves.spearman(part[name], part["truth"]) for part in parts])
-            )
-            for name in signals
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("without")
+    long = gate.without_each(table, signals)
+    wide = long.pivot(index="left_out", columns="signal", values="rank correlation")
+    return wide.loc[table["model"].unique(), list(signals)].rename_axis("without")
 
 
 def given_size(
@@ -228,19 +215,13 @@ def sustained_gigaflops(n: int = 1024) -> float:
     return 2 * n**3 / best / 1e9
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@command("tuning_prices")
+def main(_: Namespace) -> Written:
     """Write the tables that the page shows where the released scores cannot be fetched."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments tuning_prices", description=main.__doc__
-    )
-    parser.parse_args(words)
     runs, curves = released_truths.encoder_runs(), released_truths.tuning_curves()
-    made = {
-        "encoders": encoder_prices(released_truths.encoders(runs), runs),
-        "curves": tuning_curves.curve_qualities(curves, range(4, 14)),
-        "pairs": tuning_curves.all_pairs(tuning_curves.predictions(curves, 8)),
-    }
-    for name, frame in made.items():
-        data.write_atomically(FILES[name], frame.round(5).to_csv(index=False))
-        print(f"{len(frame)} rows: {FILES[name]}")
-    return 0
+    prices = encoder_prices(released_truths.encoders(runs), runs)
+    yield FILES["encoders"], prices.round(5).to_csv(index=False)
+    qualities = tuning_curves.curve_qualities(curves, range(4, 14))
+    yield FILES["curves"], qualities.round(5).to_csv(index=False)
+    pairs = tuning_curves.all_pairs(tuning_curves.predictions(curves, 8))
+    yield FILES["pairs"], pairs.round(5).to_csv(index=False)

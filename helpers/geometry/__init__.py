@@ -7,12 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "intrinsic_dimension": ["twonn"],
         "penalties": ["patchiness_penalty"],
-        "quantization": [
-            "cell_counts",
-            "lloyd_from_released",
-            "lloyd_index",
-            "measure_cloud",
-        ],
+        "quantization": ["cell_counts", "lloyd_from_released", "lloyd_index", "measure_cloud"],
         "quantizers": ["quantize"],
         "spread": ["isoscore", "spread_measures"],
     },

@@ -57,12 +57,7 @@ def twonn(
 
 
 def distinct_and_slope(
-    x: np.ndarray,
-    *,
-    most: int = 4000,
-    discard: float = 0.1,
-    tolerance: float = 1e-6,
-    seed: int = 0,
+    x: np.ndarray, *, most: int = 4000, discard: float = 0.1, tolerance: float = 1e-6, seed: int = 0
 ) -> tuple[int, float]:
     """Return how many distinct points `twonn` sees, and its value, NaN where they are too few."""
     kept, first, second = _neighbours(x, most, tolerance, seed)

@@ -46,7 +46,7 @@ def pooled_variance(values: ArrayLike, groups: ArrayLike) -> Variance:
     return Variance(float(left @ left) / freedom, freedom)
 
 
-def reliability(observed: Variance, error: Variance, *, confidence: float = 0.95) -> Reliability:
+def reliability(observed: Variance, error: Variance) -> Reliability:
     """Return 1 - error / observed: the share of a variance that is not measurement error.
 
     `observed` is the variance over models, each measured once, such as that within noise levels;
@@ -60,27 +60,26 @@ def reliability(observed: Variance, error: Variance, *, confidence: float = 0.95
     >>> [round(x, 2) for x in reliability(Variance(4.0, 20), Variance(1.0, 10))]
     [0.75, 0.15, 0.91]
     """
-    validation.share(confidence, "confidence")
     if observed.value <= 0:
         raise ValueError("observed has a variance of 0; the models do not differ at all")
     ratio = error.value / observed.value
-    tails = [0.5 + confidence / 2, 0.5 - confidence / 2]
+    tails = [0.975, 0.025]
     factors = (1.0, *(stats.f.ppf(q, observed.freedom, error.freedom) for q in tails))
     return Reliability(*(max(0.0, float(1 - ratio * factor)) for factor in factors))
 
 
-def disattenuated(r: float, x: float, y: float = 1.0) -> float:
-    """Return a correlation corrected for attenuation: r over the root of two reliabilities.
+def disattenuated(r: float, x: float) -> float:
+    """Return a correlation corrected for attenuation: r over the root of a reliability.
 
-    `x` and `y` are the reliabilities of the two columns, among the rows that were correlated. The
-    result may pass 1, when a reliability is too low by chance; it is NaN where one is not above 0,
+    `x` is the reliability of one of the columns, among the rows that were correlated. The result
+    may pass 1, when a reliability is too low by chance; it is NaN where it is not above 0,
     for then no correlation can be recovered. Source: Spearman (1904).
 
     >>> from helpers.geometry.reliability import disattenuated
     >>> round(disattenuated(0.3, 0.36), 2)
     0.5
     """
-    return float(r / np.sqrt(x * y)) if x > 0 and y > 0 else float("nan")
+    return float(r / np.sqrt(x)) if x > 0 else float("nan")
 
 
 def permuted_columns(points: ArrayLike, *, seed: int = 0) -> np.ndarray:

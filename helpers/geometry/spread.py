@@ -137,7 +137,7 @@ def isoscore(eigenvalues: ArrayLike) -> float:
     return (_participation_ratio(eigenvalues) - 1) / (len(np.asarray(eigenvalues)) - 1)
 
 
-def rankme(eigenvalues: ArrayLike) -> float:
+def _rankme(eigenvalues: ArrayLike) -> float:
     """Return RankMe, the exponential of the entropy of the singular values: from 1 to d.
 
     `eigenvalues` (d,) are those of the mean of x x', not of the covariance: the published measure
@@ -241,9 +241,9 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
     """Return seven measures of the spread of a cloud, from one eigen-decomposition.
 
     `points` has shape (N, d), any real dtype, 3 points and 2 dimensions or more. The keys: `eee`
-    (`early_enrichment`), `vrm` (`_vasicek_ratio_error`), `isoscore`, `rankme` (of the cloud as it
+    (`early_enrichment`), `vrm` (`_vasicek_ratio_error`), `isoscore`, `_rankme` (of the cloud as it
     is, not centred, as published), `participation_ratio`, `mean_cosine` (not centred) and `twonn`
-    (4,000 points drawn by the seed; NaN below 10 distinct points). All but `rankme` and
+    (4,000 points drawn by the seed; NaN below 10 distinct points). All but `_rankme` and
     `mean_cosine` stay as they are under a common shift, all under scaling and rotation. Memory
     beside the input is bounded in N: 76 MiB for 20,000 x 768 in float32. Raises `ValueError` for
     bad input, equal points, or rows of zeros.
@@ -264,7 +264,7 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
         "eee": early_enrichment(spectrum.values),
         "vrm": _vrm(x, spectrum),
         "isoscore": isoscore(spectrum.values),
-        "rankme": rankme(_about_zero(spectrum, len(x))),
+        "rankme": _rankme(_about_zero(spectrum, len(x))),
         "participation_ratio": _participation_ratio(spectrum.values),
         "mean_cosine": cosine,
         "twonn": intrinsic_dimension.distinct_and_slope(x, seed=seed)[1],

@@ -15,23 +15,7 @@ SIZES, NOISE = (12, 25, 50, 100), (0, 2, 6)
 SAMPLES, N_FOLDS, RIDGE = 5, 5, 1e-6
 
 
-def clusters(
-    standard: np.ndarray, size: int, *, distance: float, spread: float, noise: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return two clusters of `size` entities each, (2 size, 2 + noise), and their labels.
-
-    `standard` (2 * max(SIZES), 2 + max(NOISE)) has standard normal numbers. The first cluster has
-    standard deviation 1 and the second `spread`; their means are `distance` apart in the first
-    dimension. Further dimensions are the same noise in both.
-    """
-    rows = np.concatenate([standard[:size], standard[max(SIZES) : max(SIZES) + size]])
-    X, labels = rows[:, : 2 + noise].copy(), np.repeat(["A", "B"], size)
-    X[size:, :2] *= spread
-    X[:, 0] += np.where(labels == "A", -distance / 2, distance / 2)
-    return X, labels
-
-
-def standard(seed: int = 0) -> np.ndarray:
+def _standard(seed: int = 0) -> np.ndarray:
     """Return the numbers that the page carries: (SAMPLES, entities, dimensions), in thousandths."""
     shape = (SAMPLES, 2 * max(SIZES), 2 + max(NOISE))
     return np.rint(1000 * validation.generator(seed).standard_normal(shape)) / 1000
@@ -40,14 +24,14 @@ def standard(seed: int = 0) -> np.ndarray:
 def as_json(seed: int = 0) -> str:
     """Return all that `book/_static/alp.js` needs to score two clusters as `alp` does.
 
-    The text has `standard` (int16, little-endian, base64), and the fold of each entity of two
+    The text has `_standard` (int16, little-endian, base64), and the fold of each entity of two
     clusters by their size, one digit each, as the calibrated form deals them by its own seed.
     """
     folds = {}
     for size in SIZES:
         both = validation.clusters(np.repeat(["A", "B"], size), 2 * size, 2)
         folds[str(size)] = "".join(map(str, alp.assign_folds(both, N_FOLDS, 0)))
-    thousandths = np.rint(1000 * standard(seed)).astype("<i2")
+    thousandths = np.rint(1000 * _standard(seed)).astype("<i2")
     whole = {
         "thousandths": base64.b64encode(thousandths.tobytes()).decode(),
         "most": max(SIZES),

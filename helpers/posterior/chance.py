@@ -38,17 +38,12 @@ def permutation_null(
     (-0.32, -0.69, 0.05)
     """
     validation.counts(n_shuffles=(n_shuffles, 1))
-    rng, given = (
-        validation.generator(seed),
-        np.asarray(validation.labels(labels, len(np.asarray(X)))),
-    )
+    rng, given = validation.generator(seed), validation.labels(labels, len(np.asarray(X)))
+    given = np.asarray(given)
     observed = average_log_posterior(X, given, seed=seed, **options).score
-    scores = np.array(
-        [
-            average_log_posterior(X, rng.permutation(given), seed=seed, **options).score
-            for _ in range(n_shuffles)
-        ]
-    )
+    drawn = (rng.permutation(given) for _ in range(n_shuffles))
+    scores = [average_log_posterior(X, some, seed=seed, **options).score for some in drawn]
+    scores = np.array(scores)
     at_least = int(np.sum(scores >= observed - 1e-12))  # equal but for rounding, as at chance
     return PermutationNull(observed, scores, (1 + at_least) / (1 + n_shuffles))
 
@@ -67,10 +62,8 @@ def expected_optimism(cluster_size: ArrayLike, head_dim: ArrayLike, n_clusters: 
     array([0.325 , 0.0325])
     """
     validation.counts(n_clusters=(n_clusters, 2))
-    d, size = (
-        validation.numbers(head_dim, "head_dim"),
-        validation.numbers(cluster_size, "cluster_size"),
-    )
+    d = validation.numbers(head_dim, "head_dim")
+    size = validation.numbers(cluster_size, "cluster_size")
     if not (np.all(size > 0) and np.all(d > 0)):
         raise ValueError("cluster_size and head_dim must be above 0; give entities and dimensions")
     return (1 - 1 / n_clusters) * d * (d + 3) / (4 * size)

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from helpers import validation
-from helpers.validation import Clusters
+from helpers.posterior.transferability import checked
 
 # The least shrinkage of SFDA, and the factor in front of the largest eigenvalue (authors' code).
 LEAST_SHRINKAGE, EIGENVALUE_FACTOR = 1e-10, 5.0
@@ -41,7 +41,7 @@ def sfda(X: ArrayLike, labels: ArrayLike) -> float:
     >>> [round(sfda(X, labels), 2) for X in (noise, signal)]
     [0.51, 0.99]
     """
-    X, clusters = _checked(X, labels)
+    X, clusters = checked(X, labels)
     codes, k = clusters.codes, len(clusters.names)
     X -= X.mean(axis=0)
     within = _within(X, codes, k)
@@ -89,7 +89,7 @@ def nleep(
 
     validation.counts(components_per_cluster=(components_per_cluster, 1), seed=(seed, 0))
     validation.share(variance, "variance")
-    X, clusters = _checked(X, labels)
+    X, clusters = checked(X, labels)
     n_components = components_per_cluster * len(clusters.names)
     if n_components > len(X):
         raise ValueError(
@@ -129,7 +129,7 @@ def pactran(X: ArrayLike, labels: ArrayLike, *, penalty: float = 1.0, prior: flo
     """
     validation.positive(penalty, "penalty")
     validation.positive(prior, "prior")
-    X, clusters = _checked(X, labels)
+    X, clusters = checked(X, labels)
     X -= X.mean(axis=0)
     (n, d), k, weight = X.shape, len(clusters.names), penalty * len(X)
     rows, own = np.arange(n), clusters.codes
@@ -155,11 +155,6 @@ def pactran(X: ArrayLike, labels: ArrayLike, *, penalty: float = 1.0, prior: flo
     total = curvature.sum() + d * k / weight
     flatness = prior * k / (2 * weight) * np.log(total * weight / (d * k))
     return -float(fit.fun + flatness)
-
-
-def _checked(X: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, Clusters]:
-    X = validation.varying(np.array(validation.matrix(X), dtype=np.float64, order="C"))
-    return X, validation.clusters(labels, len(X), 2)
 
 
 def _means(X: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:

@@ -119,7 +119,7 @@ def load_own(
     its columns are the categories, read as text. Arrays of Python objects are refused, for they
     would be unpickled. Raises `ValueError` that names the argument and the cure.
     """
-    table = _csv(labels, "labels", dtype=str)
+    table = read_csv(labels, "labels", dtype=str)
     try:
         file = np.load(embeddings, allow_pickle=False)
         if isinstance(file, np.ndarray):
@@ -241,11 +241,11 @@ def noise_control(n: int, dim: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, n, dim]).standard_normal((n, dim)).astype(np.float32)
 
 
-def _csv(path: str | Path, argument: str, **options: Any) -> pd.DataFrame:
+def read_csv(path: str | Path, argument: str, **options: Any) -> pd.DataFrame:
     """Read a CSV in which only an empty cell is a gap, for NA and None may be names."""
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=[""], **options)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{argument} {str(path)!r} could not be read ({error}); pass a CSV with a header"
         ) from error
@@ -258,7 +258,7 @@ def _csv(path: str | Path, argument: str, **options: Any) -> pd.DataFrame:
 
 
 def _table(path: str | Path, columns: list[str]) -> pd.DataFrame:
-    table = _csv(path, "path", low_memory=False)
+    table = read_csv(path, "path", low_memory=False)
     if absent := [column for column in columns if column not in table]:
         raise ValueError(
             f"path {Path(path).name!r} lacks the columns {absent}; pass the right file"

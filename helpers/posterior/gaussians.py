@@ -51,7 +51,7 @@ class Block(NamedTuple):
         return -0.5 * (self.squared + self.log_det)
 
 
-class Reader(NamedTuple):
+class _Reader(NamedTuple):
     """Rows of one head, (m, d + 1) float64, centred: `read` takes a slice or positions.
 
     The last column is of ones: it carries the means through the one product per chunk of rows.
@@ -69,7 +69,7 @@ def reader(
     centre: np.ndarray,
     scale: np.ndarray,
     rotation: np.ndarray | None = None,
-) -> Reader:
+) -> _Reader:
     """Return a reader of some columns of the sorted rows `X[order]`, (value - centre) / scale.
 
     `centre` and `scale` have one entry a column of `X`; `rotation` (len(columns), d) turns the
@@ -91,13 +91,13 @@ def reader(
         return finish(X[rows] if whole else X[rows[:, None], columns])
 
     if len(order) * (max(len(columns), d) + 1) > KEPT:
-        return Reader(read, d, len(columns))
+        return _Reader(read, d, len(columns))
     kept = X if whole else np.take(X, columns, axis=1)
-    return Reader(finish(np.take(kept, order, axis=0)).__getitem__, d, len(columns))
+    return _Reader(finish(np.take(kept, order, axis=0)).__getitem__, d, len(columns))
 
 
 def squared_distances(
-    head: Reader,
+    head: _Reader,
     layout: Layout,
     plan: Iterable[tuple[list[int], int]],
     *,
@@ -152,7 +152,7 @@ def _chunks(rows: slice, wanted: np.ndarray | None, step: int) -> Iterator[np.nd
 
 
 def _moments(
-    head: Reader, layout: Layout, folds: list[int], cluster: int, chunk_rows: int
+    head: _Reader, layout: Layout, folds: list[int], cluster: int, chunk_rows: int
 ) -> tuple[np.ndarray, dict[int, tuple[np.ndarray, np.ndarray]]]:
     """Return a reference point, and each fold's sum and scatter about it, of one cluster.
 

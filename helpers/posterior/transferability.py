@@ -60,7 +60,7 @@ def log_me(X: ArrayLike, labels: ArrayLike) -> float:
     """
     from torch import from_numpy
 
-    X, clusters = _checked(X, labels)
+    X, clusters = checked(X, labels)
     with _quiet():
         from transformer_ranker.estimators import LogME
 
@@ -91,7 +91,7 @@ def h_score(X: ArrayLike, labels: ArrayLike) -> float:
     """
     from torch import from_numpy
 
-    X, clusters = _checked(X, labels)
+    X, clusters = checked(X, labels)
     if X.shape[1] < 2:
         raise ValueError("X has 1 column; the shrinkage of the H-score needs two at least")
     with _quiet():
@@ -114,7 +114,7 @@ def gbc(X: ArrayLike, labels: ArrayLike, *, covariance: str = "spherical") -> fl
     with the determinants once, not once per dimension; here it is the Bhattacharyya distance.
     """
     validation.choice(covariance, COVARIANCES, "covariance")
-    X, clusters = _checked(X, labels)
+    X, clusters = checked(X, labels)
     # The first row as origin leaves exact zeros in constant dimensions; they add nothing below.
     X -= X[0]
     parts = [X[clusters.codes == k] for k in range(len(clusters.names))]
@@ -144,7 +144,7 @@ def trans_rate(X: ArrayLike, labels: ArrayLike, *, eps: float = 1e-4) -> float:
     Source: Huang et al., ICML 2022, its code listing: clusters weigh the same, whatever their size.
     """
     validation.positive(eps, "eps")
-    X, clusters = _checked(X, labels)
+    X, clusters = checked(X, labels)
     X -= X.mean(axis=0)
 
     def rate(rows: np.ndarray) -> float:
@@ -155,31 +155,18 @@ def trans_rate(X: ArrayLike, labels: ArrayLike, *, eps: float = 1e-4) -> float:
     return float(rate(X) - np.mean(parts))
 
 
-def silhouette(
-    X: ArrayLike, labels: ArrayLike, *, sample_size: int | None = None, seed: int = 0
-) -> float:
+def silhouette(X: ArrayLike, labels: ArrayLike) -> float:
     """Return the mean silhouette, -1 to 1: how much nearer the own cluster is than the next.
 
-    `X` (N, d) real, Euclidean distances; `labels` (N,) of two clusters at least. `sample_size`
-    entities are drawn by `seed` where N^2 distances are too many; None takes all. Raises
-    `ValueError` for bad input, and for a draw that misses all but one cluster.
+    `X` (N, d) real, Euclidean distances; `labels` (N,) of two clusters at least. Raises
+    `ValueError` for bad input.
 
     Source: Rousseeuw 1987, as scikit-learn computes it.
     """
     from sklearn.metrics import silhouette_score
 
-    X, clusters = _checked(X, labels)
-    codes = clusters.codes
-    if sample_size is not None:
-        validation.counts(sample_size=(sample_size, 3))
-        drawn = validation.generator(seed).permutation(len(X))[:sample_size]
-        X, codes = X[drawn], codes[drawn]
-        if not 2 <= len(np.unique(codes)) < len(codes):
-            raise ValueError(
-                f"sample_size is {sample_size}, which draws {len(np.unique(codes))} clusters of "
-                f"{len(codes)} entities; draw more"
-            )
-    return float(silhouette_score(X, codes))
+    X, clusters = checked(X, labels)
+    return float(silhouette_score(X, clusters.codes))
 
 
 def knn_accuracy(
@@ -197,7 +184,7 @@ def knn_accuracy(
     from sklearn.neighbors import KNeighborsClassifier
 
     validation.counts(n_neighbours=(n_neighbours, 1))
-    X, clusters = _checked(X, labels, n_folds)
+    X, clusters = checked(X, labels, n_folds)
     hits = 0
     for train, test in _folds(clusters.codes, n_folds, seed):
         if n_neighbours > len(train):
@@ -250,7 +237,7 @@ def linear_probe(
     [0.48, 0.99]
     """
     validation.positive(C, "C")
-    X, clusters = _checked(X, labels, n_folds)
+    X, clusters = checked(X, labels, n_folds)
     log_p = np.empty((len(X), len(clusters.names)))
     for train, test in _folds(clusters.codes, n_folds, seed):
         log_p[test] = _log_probabilities(X, clusters.codes, train, test, C)
@@ -285,7 +272,7 @@ def tuned_probe(
         raise ValueError(f"penalties is {penalties!r}; give at least one value of C")
     for C in penalties:
         validation.positive(C, "penalties")
-    X, clusters = _checked(X, labels, n_folds)
+    X, clusters = checked(X, labels, n_folds)
     if clusters.sizes.min() < 2 * n_folds:
         raise ValueError(
             f"labels has a cluster of {clusters.sizes.min()} entities; {n_folds} folds with a "
@@ -336,7 +323,7 @@ def _judged(log_p: np.ndarray, clusters: Clusters) -> LinearProbe:
     return LinearProbe(float(hit.mean()), float(by_cluster.mean()), float(own.mean()), own)
 
 
-def _checked(X: ArrayLike, labels: ArrayLike, n_folds: int = 2) -> tuple[np.ndarray, Clusters]:
+def checked(X: ArrayLike, labels: ArrayLike, n_folds: int = 2) -> tuple[np.ndarray, Clusters]:
     """Return a float64 copy of X and the clusters, none of which is below `n_folds` entities."""
     validation.counts(n_folds=(n_folds, 2))
     X = validation.varying(np.array(validation.matrix(X), dtype=np.float64, order="C"))

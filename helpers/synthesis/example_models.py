@@ -206,10 +206,7 @@ def _llama(seed: int, tied: bool) -> PreTrainedModel:
 def _bert(head: bool, seed: int) -> PreTrainedModel:
     import transformers
 
-    config = transformers.BertConfig(
-        **_SHAPE,
-        vocab_size=len(_characters()),
-    )
+    config = transformers.BertConfig(**_SHAPE, vocab_size=len(_characters()))
     return _drawn(transformers.BertForMaskedLM if head else transformers.BertModel, config, seed)
 
 

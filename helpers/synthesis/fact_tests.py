@@ -19,7 +19,7 @@ ROUNDING = 1e-4
 COUNTS = {"N(s,o)": "log2 N(s,o)", "P(o|s)": "P(o|s)", "SMI": "MI"}
 
 
-class Answers(NamedTuple):
+class _Answers(NamedTuple):
     """Facts that were asked, and log P of every answer of their block after every question.
 
     `facts` has a row per fact, and `row`, its place in the table of questions; `blocks` has for
@@ -31,7 +31,7 @@ class Answers(NamedTuple):
     blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
-def answers(raw: Mapping[str, Any], facts: pd.DataFrame) -> Answers:
+def answers(raw: Mapping[str, Any], facts: pd.DataFrame) -> _Answers:
     """Return what `single_signals.facts` measured, as matrices; facts with a `hint` are left out.
 
     `facts` is the table that was asked, with the columns of `signal_inputs.FACTS`, `block`, `hint`.
@@ -48,7 +48,7 @@ def answers(raw: Mapping[str, Any], facts: pd.DataFrame) -> Answers:
         names = list(rows[places[0]])
         own = np.array([names.index(asked["object"][i]) for i in places])
         blocks.append((places, own, np.array([[rows[i][name] for name in names] for i in places])))
-    return Answers(asked, blocks)
+    return _Answers(asked, blocks)
 
 
 def _centred(matrix: np.ndarray) -> np.ndarray:
@@ -62,12 +62,12 @@ def _centred(matrix: np.ndarray) -> np.ndarray:
     return np.where(np.abs(apart) > ROUNDING, apart, 0.0)
 
 
-def _right(found: Answers) -> np.ndarray:
+def _right(found: _Answers) -> np.ndarray:
     """Return whether each fact's own object is the likeliest answer of its block, bool (n,)."""
     return _shuffled(found, np.zeros(0), 0, _first)[0] > 0
 
 
-def beyond(found: Answers) -> pd.Series:
+def beyond(found: _Answers) -> pd.Series:
     """Return `_right` less how often other questions of the block get the same answer first.
 
     One value a fact, from -1 to 1, indexed by its row in the table that was asked; 0 in the mean
@@ -86,7 +86,7 @@ def _first(matrix: np.ndarray) -> np.ndarray:
     return (top & (top.sum(axis=1, keepdims=True) == 1)).astype(float)
 
 
-def _shuffled(found: Answers, rng: Any, n: int, score: Any) -> np.ndarray:
+def _shuffled(found: _Answers, rng: Any, n: int, score: Any) -> np.ndarray:
     """Return the true answers' scores, then those with the questions shuffled, (n + 1, m).
 
     Within a block each fact keeps its object and its counts, and takes the scores of another
@@ -112,7 +112,7 @@ def _p_value(values: np.ndarray) -> float:
     return float(min(1.0, 2 * min(tails) / len(values)))
 
 
-def _why_not(found: Answers) -> str:
+def _why_not(found: _Answers) -> str:
     """Return why so few facts carry no test, "" where they do."""
     n, subjects = len(found.facts), found.facts["subject"].nunique()
     if n < LEAST_FACTS or subjects < LEAST_SUBJECTS:
@@ -124,7 +124,7 @@ def _why_not(found: Answers) -> str:
 
 
 def knowledge(
-    found: Answers,
+    found: _Answers,
     *,
     n_shuffles: int = 9999,
     n_resamples: int = 1000,
@@ -173,7 +173,7 @@ def two_way(facts: pd.DataFrame, n_resamples: int, seed: int) -> np.ndarray:
 
 
 def follow(
-    found: Answers,
+    found: _Answers,
     *,
     n_shuffles: int = 9999,
     n_resamples: int = 1000,

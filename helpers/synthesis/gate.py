@@ -35,7 +35,7 @@ BESIDE = ("rank_correlation", "low", "high", "lead", "lead_low", "lead_high")
 DIGITS = 12
 
 
-class Scores(NamedTuple):
+class _Scores(NamedTuple):
     """Mean measures of signals (measures, signals), and of resamples (resamples, ..., signals)."""
 
     estimate: np.ndarray
@@ -85,7 +85,7 @@ def _score(
     draw_tasks: bool = True,
     unit: str = "model",
     seed: int = 0,
-) -> Scores:
+) -> _Scores:
     """Return the four measures of each signal, and the same in resamples of tasks and models.
 
     In each task: Spearman's correlation with the truth over models; the regret, by how much the
@@ -122,7 +122,7 @@ def _score(
         resamples[i] = _measures(x[:, tasks], y[tasks], models)
     drawn = min(n_tasks, n_units) if draw_tasks else n_units
     t = float(stats.t.ppf(0.5 + confidence / 2, drawn - 1))
-    return Scores(_measures(x, y, np.arange(n_models)), resamples, t, n_tasks, n_models, n_units)
+    return _Scores(_measures(x, y, np.arange(n_models)), resamples, t, n_tasks, n_models, n_units)
 
 
 def judge(table: pd.DataFrame, signals: Sequence[str], **options: float) -> pd.DataFrame:
@@ -181,12 +181,9 @@ def stacked(frames: Mapping[str, pd.DataFrame], truth: str = "") -> pd.DataFrame
 
     `truth` is the column that becomes the truth; without one it is that named after each task.
     """
-    parts = [
-        frame.assign(truth=frame[truth or task], task=task, model=frame.index).reset_index(
-            drop=True
-        )
-        for task, frame in frames.items()
-    ]
+    about = {task: {"truth": frame[truth or task], "task": task, "model": frame.index}
+             for task, frame in frames.items()}  # fmt: skip
+    parts = [frame.assign(**about[task]).reset_index(drop=True) for task, frame in frames.items()]
     return pd.concat(parts, ignore_index=True)
 
 

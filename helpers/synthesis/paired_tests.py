@@ -33,25 +33,10 @@ def paired_test(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95
     dtype: float64
     """
     a, b = _items(before, after)
-    validation.share(confidence, "confidence")
-    gap = b - a
-    spread = gap.var(ddof=1)
-    error = np.sqrt(spread / len(gap))
-    mean = float(gap.mean())
-    reach = stats.t.ppf(0.5 + confidence / 2, len(gap) - 1) * error
-    still = not np.ptp(gap) and not mean
-    p_value = 1.0 if still else 2 * stats.t.sf(abs(mean) / error, len(gap) - 1) if error else 0.0
-    apart = a.var(ddof=1) + b.var(ddof=1)
-    return pd.Series(
-        {
-            "difference": mean,
-            "low": mean - reach,
-            "high": mean + reach,
-            "p_value": float(p_value),
-            "n": len(gap),
-            "pairing": apart / spread if spread else np.inf,
-        }
-    )
+    mean, low, high, p_value = mean_test(b - a, np.arange(len(a)), confidence)
+    found = {"difference": mean, "low": low, "high": high, "p_value": p_value, "n": len(a)}
+    spread, apart = (b - a).var(ddof=1), a.var(ddof=1) + b.var(ddof=1)
+    return pd.Series(found | {"pairing": apart / spread if spread else np.inf})
 
 
 def clustered_test(
@@ -71,23 +56,32 @@ def clustered_test(
     {'difference': 2.0, 'low': -0.484, 'high': 4.484, 'p_value': 0.074}
     """
     a, b = _items(before, after)
-    validation.share(confidence, "confidence")
-    member = _members(clusters, len(a))
+    gap, member = b - a, _members(clusters, len(a))
     n_clusters = member.max() + 1
     if n_clusters < 3:
         raise ValueError(f"clusters has {n_clusters} distinct values; give items of at least 3")
-    gap = b - a
-    mean = float(gap.mean())
-    sums = np.bincount(member, gap - mean)
-    error = float(np.sqrt(n_clusters / (n_clusters - 1) * (sums**2).sum())) / len(gap)
-    reach = stats.t.ppf(0.5 + confidence / 2, n_clusters - 1) * error
-    p_value = 2 * stats.t.sf(abs(mean) / error, n_clusters - 1) if error else float(not mean)
-    found = {"difference": mean, "low": mean - reach, "high": mean + reach}
-    found |= {"p_value": float(p_value), "n": len(gap), "clusters": n_clusters}
+    mean, low, high, p_value = mean_test(gap, member, confidence)
+    found = {"difference": mean, "low": low, "high": high, "p_value": p_value, "n": len(gap)}
     alike = {"icc": 0.0, "design_effect": 1.0, "effective": float(len(gap))}
     if n_clusters < len(gap):
         alike = _intraclass(gap, clusters).to_dict()
-    return pd.Series(found | alike)
+    return pd.Series(found | {"clusters": n_clusters} | alike)
+
+
+def mean_test(
+    values: np.ndarray, member: np.ndarray, confidence: float = 0.95
+) -> tuple[float, float, float, float]:
+    """Return a mean, the ends of its interval, and its two-sided p-value against 0.
+
+    `member` (n,) numbers the cluster of each value from 0; values of one may depend on each other.
+    """
+    validation.share(confidence, "confidence")
+    n_clusters, mean = member.max() + 1, float(values.mean())
+    sums = np.bincount(member, values - mean)
+    error = float(np.sqrt(n_clusters / (n_clusters - 1) * (sums**2).sum())) / len(values)
+    reach = stats.t.ppf(0.5 + confidence / 2, n_clusters - 1) * error
+    p_value = 2 * stats.t.sf(abs(mean) / error, n_clusters - 1) if error else float(not mean)
+    return mean, mean - reach, mean + reach, float(p_value)
 
 
 def _intraclass(values: ArrayLike, clusters: ArrayLike) -> pd.Series:

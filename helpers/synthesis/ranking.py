@@ -26,7 +26,7 @@ COLUMNS += ["parameters", "above_nothing", "verdict"]
 LEAST_UNITS = 10
 
 
-class Items(NamedTuple):
+class _Items(NamedTuple):
     """What models share: numbers (models, n), a denominator (n,), resamples, units drawn whole.
 
     `nothing`, of the shape of `values`, has what a model that learnt nothing would give.
@@ -82,7 +82,7 @@ def rank(
 
 def _items(
     group: Mapping[str, Any], inputs: signal_inputs.Inputs, use: str, n_resamples: int, seed: int
-) -> Items | None:
+) -> _Items | None:
     signal = {"texts": "my texts" if inputs.texts else "prediction"}.get(use, use)
     raws = {n: raw[signal] for n, raw in group.items() if raw[signal]["status"] == "computed"}
     if not raws:
@@ -99,7 +99,7 @@ def _items(
         weights = draw_weights(
             values.shape[1], n_resamples, groups=inputs.entities["group"], seed=seed
         )
-        return Items(list(raws), values, spelling, np.ones(values.shape[1]), weights, n_units)
+        return _Items(list(raws), values, spelling, np.ones(values.shape[1]), weights, n_units)
     # Texts that one of the models could not read whole are left out for all of them.
     n = len(inputs.texts) or len(held_out_texts.load().texts)
     read = [raw["read"] for raw in raws.values()]
@@ -113,12 +113,12 @@ def _items(
         guesses.append(-np.array(raw["guess"])[at] / np.log(2))
         sizes = np.array(raw["n_bytes"], float)[at]
     weights = draw_weights(len(shared), n_resamples, seed=seed)
-    return Items(list(raws), np.array(bits), np.array(guesses), sizes, weights, len(shared))
+    return _Items(list(raws), np.array(bits), np.array(guesses), sizes, weights, len(shared))
 
 
 def _right(
     raws: Mapping[str, Any], facts: pd.DataFrame, n_resamples: int, seed: int
-) -> Items | None:
+) -> _Items | None:
     """Return what models gain on the facts that all were asked about the same answers."""
     asked = [
         {row: tuple(a is not None for a in a_row) for row, a_row in
@@ -136,10 +136,10 @@ def _right(
     values = np.array([scores[shared] for scores in values])
     n_units = min(facts[name].iloc[shared].nunique() for name in ("subject", "object"))
     nothing = np.zeros_like(values)
-    return Items(list(raws), values, nothing, np.ones(len(shared)), weights, n_units)
+    return _Items(list(raws), values, nothing, np.ones(len(shared)), weights, n_units)
 
 
-def _ranked(items: Items, sign: int, confidence: float) -> pd.DataFrame:
+def _ranked(items: _Items, sign: int, confidence: float) -> pd.DataFrame:
     whole = items.values.sum(axis=1) / items.sizes.sum()
     sample = (items.weights @ items.values.T) / (items.weights @ items.sizes)[:, None]
     order = np.argsort(-sign * whole, kind="stable")

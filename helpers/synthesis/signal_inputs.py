@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import data, models, validation
+from helpers import data, validation
 from helpers.model_files import sentence
 from helpers.posterior import entities
 from helpers.retrieval import corpora, corpus_counts, factbook_facts
@@ -106,7 +106,7 @@ def read_entities(path: str = "", n_per_label: int = 60, seed: int = 0) -> pd.Da
     if not path:
         table = entities.factbook_entities(n_per_label, seed)
         return table.rename(columns={"region": "label", "country": "group"})[ENTITIES]
-    table = _csv(path, "entities")
+    table = entities.read_csv(path, "entities", dtype=str)
     names = ["text", "label"] if {"text", "label"} <= set(table) else list(table.columns[:2])
     if len(names) < 2:
         raise ValueError(f"entities {path!r} has one column; write `text` and `label`")
@@ -132,7 +132,7 @@ def _read_facts(
     without `subject` and `object`, or from which no question can be made, and where no relation has
     two different objects.
     """
-    table = factbook_facts.facts() if not path else _csv(path, "facts")
+    table = factbook_facts.facts() if not path else entities.read_csv(path, "facts", dtype=str)
     if absent := [c for c in ("subject", "object") if c not in table]:
         raise ValueError(
             f"facts {path!r} has no column {absent[0]!r}; name the columns in a header"
@@ -181,16 +181,6 @@ def _add_choices(
             answers[block] = [*map(str, names), *map(str, fill[: most - len(names)])]
     rows = zip(drawn["object"], drawn["block"], strict=True)
     return drawn.assign(choices=[[o, *(a for a in answers[b] if a != o)] for o, b in rows])
-
-
-def _csv(path: str, argument: str) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{argument} {path!r} could not be read ({models.first_line(error)}); pass a CSV with "
-            "a header"
-        ) from error
 
 
 def _count_facts(table: pd.DataFrame, corpus: str) -> pd.DataFrame:

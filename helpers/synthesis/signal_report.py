@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from helpers import data, likelihood, models, stats
 from helpers.modelmap import held_out_texts, model_map, placement, stored_families
@@ -144,7 +145,7 @@ def tidy(
                 test = {"expected": 0.0, "p": p, "why": few if np.isnan(p) else ""}
                 add(signal, measure, *ends, by, **(test if measure == "above_spelling" else {}))
         elif signal == "latent space":
-            t = _t_quantile(raw["n_groups"] - 1, confidence)
+            t = float(student.ppf(0.5 + confidence / 2, raw["n_groups"] - 1))
             for measure, part in raw["measures"].items():
                 reach = t * part["error"]
                 ends = part["value"] - reach, part["value"] + reach
@@ -294,17 +295,12 @@ def _grouped(
 
     Rows of a group may depend on each other. p is NaN for fewer than `LEAST_GROUPS`.
     """
-    from statsmodels.regression.linear_model import OLS
-
     codes = pd.factorize(groups)[0]
     n = int(codes.max()) + 1
     if n < 3 or not np.ptp(values):
         return float(values.mean()), float(values.min()), float(values.max()), np.nan, n
-    fit = OLS(values, np.ones(len(values))).fit(
-        cov_type="cluster", cov_kwds={"groups": codes}, use_t=True
-    )
-    (low, high), p = fit.conf_int(1 - confidence)[0], fit.pvalues[0]
-    return float(fit.params[0]), low, high, float(p) if n >= LEAST_GROUPS else np.nan, n
+    mean, low, high, p = paired_tests.mean_test(values, codes, confidence)
+    return mean, low, high, p if n >= LEAST_GROUPS else np.nan, n
 
 
 def _beside_guess(raw: Mapping[str, Any], n: int) -> dict[str, Any]:
@@ -312,12 +308,6 @@ def _beside_guess(raw: Mapping[str, Any], n: int) -> dict[str, Any]:
     nats, guess, n_bytes = (np.array(raw[c][:n]) for c in ("log_likelihood", "guess", "n_bytes"))
     p = paired_tests.paired_test(guess / n_bytes, nats / n_bytes).p_value
     return {"expected": float(-guess.sum() / np.log(2) / n_bytes.sum()), "p": float(p), "why": ""}
-
-
-def _t_quantile(degrees: int, confidence: float) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.5 + confidence / 2, degrees))
 
 
 def _right(values: np.ndarray, items: pd.DataFrame) -> list[float]:

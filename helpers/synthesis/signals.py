@@ -31,7 +31,7 @@ SIGNALS = {
 ANSWERED = {kind: frozenset(SIGNALS) - set(why) for kind, why in one.CANNOT.items()}
 
 
-class Reader:
+class _Reader:
     """A model that is loaded when it is first needed; `seconds` is what loading took on the CPU."""
 
     def __init__(self, found: model_kinds.Look) -> None:
@@ -46,7 +46,7 @@ class Reader:
         return self._loaded
 
 
-class Part(NamedTuple):
+class _Part(NamedTuple):
     """How one signal of a model is measured and where it is kept, or `why` it cannot be."""
 
     function: Callable[..., dict[str, Any]]
@@ -65,7 +65,7 @@ def plan(
     n_texts: int = 64,
     seed: int = 0,
     folder: Path | None = None,
-) -> dict[str, Part]:
+) -> dict[str, _Part]:
     """Return what `measure` does for a model, by signal, without "corpus", which takes no reading.
 
     Raises `ValueError`, or what a damaged model does, where nothing can be measured.
@@ -90,7 +90,7 @@ def plan(
         key = json.dumps([VERSION, one.BITS, one.TOKENS, one.SPREAD, identity, name, plain])
         place = Path(folder) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
         why = one.CANNOT[found.kind].get(name) or inputs.missing.get(name, "")
-        parts[name] = Part(function, options, place, why)
+        parts[name] = _Part(function, options, place, why)
     return parts
 
 
@@ -121,7 +121,7 @@ def measure(
     """
     for name in only:
         validation.choice(name, tuple(SIGNALS), "signals")
-    reader = Reader(found)
+    reader = _Reader(found)
     status, why = "refused", f"{found.reason}; {found.cure}"
     if found.kind in model_kinds.KINDS:
         try:
@@ -169,7 +169,7 @@ def _plain(value: Any) -> Any:
 
 
 def _kept(
-    place: Path, reader: Reader, function: Callable[..., dict[str, Any]], options: dict[str, Any]
+    place: Path, reader: _Reader, function: Callable[..., dict[str, Any]], options: dict[str, Any]
 ) -> dict[str, Any]:
     if (found := storage.stored(place)) is not None:
         return found

@@ -24,7 +24,7 @@ def model():
 
 
 def test_tokens_are_bytes_and_come_back():
-    tokenizer = byte_gpt.byte_tokenizer()
+    tokenizer = byte_gpt._byte_tokenizer()
     ids = tokenizer(TEXT)["input_ids"]
     assert ids == [byte_gpt.START, *TEXT.encode()] and len(tokenizer) == 257
     assert tokenizer.decode(ids, skip_special_tokens=True) == TEXT
@@ -32,7 +32,7 @@ def test_tokens_are_bytes_and_come_back():
 
 def test_scores_are_those_of_the_model_with_the_start_ruled_out(model):
     found = byte_gpt.log_likelihood(model, [TEXT, "to be"])
-    values = byte_gpt.byte_log_likelihoods(model, [TEXT, "to be"], batch=1)
+    values = byte_gpt._byte_log_likelihoods(model, [TEXT, "to be"])
     for i, text in enumerate([TEXT, "to be"]):
         ids = torch.tensor([[byte_gpt.START, *text.encode()]])
         with torch.no_grad():
@@ -45,7 +45,7 @@ def test_scores_are_those_of_the_model_with_the_start_ruled_out(model):
     picked = tables[0][np.arange(len(TEXT.encode())), list(TEXT.encode())]
     assert np.log(picked).sum() == pytest.approx(found[0], abs=1e-4)
     # The common scorer counts the start among the outcomes, so it can only be lower.
-    table = likelihood.score_texts(model, byte_gpt.byte_tokenizer(), [TEXT])
+    table = likelihood.score_texts(model, byte_gpt._byte_tokenizer(), [TEXT])
     whole = table.log_likelihood[0] + table.first_token_log_likelihood[0]
     assert whole <= found[0] + 1e-4 and whole == pytest.approx(found[0], rel=0.05)
 
@@ -83,14 +83,8 @@ def test_training_learns_repeats_and_begins_the_same_whatever_its_length():
     assert runs[2].loss.iloc[-1] < runs[2].loss[0] == pytest.approx(np.log(256), abs=0.3)
 
 
-def test_every_document_is_seen_once_before_any_is_seen_again():
-    order = byte_gpt._order(5, 2, seed=0)
-    seen = np.concatenate([next(order) for _ in range(5)])
-    assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
-
-
 def test_a_run_is_kept_and_read_again(tmp_path):
-    run = byte_gpt_runs.Run("tiny", 16, 1, 0)
+    run = byte_gpt_runs._Run("tiny", 16, 1, 0)
     byte_gpt_runs.train(run, DOCUMENTS, tmp_path, keep=(0, 2))
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == ["tiny-seed0-step0000.safetensors", "tiny-seed0-step0002.safetensors"]
@@ -98,31 +92,31 @@ def test_a_run_is_kept_and_read_again(tmp_path):
     byte_gpt_runs.train(run, DOCUMENTS, tmp_path, keep=(0, 2))
     assert (tmp_path / files[1]).stat().st_mtime_ns == before
     texts = text_sets.load_texts(4, genres=["python", "c++"])
-    table, about = byte_gpt_runs.score(tmp_path, texts, runs=[run], keep=(0, 2), bits=(3,))
+    table, about = byte_gpt_runs._score(tmp_path, texts, runs=[run], keep=(0, 2), bits=(3,))
     last = "gpt-tiny-seed0-step0002"
     assert list(table.index) == ["gpt-tiny-seed0-step0000", last, f"{last}-3-bits"]
     assert list(about.index) == list(table.index) and list(about.parent) == ["", "", last]
     assert list(about.kind) == ["training", "training", "rounded"]
-    expected = byte_gpt.log_likelihood(byte_gpt_runs.load(tmp_path, run, 2), list(texts.text))
+    expected = byte_gpt.log_likelihood(byte_gpt_runs._load(tmp_path, run, 2), list(texts.text))
     np.testing.assert_allclose(table.iloc[1], expected, atol=1e-3)
     (tmp_path / files[0]).write_bytes(b"")
     with pytest.raises(ValueError, match="missing or damaged"):
-        byte_gpt_runs.load(tmp_path, run, 0)
+        byte_gpt_runs._load(tmp_path, run, 0)
 
 
 def test_other_weights_or_texts_are_read_anew(tmp_path, monkeypatch):
-    runs = [byte_gpt_runs.Run("tiny", 16, 1, seed) for seed in (0, 1)]
-    monkeypatch.setattr(byte_gpt_runs, "pair_list", lambda: [("seed", runs[0], 1, runs[1], 1)])
+    runs = [byte_gpt_runs._Run("tiny", 16, 1, seed) for seed in (0, 1)]
+    monkeypatch.setattr(byte_gpt_runs, "_pair_list", lambda: [("seed", runs[0], 1, runs[1], 1)])
     texts = text_sets.load_texts(8, genres=["python", "c++"])
 
     def trained(folder, documents):
         for run in runs:
-            byte_gpt_runs.checkpoint(folder, run, 1).unlink(missing_ok=True)
+            byte_gpt_runs._checkpoint(folder, run, 1).unlink(missing_ok=True)
             byte_gpt_runs.train(run, documents, folder, keep=(1,))
 
     def read(folder, texts):
-        scores, _ = byte_gpt_runs.score(folder, texts, runs=runs, keep=(1,), bits=(3,))
-        return scores, byte_gpt_runs.compare_pairs(folder, texts, n=2, n_bytes=16)
+        scores, _ = byte_gpt_runs._score(folder, texts, runs=runs, keep=(1,), bits=(3,))
+        return scores, byte_gpt_runs._compare_pairs(folder, texts, n=2, n_bytes=16)
 
     trained(tmp_path / "a", DOCUMENTS)
     read(tmp_path / "a", texts[:4])
@@ -138,13 +132,13 @@ def test_other_weights_or_texts_are_read_anew(tmp_path, monkeypatch):
         piece.write_text(piece.read_text().replace("1", "2"))
     for again, before in zip(read(tmp_path / "a", some), found, strict=True):
         pd.testing.assert_frame_equal(again, before)
-    byte_gpt_runs.checkpoint(tmp_path / "a", runs[1], 1).unlink()
+    byte_gpt_runs._checkpoint(tmp_path / "a", runs[1], 1).unlink()
     with pytest.raises(ValueError, match="missing or damaged"):
         read(tmp_path / "a", texts)
 
 
 def test_pairs_differ_in_one_thing():
-    for kind, run, step, other, later in byte_gpt_runs.pair_list():
+    for kind, run, step, other, later in byte_gpt_runs._pair_list():
         differ = {
             "training": run.seed == other.seed and run.size == other.size and step < later,
             "far": run == other and step < later,

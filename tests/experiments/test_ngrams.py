@@ -37,7 +37,7 @@ def test_it_is_witten_and_bell(documents, texts, order):
     model = ngrams.fit(documents, order)
     expected = [np.log(naive(documents, order, text)) for text in texts]
     np.testing.assert_allclose(
-        ngrams.byte_log_likelihoods(model, texts), np.concatenate(expected), rtol=1e-12, atol=1e-14
+        ngrams._byte_log_likelihoods(model, texts), np.concatenate(expected), rtol=1e-12, atol=1e-14
     )
     np.testing.assert_allclose(
         ngrams.log_likelihood(model, texts), [e.sum() for e in expected], rtol=1e-12, atol=1e-14
@@ -55,7 +55,7 @@ def test_the_next_bytes_add_up_to_one_and_agree_with_the_score(documents, texts,
     values = np.frombuffer(b"".join(texts), np.uint8)
     np.testing.assert_allclose(
         np.log(joined[np.arange(len(values)), values]),
-        ngrams.byte_log_likelihoods(model, texts),
+        ngrams._byte_log_likelihoods(model, texts),
         rtol=1e-10,
         atol=1e-14,
     )
@@ -63,7 +63,7 @@ def test_the_next_bytes_add_up_to_one_and_agree_with_the_score(documents, texts,
 
 def test_orders_share_their_counts():
     model = ngrams.fit(DOCUMENTS, 7)
-    together = ngrams.by_order(model, DOCUMENTS)
+    together = ngrams._by_order(model, DOCUMENTS)
     for order in range(8):
         alone = ngrams.log_likelihood(ngrams.fit(DOCUMENTS, order), DOCUMENTS)
         np.testing.assert_array_equal(together[order], alone)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import tiny_gpt, tuning
+from experiments import tiny_gpt, training, tuning
 
 TEXTS = [f"{a} {verb} {b}." for a in "ABCDEF" for verb in ("likes", "knows") for b in "UVWXYZ"]
 QUICK = {"steps": 7, "batch": 5, "learning_rate": 1e-2, "max_tokens": 8}
@@ -44,7 +44,7 @@ def test_the_first_loss_is_that_of_a_plain_loop(tokenizer):
 def test_a_step_is_that_of_the_optimizer_on_the_loss_of_transformers(tokenizer):
     model = made(tokenizer)
     plain = copy.deepcopy(model).train()
-    options = {"steps": 1, "batch": 1, "learning_rate": 0.1, "warm_up": 0, "max_tokens": 8}
+    options = {"steps": 1, "batch": 1, "learning_rate": 0.1, "max_tokens": 8}
     tuning.tune(model, tokenizer, TEXTS[:1], **options)
     optimizer = torch.optim.AdamW(plain.parameters(), lr=0.1, weight_decay=0.01, betas=(0.9, 0.98))
     ids = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
@@ -68,12 +68,12 @@ def test_training_on_lowers_the_loss_and_keeps_the_random_state(tokenizer):
 def test_rows_are_texts_or_pieces_of_one_line(tokenizer):
     model = made(tokenizer)
     ids = [tokenizer(text)["input_ids"] for text in TEXTS]
-    rows = tuning.token_rows(model, tokenizer, [*TEXTS, ""], max_tokens=3)
+    rows = tuning._token_rows(model, tokenizer, [*TEXTS, ""], max_tokens=3)
     assert rows.tolist() == [row[:3] for row in ids]
-    short = tuning.token_rows(model, tokenizer, ["A", TEXTS[0]], max_tokens=8)
+    short = tuning._token_rows(model, tokenizer, ["A", TEXTS[0]], max_tokens=8)
     assert short[0].tolist() == [*tokenizer("A")["input_ids"], -100, -100, -100]
     line = [token for row in ids for token in [*row, 0]]
-    packed = tuning.token_rows(model, tokenizer, TEXTS, max_tokens=8, pack=True)
+    packed = tuning._token_rows(model, tokenizer, TEXTS, max_tokens=8, pack=True)
     n = len(line) // 8 + (len(line) % 8 > 1)
     assert packed[packed >= 0].tolist() == line[: 8 * n] and packed.shape == (n, 8)
 
@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 
     whole = fresh()
     course = tuning.tune(whole, tokenizer, TEXTS, **QUICK)
-    path, taken, step = tmp_path / "run.safetensors", [], tiny_gpt.take_step
+    path, taken, step = tmp_path / "run.safetensors", [], training.step
 
     def stops(*given):
         taken.append(1)
@@ -99,7 +99,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
             raise KeyboardInterrupt
         return step(*given)
 
-    monkeypatch.setattr(tiny_gpt, "take_step", stops)
+    monkeypatch.setattr(training, "step", stops)
     saving = {"checkpoint": path, "checkpoint_every": 2}
     with pytest.raises(KeyboardInterrupt):
         tuning.tune(fresh(), tokenizer, TEXTS, **QUICK, **saving)
@@ -140,7 +140,6 @@ def test_frozen_parameters_stay(tokenizer):
         (TEXTS, {"batch": 0}, "batch"),
         (TEXTS, {"max_tokens": 9}, "max_tokens is 9 but the model reads 8"),
         (TEXTS, {"max_tokens": 1}, "max_tokens"),
-        (TEXTS, {"warm_up": -1}, "warm_up"),
         (TEXTS, {"seed": -1}, "seed"),
         (TEXTS, {"learning_rate": float("nan")}, "learning_rate"),
         (TEXTS, {"checkpoint_every": 0}, "checkpoint_every"),

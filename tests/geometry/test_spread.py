@@ -105,7 +105,7 @@ def test_eigenvalue_measures_agree_with_their_definitions(n, d, seed):
     singular = np.zeros(d)
     singular[: min(n, d)] = np.linalg.svd(points, compute_uv=False)
     np.testing.assert_allclose(about_zero, singular**2 / n, rtol=1e-9, atol=1e-12)
-    assert spread.rankme(about_zero) == pytest.approx(rankme_by_svd(points), rel=1e-5)
+    assert spread._rankme(about_zero) == pytest.approx(rankme_by_svd(points), rel=1e-5)
     total = values.sum()
     assert spread._participation_ratio(values) == pytest.approx(
         np.trace(np.cov(points.T)) ** 2 / np.square(np.cov(points.T)).sum()
@@ -130,7 +130,7 @@ def test_rankme_is_of_the_cloud_as_it_is_and_near_the_guarded_form():
     measured = spread.spread_measures(points)["rankme"]
     assert measured == pytest.approx(rankme_by_svd(points), rel=1e-9)
     assert measured == pytest.approx(rankme_by_svd(points, 1e-7), rel=1e-5)
-    centred = spread.rankme(spread.eigenvalues(points))
+    centred = spread._rankme(spread.eigenvalues(points))
     assert centred == pytest.approx(rankme_by_svd(points - points.mean(axis=0)), rel=1e-9)
     assert centred > measured + 0.5
 
@@ -293,7 +293,7 @@ def test_equal_eigenvalues_are_the_limit_itself():
     values = np.full(7, 3.0)
     assert spread.early_enrichment(values) == pytest.approx(0, abs=1e-15)
     assert spread.isoscore(values) == pytest.approx(1)
-    assert spread.rankme(values) == pytest.approx(7)
+    assert spread._rankme(values) == pytest.approx(7)
     assert spread._participation_ratio(values) == pytest.approx(7)
 
 
@@ -370,7 +370,7 @@ def test_eigenvalues_may_come_in_any_order_and_scale():
     for measure in (
         spread.early_enrichment,
         spread.isoscore,
-        spread.rankme,
+        spread._rankme,
         spread._participation_ratio,
     ):
         for other in (np.sort(values), values * 1e-200, values * 1e200, list(values)):
@@ -452,7 +452,7 @@ def test_refuses_eigenvalues(values):
     for measure in (
         spread.early_enrichment,
         spread.isoscore,
-        spread.rankme,
+        spread._rankme,
         spread._participation_ratio,
     ):
         with pytest.raises(ValueError, match="eigenvalues"):

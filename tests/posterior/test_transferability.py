@@ -36,7 +36,6 @@ MEASURES = {
     "gbc_diagonal": lambda X, labels: gbc(X, labels, covariance="diagonal"),
     "trans_rate": trans_rate,
     "silhouette": silhouette,
-    "silhouette_sampled": lambda X, labels: silhouette(X, labels, sample_size=150, seed=4),
     "knn_accuracy": knn_accuracy,
     "linear_probe": lambda X, labels: linear_probe(X, labels).log_likelihood,
     "rank_me": lambda X, labels: rank_me(X),
@@ -208,10 +207,6 @@ def test_silhouette_is_the_mean_of_naive_ones():
     X, labels = mixture(n=150)
     each = silhouettes(X, labels)
     assert silhouette(X, labels) == pytest.approx(each.mean(), abs=1e-10)
-    assert silhouette(X, labels, sample_size=150) == pytest.approx(each.mean(), abs=1e-10)
-    drawn = np.random.default_rng(3).permutation(150)[:90]
-    sampled = silhouettes(X[drawn], labels[drawn]).mean()
-    assert silhouette(X, labels, sample_size=90, seed=3) == pytest.approx(sampled, abs=1e-10)
 
 
 @pytest.mark.parametrize("n_neighbours", [1, 5])
@@ -431,11 +426,6 @@ def test_bad_input_names_the_argument(name, X, labels, message):
         (lambda: h_score(X[:, :1], LABELS), "X has 1 column; .* two at least"),
         (lambda: gbc(X, LABELS, covariance="full"), "covariance is 'full'; choose one of spher"),
         (lambda: trans_rate(X, LABELS, eps=0), "eps is 0; give a finite number above 0"),
-        (lambda: silhouette(X, LABELS, sample_size=2), "sample_size is 2; .* at least 3"),
-        (
-            lambda: silhouette(X, np.arange(80) // 2, sample_size=3),
-            "sample_size is 3, which draws 3 clusters of 3 entities; draw more",
-        ),
         (lambda: knn_accuracy(X, LABELS, n_neighbours=0), "n_neighbours is 0"),
         (
             lambda: knn_accuracy(X, LABELS, n_neighbours=70),

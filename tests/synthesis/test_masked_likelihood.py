@@ -150,4 +150,4 @@ def test_models_without_masks_are_refused(model, tokenizer):
     from experiments import byte_gpt
 
     with pytest.raises(ValueError, match="tokenizer has no mask token"):
-        masked_likelihood.score_texts(model, byte_gpt.byte_tokenizer(), TEXTS)
+        masked_likelihood.score_texts(model, byte_gpt._byte_tokenizer(), TEXTS)

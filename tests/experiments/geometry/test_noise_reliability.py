@@ -29,7 +29,7 @@ def test_draws_are_those_of_the_sweep(small):
 
 
 def test_the_rows_drawn_are_tokens_of_each_sentence_in_order():
-    rows = noise_reliability.drawn_rows([4, 3, 5], 3, seed=1)
+    rows = noise_reliability._drawn_rows([4, 3, 5], 3, seed=1)
     sentence = np.repeat([0, 1, 2], [4, 3, 5])[rows]
     assert sentence.tolist() == [0] * 3 + [1] * 3 + [2] * 3
     assert len(set(rows)) == 9

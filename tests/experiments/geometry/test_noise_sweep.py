@@ -49,18 +49,18 @@ def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(sm
 
 
 def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
-    small, monkeypatch, tmp_path
+    small, monkeypatch, tmp_path, caplog
 ):
+    caplog.set_level("INFO", "experiments")
     tasks = noise_sweep.tasks_of("small")[:1]
     monkeypatch.setattr(noise_sweep, "tasks_of", lambda size: tasks)
     settings = noise_sweep.settings_of("published", (0, 5), 1)
-    lines: list[str] = []
     run = {"size": "small", "folder": tmp_path}
-    first = noise_sweep.noise_rows(models.MINILM, settings, **run, progress=lines.append)
-    assert len(lines) == 2 and "'level': 5.0" in lines[1]
-    again = noise_sweep.noise_rows(models.MINILM, settings, **run, progress=lines.append)
+    first = noise_sweep.noise_rows(models.MINILM, settings, **run)
+    assert len(caplog.messages) == 2 and "'level': 5.0" in caplog.messages[1]
+    again = noise_sweep.noise_rows(models.MINILM, settings, **run)
     pd.testing.assert_frame_equal(first, again)
-    assert len(lines) == 2
+    assert len(caplog.messages) == 2
     tokenizer, model = models.load_model()
     noisy, ratio = injection.inject_noise(model, 5, seed=noise_sweep.noise_seed(5, 0))
     row = noise_sweep.encoder_row(tokenizer, noisy, size="small", tasks=tasks)
@@ -109,16 +109,16 @@ def test_settings_go_replicate_by_replicate():
 
 
 def test_a_sweep_that_may_stop_has_every_level_before_any_twice():
-    rows = [(row["level"], row["replicate"]) for row in noise_sweep.plan("base")]
+    rows = [(row["level"], row["replicate"]) for row in noise_sweep._plan("base")]
     levels = noise_sweep.LEVELS["published"]
     assert sorted(rows[: len(levels)]) == [(level, 0) for level in levels]
     # Healthy, failing and drowned come first.
     assert {0, 4, 20} == {level for level, _ in rows[:3]}
     assert {replicate for _, replicate in rows[len(levels) :]} == {1, 2}
-    assert len(set(rows)) == len(rows) and {row["rule"] for row in noise_sweep.plan("base")} == {
+    assert len(set(rows)) == len(rows) and {row["rule"] for row in noise_sweep._plan("base")} == {
         "published"
     }
-    assert len(noise_sweep.plan("full")) == 3 * (13 + 6)
+    assert len(noise_sweep._plan("full")) == 3 * (13 + 6)
 
 
 def squares(folder, calls, numbers, key=None, stop=None):
@@ -182,7 +182,7 @@ def test_two_parts_make_the_table_of_the_whole(monkeypatch, tmp_path):
     monkeypatch.setattr(noise_sweep, "REPLICATES", {"small": {"published": 2, "relative": 1}})
     asked: list[list[dict]] = []
 
-    def rows(name, settings, *, size, progress, allow_bin, how, so_far):
+    def rows(name, settings, *, size, allow_bin, how, so_far):
         asked.append(settings)
         return pd.DataFrame(settings).assign(size=size, score=1 / 3)
 

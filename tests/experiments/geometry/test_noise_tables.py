@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr, ttest_1samp
+from scipy.stats import spearmanr
 
 from experiments.geometry import noise_tables
 from helpers import stats
@@ -94,13 +94,6 @@ def test_forecasts_of_the_teachers_line(noisy):
     assert table.loc["x", "rank r"] == pytest.approx(1)
 
 
-def test_a_mean_of_few_values_has_students_interval():
-    values = [0.3, 0.5, 0.4]
-    found = noise_tables.student_mean(values)
-    low, high = ttest_1samp(values, 0).confidence_interval()
-    assert found == pytest.approx((0.4, low, high, 3))
-
-
 def test_bad_input_is_named(noisy):
     with pytest.raises(ValueError, match="groups has 1 distinct"):
         noise_tables.held_out_residuals(noisy.assign(level=1), ["x"], "score", "level")
@@ -108,5 +101,3 @@ def test_bad_input_is_named(noisy):
         noise_tables.held_out_residuals(noisy.assign(x=np.nan), ["x"], "score", "level")
     with pytest.raises(ValueError, match="3 or more"):
         noise_tables.resampled(noisy.assign(level=noisy.level > 3), len, "level")
-    with pytest.raises(ValueError, match="3 or more finite"):
-        noise_tables.student_mean([1.0, 2.0])

@@ -3,13 +3,13 @@ import pytest
 
 from experiments.modelmap import merge_checks, merges
 
-PAIRS = np.array(merges.grid())
+PAIRS = np.array(merges._grid())
 
 
 def test_a_linear_grid_is_placed_exactly_from_its_corners():
     rng = np.random.default_rng(0)
     values = PAIRS @ rng.normal(size=(2, 40)) * 50 + rng.normal(size=40) * 9 - 500
-    found = merge_checks.measures(values, *PAIRS.T, clip=0)
+    found = merge_checks._measures(values, *PAIRS.T, clip=0)
     assert found == pytest.approx({"plane": 1, "corners": 0, "mean": 1}, abs=1e-8)
     table = merge_checks.over_texts(values, *PAIRS.T, clip=0, n_resamples=5)
     assert list(table.index) == ["plane", "corners", "mean"]
@@ -21,9 +21,7 @@ def test_a_bend_leaves_the_plane_and_misses_by_more_from_the_corners():
     a, b = PAIRS.T
     bend = np.outer((a + b) ** 2, rng.normal(size=40)) * 30
     values = PAIRS @ rng.normal(size=(2, 40)) * 50 + bend - 500
-    found = merge_checks.measures(values, a, b, clip=0)
+    found = merge_checks._measures(values, a, b, clip=0)
     assert 0.5 < found["plane"] < 0.999 and found["corners"] > 0.1
     table = merge_checks.over_texts(values, a, b, clip=0, n_resamples=20)
     assert (table.low <= table.estimate).all() and (table.estimate <= table.high).sum() >= 2
-    with pytest.raises(ValueError, match="n_resamples"):
-        merge_checks.over_texts(values, a, b, n_resamples=0)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import tuning
+from experiments import tiny_gpt, tuning
 from experiments.modelmap import merges
 from helpers import likelihood, text_sets
 
@@ -32,7 +32,7 @@ def texts():
 
 
 def test_nobody_learns_from_the_texts_of_a_map_or_twice():
-    found = merges.corpora(TINY | {"n_texts": 20})
+    found = merges._corpora(TINY | {"n_texts": 20})
     assert {k: len(v) for k, v in found.items()} == {"mixed": 60, "python": 20, "facts": 20}
     every = [text for some in found.values() for text in some]
     assert len(set(every)) == len(every)
@@ -41,15 +41,11 @@ def test_nobody_learns_from_the_texts_of_a_map_or_twice():
 
 
 def test_pieces_give_back_every_text_and_begin_with_the_end():
-    tokenizer = merges.piece_tokenizer(["for i in range(10):"] * 3, 270)
+    tokenizer = tiny_gpt.with_ends(tiny_gpt.pieces(["for i in range(10):"] * 3, 270))
     assert len(tokenizer) <= 270
     for text in ("for x in y", "Größe 日本\n\t\x00"):
         ids = tokenizer(text)["input_ids"]
         assert ids[0] == 0 and tokenizer.decode(ids[1:]) == text
-    with pytest.raises(ValueError, match="size"):
-        merges.piece_tokenizer(["a"], 256)
-    with pytest.raises(ValueError, match="documents"):
-        merges.piece_tokenizer([], 300)
 
 
 def test_a_family_has_the_models_of_its_triples(family):
@@ -106,25 +102,27 @@ def test_levels_a_twentieth_apart_have_names_of_their_own(family, texts):
     assert list(found.index) == list(about.index) == names
 
 
-def test_what_is_kept_of_a_run_is_scored_again_where_it_is_damaged(monkeypatch, tmp_path, texts):
+def test_what_is_kept_of_a_run_is_scored_again_where_it_is_damaged(
+    monkeypatch, tmp_path, texts, caplog
+):
+    caplog.set_level("INFO", "experiments")
     monkeypatch.setenv("BOOK_DATA_CACHE", str(tmp_path))
     monkeypatch.setattr(merges, "SIZES", {"tiny": TINY | {"triples": ["short"]}})
-    monkeypatch.setattr(merges, "grid", lambda levels=(): [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
-    told = []
-    ((found, about),) = merges.run("tiny", texts, told.append)
+    monkeypatch.setattr(merges, "_grid", lambda levels=(): [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
+    ((found, about),) = merges._run("tiny", texts)
     assert list(found.index) == list(about.index) and found.index[0] == "tiny short 0.0 0.0"
     (piece,) = tmp_path.rglob("short *.json")
     whole = piece.read_text()
     for damaged in (whole.replace("-", "-1", 1), whole[: len(whole) // 2], whole):
         piece.write_text(damaged)
-        told.clear()
-        ((again, _),) = merges.run("tiny", texts, told.append)
+        caplog.clear()
+        ((again, _),) = merges._run("tiny", texts)
         assert again.equals(found) and piece.read_text() == whole
-        assert bool(told) == (damaged != whole)
+        assert bool(caplog.messages) == (damaged != whole)
 
 
 def test_a_plane_fits_a_plane_and_a_bowl_wants_more():
-    a, b = np.array(merges.grid()).T
+    a, b = np.array(merges._grid()).T
     plane = np.column_stack([1 + 2 * a - b, 3 * b])
     fit = merges.fit_surface(plane, a, b)
     assert fit.explained == pytest.approx(1) and fit.residual < 1e-9
@@ -142,7 +140,7 @@ def test_a_plane_fits_a_plane_and_a_bowl_wants_more():
 
 
 def test_rows_that_were_not_fitted_are_judged():
-    a, b = np.array(merges.grid((0.0, 0.5, 1.0))).T
+    a, b = np.array(merges._grid((0.0, 0.5, 1.0))).T
     values = 4 * a - b
     values[4] += 10  # the middle
     known = np.arange(9) != 4
@@ -155,7 +153,7 @@ def test_rows_that_were_not_fitted_are_judged():
 
 
 def test_the_line_between_corners_is_theirs():
-    a, b = np.array(merges.grid()).T
+    a, b = np.array(merges._grid()).T
     values = np.exp(a) + 2 * b**2
     found = merges.from_corners(values, a, b)
     assert found == pytest.approx((1 - a - b) * 1 + a * np.e + b * 3)

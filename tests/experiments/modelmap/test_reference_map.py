@@ -68,7 +68,7 @@ def test_the_published_map_agrees_with_the_published_family():
 
 
 def test_n_gram_models_score_without_having_read_the_texts():
-    found = reference_map.ngram_models(16, sizes=[3000])
+    found = reference_map._ngram_models(16, sizes=[3000])
     assert found.log_likelihoods.shape == (64, 16)
     assert found.models.family.nunique() == 8 and list(found.models) == stored_families.COLUMNS
     # Eight bits are what a model that knows nothing gives; a text once read would be far below 2.

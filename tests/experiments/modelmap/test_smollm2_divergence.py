@@ -23,7 +23,7 @@ def models():
 
 def test_tokens_are_compared_by_their_distributions(models):
     ids = np.array([[*b"abra cad"], [*b"bracadab"]])
-    found = smollm2_divergence.token_table(*models, [byte_gpt.START], ids)
+    found = smollm2_divergence._token_table(*models, [byte_gpt.START], ids)
     for i, row in enumerate(ids):
         with torch.no_grad():
             logits = [m(torch.tensor([[byte_gpt.START, *row]])).logits[0, :-1] for m in models]
@@ -39,7 +39,7 @@ def test_samples_have_the_probabilities_of_the_model(models):
     drawn = likelihood.draw_tokens(models[0], start, 2000, 2, seed=1)
     assert drawn.shape == (2000, 2)
     counted = Counter(map(tuple, drawn))
-    same = smollm2_divergence.token_table(models[0], models[1], start, drawn[:1])
+    same = smollm2_divergence._token_table(models[0], models[1], start, drawn[:1])
     assert set(same) == {"there", "back", "ratio"}
     (row, k), *_ = counted.most_common(1)
     p = np.exp(byte_gpt.log_likelihood(models[0], [bytes(map(int, row))])[0])
@@ -62,7 +62,7 @@ def test_a_family_is_compared_in_pieces_that_are_kept(models, monkeypatch, tmp_p
 
     def load(name):
         loaded.append(name)
-        return byte_gpt.byte_tokenizer(), models[0]
+        return byte_gpt._byte_tokenizer(), models[0]
 
     monkeypatch.setattr(decoders, "load_causal", load)
     names = ["smollm2-8-bits", "smollm2-3-bits"]
@@ -81,7 +81,7 @@ def test_a_family_is_compared_in_pieces_that_are_kept(models, monkeypatch, tmp_p
     bos = smollm2_divergence.both_ways(8)
     assert list(bos.columns) == ["with_bos", "without", "first", "n_bytes"]
     assert (bos.with_bos != bos.without).all() and (bos["first"] < 0).all()
-    layers = smollm2_divergence.by_layer(8)
+    layers = smollm2_divergence._by_layer(8)
     assert list(layers.columns) == list(bos.index)
     # The last layer is the model itself, read as its tokenizer does by itself.
     last = layers.iloc[-1].to_numpy()
@@ -91,5 +91,3 @@ def test_a_family_is_compared_in_pieces_that_are_kept(models, monkeypatch, tmp_p
 def test_a_model_needs_something_to_begin_with(models):
     with pytest.raises(ValueError, match="start is empty"):
         likelihood.draw_tokens(models[0], [], 1, 1)
-    with pytest.raises(ValueError, match="start is empty"):
-        smollm2_divergence.token_table(*models, [], np.zeros((1, 1), int))

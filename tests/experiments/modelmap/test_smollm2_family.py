@@ -53,7 +53,7 @@ def test_layers_leave_from_the_middle(tokenizer, n, kept):
     for model, path in ((llama(tokenizer), "model.layers"), (gpt(), "transformer.h")):
         before = weights(model)
         new = smollm2_family.layers_dropped(model, n)
-        assert len(smollm2_family.decoder_layers(new)) == new.config.num_hidden_layers == len(kept)
+        assert len(smollm2_family._decoder_layers(new)) == new.config.num_hidden_layers == len(kept)
         for at, was in enumerate(kept):
             for name, value in new.named_parameters():
                 if name.startswith(f"{path}.{at}."):
@@ -170,14 +170,15 @@ def test_another_family_has_its_own_root_and_files(tokenizer, tmp_path):
     other, _ = smollm2_family.family(["smollm2"], tmp_path, **options)
     assert np.array_equal(other.loc["smollm2"], matrix.loc["gemma"])
     assert len(list(tmp_path.glob("*.json"))) == 6
-    smollm2_family.write(matrix, rows, tmp_path / "out", "gemma")
-    assert (tmp_path / "out" / "map_gemma_models.csv").is_file()
     with pytest.raises(ValueError, match="of is 'llama'"):
         smollm2_family.family([], tmp_path, of="llama")
 
 
-def test_a_family_resumes_and_a_stopped_run_scores_only_what_is_missing(tokenizer, tmp_path):
-    names, asked, loaded = ["smollm2", "smollm2-3-bits"], [], []
+def test_a_family_resumes_and_a_stopped_run_scores_only_what_is_missing(
+    tokenizer, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level("INFO", "experiments")
+    names, loaded = ["smollm2", "smollm2-3-bits"], []
     words = tiny_gpt.word_tokenizer(list(text_sets.load_texts(8)["text"]))
     model = llama(words)
     model.config.max_position_embeddings = 64
@@ -186,9 +187,9 @@ def test_a_family_resumes_and_a_stopped_run_scores_only_what_is_missing(tokenize
         loaded.append(1)
         return words, copy.deepcopy(model)
 
-    options = {"n_texts": 8, "load": load, "progress": asked.append}
+    options = {"n_texts": 8, "load": load}
     matrix, rows = smollm2_family.family(names, tmp_path, **options)
-    assert len(asked) == 4 and len(loaded) == 1
+    assert len(caplog.messages) == 4 and len(loaded) == 1
     texts = text_sets.load_texts(8)
     direct = likelihood.score_texts(model, words, list(texts["text"]), batch_tokens=1024)
     assert np.allclose(matrix.loc["smollm2"], direct.log_likelihood, atol=1e-4)
@@ -198,14 +199,20 @@ def test_a_family_resumes_and_a_stopped_run_scores_only_what_is_missing(tokenize
     kept = json.loads(piece.read_text())
     piece.unlink()
     again, _ = smollm2_family.family(names, tmp_path, **options)
-    assert len(asked) == 5 and again.equals(matrix)
+    assert len(caplog.messages) == 5 and again.equals(matrix)
     assert json.loads(piece.read_text()) == kept
     # A changed number and half of a file are scored again.
     whole = piece.read_text()
     for number, damaged in enumerate((whole.replace("-", "-1", 1), whole[: len(whole) // 2])):
         piece.write_text(damaged)
         again, _ = smollm2_family.family(names, tmp_path, **options)
-        assert len(asked) == 6 + number and again.equals(matrix) and piece.read_text() == whole
-    smollm2_family.write(matrix, rows, tmp_path / "out")
+        assert (
+            len(caplog.messages) == 6 + number
+            and again.equals(matrix)
+            and piece.read_text() == whole
+        )
+    monkeypatch.setattr(smollm2_family, "family", lambda *_, **__: (matrix, rows))
+    smollm2_family.main([str(tmp_path / "out")])
     header = (tmp_path / "out" / "map_smollm2.csv").read_text().splitlines()[0]
     assert header.startswith("model,") and header.count(",") == 8
+    assert (tmp_path / "out" / "map_smollm2_models.csv").is_file()

@@ -4,7 +4,6 @@ import pytest
 
 from experiments.modelmap import text_choice_checks as checks
 from experiments.modelmap import text_choice_tables as tables
-from experiments.modelmap import text_savings as savings
 from helpers.modelmap import model_map
 
 FAMILIES = np.repeat(list("abcdefgh"), 4)
@@ -25,17 +24,17 @@ def test_the_saving_for_new_models_has_a_range_over_splits(L):
     old = curves[curves.chosen_by == "old models"]
     ratio, low, high = checks.split_ratio(old)
     assert low <= ratio <= high
-    assert ratio == pytest.approx(savings.texts_ratio(tables.over_splits(old)))
+    assert ratio == pytest.approx(checks.texts_ratio(tables.over_splits(old)))
 
 
 def test_half_maps_hold_whole_families():
-    for rows in checks.half_maps(FAMILIES, 5):
+    for rows in checks._half_maps(FAMILIES, 5):
         assert len(rows) == 16 and len(set(FAMILIES[rows])) == 4
 
 
 def test_the_total_ratio_is_below_one_where_few_texts_differ(L):
     sizes = [1, 2, 4, 8, 20, 40, 60]
-    ratio = checks.total_ratio(L, sizes, n_runs=5)
+    ratio = checks._total_ratio(L, sizes, n_runs=5)
     assert 0 < ratio < 1
     low, high = checks.total_ratio_range(L, FAMILIES, sizes, n_maps=4, n_runs=2)
     assert low <= high

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.modelmap import text_choice_tables, text_savings
+from experiments.modelmap import text_choice_checks, text_choice_tables
 from helpers.modelmap import model_map, text_choice
 
 
@@ -28,7 +28,7 @@ FAMILIES = np.repeat(["a", "b", "c", "d"], 3)
 @pytest.mark.parametrize("n", [1, 7, 30, 40])
 def test_chances_add_up_are_proportional_and_never_above_one(made, n):
     p = text_choice.text_probabilities(made.coordinates)
-    chance = text_choice_tables.inclusion_chances(p, n)
+    chance = text_choice_tables._inclusion_chances(p, n)
     assert chance.sum() == pytest.approx(n) and chance.max() <= 1
     free = chance < 1
     if free.sum() > 1:
@@ -40,21 +40,21 @@ def test_chances_add_up_are_proportional_and_never_above_one(made, n):
 
 def test_draws_once_have_the_chances_asked_for(made):
     p = text_choice.text_probabilities(made.coordinates)
-    runs = [text_choice_tables.draw_once(p, 9, seed=s) for s in range(4000)]
+    runs = [text_choice_tables._draw_once(p, 9, seed=s) for s in range(4000)]
     assert all(len(draw.texts) == 9 for draw in runs)
     seen = np.bincount(np.concatenate([draw.texts for draw in runs]), minlength=40) / 4000
-    chance = text_choice_tables.inclusion_chances(p, 9)
+    chance = text_choice_tables._inclusion_chances(p, 9)
     assert np.abs(seen - chance).max() < 4.5 * np.sqrt(0.25 / 4000)
     draw = runs[0]
     assert draw.weights == pytest.approx(1 / np.sqrt(chance[draw.texts]))
-    again = text_choice_tables.draw_once(p, 9, seed=0)
+    again = text_choice_tables._draw_once(p, 9, seed=0)
     assert np.array_equal(draw.texts, again.texts)
 
 
 def test_sums_over_texts_are_right_on_average(made):
     p = text_choice.text_probabilities(made.coordinates)
     value = np.arange(40.0)
-    draws = [text_choice_tables.draw_once(p, 12, seed=s) for s in range(4000)]
+    draws = [text_choice_tables._draw_once(p, 12, seed=s) for s in range(4000)]
     sums = [(value[draw.texts] * draw.weights**2).sum() for draw in draws]
     assert np.mean(sums) == pytest.approx(value.sum(), abs=4 * np.std(sums) / np.sqrt(4000))
 
@@ -83,13 +83,13 @@ def test_pivoted_texts_are_those_of_a_greedy_loop(made):
         expected.append(best)
         axis = left[:, best] / np.linalg.norm(left[:, best])
         left -= np.outer(axis, axis @ left)
-    assert text_choice_tables.pivoted_texts(made.coordinates, 6).tolist() == expected
-    assert sorted(text_choice_tables.pivoted_texts(made.coordinates, 40)) == list(range(40))
+    assert text_choice_tables._pivoted_texts(made.coordinates, 6).tolist() == expected
+    assert sorted(text_choice_tables._pivoted_texts(made.coordinates, 40)) == list(range(40))
 
 
 def test_fitted_weights_are_not_beaten_by_others(made):
     q, texts = made.coordinates, np.arange(0, 40, 4)
-    draw = text_choice_tables.fit_weights(q, texts)
+    draw = text_choice_tables._fit_weights(q, texts)
     pairs = np.triu_indices(12, 1)
     apart = (q[pairs[0]] - q[pairs[1]]) ** 2
 
@@ -103,7 +103,7 @@ def test_fitted_weights_are_not_beaten_by_others(made):
     assert all(error(square) <= error(other) * (1 + 1e-9) for other in others)
     assert set(draw.texts) <= set(texts) and (draw.weights > 0).all()
     # With every text the fit is exact.
-    whole = text_choice_tables.fit_weights(q, np.arange(40))
+    whole = text_choice_tables._fit_weights(q, np.arange(40))
     fitted = (apart[:, whole.texts] @ whole.weights**2) / apart.sum(axis=1)
     assert fitted == pytest.approx(1, abs=1e-6)
 
@@ -199,25 +199,25 @@ def test_texts_needed_and_their_ratio_are_read_off_power_laws():
     texts = np.array([10.0, 20, 40, 80, 160])
     slow, fast = curve_of(texts**-0.5, texts, "slow"), curve_of((3 * texts) ** -0.5, texts, "fast")
     both = pd.concat([slow, fast])
-    needed = text_savings.texts_needed(both, 60**-0.5)
+    needed = text_choice_checks.texts_needed(both, 60**-0.5)
     assert needed["slow"] == pytest.approx(60) and needed["fast"] == pytest.approx(20)
-    assert np.isnan(text_savings.texts_needed(both, 0.5)["fast"])
-    assert text_savings.texts_ratio(both, "fast", "slow") == pytest.approx(1 / 3)
-    assert text_savings.texts_ratio(both, "slow", "slow") == pytest.approx(1)
+    assert np.isnan(text_choice_checks.texts_needed(both, 0.5)["fast"])
+    assert text_choice_checks.texts_ratio(both, "fast", "slow") == pytest.approx(1 / 3)
+    assert text_choice_checks.texts_ratio(both, "slow", "slow") == pytest.approx(1)
     far = pd.concat([slow, curve_of((100 * texts) ** -0.5, texts, "far")])
-    assert text_savings.texts_ratio(far, "far", "slow") == pytest.approx(1 / 100)
-    assert text_savings.texts_ratio(far, "slow", "far") == pytest.approx(100)
+    assert text_choice_checks.texts_ratio(far, "far", "slow") == pytest.approx(1 / 100)
+    assert text_choice_checks.texts_ratio(far, "slow", "far") == pytest.approx(100)
     bumpy = curve_of([0.4, 0.2, 0.3, 0.1], [10, 20, 40, 80], "bumpy")
-    needed = text_savings.texts_needed(bumpy, np.sqrt(0.06))["bumpy"]
+    needed = text_choice_checks.texts_needed(bumpy, np.sqrt(0.06))["bumpy"]
     assert needed == pytest.approx(np.sqrt(20 * 40))
 
 
 def test_a_ratio_has_a_range_over_smaller_maps(L):
     families = np.repeat(list("abcdef"), 2)
     options = {"n_resamples": 6, "n_runs": 2}
-    low, high = text_savings.ratio_interval(L, families, [5, 10, 20], **options)
+    low, high = text_choice_checks.ratio_interval(L, families, [5, 10, 20], **options)
     assert 0 < low < high
-    assert (low, high) == text_savings.ratio_interval(L, families, [5, 10, 20], **options)
+    assert (low, high) == text_choice_checks.ratio_interval(L, families, [5, 10, 20], **options)
 
 
 @pytest.mark.parametrize(
@@ -225,21 +225,17 @@ def test_a_ratio_has_a_range_over_smaller_maps(L):
     [
         (lambda L: text_choice_tables.choose_texts(L, 5, "best"), "rule"),
         (lambda L: text_choice_tables.choose_texts(L, 41, "pivoted"), "n is 41 but there are 40"),
-        (lambda L: text_choice_tables.pivoted_texts(L, 41), "n is 41"),
-        (lambda L: text_choice_tables.pivoted_texts(L, -1), "n is -1"),
         (lambda L: text_choice_tables.split_curves(L, FAMILIES, [5], n_splits=0), "n_splits is 0"),
-        (lambda L: text_choice_tables.draw_once(np.ones(4), 2), "probabilities"),
-        (lambda L: text_choice_tables.draw_once(np.array([0.5, 0.5, 0]), 3), "n is 3 but 2"),
-        (lambda L: text_choice_tables.fit_weights(L, [40]), "texts"),
+        (lambda L: text_choice_tables._draw_once(np.ones(4), 2), "probabilities"),
         (lambda L: text_choice_tables.rule_curve(L, [5], choosers=np.ones(12)), "choosers"),
         (lambda L: text_choice_tables.rule_curve(L, [5], judged=np.zeros(12, bool)), "judged"),
         (lambda L: text_choice_tables.rule_curve(L, [5], clip=0.5), "clip"),
         (lambda L: text_choice_tables.rule_curve(L, [5], n_runs=0), "n_runs"),
         (lambda L: text_choice_tables.split_curves(L, ["a"] * 12, [5]), "families has 1"),
-        (lambda L: text_savings.ratio_interval(L, FAMILIES, [5]), "families"),
+        (lambda L: text_choice_checks.ratio_interval(L, FAMILIES, [5]), "families"),
         (lambda L: text_choice_tables.total_error_check(L, 2, 1), "n_sample"),
-        (lambda L: text_savings.texts_needed(curve_of([1], [1], "a"), 0), "error"),
-        (lambda L: text_savings.texts_ratio(curve_of([1], [1], "a"), "a", "b"), "no rule"),
+        (lambda L: text_choice_checks.texts_needed(curve_of([1], [1], "a"), 0), "error"),
+        (lambda L: text_choice_checks.texts_ratio(curve_of([1], [1], "a"), "a", "b"), "no rule"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(L, call, message):

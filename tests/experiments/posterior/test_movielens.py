@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.posterior import movielens
+from experiments.posterior import film_log, movielens
 from helpers.data import ROOT
 
 RATINGS = "userId,movieId,rating,timestamp\n1,10,4.0,100\n1,20,3.5,50\n2,10,5.0,7\n"
@@ -53,7 +53,7 @@ def test_importing_the_helpers_costs_no_heavy_import():
 
 def test_an_archive_is_read(tmp_path):
     path = archive(tmp_path / "small.zip", movies=MOVIES, ratings=RATINGS, links="movieId\n10\n")
-    ratings, movies = movielens.load_movielens(path)
+    ratings, movies = film_log.load_movielens(path)
     assert list(ratings.columns) == ["userId", "movieId", "rating", "timestamp"]
     assert ratings.timestamp.tolist() == [100, 50, 7] and ratings.rating.tolist() == [4, 3.5, 5]
     assert movies.title.tolist() == ["Heat, The (1995)", "Alone"]
@@ -63,14 +63,14 @@ def test_what_is_no_such_archive_is_refused(tmp_path):
     text = tmp_path / "text.zip"
     text.write_text(RATINGS)
     with pytest.raises(ValueError, match=r"path .*text\.zip.*pass ml-latest-small\.zip"):
-        movielens.load_movielens(text)
+        film_log.load_movielens(text)
     with pytest.raises(ValueError, match=r"path .*absent\.zip.*pass ml-latest-small\.zip"):
-        movielens.load_movielens(tmp_path / "absent.zip")
+        film_log.load_movielens(tmp_path / "absent.zip")
     with pytest.raises(ValueError, match=r"has no movies\.csv; pass"):
-        movielens.load_movielens(archive(tmp_path / "half.zip", ratings=RATINGS))
+        film_log.load_movielens(archive(tmp_path / "half.zip", ratings=RATINGS))
     wrong = archive(tmp_path / "wrong.zip", movies=MOVIES, ratings="user,film\n1,2\n")
     with pytest.raises(ValueError, match=r"ratings\.csv without.*'userId', 'movieId'.*; pass"):
-        movielens.load_movielens(wrong)
+        film_log.load_movielens(wrong)
 
 
 def test_a_damaged_archive_is_refused(tmp_path):
@@ -79,10 +79,10 @@ def test_a_damaged_archive_is_refused(tmp_path):
     path.write_bytes(whole.replace(b"1,20,3.5,50", b"1,20,9.5,50"))
     assert path.read_bytes() != whole
     with pytest.raises(ValueError, match="CRC.*fetch it again"):
-        movielens.load_movielens(path)
+        film_log.load_movielens(path)
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="fetch it again"):
-        movielens.load_movielens(path)
+        film_log.load_movielens(path)
 
 
 # Sequences
@@ -105,7 +105,7 @@ def test_sequences_are_the_films_in_order_of_time(min_count):
     cells = [(u, 7 * m) for u in range(1, 13) for m in rng.permutation(10)[: rng.integers(1, 11)]]
     ratings = pd.DataFrame(cells, columns=["userId", "movieId"])
     ratings["timestamp"] = rng.permutation(len(ratings))
-    log = movielens.sequences(ratings.sample(frac=1, random_state=0), min_count=min_count)
+    log = film_log.sequences(ratings.sample(frac=1, random_state=0), min_count=min_count)
     wanted = naive_sequences(ratings, min_count)
     assert [log.items[s].tolist() for s in log.sequences] == list(wanted.values())
     assert log.items.tolist() == sorted({m for films in wanted.values() for m in films})
@@ -116,9 +116,9 @@ def test_ties_fall_at_random_by_the_seed():
     ratings = pd.DataFrame(
         {"userId": np.repeat(users, n), "movieId": np.tile(range(n), len(users)), "timestamp": 5}
     )
-    first = movielens.sequences(ratings, min_count=1, seed=0).sequences
-    again = movielens.sequences(ratings, min_count=1, seed=0).sequences
-    other = movielens.sequences(ratings, min_count=1, seed=1).sequences
+    first = film_log.sequences(ratings, min_count=1, seed=0).sequences
+    again = film_log.sequences(ratings, min_count=1, seed=0).sequences
+    other = film_log.sequences(ratings, min_count=1, seed=1).sequences
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     # Each film stands in each place about 200 / 8 times; the bound is five standard deviations.
@@ -131,7 +131,7 @@ def test_ties_do_not_pass_earlier_ratings():
         {"userId": 1, "movieId": [1, 2, 3, 4, 5, 6], "timestamp": [9, 9, 9, 1, 1, 1]}
     )
     for seed in range(10):
-        (codes,) = movielens.sequences(ratings, min_count=1, seed=seed).sequences
+        (codes,) = film_log.sequences(ratings, min_count=1, seed=seed).sequences
         assert set(codes[:3]) == {3, 4, 5} and set(codes[3:]) == {0, 1, 2}
 
 
@@ -139,7 +139,7 @@ def test_a_film_rated_twice_stands_where_it_was_first_rated():
     ratings = pd.DataFrame(
         {"userId": 1, "movieId": [1, 2, 3, 1], "timestamp": [4, 2, 3, 1], "rating": 1.0}
     )
-    log = movielens.sequences(ratings, min_count=1)
+    log = film_log.sequences(ratings, min_count=1)
     assert log.items[log.sequences[0]].tolist() == [1, 2, 3]
 
 
@@ -148,30 +148,30 @@ def test_how_high_a_rating_is_does_not_matter():
     ratings = pd.DataFrame(
         {"userId": np.repeat([1, 2, 3], 5), "movieId": np.tile(range(5), 3), "timestamp": 1}
     )
-    plain = movielens.sequences(ratings, min_count=1)
-    rated = movielens.sequences(ratings.assign(rating=rng.random(15)), min_count=1)
+    plain = film_log.sequences(ratings, min_count=1)
+    rated = film_log.sequences(ratings.assign(rating=rng.random(15)), min_count=1)
     np.testing.assert_array_equal(plain.sequences, rated.sequences)
 
 
 def test_sequences_refuses():
     ratings = pd.DataFrame({"userId": [1, 1], "movieId": [1, 2], "timestamp": [1, 2]})
     with pytest.raises(ValueError, match="min_count=1 ratings; lower it"):
-        movielens.sequences(ratings, min_count=1)
+        film_log.sequences(ratings, min_count=1)
     with pytest.raises(ValueError, match=r"ratings lacks the columns \['timestamp'\]; pass"):
-        movielens.sequences(ratings.drop(columns="timestamp"))
+        film_log.sequences(ratings.drop(columns="timestamp"))
     with pytest.raises(ValueError, match="min_count is 0; give a whole number"):
-        movielens.sequences(ratings, min_count=0)
+        film_log.sequences(ratings, min_count=0)
 
 
 def test_the_last_item_is_left_out():
     full = walks()
-    split = movielens.leave_last_out(full)
+    split = film_log.leave_last_out(full)
     for whole, part, last in zip(full, split.training, split.held_out, strict=True):
         assert [*part, last] == whole.tolist()
     with pytest.raises(ValueError, match="sequences has one of fewer than 2 items; leave"):
-        movielens.leave_last_out([np.array([1, 2]), np.array([3])])
+        film_log.leave_last_out([np.array([1, 2]), np.array([3])])
     with pytest.raises(ValueError, match="sequences is empty; pass"):
-        movielens.leave_last_out([])
+        film_log.leave_last_out([])
 
 
 # Labels
@@ -188,7 +188,7 @@ def test_genre_decade_and_features_of_a_handmade_table():
         (7, "2001 (Odyssey) (1968)", "Drama|Sci-Fi|Western"),
     ]
     movies = pd.DataFrame(rows, columns=["movieId", "title", "genres"])
-    labels, binary = movielens.genre_and_decade(movies)
+    labels, binary = film_log.genre_and_decade(movies)
     # Films of a genre: Sci-Fi 1, Western 2, Comedy 3, Drama 5.
     genres = ["Drama", "Western", "Comedy", "Comedy", "Comedy", None, "Sci-Fi"]
     assert [g if isinstance(g, str) else None for g in labels.genre] == genres
@@ -204,7 +204,7 @@ def test_genre_decade_and_features_of_a_handmade_table():
     assert binary.to_dict("list") == kinds | cuts
     assert all(dtype.kind == "b" for dtype in binary.dtypes)
     with pytest.raises(ValueError, match=r"movies lacks the columns \['genres'\]; pass"):
-        movielens.genre_and_decade(movies.drop(columns="genres"))
+        film_log.genre_and_decade(movies.drop(columns="genres"))
 
 
 # Spectral embeddings
@@ -257,7 +257,7 @@ def naive_ppmi(training, n_items, window):
 @pytest.mark.parametrize("window", [1, 2, 50])
 def test_ppmi_is_the_naive_double_loop(window):
     training = walks(n_users=15, n_items=14, least=1)
-    ours = movielens.ppmi(training, 16, window=window)
+    ours = movielens._ppmi(training, 16, window=window)
     np.testing.assert_allclose(ours.toarray(), naive_ppmi(training, 16, window), atol=1e-12)
     assert (ours != ours.T).nnz == 0 and (ours.data > 0).all()
 
@@ -269,7 +269,7 @@ def test_ppmi_is_the_naive_double_loop(window):
 )
 def test_ppmi_of_any_sequences(lists, window):
     training = [np.array(s) for s in lists]
-    ours = movielens.ppmi(training, 6, window=window).toarray()
+    ours = movielens._ppmi(training, 6, window=window).toarray()
     np.testing.assert_allclose(ours, naive_ppmi(training, 6, window), atol=1e-12)
 
 
@@ -500,7 +500,7 @@ def naive_hits(X, training, held_out, k, last):
 
 @pytest.mark.parametrize(("k", "last"), [(1, 1), (2, 3), (5, 10)])
 def test_hits_are_those_of_a_naive_loop(k, last):
-    split = movielens.leave_last_out(walks(80, 20, most=12))
+    split = film_log.leave_last_out(walks(80, 20, most=12))
     X = np.random.default_rng(4).standard_normal((20, 5)) * np.arange(1, 21)[:, None]
     ours = movielens.hits(X, *split, k=k, last=last)
     assert ours.tolist() == naive_hits(X, *split, k, last)
@@ -550,7 +550,7 @@ def test_hits_refuses():
     "function",
     [
         movielens.svd_embedding,
-        movielens.ppmi,
+        movielens._ppmi,
         movielens.ppmi_svd_embedding,
         movielens.item2vec_embedding,
         movielens.popularity_embedding,
@@ -575,9 +575,9 @@ def test_sizes_are_checked():
         with pytest.raises(ValueError, match="d is 0; give a whole number"):
             function(training, 12, d=0)
     with pytest.raises(ValueError, match="window is 0; give a whole number"):
-        movielens.ppmi(training, 12, window=0)
+        movielens._ppmi(training, 12, window=0)
     with pytest.raises(ValueError, match="no sequence of two items; pass longer"):
-        movielens.ppmi([np.array([1])], 12)
+        movielens._ppmi([np.array([1])], 12)
     with pytest.raises(ValueError, match="n_steps is 0; give a whole number"):
         movielens.item2vec_embedding(training, 12, n_steps=0)
 

@@ -68,7 +68,7 @@ def test_facts_below_the_fixed_scale_lie_at_0(raw):
 
 
 def test_every_model_comes_whole_and_clean(facts):
-    seen = list(audit_tables.versions(facts))
+    seen = list(audit_tables._versions(facts))
     assert [tuple(name.values()) for name, _, _ in seen] == [
         (m, w) for m in ("one", "two") for w in ("all facts", "clean")
     ]
@@ -79,7 +79,7 @@ def test_every_model_comes_whole_and_clean(facts):
 
 def test_leads_are_the_differences_of_the_published_fit(facts):
     ours = audit_tables.leads(facts, 30, seed=1).set_index(["model", "facts"])
-    for name, size, rest in audit_tables.versions(facts):
+    for name, size, rest in audit_tables._versions(facts):
         count, mi = (
             smi.bin_statistics(smi.log_bins(v), rest.accuracy)
             for v in (rest.n_both, rest.information)
@@ -96,7 +96,7 @@ def test_leads_are_the_differences_of_the_published_fit(facts):
 
 def test_rank_gains_are_scipys(facts):
     ours = audit_tables.rank_gains(facts, 20)
-    for row, (_, size, rest) in zip(ours.itertuples(), audit_tables.versions(facts), strict=True):
+    for row, (_, size, rest) in zip(ours.itertuples(), audit_tables._versions(facts), strict=True):
         co = scipy_stats.spearmanr(rest.n_both, rest.accuracy).statistic
         mi = scipy_stats.spearmanr(rest.information, rest.accuracy).statistic
         assert [row.MI, row.gain] == pytest.approx([mi, mi - co])

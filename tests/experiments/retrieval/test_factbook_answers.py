@@ -56,7 +56,7 @@ def frame():
 def test_answers_are_those_of_each_question_alone(model, table):
     tokenizer, causal, _ = model
     rows = factbook_facts.draw_facts(table, 6)
-    ours = factbook_answers.ask(tokenizer, causal, rows, 1, table, n_choices=5)
+    ours = factbook_answers._ask(tokenizer, causal, rows, 1, table, n_choices=5)
     options = factbook_facts.choices(table, rows, 5)
     for i, row in enumerate(ours.itertuples()):
         relation, subject = [row.relation], [row.subject]
@@ -77,7 +77,7 @@ def test_answers_are_those_of_each_question_alone(model, table):
 def test_samples_are_graded_without_and_with_the_question(model, table):
     tokenizer, causal, _ = model
     rows = table[table.leak & (table.relation == "neighbour")][:3]
-    ours = factbook_answers.sample(tokenizer, causal, rows, 0, n=2)
+    ours = factbook_answers._sample(tokenizer, causal, rows, 0, n=2)
     within = [o in s for s, o in zip(rows.subject, rows.object, strict=True)]
     assert (ours.sampled == 0).all()
     assert ours.sampled_with_prompt.tolist() == [float(w) for w in within] and any(within)
@@ -260,17 +260,3 @@ def test_pieces_of_another_run_or_damaged_ones_are_made_anew(model, tmp_path, ch
         for piece in pieces:
             piece.write_bytes(piece.read_bytes()[:-40])
     pd.testing.assert_frame_equal(made("old", **options), made("new", **options))
-
-
-def test_differences_are_first_minus_second_over_the_common_facts():
-    first = pd.DataFrame(
-        {"relation": ["r", "r", "s"], "subject": ["A", "B", "A"], "beaten": [1.0, 0.5, 0.2]}
-    )
-    second = first.iloc[[2, 0]].assign(beaten=[0.1, 0.4])
-    both = factbook_answers.differences(first, second, ["beaten"])
-    assert both[["relation", "subject"]].to_numpy().tolist() == [["r", "A"], ["s", "A"]]
-    assert both["beaten, difference"].tolist() == pytest.approx([0.6, 0.1])
-    assert both["beaten, mean"].tolist() == pytest.approx([0.7, 0.15])
-    assert both["beaten"].tolist() == [1.0, 0.2]
-    with pytest.raises(ValueError, match="no fact in common"):
-        factbook_answers.differences(first, second.assign(subject="C"), ["beaten"])

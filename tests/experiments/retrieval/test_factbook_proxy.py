@@ -33,12 +33,12 @@ def released(monkeypatch):
 
 def test_a_loss_is_the_difference_of_two_prices(released):
     price = factbook_proxy.proxy_price(n_resamples=5).set_index(["model", "counts", "signal"]).rho
-    losses = factbook_proxy.proxy_losses(n_resamples=30).set_index("model")
+    losses = factbook_proxy._proxy_losses(n_resamples=30).set_index("model")
     for model in ("small", "large"):
         own, book = (price[model, counts, "P(o|s)"] for counts in ("own corpus", "Factbook"))
         assert losses.loss[model] == pytest.approx(own - book)
     assert (losses.low < losses.loss).all() and (losses.loss < losses.high).all()
-    assert list(factbook_proxy.proxy_losses(["large"], n_resamples=5).model) == ["large"]
+    assert list(factbook_proxy._proxy_losses(["large"], n_resamples=5).model) == ["large"]
 
 
 def test_leaks_and_facts_that_the_book_never_has_are_left_out(released):

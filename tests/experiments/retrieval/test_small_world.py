@@ -136,38 +136,24 @@ def test_sizes_that_cannot_be_made_are_refused_by_name(wrong, name):
 def test_a_perfect_reader_gives_an_object_as_often_as_documents_do_sharpened_by_temperature():
     counts = [[3, 1, 0], [0, 5, 0], [2, 2, 4], [0, 0, 0]]
     true = [0, 1, 2, 0]
-    plain = small_world.sampled_share(counts, true)
+    plain = small_world._sampled_share(counts, true)
     assert plain[:3] == pytest.approx([0.75, 1.0, 0.5]) and np.isnan(plain[3])
-    cold = small_world.sampled_share(counts, true, temperature=0.5)
+    cold = small_world._sampled_share(counts, true, temperature=0.5)
     assert cold[:3] == pytest.approx([9 / 10, 1.0, 16 / 24])
     # The softmax of log counts over the temperature, as a model samples.
     logits = np.log(np.array([2.0, 2.0, 4.0])) / 0.7
     softmax = np.exp(logits) / np.exp(logits).sum()
-    assert small_world.sampled_share([[2, 2, 4]], [2], temperature=0.7)[0] == pytest.approx(
+    assert small_world._sampled_share([[2, 2, 4]], [2], temperature=0.7)[0] == pytest.approx(
         softmax[2]
     )
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, 50, (30, 7)) + 1
-    shares = [small_world.sampled_share(drawn, np.full(30, k), temperature=0.7) for k in range(7)]
+    shares = [small_world._sampled_share(drawn, np.full(30, k), temperature=0.7) for k in range(7)]
     assert np.sum(shares, axis=0) == pytest.approx(np.ones(30))
 
 
-@pytest.mark.parametrize(
-    ("counts", "true", "temperature", "message"),
-    [
-        ([1, 2], [0], 1.0, "counts has shape"),
-        ([[1, 2]], [0, 1], 1.0, "true"),
-        ([[1, -2]], [0], 1.0, "counts must"),
-        ([[1, 2]], [0], 0.0, "temperature"),
-    ],
-)
-def test_shares_refuse_bad_counts(counts, true, temperature, message):
-    with pytest.raises(ValueError, match=message):
-        small_world.sampled_share(counts, true, temperature=temperature)
-
-
 def test_candidates_are_every_object_of_the_facts_own_relation(world):
-    pairs = small_world.candidates(world)
+    pairs = small_world._candidates(world)
     grouped = itertools.groupby(pairs, key=lambda pair: pair[0])
     for (subject, found), fact in zip(grouped, world.facts.itertuples(), strict=True):
         assert subject == fact.subject
@@ -177,14 +163,16 @@ def test_candidates_are_every_object_of_the_facts_own_relation(world):
 # Training on it
 
 
-def test_a_ladder_stopped_on_the_way_gives_what_an_uninterrupted_one_gives(tmp_path, monkeypatch):
+def test_a_ladder_stopped_on_the_way_gives_what_an_uninterrupted_one_gives(
+    tmp_path, monkeypatch, caplog
+):
     settings = [{"width": 16, "layers": 1, "epochs": 2, "seed": seed} for seed in (0, 1)]
-    accuracy, course = small_world_runs.ladder(settings, tmp_path / "a", world=SMALL)
+    accuracy, course = small_world_runs._ladder(settings, tmp_path / "a", world=SMALL)
     assert list(accuracy) == ["16-0", "16-1"] and len(accuracy) == 60 + 6 + 4
     assert course.epoch.tolist() == [1, 2, 1, 2] and (course.parameters > 1000).all()
     assert (accuracy.to_numpy() >= 0).all() and (accuracy.to_numpy() <= 1).all()
 
-    ask, asked = small_world_runs.ask, []
+    ask, asked = small_world_runs._ask, []
 
     def stops(*args, **options):
         asked.append(1)
@@ -192,15 +180,14 @@ def test_a_ladder_stopped_on_the_way_gives_what_an_uninterrupted_one_gives(tmp_p
             raise KeyboardInterrupt
         return ask(*args, **options)
 
-    monkeypatch.setattr(small_world_runs, "ask", stops)
+    monkeypatch.setattr(small_world_runs, "_ask", stops)
     with pytest.raises(KeyboardInterrupt):
-        small_world_runs.ladder(settings, tmp_path / "b", world=SMALL)
-    monkeypatch.setattr(small_world_runs, "ask", ask)
-    told = []
-    again, course_again = small_world_runs.ladder(
-        settings, tmp_path / "b", world=SMALL, progress=told.append
-    )
-    assert again.equals(accuracy) and len(told) == 1
+        small_world_runs._ladder(settings, tmp_path / "b", world=SMALL)
+    monkeypatch.setattr(small_world_runs, "_ask", ask)
+    caplog.set_level("INFO", "experiments")
+    caplog.clear()
+    again, course_again = small_world_runs._ladder(settings, tmp_path / "b", world=SMALL)
+    assert again.equals(accuracy) and len(caplog.messages) == 1
     same = ["epoch", "loss", "training", "held_out"]
     assert course_again[same].equals(course[same])
     assert not list(tmp_path.glob("*/*.safetensors"))
@@ -209,7 +196,7 @@ def test_a_ladder_stopped_on_the_way_gives_what_an_uninterrupted_one_gives(tmp_p
 def test_settings_that_would_share_a_column_are_refused_before_any_is_trained(tmp_path):
     setting = {"width": 16, "layers": 1, "epochs": 1, "seed": 0}
     with pytest.raises(ValueError, match="settings has '16-0' twice"):
-        small_world_runs.ladder([setting, setting | {"layers": 2}], tmp_path, world=SMALL)
+        small_world_runs._ladder([setting, setting | {"layers": 2}], tmp_path, world=SMALL)
     assert not list(tmp_path.iterdir())
 
 

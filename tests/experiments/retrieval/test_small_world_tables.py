@@ -87,7 +87,7 @@ def test_without_any_effect_every_interval_holds_zero(counts):
 def test_each_form_is_the_cut_and_scaled_log_of_its_definition(counts):
     _, models = models_of(counts, lambda rows, width: rows.frequency / 200)
     facts = models[16]
-    axes = small_world_tables.forms(facts)
+    axes = small_world_tables._forms(facts)
     values = {
         "CO-OCCUR": facts.n_both,
         "MI": smi.facts_information(facts),
@@ -113,7 +113,7 @@ def test_r2_is_the_squared_correlation_of_bin_means(counts):
     rng = np.random.default_rng(3)
     _, models = models_of(counts, lambda rows, width: rng.random(len(rows)))
     table = small_world_tables.r2_by_form(models)
-    axes = small_world_tables.forms(models[32])
+    axes = small_world_tables._forms(models[32])
     for form in ("CO-OCCUR", "P(o | s)", small_world_tables.SMI_FORM):
         means = models[32].accuracy.groupby(axes[form]).mean()
         assert table["bins", ""][form] == len(means)
@@ -204,7 +204,7 @@ def test_only_a_count_of_rivals_predicts_what_contradiction_decides(counts):
     assert rmse["with rivals"] < rmse["three counts and size"] / 2
     # The straight line, again, by hand, for one relation.
     form = small_world_tables.SMI_FORM
-    x = pd.concat([small_world_tables.forms(m) for m in models.values()], ignore_index=True)[form]
+    x = pd.concat([small_world_tables._forms(m) for m in models.values()], ignore_index=True)[form]
     pooled = pd.concat(models.values(), ignore_index=True)
     held = pooled.relation == "drink"
     slope, start = np.polyfit(x[~held], pooled.accuracy[~held], 1)

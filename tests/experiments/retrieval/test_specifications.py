@@ -34,7 +34,7 @@ def facts():
 
 
 def test_rules_leave_out_what_they_say(facts):
-    sizes = [len(specifications.rest(facts, r)) for r in specifications.LEAD_CHOICES["left out"]]
+    sizes = [len(specifications._rest(facts, r)) for r in specifications.LEAD_CHOICES["left out"]]
     assert sizes[0] == len(facts) and sizes[0] > sizes[1] > sizes[2]
 
 
@@ -43,7 +43,7 @@ def test_a_row_is_the_mean_lead_of_its_models(facts):
     assert len(chosen) == 72
     rows = [c for c in chosen if c["fit"] == "bins" and c["draw"] == "facts"][-2:]
     table = specifications.lead_rows(facts, rows, 5)
-    part = specifications.rest(facts, "object in any question")
+    part = specifications._rest(facts, "object in any question")
     weights = clean_facts.fact_weights(part, 5)
     lead = clean_facts.draws(part, weights) - clean_facts.draws(part, weights, metric="CO-OCCUR")
     assert table.estimate.tolist() == pytest.approx([lead[0].mean(), lead[0]["large"]])
@@ -54,7 +54,7 @@ def test_r2_is_set_against_the_threshold_of_its_abstract(facts):
     chosen = combinations(**specifications.R2_CHOICES)
     assert len(chosen) == 72
     table = specifications.r2_rows(facts, chosen[::18], 5)
-    part = specifications.rest(facts[facts.parameters > 1e9], chosen[0]["left out"])
+    part = specifications._rest(facts[facts.parameters > 1e9], chosen[0]["left out"])
     r2 = clean_facts.draws(part, clean_facts.fact_weights(part, 5), chosen[0]["generation"])
     assert table.estimate[0] == pytest.approx(r2[0].min() - 0.75)
 
@@ -78,7 +78,7 @@ def test_headlines_and_doublings_are_those_of_large_models(facts):
     assert table.index.names == ["facts", "generation", "measure"]
     clean = facts[(facts.model == "large") & ~facts.leak]
     weights = clean_facts.fact_weights(clean, 10)
-    bound = clean_facts.bound_draws(clean, weights)[0].mean()
+    bound = clean_facts._bound_draws(clean, weights)[0].mean()
     assert table.estimate["clean", "v5-v7", "bound"] == pytest.approx(bound)
     assert table.estimate["all facts", "v1", "models"] in (0, 1)
 

@@ -14,7 +14,7 @@ from helpers.data import ROOT
 
 @pytest.fixture(scope="module")
 def known():
-    return forecast.known_models()
+    return forecast._known_models()
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def copies(tmp_path, monkeypatch):
 
 
 def test_the_stored_forecast_is_the_sealed_one_and_comes_from_the_sealed_signals(known):
-    table, signals = forecast.sealed()
+    table, signals = forecast._sealed()
     told = json.loads(forecast.SEAL.read_text())
-    assert told["sha256"] == forecast.digest(forecast.FORECAST) and told["models"] == len(signals)
+    assert told["sha256"] == forecast._digest(forecast.FORECAST) and told["models"] == len(signals)
     assert set(signals.seed) == {forecast.SEED} and not set(forecast.TRUTHS) & set(signals)
-    again = forecast.forecast(known, forecast.with_columns(signals))
+    again = forecast._forecast(known, forecast._with_columns(signals))
     keys = ["truth", "method", "model"]
     assert again[keys].equals(table[keys])
     np.testing.assert_allclose(again.expected, table.expected, atol=1e-4)
@@ -51,14 +51,14 @@ def test_a_changed_forecast_is_not_scored(copies, name):
 
 
 def test_nothing_is_sealed_after_its_truth_and_no_truth_of_other_weights_is_stored(copies):
-    _, signals = forecast.sealed()
+    _, signals = forecast._sealed()
     with pytest.raises(ValueError, match="comes before its truth"):
-        forecast.seal(signals)
+        forecast._seal(signals)
     truths = pd.read_csv(forecast.TRUTH, index_col="model")
-    forecast.store_truths(truths)
+    forecast._store_truths(truths)
     other = truths.assign(weights=["0" * 64, *truths.weights[1:]])
     with pytest.raises(ValueError, match="weights"):
-        forecast.store_truths(other)
+        forecast._store_truths(other)
     other.to_csv(forecast.TRUTH)
     with pytest.raises(ValueError, match="other weights"):
         forecast.outcome()
@@ -72,14 +72,14 @@ def test_the_page_scores_the_sealed_forecast():
 
 def test_a_forecast_reads_no_truth_of_the_new_models(known):
     new = known[known.seed == 1].rename(index=lambda name: f"new {name}")
-    blind = forecast.forecast(known, new.drop(columns=list(forecast.TRUTHS)))
-    pd.testing.assert_frame_equal(blind, forecast.forecast(known, new))
+    blind = forecast._forecast(known, new.drop(columns=list(forecast.TRUTHS)))
+    pd.testing.assert_frame_equal(blind, forecast._forecast(known, new))
     recipe = blind[(blind.method == "recipe") & (blind.truth == "probe")].set_index("model")
     name = new.index[0]
     same = (known[["width", "mix", "step"]] == new.loc[name, ["width", "mix", "step"]]).all(axis=1)
     assert recipe.expected[name] == pytest.approx(known.probe[same].mean())
     with pytest.raises(ValueError, match="two"):
-        forecast.forecast(new, new)
+        forecast._forecast(new, new)
 
 
 def test_the_reach_holds_as_often_as_it_says():

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments.retrieval import small_world
 from experiments.synthesis import (
     glass_box_measures,
     glass_box_runs,
@@ -26,7 +27,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def documents(world):
-    return list(glass_box_world.planted(world, "facts").text)
+    return list(glass_box_world._planted(world, "facts").text)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def tokenizer(world, documents):
 
 @pytest.mark.parametrize("mix", glass_box_world.MIXES)
 def test_documents_state_each_fact_as_often_as_told_and_the_counter_finds_it(world, mix):
-    told = glass_box_world.planted(world, mix)
+    told = glass_box_world._planted(world, mix)
     forms = {r: "|".join(map(re.escape, f)) for r, f in world.training.items()}
     times = glass_box_world.statements(world, mix)
     for row, fact in world.facts.iterrows():
@@ -52,10 +53,10 @@ def test_documents_state_each_fact_as_often_as_told_and_the_counter_finds_it(wor
 
 
 def test_the_counter_finds_what_was_planted(world, monkeypatch):
-    monkeypatch.setattr(glass_box_world, "real_texts", lambda mix, share=1.0: ["No name here."])
+    monkeypatch.setattr(glass_box_world, "_real_texts", lambda mix, share=1.0: ["No name here."])
     for mix in glass_box_world.MIXES:
         found = glass_box_table.count_facts(world, mix)
-        told = glass_box_world.planted(world, mix)
+        told = glass_box_world._planted(world, mix)
         assert (found.n_both == found.stated).all()
         assert (found.n_documents == len(told) + 1).all()
         subject = [told.text.str.contains(rf" {name} ").sum() for name in found.subject]
@@ -83,9 +84,9 @@ def test_people_share_objects_with_their_community_as_often_as_set():
 
 
 def test_held_out_forms_stand_in_no_document(world):
-    text = "\n".join(glass_box_world.planted(world, "facts").text)
+    text = "\n".join(glass_box_world._planted(world, "facts").text)
     for relation, forms in world.held_out.items():
-        assert len(forms) == glass_box_world.N_HELD_OUT
+        assert len(forms) == small_world.N_HELD_OUT
         assert not set(forms) & set(world.training[relation])
         for form in forms:
             assert not re.search(re.escape(form).replace(r"\{\}", r"\w+"), text)
@@ -96,7 +97,7 @@ def test_the_same_seed_makes_the_same_world_and_another_does_not(world):
         glass_box_world.make_world(24, n_communities=2, most=16, seed=s) for s in (0, 1)
     )
     assert again.facts.equals(world.facts) and not other.facts.equals(world.facts)
-    one, two = (glass_box_world.planted(w, "code") for w in (world, again))
+    one, two = (glass_box_world._planted(w, "code") for w in (world, again))
     assert one.equals(two)
 
 
@@ -133,7 +134,7 @@ def test_real_texts_hold_neither_unseen_texts_nor_tests():
     tested = factbook_tasks.sentences(test=True)
     assert len(tested) > 1000 and not set(tested) & set(factbook_tasks.sentences(test=False))
     for mix, made in glass_box_world.MIXES.items():
-        texts = glass_box_world.real_texts(mix, share=0.2)
+        texts = glass_box_world._real_texts(mix, share=0.2)
         assert not hidden & set(texts)
         assert not any(sentence in text for text in texts for sentence in tested)
         total = sum(len(text.encode()) for text in texts)
@@ -162,7 +163,7 @@ def test_models_are_drawn_by_their_seed(kind, tokenizer):
 
 def test_rows_are_documents_after_an_end_and_long_ones_go_on(tokenizer, documents):
     long = " ".join(documents[:40])
-    rows = glass_box_training.token_rows(tokenizer, [documents[0], long])
+    rows = glass_box_training._token_rows(tokenizer, [documents[0], long])
     assert rows[0].tolist() == tokenizer(documents[0])["input_ids"]
     assert max(map(len, rows)) == glass_box_training.CONTEXT and all(row[0] == 0 for row in rows)
     joined = np.concatenate([row[1:] for row in rows[1:]])
@@ -181,7 +182,9 @@ def test_every_epoch_reads_every_row_once_in_another_order(tokenizer, documents)
             first.append(rows)
     assert all(rows.size <= 512 for rows in first)
     read = sorted(tuple(row[row >= 0]) for rows in first for row in rows)
-    assert read == sorted(tuple(row) for row in glass_box_training.token_rows(tokenizer, documents))
+    assert read == sorted(
+        tuple(row) for row in glass_box_training._token_rows(tokenizer, documents)
+    )
     assert len({len(rows[0]) for rows in first}) > 1
     again = glass_box_training._Batches(tokenizer, documents, 512, seed=0)
     assert np.array_equal(again.at(n - 1), rows)
@@ -275,7 +278,7 @@ def test_a_small_gpt_trained_here_learns_what_it_is_told_often(world, tokenizer,
     before = glass_box_training.new_model("gpt", tokenizer, width=32, layers=2)
     never = (world.facts.frequency == 0).to_numpy()
     clear = (world.facts.frequency >= 8) & (world.facts.kind != "competing")
-    learned, blank = (glass_box_measures.ask(m, tokenizer, world) for m in (model, before))
+    learned, blank = (glass_box_measures._ask(m, tokenizer, world) for m in (model, before))
     # Four objects a relation: who knows nothing of a person is right in a quarter of cases.
     assert learned[clear.to_numpy()].mean() > 0.4 > 0.3 > learned[never].mean()
     assert blank.mean() < 0.05
@@ -287,7 +290,7 @@ def test_a_small_gpt_trained_here_learns_what_it_is_told_often(world, tokenizer,
 def test_stored_weights_are_those_of_the_model_in_half_precision(tmp_path, tokenizer):
     model = glass_box_training.new_model("bert", tokenizer, width=16, layers=1, seed=5)
     run = RUN._replace(kind="bert", seed=5)
-    glass_box_runs.store(tmp_path, run, 7, model)
+    glass_box_runs._store(tmp_path, run, 7, model)
     found = glass_box_runs.load(tmp_path, run, 7, tokenizer)
     for (name, one), (same, other) in zip(
         model.named_parameters(), found.named_parameters(), strict=True
@@ -310,7 +313,7 @@ def test_models_in_a_folder_are_told_by_name(tmp_path, tokenizer):
     assert glass_box_runs.stored_names(tmp_path) == []
     model = glass_box_training.new_model("gpt", tokenizer, width=16, layers=1)
     for step in (4, 12):
-        glass_box_runs.store(tmp_path, RUN, step, model)
+        glass_box_runs._store(tmp_path, RUN, step, model)
     (tmp_path / f"{RUN.name}-resume.safetensors").write_bytes(b"not whole yet")
     names = glass_box_runs.stored_names(tmp_path)
     assert names == [f"{RUN.name}-step0004", f"{RUN.name}-step0012"]
@@ -318,17 +321,16 @@ def test_models_in_a_folder_are_told_by_name(tmp_path, tokenizer):
         assert glass_box_runs.load_named(name, tokenizer, folder=tmp_path) is not None
 
 
-def test_what_is_stored_is_not_trained_again(monkeypatch, tmp_path, tokenizer, documents, capsys):
+def test_what_is_stored_is_not_trained_again(monkeypatch, tmp_path, tokenizer, documents, caplog):
     monkeypatch.setattr(glass_box_runs, "RUNS", (RUN, RUN._replace(seed=1)))
     monkeypatch.setitem(glass_box_runs.KEEP, "gpt", (1, 2))
     monkeypatch.setattr(glass_box_world, "tokenizer", lambda world: tokenizer)
     monkeypatch.setattr(glass_box_world, "corpus", lambda world, mix: documents)
     for step in (1, 2):
         model = glass_box_training.new_model("gpt", tokenizer, width=16, layers=1)
-        glass_box_runs.store(tmp_path, RUN, step, model)
+        glass_box_runs._store(tmp_path, RUN, step, model)
     assert glass_box_runs.main(["--folder", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert f"{RUN.name}: is stored" in said and "gpt-16x1-even-1: loss" in said
+    assert f"{RUN.name}: is stored" in caplog.text and "gpt-16x1-even-1: loss" in caplog.text
     assert len(glass_box_runs.stored_names(tmp_path)) == 4
 
 
@@ -345,12 +347,14 @@ def test_the_stored_suite_is_the_table_less_what_its_card_leaves_out():
 def test_tables_of_a_suite_that_is_not_whole_stay_as_they_are(
     monkeypatch, tmp_path, tokenizer, capsys
 ):
-    glass_box_runs.store(tmp_path, RUN, 3, glass_box_training.new_model("gpt", tokenizer, width=16))
+    glass_box_runs._store(
+        tmp_path, RUN, 3, glass_box_training.new_model("gpt", tokenizer, width=16)
+    )
     monkeypatch.setattr(glass_box_runs, "RUNS", (RUN, RUN._replace(seed=1)))
     monkeypatch.setitem(glass_box_runs.KEEP, "gpt", (3,))
     suite = glass_box_table.Suite(pd.DataFrame(index=["one"]), *[pd.DataFrame()] * 3)
-    monkeypatch.setattr(glass_box_table, "measure_all", lambda *_, **__: suite)
-    monkeypatch.setattr(glass_box_table, "save", lambda suite: pytest.fail("was written"))
+    monkeypatch.setattr(glass_box_table, "_measure_all", lambda *_, **__: suite)
+    monkeypatch.setattr(glass_box_table, "_save", lambda suite: pytest.fail("was written"))
     monkeypatch.setattr(glass_box_measures, "make_bench", lambda world: None)
     assert glass_box_table.main(["--folder", str(tmp_path), "--kinds", "gpt"]) == 1
     assert "1 model(s) have no weights" in capsys.readouterr().out
@@ -379,7 +383,7 @@ def bench(world):
 @pytest.mark.parametrize("kind", glass_box_training.KINDS)
 def test_answers_are_the_softmax_after_the_question(kind, world, tokenizer):
     model = glass_box_training.new_model(kind, tokenizer, width=16, layers=1, seed=2).eval()
-    found = glass_box_measures.ask(model, tokenizer, world, forms="training", temperature=0.5)
+    found = glass_box_measures._ask(model, tokenizer, world, forms="training", temperature=0.5)
     for row in (0, 30, 71):
         fact, shares = world.facts.iloc[row], []
         for form in world.training[fact.relation]:
@@ -423,18 +427,18 @@ def test_the_suite_is_measured_model_by_model_and_goes_on(
         asked.append(model)
         value = float(next(model.parameters()).detach().sum())
         lists = [np.full(3, value)] * 3
-        return glass_box_measures.Measured({"alp": value}, {"alp": 0.1}, *lists)
+        return glass_box_measures._Measured({"alp": value}, {"alp": 0.1}, *lists)
 
     monkeypatch.setattr(glass_box_measures, "measure", measure)
     monkeypatch.setitem(glass_box_runs.KEEP, "gpt", (1, 2))
     runs = [RUN, RUN._replace(seed=1)]
     with pytest.raises(ValueError, match="has no model of the suite"):
-        glass_box_table.measure_all(tmp_path, tmp_path / "m", None, tokenizer, runs=runs)
+        glass_box_table._measure_all(tmp_path, tmp_path / "m", None, tokenizer, runs=runs)
     glass_box_runs.train(RUN, tokenizer, documents, tmp_path)
-    first = glass_box_table.measure_all(tmp_path, tmp_path / "m", None, tokenizer, runs=runs)
+    first = glass_box_table._measure_all(tmp_path, tmp_path / "m", None, tokenizer, runs=runs)
     assert len(asked) == 2 == len(first.table)
     glass_box_runs.train(runs[1], tokenizer, documents, tmp_path)
-    suite = glass_box_table.measure_all(tmp_path, tmp_path / "m", None, tokenizer, runs=runs)
+    suite = glass_box_table._measure_all(tmp_path, tmp_path / "m", None, tokenizer, runs=runs)
     assert len(asked) == 4 and suite.table.seed.tolist() == [0, 0, 1, 1]
     assert suite.table.step.tolist() == [1, 2, 1, 2]
     assert suite.accuracy.iloc[3, 0] == pytest.approx(suite.table.alp.iloc[3], abs=1e-5)
@@ -443,7 +447,7 @@ def test_the_suite_is_measured_model_by_model_and_goes_on(
     for name in ("TABLE", "ITEMS"):
         ending = getattr(glass_box_table, name).suffix
         monkeypatch.setattr(glass_box_table, name, tmp_path / f"{name}{ending}")
-    glass_box_table.save(suite)
+    glass_box_table._save(suite)
     again = glass_box_table.load()
     assert again.table.alp.to_numpy() == pytest.approx(suite.table.alp, abs=1e-6)
     assert again.accuracy.to_numpy() == pytest.approx(suite.accuracy.to_numpy(), abs=1e-5)
@@ -469,7 +473,7 @@ def suite_of(n_models, n_facts=720, seed=0):
 def test_distances_are_from_the_model_with_the_best_mean():
     suite = suite_of(5)
     suite.log_likelihoods.loc["m3"] += 30
-    found = glass_box_table.map_distances(suite)
+    found = glass_box_table._map_distances(suite)
     made = model_map.fit_map(suite.log_likelihoods, clip=0)
     assert found["m3"] == 0
     for i, name in enumerate(found.index):
@@ -513,7 +517,7 @@ def test_scores_of_facts_share_one_scale_and_rise_with_size():
         n_object=400,
         n_both=world.facts.frequency,
     )
-    small, large = (glass_box_table.information_scores(counts, p) for p in (1e4, 1e9))
+    small, large = (glass_box_table._information_scores(counts, p) for p in (1e4, 1e9))
     met = (counts.n_both > 0).to_numpy()
     assert small[~met].isna().all() and small[met].notna().sum() > 0.8 * met.sum()
     assert small.max() == large.max() == 1 and small.min() == 0

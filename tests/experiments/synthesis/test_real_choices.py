@@ -44,7 +44,7 @@ def images():
 
 
 def test_encoders_of_like_size_stand_in_tasks_of_three(encoders):
-    found = real_choices.encoder_analyses(encoders)
+    found = real_choices._encoder_analyses(encoders)
     assert {len(a.table) for a in found.values()} == {48, 42}
     like = found["encoders, like size"].table
     assert (like.groupby("task").size() == 3).all() and like.task.nunique() == 16
@@ -54,7 +54,7 @@ def test_encoders_of_like_size_stand_in_tasks_of_three(encoders):
 
 
 def test_judged_has_a_row_per_measure_and_a_lead_over_each_bar(encoders):
-    table = real_choices.judged(real_choices.encoder_analyses(encoders), n_resamples=4)
+    table = real_choices.judged(real_choices._encoder_analyses(encoders), n_resamples=4)
     assert list(table) == real_choices.COLUMNS
     rows = table[(table.analysis == "encoders") & (table.measure == "rank correlation")]
     values = rows[rows.rival == ""].set_index("signal").value
@@ -65,28 +65,28 @@ def test_judged_has_a_row_per_measure_and_a_lead_over_each_bar(encoders):
 
 
 def test_one_vocabulary_holds_decoders_only_and_tasks_are_not_drawn(curves):
-    found = real_choices.language_analyses(curves)
+    found = real_choices._language_analyses(curves)
     assert found["one vocabulary"].table.model.nunique() == 5
     assert found["language models"].table.model.nunique() == 9
     assert not any(a.draw_tasks for a in found.values())
 
 
 def test_by_examples_ranks_by_the_loss_at_each_size(curves):
-    found = real_choices.by_examples(curves, ["after 0", "parameters"])
+    found = real_choices._by_examples(curves, ["after 0", "parameters"])
     assert set(found.examples) == {200, 1600, 12800, 102400, 204800}
     assert len(found) == 2 * 3 * 5 * 2 and (found.value > 0.5).all()
 
 
 def test_image_models_have_only_rivals(images):
-    found = real_choices.image_analyses(images)
+    found = real_choices._image_analyses(images)
     assert found["one architecture"].table.model.nunique() == 7
     table = real_choices.judged(found, n_resamples=4)
     assert set(table.signal) <= set(real_choices.RIVALS)
 
 
 def test_ablated_leaves_each_model_out(encoders):
-    analyses = {"encoders": real_choices.encoder_analyses(encoders)["encoders"]}
-    table = real_choices.ablated(analyses)
+    analyses = {"encoders": real_choices._encoder_analyses(encoders)["encoders"]}
+    table = real_choices._ablated(analyses)
     assert table.left_out.nunique() == 6
     assert set(table.measure) == {"rank correlation", "regret"}
 
@@ -99,7 +99,7 @@ def test_single_runs_are_judged_one_by_one():
                 score = row.truth if run else -row.truth
                 key = {"task": row.task, "model": row.model, "scorer": scorer}
                 rows.append({**key, "run": run, "score": score, "seconds": 1.0})
-    table = real_choices.single_runs(pd.DataFrame(rows)).set_index(["analysis", "measure"])
+    table = real_choices._single_runs(pd.DataFrame(rows)).set_index(["analysis", "measure"])
     assert (table.value["encoders, run 1", "rank correlation"] == 1).all()
     assert (table.value["encoders, run 0", "rank correlation"] == -1).all()
 

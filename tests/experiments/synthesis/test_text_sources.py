@@ -35,7 +35,7 @@ def test_seeds_are_tested_by_text_and_by_package():
     table = pd.DataFrame(
         {"kind": "gpt", "width": 16, "mix": ["m", "m", "n"], "seed": [0, 1, 0], "step": 1}, names
     )
-    found = text_sources.seed_tests(text_sources.Sources(texts, values), table)
+    found = text_sources.seed_tests(text_sources._Sources(texts, values), table)
     assert len(found) == 1 and found["mix"][0] == "m"
     assert found.icc[0] > 0.9 and found.clustered[0] > found.plain[0]
     assert found.difference[0] == pytest.approx(values.loc["x-1"].mean())
