@@ -1,0 +1,114 @@
+"""MPNet with noise: clouds of two sources measured twice at 256 cells, and five other encoders."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from itertools import compress, product
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.geometry import noise_reliability, noise_sweep, wikitext
+from experiments.synthesis import glass_box_runs
+from helpers import data, encoding, factbook, model_edits, models, storage
+from helpers.injection import inject_noise
+
+SWEEPS = {
+    "MPNet": data.PUBLISHED / "geometry_noise_base.csv",
+    "MiniLM": data.PUBLISHED / "geometry_noise_base_minilm.csv",
+}
+CLOUDS = data.PUBLISHED / "geometry_base_clouds.csv"
+MAKES = data.PUBLISHED / "geometry_makes.csv"
+# Far apart first: a run may stop at any of them.
+LEVELS = (0, 3, 20, 1, 8, 2, 5)
+N_SENTENCES = 500
+SOURCES: dict[str, Callable[[int], list[str]]] = {
+    "Factbook": factbook.draw_sentences,
+    "WikiText-2": wikitext.sentences,
+}
+# 5,000 points of 500 sentences, 20 to each of 256 cells.
+CLOUD = {"tokens": 10, "bits": 8}
+GLASS_BERT = "bert-128x2-even-0-step8192"
+
+
+def load_sweeps() -> pd.DataFrame:
+    """Return the stored sweeps of both encoders, with the columns `encoder` and `dose`."""
+    tables = {name: pd.read_csv(path) for name, path in SWEEPS.items()}
+    return pd.concat(tables, names=["encoder"]).reset_index("encoder")
+
+
+def cloud_rows(
+    folder: Path,
+    levels: Sequence[float] = LEVELS,
+    *,
+    encoder: str = models.MPNET,
+    n_sentences: int = N_SENTENCES,
+    progress: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Return the geometry of noisy encoders on two sources of sentences, each measured twice.
+
+    One row per level, source and draw, with the columns of `noise_reliability.repeated_rows`; the
+    models are those of replicate 0 of the sweep. The rows of a level and a source are kept in
+    `folder`, so that a stopped run goes on.
+    """
+    tokenizer, model = models.load_encoder(encoder)
+    parts = []
+    for level, (source, draw_sentences) in product(levels, SOURCES.items()):
+        drawn = draw_sentences(2 * n_sentences)
+        long = [len(ids) >= CLOUD["tokens"] for ids in tokenizer(drawn)["input_ids"]]
+        sentences = list(compress(drawn, long))[:n_sentences]
+        key = json.dumps([noise_sweep.VERSION, encoding.identity(encoder), level, sentences, CLOUD])
+        path = folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+        rows = storage.stored(path)
+        if rows is None:
+            noisy, _ = inject_noise(model, level, seed=noise_sweep.noise_seed(level, 0))
+            found = noise_reliability.repeated_rows(tokenizer, noisy, sentences=sentences, **CLOUD)
+            rows = found.assign(level=level, source=source).to_dict("records")
+            storage.store(path, rows)
+            if progress is not None:
+                progress(f"{level:g} %, {source}")
+        parts.append(pd.DataFrame(rows))
+    return pd.concat(parts, ignore_index=True)
+
+
+def make_rows(progress: Callable[[str], None] | None = None) -> pd.DataFrame:
+    """Return `noise_sweep.encoder_row` at the size "base" of five encoders of different make."""
+    minilm = models.load_encoder(models.MINILM)
+    glass = glass_box_runs.stored_tokenizer()
+    encoders = {
+        "MiniLM, 6 layers": lambda: minilm,
+        "MiniLM, 3 layers": lambda: models.load_encoder(models.MINILM_L3),
+        "MPNet, 12 layers": lambda: models.load_encoder(models.MPNET),
+        "glass-box BERT": lambda: (glass, glass_box_runs.load_named(GLASS_BERT, glass)),
+        "untrained MiniLM": lambda: (minilm[0], model_edits.untrained(minilm[1], 0)),
+    }
+    tasks, rows = noise_sweep.tasks_of("base"), {}
+    for name, load in encoders.items():
+        rows[name] = noise_sweep.encoder_row(*load(), size="base", tasks=tasks)
+        if progress is not None:
+            progress(name)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("encoder")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure clouds of MPNet twice, and five encoders of different make; half an hour of CPU."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments base_encoder", description=main.__doc__
+    )
+    parser.add_argument("what", choices=["clouds", "makes"])
+    parser.add_argument("--levels", nargs="+", type=float, default=LEVELS)
+    given = parser.parse_args(words)
+
+    def told(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    if given.what == "clouds":
+        table = cloud_rows(data.cache_folder() / "geometry", given.levels, progress=told)
+        data.write_atomically(CLOUDS, table.round(6).to_csv(index=False))
+    else:
+        data.write_atomically(MAKES, make_rows(told).round(6).to_csv())
+    return 0
