@@ -26,12 +26,12 @@ MAKES = data.PUBLISHED / "geometry_makes.csv"
 # Far apart first: a run may stop at any of them.
 LEVELS = (0, 3, 20, 1, 8, 2, 5)
 N_SENTENCES = 500
-SOURCES: dict[str, Callable[[int], list[str]]] = {
-    "Factbook": factbook.draw_sentences,
-    "WikiText-2": wikitext.sentences,
+# The cloud of the sweep, and 5,000 points of two sources at the 256 cells of the paper.
+KINDS: dict[str, tuple[Callable[[int], list[str]], dict[str, int]]] = {
+    "as in the sweep": (factbook.draw_sentences, {"tokens": 3, "bits": 5}),
+    "Factbook": (factbook.draw_sentences, {"tokens": 10, "bits": 8}),
+    "WikiText-2": (wikitext.sentences, {"tokens": 10, "bits": 8}),
 }
-# 5,000 points of 500 sentences, 20 to each of 256 cells.
-CLOUD = {"tokens": 10, "bits": 8}
 GLASS_BERT = "bert-128x2-even-0-step8192"
 
 
@@ -49,28 +49,28 @@ def cloud_rows(
     n_sentences: int = N_SENTENCES,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """Return the geometry of noisy encoders on two sources of sentences, each measured twice.
+    """Return the geometry of noisy encoders on the clouds of `KINDS`, each measured twice.
 
-    One row per level, source and draw, with the columns of `noise_reliability.repeated_rows`; the
-    models are those of replicate 0 of the sweep. The rows of a level and a source are kept in
+    One row per level, cloud and draw, with the columns of `noise_reliability.repeated_rows`; the
+    models are those of replicate 0 of the sweep. The rows of a level and a cloud are kept in
     `folder`, so that a stopped run goes on.
     """
     tokenizer, model = models.load_encoder(encoder)
     parts = []
-    for level, (source, draw_sentences) in product(levels, SOURCES.items()):
+    for level, (cloud, (draw_sentences, shape)) in product(levels, KINDS.items()):
         drawn = draw_sentences(2 * n_sentences)
-        long = [len(ids) >= CLOUD["tokens"] for ids in tokenizer(drawn)["input_ids"]]
+        long = [len(ids) >= shape["tokens"] for ids in tokenizer(drawn)["input_ids"]]
         sentences = list(compress(drawn, long))[:n_sentences]
-        key = json.dumps([noise_sweep.VERSION, encoding.identity(encoder), level, sentences, CLOUD])
+        key = json.dumps([noise_sweep.VERSION, encoding.identity(encoder), level, sentences, shape])
         path = folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
         rows = storage.stored(path)
         if rows is None:
             noisy, _ = inject_noise(model, level, seed=noise_sweep.noise_seed(level, 0))
-            found = noise_reliability.repeated_rows(tokenizer, noisy, sentences=sentences, **CLOUD)
-            rows = found.assign(level=level, source=source).to_dict("records")
+            found = noise_reliability.repeated_rows(tokenizer, noisy, sentences=sentences, **shape)
+            rows = found.assign(level=level, cloud=cloud).to_dict("records")
             storage.store(path, rows)
             if progress is not None:
-                progress(f"{level:g} %, {source}")
+                progress(f"{level:g} %, {cloud}")
         parts.append(pd.DataFrame(rows))
     return pd.concat(parts, ignore_index=True)
 
