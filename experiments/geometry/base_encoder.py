@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.geometry import noise_reliability, noise_sweep, wikitext
+from experiments.geometry import noise_reliability, noise_sweep, noise_tables, wikitext
 from experiments.synthesis import glass_box_runs
-from helpers import data, encoding, factbook, model_edits, models, storage
+from helpers import data, encoding, factbook, model_edits, models, stats, storage
 from helpers.injection import inject_noise
 
 SWEEPS = {
@@ -39,6 +39,24 @@ def load_sweeps() -> pd.DataFrame:
     """Return the stored sweeps of both encoders, with the columns `encoder` and `dose`."""
     tables = {name: pd.read_csv(path) for name, path in SWEEPS.items()}
     return pd.concat(tables, names=["encoder"]).reset_index("encoder")
+
+
+def difference(
+    noisy: pd.DataFrame, measure: str, *, n_resamples: int = 1000, seed: int = 0
+) -> stats.Correlation:
+    """Return r(measure, score) in MPNet minus that in MiniLM, whole noise levels resampled.
+
+    `noisy` are the noisy rows of `load_sweeps`; both encoders have the same levels and replicates.
+    """
+    key = ["level", "replicate"]
+    wide = noisy.pivot(index=key, columns="encoder", values=[measure, "score"])
+
+    def gap(rows: pd.DataFrame) -> float:
+        one, other = (rows[measure, name].corr(rows["score", name]) for name in SWEEPS)
+        return one - other
+
+    wide["group"] = wide.index.get_level_values("level")
+    return noise_tables.resampled(wide, gap, "group", n_resamples=n_resamples, seed=seed)
 
 
 def cloud_rows(
@@ -75,23 +93,27 @@ def cloud_rows(
     return pd.concat(parts, ignore_index=True)
 
 
-def make_rows(progress: Callable[[str], None] | None = None) -> pd.DataFrame:
-    """Return `noise_sweep.encoder_row` at the size "base" of five encoders of different make."""
+def make_rows(folder: Path, progress: Callable[[str], None] | None = None) -> pd.DataFrame:
+    """Return `noise_sweep.encoder_row` at the size "base" of five encoders of different make.
+
+    Each row is kept in `folder`, so that a stopped run goes on.
+    """
     minilm = models.load_encoder(models.MINILM)
     glass = glass_box_runs.stored_tokenizer()
     encoders = {
         "MiniLM, 6 layers": lambda: minilm,
         "MiniLM, 3 layers": lambda: models.load_encoder(models.MINILM_L3),
         "MPNet, 12 layers": lambda: models.load_encoder(models.MPNET),
-        "glass-box BERT": lambda: (glass, glass_box_runs.load_named(GLASS_BERT, glass)),
+        "glass-box BERT": lambda: (glass, glass_box_runs.load_named(GLASS_BERT, glass).base_model),
         "untrained MiniLM": lambda: (minilm[0], model_edits.untrained(minilm[1], 0)),
     }
-    tasks, rows = noise_sweep.tasks_of("base"), {}
-    for name, load in encoders.items():
-        rows[name] = noise_sweep.encoder_row(*load(), size="base", tasks=tasks)
-        if progress is not None:
-            progress(name)
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("encoder")
+    tasks = noise_sweep.tasks_of("base")
+
+    def measure(encoder: str) -> dict[str, float]:
+        return noise_sweep.encoder_row(*encoders[encoder](), size="base", tasks=tasks)
+
+    plan, key = [{"encoder": name} for name in encoders], {"makes": GLASS_BERT}
+    return noise_sweep.collect_rows(plan, measure, folder, key=key, progress=progress)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -106,9 +128,10 @@ def main(words: Sequence[str] | None = None) -> int:
     def told(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    folder = data.cache_folder() / "geometry"
     if given.what == "clouds":
-        table = cloud_rows(data.cache_folder() / "geometry", given.levels, progress=told)
-        data.write_atomically(CLOUDS, table.round(6).to_csv(index=False))
+        path, table = CLOUDS, cloud_rows(folder, given.levels, progress=told)
     else:
-        data.write_atomically(MAKES, make_rows(told).round(6).to_csv())
+        path, table = MAKES, make_rows(folder, told)
+    data.write_atomically(path, table.round(6).to_csv(index=False))
     return 0
