@@ -36,23 +36,27 @@ def repeated_rows(
     *,
     size: str = "full",
     draws: Iterable[int] = (0, 1),
+    sentences: Sequence[str] | None = None,
+    tokens: int = TOKENS,
+    bits: int | None = None,
 ) -> pd.DataFrame:
     """Return the geometry of one model, a row per draw of tokens.
 
     The model is encoded once; each draw takes other tokens of the same sentences, and starts the
     quantizers from another seed. Draw 0 is what the sweep measures on its first replicates.
+    `sentences`, `tokens` of each and `bits` replace those of the size where they are given.
     Columns: `draw`, then those of `noise_sweep.cloud_row`. Raises as the functions named.
     """
     options = noise_sweep.SIZES[size]
-    sentences = factbook.draw_sentences(options["n_sentences"])
+    sentences = factbook.draw_sentences(options["n_sentences"]) if sentences is None else sentences
     vectors = encoding.token_vectors(model, tokenizer, sentences, tokens_per_sentence=None)
     lengths = [len(ids) for ids in tokenizer(sentences)["input_ids"]]
     if sum(lengths) != len(vectors):
         raise ValueError("sentences are longer than the model takes; draw shorter ones")
     rows = []
     for draw in draws:
-        points = vectors[_drawn_rows(lengths, TOKENS, draw)]
-        row = noise_sweep.cloud_row(points, len(sentences), bits=options["bits"], seed=draw)
+        points = vectors[_drawn_rows(lengths, tokens, draw)]
+        row = noise_sweep.cloud_row(points, len(sentences), bits=bits or options["bits"], seed=draw)
         rows.append({"draw": draw, **row})
     return pd.DataFrame(rows)
 
