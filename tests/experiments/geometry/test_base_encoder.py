@@ -15,10 +15,14 @@ def test_clouds_are_kept_and_measured_once(monkeypatch, tmp_path):
     assert (first["cloud"] == "few").all()
     assert first[["level", "draw"]].to_numpy().tolist() == [[0, 0], [0, 1], [3, 0], [3, 1]]
     assert (first["points"] == 270).all() and first["lloyd_index"].nunique() == 4
-    monkeypatch.setattr(noise_reliability, "repeated_rows", pytest.fail)
+
+    def never(*_, **__):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(noise_reliability, "repeated_rows", never)
     pd.testing.assert_frame_equal(base_encoder.cloud_rows(tmp_path, [0, 3], **ask), first)
     (tmp_path / next(tmp_path.glob("*.json"))).write_text("{}")
-    with pytest.raises(pytest.fail.Exception):
+    with pytest.raises(AssertionError, match="measured again"):
         base_encoder.cloud_rows(tmp_path, [0, 3], **ask)
 
 
