@@ -19,7 +19,9 @@ import sys
 from pathlib import Path
 
 LIBRARIES = (
-    "ipykernel.kernelapp", "matplotlib.pyplot", "seaborn", "scipy.optimize", "scipy.stats",
+    "ipykernel.kernelapp", "ipykernel.debugger", "IPython.core.history", "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline", "pandas.io.formats.style", "pooch", "requests",
+    "seaborn", "scipy.optimize", "scipy.stats",
     "sklearn.discriminant_analysis", "sklearn.ensemble", "sklearn.linear_model",
     "sklearn.manifold", "sklearn.model_selection", "sklearn.neural_network", "sklearn.pipeline",
     "statsmodels.formula.api", "faiss", "torch", "transformers.models.bert.modeling_bert",

@@ -142,7 +142,7 @@ def width_table(
             for form, (prefix, given) in FORMS.items():
                 x = f"{prefix}{name}"
                 found = noise_tables.resampled(
-                    part,
+                    part[list(dict.fromkeys([x, truth, *given]))],
                     lambda t, x=x, g=given: noise_tables.partial_rank(t, x, truth, g),
                     None,
                     n_resamples=n_resamples,

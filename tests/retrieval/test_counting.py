@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import zstandard
-from datasets import Dataset, DatasetDict
 from fm_index import MultiFMIndex
 from hypothesis import given
 from hypothesis import strategies as st
@@ -400,6 +399,8 @@ def test_a_damaged_description_of_a_dataset_is_named(text, file, tmp_path):
 
 
 def test_datasets_on_disk(tmp_path):
+    from datasets import Dataset, DatasetDict
+
     train, test = Dataset.from_dict({"text": DOCUMENTS}), Dataset.from_dict({"text": ["t"]})
     train.select([4, 0, 1]).save_to_disk(tmp_path / "one")
     assert read(tmp_path / "one")[0] == [DOCUMENTS[i] for i in (4, 0, 1)]
