@@ -33,8 +33,12 @@ def page(name, given):
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
+    class Shell(InteractiveShell):
+        def enable_gui(self, gui=None):
+            """Show figures inline: there are no windows."""
+
     os.chdir(ROOT)
-    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    shell = Shell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     shell.run_line_magic("matplotlib", "inline")
     for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells:
         if cell.cell_type == "code":

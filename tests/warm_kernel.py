@@ -47,6 +47,7 @@ class Nursery:
         (spec / "kernel.json").write_text(json.dumps(text))
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONHASHSEED": "0"}
+        inline["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
         words = [sys.executable, "-P", __file__, "nursery", str(place)]
         self._process = subprocess.Popen(
             words, env={**os.environ, **one, **inline}, stdout=subprocess.PIPE
