@@ -36,12 +36,14 @@ UNWRITABLE = {
 }  # fmt: skip
 BAR = re.compile(rb"(\d+)/(\d+) \[")
 # Papermill without what takes longest to import and is not needed for notebooks on a disk: the
-# grammars of addresses and durations, and file systems of clusters. It would check and write the
-# whole notebook before and after every cell; when code begins, and every five seconds, is enough.
+# grammars of addresses and durations, the network, and file systems of clusters. It would check
+# and write the whole notebook before and after every cell; when code begins, and every five
+# seconds, is enough.
 PAPERMILL = """
 import sys
 for name in ("rfc3987_syntax", "rfc3986_validator", "isoduration", "pyarrow"):
     sys.modules[name] = None
+sys.modules["requests"] = type(sys)("requests")
 from papermill.cli import papermill
 from papermill.engines import NotebookExecutionManager as Manager
 save, start = Manager.save, Manager.cell_start
