@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import html
+import json
 import os
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -51,6 +55,27 @@ def cache_folder() -> Path:
     import pooch
 
     return Path(os.environ.get("BOOK_DATA_CACHE") or pooch.os_cache("before-fine-tuning"))
+
+
+def kept(name: str, made_of: Sequence[Any], make: Callable[[], Any]) -> Any:
+    """Return what `make` returns, which JSON can hold, from the cache if it was made before.
+
+    `made_of` is all that determines it: paths stand for their contents, such as the code that makes
+    it, other values for themselves. A damaged file is made anew, and where the cache cannot be
+    written nothing is kept.
+    """
+    parts = [sha256(each) if isinstance(each, Path) else each for each in made_of]
+    mark = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    path = cache_folder() / "made" / f"{name}-{mark[:16]}.json"
+    with suppress(OSError):
+        digest, _, text = path.read_bytes().partition(b"\n")
+        if hashlib.sha256(text).hexdigest().encode() == digest:
+            return json.loads(text)
+    found = make()
+    text = json.dumps(found, ensure_ascii=False).encode()
+    with suppress(storage.CannotWrite), storage.whole(path) as part:
+        part.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    return found
 
 
 def sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from helpers import validation
+from helpers import data, validation
 
 _WORD = re.compile(r"(?<!\S)[a-z'’-]+[,.]?(?!\S)")
 
@@ -90,12 +90,17 @@ def documents(least: int = 400) -> list[str]:
 @lru_cache
 def _every_sentence() -> tuple[str, ...]:
     """Return every distinct clean sentence of the CIA World Factbook, in a fixed order."""
+    made_of = [Path(__file__), package().__version__]
+    return tuple(data.kept("factbook-sentences", made_of, _find_sentences))
+
+
+def _find_sentences() -> list[str]:
     found: dict[str, None] = {}
     for *_, entry in entries():
         for text in texts(entry):
             if text.count(" ") >= 3:
                 found.update(dict.fromkeys(sentences(text)))
-    return tuple(found)
+    return list(found)
 
 
 def draw_sentences(n: int, seed: int = 0) -> list[str]:

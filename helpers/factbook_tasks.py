@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers import factbook
+from helpers import data, factbook
 
 # Share of the countries, and of the question groups of QNLI, that make a test.
 TEST_SHARE = 0.3
@@ -38,6 +38,11 @@ _CONTINENT_WORDS = r"\w*(?:Africa|Asia|Europe|Oceania|America|Caribbean|Australi
 @lru_cache
 def _every_sentence() -> pd.DataFrame:
     """Return every sentence that occurs once, with country, continent, section, field and side."""
+    made_of = [Path(__file__), Path(factbook.__file__), factbook.package().__version__]
+    return pd.DataFrame(data.kept("factbook-tasks", made_of, _find_sentences))
+
+
+def _find_sentences() -> dict[str, list[Any]]:
     book = factbook.package()
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
@@ -70,7 +75,7 @@ def _every_sentence() -> pd.DataFrame:
                 for sentence in factbook.sentences(text)
             ]
     table = pd.DataFrame(rows).drop_duplicates("sentence1", keep=False)
-    return table.drop_duplicates("masked", keep=False, ignore_index=True)
+    return table.drop_duplicates("masked", keep=False).to_dict("list")
 
 
 def sentences(*, test: bool) -> list[str]:

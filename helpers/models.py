@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -262,6 +264,26 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
         raise ValueError("its tokenizer has no vocabulary")
 
 
+@contextmanager
+def _heads_read_once() -> Iterator[None]:
+    """Parse the head of a GGUF file once: transformers asks for it four times, seconds each."""
+    import gguf
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    load, heads = reader.load_gguf_checkpoint, {}
+
+    def head(path: str, return_tensors: bool = False, **more: Any) -> dict[str, Any]:
+        if return_tensors:
+            return load(path, return_tensors=True, **more)
+        if path not in heads:
+            heads[path] = load(path)
+        return copy.deepcopy(heads[path])
+
+    parsed = patch.object(gguf, "GGUFReader", lru_cache(maxsize=1)(gguf.GGUFReader))
+    with parsed, patch.object(reader, "load_gguf_checkpoint", head):
+        yield
+
+
 def pinned(name_or_path: str | Path) -> str:
     """Return the name of a model on the hub with its present commit after an @; others as they are.
 
@@ -296,7 +318,7 @@ def _read_gguf(
     }  # fmt: skip
     # The reader's own progress bar takes no option.
     quiet = patch.object(reader, "tqdm", lambda items, **_: items)
-    with loading(file, cure), quiet:
+    with loading(file, cure), quiet, _heads_read_once():
         gguf_head.read(file)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         _check_vocabulary(tokenizer)

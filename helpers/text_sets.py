@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import factbook, validation
+from helpers import data, factbook, validation
 
 # Genre: package, and the version whose texts are meant. All are permissively licensed.
 GENRES = {
@@ -128,12 +128,16 @@ def _ordered(genre: str, seed: int) -> list[str]:
     return list(_chunks(genre, seed))
 
 
-# Parsing a package takes seconds, and a page asks for its texts several times.
+# Parsing a package takes seconds, and most pages ask for its texts, some several times.
 @lru_cache(maxsize=16)
 def _chunks(genre: str, seed: int) -> tuple[str, ...]:
-    chunks = dict.fromkeys(chunk_texts(_documents(genre)))
-    order = {_digest(f"{seed}\0{text}"): text for text in chunks}
-    return tuple(order[key] for key in sorted(order))
+    def ordered() -> list[str]:
+        chunks = dict.fromkeys(chunk_texts(_documents(genre)))
+        order = {_digest(f"{seed}\0{text}"): text for text in chunks}
+        return [order[key] for key in sorted(order)]
+
+    made_of = [Path(__file__), Path(factbook.__file__), genre, *GENRES[genre], seed]
+    return tuple(data.kept(f"texts-{genre.replace(' ', '-')}", made_of, ordered))
 
 
 def _digest(text: str) -> str:

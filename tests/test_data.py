@@ -185,3 +185,33 @@ def test_the_registry_is_complete():
     assert table.sha256.str.fullmatch("[0-9a-f]{64}").all()
     assert table.url.str.startswith("https://").all() and (table.bytes > 0).all()
     assert table.licence.notna().all()
+
+
+def test_what_was_made_is_kept_until_what_it_is_made_of_changes(clean_data, tmp_path):
+    made, source = [], tmp_path / "source.py"
+    source.write_text("one")
+
+    def make():
+        made.append(len(made))
+        return {"texts": ["a\u2028b", "é"], "n": len(made)}
+
+    def kept(*more):
+        return data.kept("name", [source, *more], make)
+
+    assert kept() == kept() == {"texts": ["a\u2028b", "é"], "n": 1}
+    assert kept("seed")["n"] == 2
+    source.write_text("two")
+    assert kept()["n"] == 3 and kept("seed")["n"] == 4
+    for path in (clean_data / "made").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content[:-3] + b"9" + content[-2:])
+    assert kept()["n"] == 5 == kept()["n"]
+    assert not list(path.parent.glob(".*.part"))
+
+
+def test_where_nothing_can_be_kept_it_is_made_each_time(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BOOK_DATA_CACHE", str(tmp_path / "file"))
+    made = []
+    for n in (1, 2):
+        assert data.kept("name", [], lambda: made.append(1) or len(made)) == n

@@ -20,6 +20,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from forked import begin, end
 
 from experiments import tiny_gpt
 from experiments.geometry import noise_sweep
@@ -53,16 +54,6 @@ def small_disk(n_bytes):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def python(code, *words, **environment):
-    """Start Python on some code with the helpers at hand."""
-    path = os.pathsep.join(p for p in (str(data.ROOT), os.environ.get("PYTHONPATH")) if p)
-    return subprocess.Popen(
-        [sys.executable, *(["-c", code] if code else []), *map(str, words)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": path, **environment},
-    )  # fmt: skip
 
 
 def files(place):
@@ -225,42 +216,39 @@ def test_the_runner_where_it_cannot_write(write_notebook, build, capsys):
 
 # Kills
 
-SCORE = """
-import os, signal, sys
-from helpers.modelmap import scoring
-FAULT
-scoring.score_models([sys.argv[1]], sys.argv[3].split("|"), sys.argv[2], piece=2, **options)
-"""
-KILLED = """
-def progress(name, done, total):
-    if done >= 10:
-        os.kill(os.getpid(), signal.SIGKILL)
-options = {"progress": progress}
-"""
-# The system kills the process within a write of a piece, after some bytes of it.
-KILLED_IN_A_WRITE = """
-import resource
-from helpers import storage
-dumped = storage._dumped
-def dump(value):
-    if len(os.listdir(sys.argv[2])) == 5:
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40))
-    return dumped(value)
-storage._dumped = dump
-options = {}
-"""
+
+def score_and_die(folder, out):
+    """Score texts, and be killed on the way."""
+
+    def progress(name, done, total):
+        if done >= 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    scoring.score_models([folder], TEXTS, out, piece=2, progress=progress)
+
+
+def score_and_die_in_a_write(folder, out):
+    """Score texts; the system kills the process within a write of a piece, after some bytes."""
+    dumped = storage._dumped
+
+    def dump(value):
+        if len(os.listdir(out)) == 5:
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40))
+        return dumped(value)
+
+    storage._dumped = dump
+    scoring.score_models([folder], TEXTS, out, piece=2)
 
 
 @pytest.mark.parametrize(
-    ("fault", "sign"), [(KILLED, signal.SIGKILL), (KILLED_IN_A_WRITE, signal.SIGXFSZ)]
+    ("killed", "sign"),
+    [(score_and_die, signal.SIGKILL), (score_and_die_in_a_write, signal.SIGXFSZ)],
 )
-def test_a_run_of_scores_that_was_killed_goes_on(folder, tmp_path, monkeypatch, fault, sign):
-    out, code = tmp_path / "out", SCORE.replace("FAULT", fault)
+def test_a_run_of_scores_that_was_killed_goes_on(folder, tmp_path, killed, sign):
+    out = tmp_path / "out"
     out.mkdir()
-    process = python(code, folder, out, "|".join(TEXTS))
-    _, told = process.communicate(timeout=300)
-    assert process.returncode == -sign, told
+    assert end(begin(killed, folder, out)) == -sign
     kept = {name: text for name, text in files(out).items() if name.endswith(".json")}
     assert len(kept) == 5 and all(storage.stored(name) for name in kept)
     halves = [name for name in files(out) if name.endswith(".part")]
@@ -271,14 +259,17 @@ def test_a_run_of_scores_that_was_killed_goes_on(folder, tmp_path, monkeypatch, 
     assert all(files(out)[name] == text for name, text in kept.items())
 
 
-def start(build, *words):
-    code = (
-        "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
-        f"planning._NOTEBOOKS = Path({str(planning._NOTEBOOKS)!r});"
-        "pipeline.site.publish = lambda tasks, build: [];"
-        f"sys.exit(pipeline.main(['--build', {str(build)!r}, *sys.argv[1:]]))"
-    )
-    return python(code, *words)
+def runner(notebooks, build, log):
+    """Run notebooks, and write what is said to a file."""
+    with open(log, "w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    planning._NOTEBOOKS, pipeline.site.publish = notebooks, lambda tasks, build: []
+    return pipeline.main(["--build", str(build)])
+
+
+def start(build, log="log"):
+    return begin(runner, planning._NOTEBOOKS, build, build.parent / log)
 
 
 def kernels_of(process):
@@ -287,7 +278,7 @@ def kernels_of(process):
         family = psutil.Process(process.pid).children(recursive=True)
         if any("ipykernel_launcher" in " ".join(p.cmdline()) for p in family):
             return family
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive()
         time.sleep(0.1)
     raise AssertionError("no kernel was started")
 
@@ -297,7 +288,7 @@ def test_what_a_killed_runner_left_at_work_is_ended_by_the_next(write_notebook, 
     process = start(build)
     family = kernels_of(process)
     process.kill()
-    process.communicate()
+    process.join()
     assert any(p.is_running() for p in family)
     slow.write_text(slow.read_text().replace("time.sleep(600)", "time.sleep(0)"))
     assert run(build) == 0
@@ -330,23 +321,19 @@ def test_a_second_runner_in_one_folder_says_so_and_leaves_the_first_alone(write_
     write_notebook("a/waits", waits)
     first = start(build)
     kernels_of(first)
-    second = start(build)
-    _, told = second.communicate(timeout=300)
-    assert second.returncode == 2 and "another run is at work" in told
+    assert end(start(build, "second")) == 2
+    assert "another run is at work" in (build.parent / "second").read_text()
     gate.write_text("")
-    _, told = first.communicate(timeout=300)
-    assert first.returncode == 0, told
+    assert end(first) == 0, (build.parent / "log").read_text()
     assert record(build, "a/waits")["status"] == "ok"
     assert run(build) == 0
 
 
 def test_two_runs_of_scores_in_one_folder_agree(folder, tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 5))
-    words = ["-m", "helpers", "score", "--models", folder, "--texts", tmp_path / "texts.txt"]
-    both = [python("", *words, "--out", tmp_path / "out") for _ in range(2)]
-    for process in both:
-        _, told = process.communicate(timeout=300)
-        assert process.returncode == 0, told
+    words = ["--models", folder, "--texts", str(tmp_path / "texts.txt")]
+    both = [begin(score.main, [*words, "--out", str(tmp_path / "out")]) for _ in range(2)]
+    assert [end(process) for process in both] == [0, 0]
     alone = scoring.score_models([folder], TEXTS * 5, tmp_path / "alone")
     table = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert table.log_likelihood.to_numpy() == pytest.approx(alone.scores.log_likelihood, abs=1e-9)
@@ -473,11 +460,14 @@ def test_a_hub_that_never_answers_is_an_error_soon(tmp_path):
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "BOOK_DATA_TIMEOUT": "2"}
         environment |= {"HF_HUB_OFFLINE": "", "BOOK_OFFLINE": ""}
-        process = python(ASK, **environment)
+        path = os.pathsep.join(p for p in (str(data.ROOT), os.environ.get("PYTHONPATH")) if p)
         # Its own client would try for many minutes.
-        out, told = process.communicate(timeout=200)
-    assert process.returncode == 0 and held, told
-    messages = [json.loads(line) for line in out.splitlines()]
+        done = subprocess.run(
+            [sys.executable, "-c", ASK], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": path, **environment}, timeout=200,
+        )  # fmt: skip
+    assert done.returncode == 0 and held, done.stderr
+    messages = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(messages) == 4
     for message in messages:
         assert f"{address} did not answer within 2 s" in message

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import expect
 from scipy.stats import multivariate_normal
 
 from helpers import likelihood
@@ -78,6 +77,8 @@ def part(page, name):
 
 def status(page, text):
     """Wait until the page says a text, and return all that it says."""
+    from playwright.sync_api import expect
+
     expect(part(page, "status")).to_contain_text(text, timeout=30_000)
     return part(page, "status").inner_text()
 

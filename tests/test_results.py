@@ -3,11 +3,10 @@
 import json
 
 import pandas as pd
-import papermill
 import pytest
+from forked import begin, end, page
 
 from helpers import text_sets
-from helpers.data import ROOT
 from helpers.modelmap import placement, stored_families
 from helpers.synthesis import example_models
 
@@ -18,13 +17,7 @@ def test_a_page_writes_what_it_says_of_a_model(tmp_path, monkeypatch):
     model = str(example_models.write("causal", tmp_path / "mine"))
 
     asked = {"model": model, "dtype": "bfloat16", "device": "cpu", "n_texts": 8, "refused": ""}
-    papermill.execute_notebook(
-        ROOT / "notebooks/modelmap/place_my_model.ipynb",
-        tmp_path / "page.ipynb",
-        asked | {"n_resamples": 50},
-        cwd=ROOT,
-        progress_bar=False,
-    )
+    assert end(begin(page, "modelmap/place_my_model", asked | {"n_resamples": 50})) == 0
     (folder,) = (tmp_path / "results").iterdir()
     assert folder.parent == tmp_path / "results" and folder.name.startswith("place_my_model-")
     whole = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)

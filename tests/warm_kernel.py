@@ -19,7 +19,9 @@ import sys
 from pathlib import Path
 
 LIBRARIES = (
-    "ipykernel.kernelapp", "matplotlib.pyplot", "seaborn", "scipy.optimize", "scipy.stats",
+    "ipykernel.kernelapp", "ipykernel.debugger", "IPython.core.history", "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline", "pandas.io.formats.style", "pooch", "requests",
+    "seaborn", "scipy.optimize", "scipy.stats",
     "sklearn.discriminant_analysis", "sklearn.ensemble", "sklearn.linear_model",
     "sklearn.manifold", "sklearn.model_selection", "sklearn.neural_network", "sklearn.pipeline",
     "statsmodels.formula.api", "faiss", "torch", "transformers.models.bert.modeling_bert",
@@ -45,6 +47,7 @@ class Nursery:
         (spec / "kernel.json").write_text(json.dumps(text))
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONHASHSEED": "0"}
+        inline["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
         words = [sys.executable, "-P", __file__, "nursery", str(place)]
         self._process = subprocess.Popen(
             words, env={**os.environ, **one, **inline}, stdout=subprocess.PIPE

@@ -138,7 +138,8 @@ def width_table(models: pd.DataFrame, truth: str, **options: int) -> pd.DataFram
                 def rank(rows: pd.DataFrame, x: str = x, given: list[str] = given) -> float:
                     return noise_tables.partial_rank(rows, x, truth, given)
 
-                found = noise_tables.resampled(part, rank, None, **{"n_resamples": 300, **options})
+                used = part[list(dict.fromkeys([x, truth, *given]))]
+                found = noise_tables.resampled(used, rank, None, **{"n_resamples": 300, **options})
                 repeat = noise_tables.partial_rank(part, name, f"again_{name}", given)
                 width = noise_tables.partial_rank(part, x, "width")
                 row = {"kind": kind, "measure": label, "form": form, **found._asdict()}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from experiments import intervals
 from helpers import stats, validation
@@ -58,7 +59,7 @@ def partial_rank(frame: pd.DataFrame, x: str, y: str, given: Sequence[str] = ())
 
     NaN where nothing is left of one of them. Source: Spearman (1904); Fisher (1924).
     """
-    ranks = frame[[x, y, *given]].rank().to_numpy()
+    ranks = rankdata(frame[[x, y, *given]].to_numpy(float), axis=0)
     design = np.column_stack([np.ones(len(ranks)), ranks[:, 2:]])
     left = ranks[:, :2] - design @ np.linalg.lstsq(design, ranks[:, :2], rcond=None)[0]
     norms = np.sqrt((left**2).sum(axis=0))

@@ -123,11 +123,14 @@ def invented_words(n: int, rng: np.random.Generator) -> list[str]:
     """Return `n` different capitalised words of syllables, none the beginning of another."""
     syllables = [c + v for c in CONSONANTS for v in VOWELS]
     words: dict[str, None] = {}
+    beginnings: set[str] = set()
     while len(words) < n:
         size = rng.integers(2, 4)
         word = "".join(rng.choice(syllables, size)).capitalize()
-        if not any(word.startswith(w) or w.startswith(word) for w in words):
+        own = {word[:k] for k in range(1, len(word) + 1)}
+        if word not in beginnings and not own & words.keys():
             words[word] = None
+            beginnings |= own
     return list(words)
 
 

@@ -36,11 +36,25 @@ _UNWRITABLE = {
 }  # fmt: skip
 _BAR = re.compile(rb"(\d+)/(\d+) \[")
 # Papermill without what takes longest to import and is not needed for notebooks on a disk: the
-# grammar of international addresses, and file systems of clusters.
+# grammars of addresses and durations, the network, and file systems of clusters. It would check
+# and write the whole notebook before and after every cell; when code begins, and every five
+# seconds, is enough.
 _PAPERMILL = """
 import sys
-sys.modules["rfc3987_syntax"] = sys.modules["pyarrow"] = None
+for name in ("rfc3987_syntax", "rfc3986_validator", "isoduration", "pyarrow"):
+    sys.modules[name] = None
+sys.modules["requests"] = type(sys)("requests")
 from papermill.cli import papermill
+from papermill.engines import NotebookExecutionManager as Manager
+save, start = Manager.save, Manager.cell_start
+def save_seldom(self):
+    if (self.now() - self.last_save_time).total_seconds() >= 5:
+        save(self)
+def cell_start(self, cell, *place):
+    start(self, cell, *place)
+    if cell.cell_type == "code":
+        save(self)
+Manager.save, Manager.cell_start = save_seldom, cell_start
 papermill()
 """
 

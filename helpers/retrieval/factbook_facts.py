@@ -158,6 +158,11 @@ def facts() -> pd.DataFrame:
     the other (*Albania*, *Albanian*). Of several objects the first is taken, of neighbours the one
     with the longest border. Raises `ValueError` when the package is absent.
     """
+    return _facts().copy()
+
+
+@lru_cache
+def _facts() -> pd.DataFrame:
     rows = [
         (relation, name, field(entry))
         for relation, field in _FIELDS.items()

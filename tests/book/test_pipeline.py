@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 
+import forked
 import nbformat
 import psutil
 import pytest
@@ -151,23 +152,26 @@ def test_a_notebook_that_hangs_is_ended(write_notebook, build, monkeypatch):
     assert not list((build.parent / "temporary").iterdir())
 
 
+def runner(notebooks, build, scratch):
+    """Run notebooks one by one, in a session of its own, and write what is said to a file."""
+    os.setsid()
+    tempfile.tempdir, planning._NOTEBOOKS = str(scratch), notebooks
+    with open(scratch / "said", "w") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+    return pipeline.main(["--build", str(build), "--jobs", "1"])
+
+
 def test_a_killed_run_goes_on_where_it_was(write_notebook, build, tmp_path):
     write_notebook("a/first", "print(n)")
     slow = write_notebook("a/second", "import time; time.sleep(600)")
-    code = (
-        "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
-        f"planning._NOTEBOOKS = Path({str(planning._NOTEBOOKS)!r});"
-        f"sys.exit(pipeline.main(['--build', {str(build)!r}, '--jobs', '1']))"
-    )
-    there = os.environ | {"TMPDIR": str(tmp_path)}
-    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, env=there)
+    process = forked.begin(runner, planning._NOTEBOOKS, build, tmp_path)
     for _ in range(600):
         if (build / "records" / "a" / "first.json").is_file():
             break
         time.sleep(0.1)
     time.sleep(1)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
     assert record(build, "a/first")["status"] == "ok"
     assert not (build / "records" / "a" / "second.json").exists()
     before = (build / "executed" / "a" / "first.ipynb").stat().st_mtime_ns
@@ -353,15 +357,12 @@ def test_parameters_must_be_annotated_literals(write_notebook, parameters):
         planning._parameters_of("a/one")
 
 
-def test_an_interrupted_run_leaves_no_kernel_and_starts_nothing_more(write_notebook, build):
+def test_an_interrupted_run_leaves_no_kernel_and_starts_nothing_more(
+    write_notebook, build, tmp_path
+):
     write_notebook("a/first", "import time; time.sleep(600)")
     write_notebook("a/second", "print(n)")
-    code = (
-        "import sys; from pathlib import Path; from helpers.book import pipeline, planning;"
-        f"planning._NOTEBOOKS = Path({str(planning._NOTEBOOKS)!r});"
-        f"sys.exit(pipeline.main(['--build', {str(build)!r}, '--jobs', '1']))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = forked.begin(runner, planning._NOTEBOOKS, build, tmp_path)
     kernels = []
     for _ in range(600):
         family = psutil.Process(process.pid).children(recursive=True)
@@ -370,9 +371,8 @@ def test_an_interrupted_run_leaves_no_kernel_and_starts_nothing_more(write_noteb
             break
         time.sleep(0.1)
     time.sleep(2)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Stopped" in out
+    process.terminate()
+    assert forked.end(process, 60) == 130 and "Stopped" in (tmp_path / "said").read_text()
     _, alive = psutil.wait_procs(kernels, timeout=10)
     assert kernels and not alive
     assert not (build / "executed" / "a" / "second.ipynb").exists()

@@ -475,14 +475,19 @@ def clouds(n, d):
     return {name: points.astype(np.float32) for name, points in made.items()}
 
 
-WIDE, NARROW = clouds(8000, 128), clouds(2000, 32)
+NARROW = clouds(2000, 32)
+
+
+@functools.cache
+def wide():
+    return clouds(8000, 128)
 
 
 @functools.cache
 def measured(name, quantizer):
     """Measure a wide cloud with 256 cells; a narrow one with 32 by the additive quantizer."""
     additive = quantizer == "lsq"
-    points, cells = (NARROW[name], 32) if additive else (WIDE[name], 256)
+    points, cells = (NARROW[name], 32) if additive else (wide()[name], 256)
     options = {"bits": 5, "train_iters": 10} if additive else {}
     codes, restored = quantizers.quantize_and_restore(points, quantizer=quantizer, **options)
     return quantization.quantized_measures(points, codes, restored, n_cells=cells)
@@ -548,7 +553,7 @@ def test_patches_of_a_collapsed_cloud_are_rounding(quantizer):
     lloyd = {name: measured(name, quantizer)["lloyd_index"] for name in ("isotropic", "collapsed")}
     assert lloyd["collapsed"] > 2 * lloyd["isotropic"]
     # Taking off a shift of 1 is exact here: the same points, but no digits are lost to it.
-    codes, error = quantizers.quantize(WIDE["collapsed"] - np.float32(1), quantizer=quantizer)
+    codes, error = quantizers.quantize(wide()["collapsed"] - np.float32(1), quantizer=quantizer)
     centred = quantization.lloyd_index(quantization.cell_counts(codes, 256))
     assert centred == pytest.approx(lloyd["isotropic"], rel=0.03)
     assert error == pytest.approx(measured("isotropic", quantizer)["error"], rel=0.01)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import LocalCluster
+from forked import START
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -173,8 +173,14 @@ def test_bad_arguments_are_refused_by_name(models, texts, options, message, tmp_
 
 
 def test_a_cluster_gives_the_same_scores(folders, tmp_path):
+    import dask
+    from distributed import LocalCluster
+
     here = scoring.score_models(folders[:2], TEXTS, tmp_path / "here")
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    # A worker that is forked need not import the libraries anew.
+    forked = {"distributed.worker.multiprocessing-method": START}
+    size = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with dask.config.set(forked), LocalCluster(**size) as cluster:
         there = scoring.score_models(
             folders[:2], TEXTS, tmp_path / "there", scheduler=cluster.scheduler_address
         )

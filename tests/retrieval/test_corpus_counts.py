@@ -14,7 +14,6 @@ import psutil
 import pyarrow as pa
 import pytest
 import zstandard
-from distributed import LocalCluster
 from pyarrow import parquet
 
 from helpers import data
@@ -347,6 +346,8 @@ def test_a_process_that_dies_is_an_error_and_the_rest_is_kept(corpus, tmp_path, 
 
 
 def test_a_cluster_counts_the_same_when_a_worker_is_killed(corpus, tmp_path):
+    from distributed import LocalCluster
+
     gates = [Gate(tmp_path / f"gate{i}.jsonl", [f" car Paris {i}"]) for i in range(2)]
     files = [*corpus, *(gate.path for gate in gates)]
     size = {"n_workers": 2, "threads_per_worker": 1, "processes": True}

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import zstandard
-from datasets import Dataset, DatasetDict
 from fm_index import MultiFMIndex
 from hypothesis import given
 from hypothesis import strategies as st
@@ -287,7 +286,8 @@ DENSE = """
 import resource, sys
 from helpers.retrieval import counting, name_matching
 name_matching.hyperscan = name_matching.hyperscan if sys.argv[1] == "hyperscan" else None
-text = b"abcdefgh" * (1 << 21)
+name_matching.PIECE >>= 2
+text = b"abcdefgh" * (1 << 19)
 rule = counting.Rule("", sys.argv[2] == "boundary", True)
 index = counting.NameIndex([(a, b) for a in "abcdefgh" for b in "abcdefgh"], rule)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -301,8 +301,8 @@ def test_the_matches_of_a_large_document_are_never_all_in_memory(words):
     program = [sys.executable, "-c", DENSE, *words.split()]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     n, megabytes = map(float, done.stdout.split())
-    # All of its 16 million matches would take 330 MB and more.
-    assert n == (1 if "boundary" in words else 8) and megabytes < 280, done.stderr
+    # All of its 4 million matches would take 83 MB and more.
+    assert n == (1 if "boundary" in words else 8) and megabytes < 70, done.stderr
 
 
 DOCUMENTS = ["one", "zwölf 😀", "two\u2028lines\r\nor\nthree", "", "x" * 70_000]
@@ -400,6 +400,8 @@ def test_a_damaged_description_of_a_dataset_is_named(text, file, tmp_path):
 
 
 def test_datasets_on_disk(tmp_path):
+    from datasets import Dataset, DatasetDict
+
     train, test = Dataset.from_dict({"text": DOCUMENTS}), Dataset.from_dict({"text": ["t"]})
     train.select([4, 0, 1]).save_to_disk(tmp_path / "one")
     assert read(tmp_path / "one")[0] == [DOCUMENTS[i] for i in (4, 0, 1)]

@@ -206,14 +206,11 @@ def test_shuffled_facts_are_linked_by_chance_only(frame):
     np.testing.assert_array_equal(ours[:20], factbook_answers.shuffled(frame, "x", "y", n=20))
 
 
-def test_the_table_is_made_in_pieces_that_are_kept(model, tmp_path):
-    folder = model[2]
-    words = ["--model", str(folder), "--facts", "4", "--pieces", str(tmp_path / "p"), "--size", "3"]
-    for name in ("a", "b"):
-        assert factbook_answers.main([*words, "--out", str(tmp_path / f"{name}.csv")]) == 0
-    one, two = (pd.read_csv(tmp_path / f"{name}.csv") for name in "ab")
-    pd.testing.assert_frame_equal(one, two)
-    assert len(one) == 20 and len(list((tmp_path / "p").iterdir())) == 4
+def test_the_table_is_made_in_pieces_that_are_kept(model, once):
+    one, place = once
+    assert len(one) == 20 and len(list(place.iterdir())) == 4
+    pd.testing.assert_frame_equal(one, made(place, model[2]))
+    assert len(list(place.iterdir())) == 4
 
 
 def test_a_model_that_fails_later_is_told_too(model, tmp_path, capsys):
@@ -239,17 +236,27 @@ def test_the_first_model_that_answers_something_is_studied():
         factbook_answers.first_to_study({name: known[name] for name in ("none", "all")})
 
 
-@pytest.mark.parametrize("change", ["facts", "size", "model", "damage"])
-def test_pieces_of_another_run_or_damaged_ones_are_made_anew(model, tmp_path, change):
-    def made(name, folder=model[2], facts=4, size=3):
-        words = ["--model", str(folder), "--facts", str(facts), "--size", str(size)]
-        words += ["--pieces", str(tmp_path / name), "--out", str(tmp_path / f"{name}.csv")]
-        assert factbook_answers.main(words) == 0
-        return pd.read_csv(tmp_path / f"{name}.csv")
+def made(place, folder, facts=4, size=3):
+    """Ask facts, keep the pieces in a folder, and return the table."""
+    words = ["--model", str(folder), "--facts", str(facts), "--size", str(size)]
+    words += ["--pieces", str(place), "--out", str(place.with_suffix(".csv"))]
+    assert factbook_answers.main(words) == 0
+    return pd.read_csv(place.with_suffix(".csv"))
 
-    made("old")
+
+@pytest.fixture(scope="module")
+def once(model, tmp_path_factory):
+    """The table of one run, and the folder of its pieces."""
+    place = tmp_path_factory.mktemp("answers") / "old"
+    return made(place, model[2]), place
+
+
+@pytest.mark.parametrize("change", ["facts", "size", "model", "damage"])
+def test_pieces_of_another_run_or_damaged_ones_are_made_anew(model, once, tmp_path, change):
+    table, kept = once
+    shutil.copytree(kept, tmp_path / "old")
     pieces = sorted((tmp_path / "old").iterdir())
-    options = {"facts": {"facts": 5}, "size": {"size": 2}}.get(change, {})
+    options = {"folder": model[2], **{"facts": {"facts": 5}, "size": {"size": 2}}.get(change, {})}
     if change == "model":
         options["folder"] = tmp_path / "other"
         shutil.copytree(model[2], options["folder"])
@@ -259,4 +266,5 @@ def test_pieces_of_another_run_or_damaged_ones_are_made_anew(model, tmp_path, ch
     elif change == "damage":
         for piece in pieces:
             piece.write_bytes(piece.read_bytes()[:-40])
-    pd.testing.assert_frame_equal(made("old", **options), made("new", **options))
+    new = table if change == "damage" else made(tmp_path / "new", **options)
+    pd.testing.assert_frame_equal(made(tmp_path / "old", **options), new)
