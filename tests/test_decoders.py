@@ -8,6 +8,7 @@ import pytest
 import small_decoders
 import torch
 import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from helpers import decoders, likelihood
 from helpers.retrieval import closed_book
@@ -228,7 +229,15 @@ def test_a_body_whose_embeddings_are_its_output_gives_the_same(name):
     assert whole.tolist() == pytest.approx(body.tolist(), **CLOSE)
 
 
-@pytest.mark.parametrize("name", ["bart", "prophetnet"])
+# Decoders of an encoder and a decoder in one, which are saved and read by themselves.
+PAIRS = [
+    name
+    for name in small_decoders.ARCHITECTURES
+    if getattr(CONFIG_MAPPING[name], "is_encoder_decoder", False)
+]
+
+
+@pytest.mark.parametrize("name", PAIRS)
 def test_the_decoder_of_a_pair_is_read_from_its_folder(name, tmp_path):
     for part in (build(name), TOKENIZER):
         part.save_pretrained(tmp_path)

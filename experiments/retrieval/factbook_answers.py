@@ -142,8 +142,7 @@ def ask_all(
     `models.source`, and `how` says where the model is read. Raises `ValueError` when it cannot be
     loaded.
     """
-    tokenizer, model = decoders.load_causal(name, allow_bin=allow_bin, dtype=how.dtype)
-    how.move(model)
+    tokenizer, model = how.load(decoders.load_causal, name, allow_bin=allow_bin)
     options = {"seed": seed, "batch_tokens": how.batch_tokens or 512}
     asked = [ask(tokenizer, model, rows, k, table, **options) for k in templates]
     drawn = [sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
@@ -155,9 +154,9 @@ def stored_answers() -> pd.DataFrame:
     return pd.read_csv(STORED)
 
 
-def n_parameters(name: str | Path, *, allow_bin: bool = False) -> int:
+def n_parameters(name: str | Path, *, allow_bin: bool = False, dtype: str = "float32") -> int:
     """Return the number of parameters of a causal model, those of shared matrices once."""
-    _, model = decoders.load_causal(name, allow_bin=allow_bin)
+    _, model = decoders.load_causal(name, allow_bin=allow_bin, dtype=dtype)
     return sum(p.numel() for p in model.parameters())
 
 
@@ -366,9 +365,8 @@ def _write(given: argparse.Namespace) -> None:
             kept = storage.stored(file)
             if kept is None:
                 if loaded is None:
-                    options = {"allow_bin": given.allow_bin, "dtype": how.dtype}
-                    loaded = decoders.load_causal(given.model, **options)
-                    how.move(loaded[1])
+                    options = {"allow_bin": given.allow_bin}
+                    loaded = how.load(decoders.load_causal, given.model, **options)
                 found = [
                     ask(*loaded, rows, k, table, batch_tokens=how.batch_tokens or 512)
                     if what == "ask"

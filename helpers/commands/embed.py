@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import model_sources
+from helpers import devices, model_sources
 from helpers.commands import shell
 
 EXAMPLES = """
@@ -35,6 +35,7 @@ def parser() -> shell.Parser:
         help="average over tokens, or the last one; default %(default)s")  # fmt: skip
     add("--max-tokens", type=int, default=256, help="cut a text there; default %(default)s")
     model_sources.add_arguments(made)
+    devices.add_arguments(made, tokens=False)
     return made
 
 
@@ -62,7 +63,7 @@ def _work(given: argparse.Namespace) -> int:
 
     if Path(given.out).suffix != ".npz":
         raise ValueError(f"--out is {given.out!r}; give a name that ends in .npz")
-    texts = _texts(given.texts)
+    texts, how = _texts(given.texts), devices.given(given)
     names = [model_sources.at_revision(name, given.revision) for name in given.model]
     titles = model_kinds.short_names(names)
     with progress.shown(len(names), "model", stream=shell.progress_to(given)) as step:
@@ -74,6 +75,7 @@ def _work(given: argparse.Namespace) -> int:
                 pooling=given.pooling,
                 max_tokens=given.max_tokens,
                 allow_bin=given.allow_bin,
+                how=how,
             )
             step(f"{titles[name]}: {len(texts):,} texts", 1)
             return layers[max(layers)] if given.layers == "last" else np.stack([*layers.values()])

@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 
-from helpers import model_sources
+from helpers import devices, model_sources
 from helpers.commands import look, shell
 
 PAGE = "synthesis/your_model"
@@ -18,7 +18,7 @@ MODEL hub/other --json --facts facts.csv --rank-for facts > judged.json
 """
 # What the page takes as it is, under the same name.
 _SAME = ("signals", "limit", "entities", "facts", "corpus", "texts", "references", "rank_for")
-_SAME += ("out", "seed", "allow_bin", "device", "dtype")
+_SAME += ("out", "seed", "allow_bin", "device", "dtype", "batch_tokens")
 
 
 def parser() -> shell.Parser:
@@ -62,8 +62,7 @@ def page(given: argparse.Namespace, name: str, parameters: dict[str, object]) ->
 
 def _work(given: argparse.Namespace) -> int:
     if not (given.text or given.json):
-        if given.batch_tokens is not None:
-            raise ValueError("--batch-tokens is not for pages; add --text or --json")
+        devices.given(given)
         default = parser().parse_args(["none"])
         asked = {k: getattr(given, k) for k in _SAME if getattr(given, k) != getattr(default, k)}
         names = [model_sources.at_revision(name, given.revision) for name in given.model]
