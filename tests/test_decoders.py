@@ -229,15 +229,7 @@ def test_a_body_whose_embeddings_are_its_output_gives_the_same(name):
     assert whole.tolist() == pytest.approx(body.tolist(), **CLOSE)
 
 
-# Decoders of an encoder and a decoder in one, which are saved and read by themselves.
-PAIRS = [
-    name
-    for name in small_decoders.ARCHITECTURES
-    if getattr(CONFIG_MAPPING[name], "is_encoder_decoder", False)
-]
-
-
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", small_decoders.PAIRS)
 def test_the_decoder_of_a_pair_is_read_from_its_folder(name, tmp_path):
     for part in (build(name), TOKENIZER):
         part.save_pretrained(tmp_path)
@@ -286,3 +278,6 @@ def test_every_architecture_of_the_list_is_tested():
     lists = (small_decoders.BUILT, small_decoders.NOT_BUILT, small_decoders.NOT_CAUSAL)
     every = list(itertools.chain(*lists))
     assert sorted(every) == sorted(small_decoders.ARCHITECTURES)
+    kinds = {name: CONFIG_MAPPING[name] for name in small_decoders.ARCHITECTURES}
+    pairs = [name for name, kind in kinds.items() if getattr(kind, "is_encoder_decoder", False)]
+    assert tuple(pairs) == small_decoders.PAIRS
