@@ -48,7 +48,7 @@ test-dispatch: $(READY)  ## run the numeric tests under the arithmetic of other 
 	@$(BIN)/python tests/dispatch.py
 
 test-paper: $(READY)  ## run every page with the models of the paper profile, tiny ones by their names
-	@$(BIN)/python tests/paper_profile.py
+	@JOBS=$(JOBS) $(BIN)/python tests/paper_profile.py
 
 browser: $(READY)
 	@$(BIN)/python helpers/book/environment.py --browser

@@ -69,6 +69,15 @@ def names_of(values: dict) -> list[str]:
     return [str(each) for each in named if "/" in str(each)]
 
 
+def write_model(kind: str, folder: Path, seed: int) -> Path:
+    """Write a tiny model of a kind of `kind_of`, of its own weights, and return its folder."""
+    if kind == "clip":
+        folder.mkdir()
+        return write_clip(folder)
+    saved = example_models.write("masked" if kind == "bin" else kind, folder, seed=seed)
+    return old(saved, folder.with_suffix(".bin")) if kind == "bin" else saved
+
+
 def write_pictures(folder: Path) -> Path:
     """Write pictures of four classes in two larger ones."""
     rng = np.random.default_rng(0)
@@ -86,7 +95,8 @@ def run(pages: dict[str, dict], words: list[str], build: str) -> dict[str, dict]
     file = Path("profile.yml")
     file.write_text(yaml.safe_dump(pages))
     place = ROOT / "build" / build
-    pipeline.main([*words, "--profile", str(file), "--build", str(place), "--force"])
+    more = ["--jobs", os.environ.get("JOBS", "2"), "--force"]
+    pipeline.main([*words, "--profile", str(file), "--build", str(place), *more])
     records = {}
     for page in words:
         records[page] = record = json.loads((place / "records" / f"{page}.json").read_text())
@@ -110,12 +120,9 @@ def main(words: list[str]) -> int:
         os.chdir(place)
         folder = Path(place)
         pages = profile(write_pictures(folder / "pictures"))
-        made = {kind: example_models.write(kind, folder / kind) for kind in example_models.READ[:3]}
-        made |= {"bin": old(made["masked"], folder / "bin")}
-        (folder / "clip").mkdir()
-        made["clip"] = write_clip(folder / "clip")
-        for name in {name for values in pages.values() for name in names_of(values)}:
-            hub.add(name, made[kind_of(name)])
+        names = {name for values in pages.values() for name in names_of(values)}
+        for seed, name in enumerate(sorted(names)):
+            hub.add(name, write_model(kind_of(name), folder / f"model{seed}", seed))
         there = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), "BOOK_OFFLINE": ""}
         there |= {"HF_HUB_OFFLINE": "", "BOOK_DATA_CACHE": str(folder / "cache")}
         there["PYTHONPATH"] = str(ROOT)
