@@ -94,7 +94,7 @@ def test_a_page_that_takes_models_takes_how_they_are_read(page):
     scores = () if name in VECTORS else ("batch_tokens",)
     assert reads == [f"{word}: " for word in ("allow_bin", "device", "dtype", *scores)]
     given = "device, dtype" + ", batch_tokens or None" * bool(scores)
-    assert f"devices.How({given})" in code
+    assert f"How({given})" in code
     assert "allow_bin=allow_bin" in code or '"allow_bin": allow_bin' in code
 
 
