@@ -34,7 +34,10 @@ CLIP, NOBODY = "openai/clip-vit-base-patch32", "nobody/nothing"
 # Parameters that name models, which are those of the paper profile.
 ONE, MANY = ("model", "encoder"), ("models", "encoders", "clip_models")
 # Smaller than in the smoke profile, which asks no model that is not stored.
-SIZES = {"retrieval/real_model": {"n_facts": 80, "n_samples": 2}}
+SIZES = {
+    "retrieval/real_model": {"n_facts": 80, "n_samples": 2},
+    "geometry/noise_injection": {"levels": [0.0, 2.0, 4.0, 8.0, 20.0], "replicates": 2},
+}
 # What stands on a page that ends well, or in the error that ends it, without models and with one
 # that is not there. A page that needs none shows nothing.
 NONE = "models is empty or one string; pass a list of at least one string"
