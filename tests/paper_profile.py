@@ -20,7 +20,6 @@ from unittest.mock import patch
 
 import numpy as np
 import warm_kernel
-import yaml
 from PIL import Image
 from stand_in_hub import Hub, kind_of, old, write_clip
 
@@ -39,17 +38,17 @@ SIZES = {
     "geometry/noise_injection": {"levels": [0.0, 2.0, 4.0, 8.0, 20.0], "replicates": 2},
 }
 # What stands on a page that ends well, or in the error that ends it, without models and with one
-# that is not there. A page that needs none shows nothing.
+# that is not there. Without models the smoke profile runs the pages that have None here.
 NONE = "models is empty or one string; pass a list of at least one string"
 NOWHERE = f"no public model {NOBODY}"
 ENDS = {
     "posterior/language_models": (NONE, f"no model could be read: .*{NOWHERE}"),
-    "posterior/images": ("", f"no model could be read: .*{NOWHERE}"),
+    "posterior/images": (None, f"no model could be read: .*{NOWHERE}"),
     "geometry/noise_injection": ("name_or_path is ''; pass a folder", NOWHERE),
-    "geometry/other_models": ("", f"no model could be read: .*{NOWHERE}"),
+    "geometry/other_models": (None, f"no model could be read: .*{NOWHERE}"),
     "retrieval/real_model": (NONE, f"no model could be read: .*{NOWHERE}"),
-    "modelmap/build_your_own": ("", f"no model could be read: .*{NOWHERE}"),
-    "modelmap/place_my_model": ("", NOWHERE),
+    "modelmap/build_your_own": (None, f"no model could be read: .*{NOWHERE}"),
+    "modelmap/place_my_model": (None, NOWHERE),
     "synthesis/your_model": ("", NOWHERE),
 }
 
@@ -96,10 +95,11 @@ def write_pictures(folder: Path) -> Path:
 def run(pages: dict[str, dict], words: list[str], build: str) -> dict[str, dict]:
     """Run pages with their parameters, and return their records with what they show as `shown`."""
     file = Path("profile.yml")
-    file.write_text(yaml.safe_dump(pages))
+    file.write_text(json.dumps(pages))
     place = ROOT / "build" / build
     more = ["--jobs", os.environ.get("JOBS", "2"), "--force"]
-    pipeline.main([*words, "--profile", str(file), "--build", str(place), *more])
+    if pipeline.main([*words, "--profile", str(file), "--build", str(place), *more]) > 1:
+        raise SystemExit("stopped")
     records = {}
     for page in words:
         records[page] = record = json.loads((place / "records" / f"{page}.json").read_text())
@@ -153,18 +153,15 @@ def run_all(pages: dict[str, dict], every: list[str], taking: list[str]) -> list
         elif lists and NOWHERE not in record["shown"]:
             faults.append(f"{page}: no row for {NOBODY}")
     for number, models in enumerate(([], [NOBODY])):
-        few = {page: dict(pages[page]) for page in taking}
+        few = {page: dict(pages[page]) for page in taking if ENDS[page][number] is not None}
         for values in few.values():
             values |= {name: models for name in MANY if name in values}
             values |= {name: "".join(models) for name in ONE if name in values}
-        for page, record in run(few, taking, f"paper-{number}").items():
+        for page, record in run(few, list(few), f"paper-{number}").items():
             wanted = ENDS[page][number]
-            if not wanted and record["status"] != "ok":
-                faults.append(f"{page}, models {models}: {record['failure']}")
             if not re.search(wanted, record["shown"], re.S):
-                faults.append(f"{page}, models {models}: {wanted!r} is not on the page")
-            print(f"{page}, models {models}: {record['status']}, {record['shown'][:300]!r}"
-                  if record["status"] != "ok" else f"{page}, models {models}: ok")  # fmt: skip
+                shown = record.get("failure", "a whole page")
+                faults.append(f"{page}, models {models}: not {wanted!r} but {shown}")
     return faults
 
 
