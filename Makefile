@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   2>/dev/null && { command -v $$p; break; }; done)
 
-.PHONY: help book models-more pdf epub zip test check test-dispatch lab bench lint format lock clean distclean browser
+.PHONY: help book models-more pdf epub zip test check test-dispatch test-paper lab bench lint format lock clean distclean browser
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ check: $(READY)  ## run the linters and the tests that need neither models nor t
 
 test-dispatch: $(READY)  ## run the numeric tests under the arithmetic of other processors
 	@$(BIN)/python tests/dispatch.py
+
+test-paper: $(READY)  ## run every page with the models of the paper profile, tiny ones by their names
+	@JOBS=$(JOBS) $(BIN)/python tests/paper_profile.py
 
 browser: $(READY)
 	@$(BIN)/python helpers/book/environment.py --browser

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helpers import validation
 from helpers.model_files import first_line
@@ -46,6 +48,16 @@ class How(NamedTuple):
         Its dtype is what it was read in: changed afterwards, more than its weights would change.
         """
         return model.to(_find(self.device))
+
+    def load(
+        self, loader: Callable[..., tuple], name: str | Path, **options: Any
+    ) -> tuple[Any, PreTrainedModel]:
+        """Return what a loader of `models` or `decoders` gives, in the dtype and on the device.
+
+        `options` are the loader's; raises as it does, and as `_find`.
+        """
+        tokenizer, model = loader(name, dtype=self.dtype, **options)
+        return tokenizer, self.move(model)
 
 
 DEFAULT = How()

@@ -116,8 +116,8 @@ def randomised(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     """Return a model of the same architecture with freshly drawn weights, as before training.
 
     The weights follow the initialisation of the architecture's class in transformers; the draw
-    depends on the seed only, and leaves torch's own random state as it was. What such a model can
-    tell is due to its tokenizer and its shape.
+    depends on the seed only, and leaves torch's own random state as it was. The dtype is the
+    model's. What such a model can tell is due to its tokenizer and its shape.
     """
     import copy
 
@@ -130,7 +130,7 @@ def randomised(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also seed a GPU.
         torch.default_generator.manual_seed(seed)
-        return type(model)(config).float().eval()
+        return type(model)(config).to(model.dtype).eval()
 
 
 def cached_layer_embeddings(
@@ -144,6 +144,7 @@ def cached_layer_embeddings(
     shard_size: int = 512,
     folder: Path | None = None,
     allow_bin: bool = False,
+    how: devices.How = devices.DEFAULT,
 ) -> dict[int, np.ndarray]:
     """Return the embeddings of a named model, layer number -> (N, width), from the cache if there.
 
@@ -154,7 +155,8 @@ def cached_layer_embeddings(
     it stood, and the model is loaded only when a shard is missing; of a hub model the commit is
     asked for each time. Names are SHA-256 sums of the model's files, the texts and the options; a
     damaged file is made anew. Nothing is unpickled. `folder` defaults to `embeddings` in the cache
-    folder. A GPU is used when there is one. Raises as `load_model` and `layer_embeddings`.
+    folder. `how` says where the model is read, and in which numbers. Raises as `load_model` and
+    `layer_embeddings`.
     """
     texts = validation.strings(texts, "texts")
     validation.counts(shard_size=(shard_size, 1), n_layers=(1 if n_layers is None else n_layers, 1))
@@ -163,13 +165,14 @@ def cached_layer_embeddings(
     n_layers = None if n_layers is None else int(n_layers)
     files = identity(name_or_path)
     options = [_VERSION, files, pooling, n_layers, control_seed, int(max_tokens), "float32"]
+    options += how.key().values()
     parts = []
     for first in range(0, len(texts), shard_size):
         shard = [str(text) for text in texts[first : first + shard_size]]
         key = storage.digest([*options, shard])
         part = _stored(folder / f"{key}.npz", len(shard))
         if part is None:
-            tokenizer, model = _loaded(str(name_or_path), control_seed, files, allow_bin)
+            tokenizer, model = _loaded(str(name_or_path), control_seed, files, allow_bin, how)
             layers = _layer_numbers(model)
             if n_layers is not None:
                 even = np.linspace(0, layers[-1], min(n_layers, len(layers)))
@@ -204,7 +207,11 @@ def identity(name_or_path: str | Path) -> str:
 
 @lru_cache(maxsize=2)
 def _loaded(
-    name: str, control_seed: int | None, version: str, allow_bin: bool = False
+    name: str,
+    control_seed: int | None,
+    version: str,
+    allow_bin: bool = False,
+    how: devices.How = devices.DEFAULT,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load a model once; `version` is its `identity`, so that changed files are read again.
 
@@ -212,11 +219,9 @@ def _loaded(
     """
     if control_seed is None:
         place = version if model_sources.local_source(name) is None else name
-        tokenizer, model = models.load_model(place, allow_bin=allow_bin)
-    else:
-        tokenizer, model = _loaded(name, None, version, allow_bin)
-        model = randomised(model, control_seed)
-    return tokenizer, devices.DEFAULT.move(model)
+        return how.load(models.load_model, place, allow_bin=allow_bin)
+    tokenizer, model = _loaded(name, None, version, allow_bin, how)
+    return tokenizer, how.move(randomised(model, control_seed))
 
 
 def _store(path: Path, layers: np.ndarray, vectors: np.ndarray) -> None:

@@ -64,25 +64,9 @@ def write_notebook(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A tiny CLIP of random weights, saved as transformers saves one."""
-    import torch
-    from transformers import CLIPConfig, CLIPModel
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from stand_in_hub import write_clip
 
-    folder = tmp_path_factory.mktemp("clip")
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    small |= {"num_attention_heads": 2}
-    tokens = {"vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    config = CLIPConfig(
-        text_config={**small, **tokens, "max_position_embeddings": 8},
-        vision_config={**small, "image_size": 32, "patch_size": 8},
-        projection_dim=12,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPModel(config).save_pretrained(folder)
-    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    CLIPImageProcessorPil(**size).save_pretrained(folder)
-    return folder
+    return write_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="session")

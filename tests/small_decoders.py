@@ -130,6 +130,11 @@ NOT_BUILT = {
 }
 # Listed as causal, but every token sees all others, or how many there are (ProphetNet).
 NOT_CAUSAL = ("cpmant", "prophetnet", "xlm", "xlnet")
+# Each is an encoder and a decoder in one, of which the decoder is saved and read by itself.
+PAIRS = tuple(
+    "bart bigbird_pegasus blenderbot blenderbot-small marian mbart mvp pegasus plbart prophetnet "
+    "whisper".split()
+)
 BUILT = tuple(name for name in ARCHITECTURES if name not in (*NOT_BUILT, *NOT_CAUSAL))
 
 

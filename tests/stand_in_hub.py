@@ -180,3 +180,49 @@ def entry(path):
         line["lfs"] = {"oid": digest(path), "size": size, "pointerSize": 130}
         line["lfs"]["sha256"] = digest(path)
     return line
+
+
+def kind_of(name):
+    """Return the kind of tiny model that stands under a name: of `example_models`, bin or clip."""
+    kinds = {"bert-small": "bin", "mpnet": "encoder", "bert": "masked", "clip": "clip"}
+    return next((kind for part, kind in kinds.items() if part in name), "causal")
+
+
+def old(folder, out):
+    """Write a masked BERT as prajjwal1/bert-small has it: no type, no class, a pickled file."""
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    out.mkdir()
+    weights = AutoModelForMaskedLM.from_pretrained(folder, use_safetensors=True).state_dict()
+    torch.save(weights, out / "pytorch_model.bin")
+    config = json.loads((folder / "config.json").read_text())
+    for key in ("model_type", "architectures", "dtype", "transformers_version"):
+        config.pop(key, None)
+    (out / "config.json").write_text(json.dumps(config))
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    words = sorted(vocabulary, key=vocabulary.get)
+    (out / "vocab.txt").write_text("\n".join(words) + "\n")
+    return out
+
+
+def write_clip(folder):
+    """Write a tiny CLIP of random weights, as transformers saves one."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    small |= {"num_attention_heads": 2}
+    tokens = {"vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = CLIPConfig(
+        text_config={**small, **tokens, "max_position_embeddings": 8},
+        vision_config={**small, "image_size": 32, "patch_size": 8},
+        projection_dim=12,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        CLIPModel(config).save_pretrained(folder)
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    CLIPImageProcessorPil(**size).save_pretrained(folder)
+    return folder

@@ -8,6 +8,7 @@ import pytest
 import small_decoders
 import torch
 import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from helpers import decoders, likelihood
 from helpers.retrieval import closed_book
@@ -228,7 +229,7 @@ def test_a_body_whose_embeddings_are_its_output_gives_the_same(name):
     assert whole.tolist() == pytest.approx(body.tolist(), **CLOSE)
 
 
-@pytest.mark.parametrize("name", ["bart", "prophetnet"])
+@pytest.mark.parametrize("name", small_decoders.PAIRS)
 def test_the_decoder_of_a_pair_is_read_from_its_folder(name, tmp_path):
     for part in (build(name), TOKENIZER):
         part.save_pretrained(tmp_path)
@@ -277,3 +278,6 @@ def test_every_architecture_of_the_list_is_tested():
     lists = (small_decoders.BUILT, small_decoders.NOT_BUILT, small_decoders.NOT_CAUSAL)
     every = list(itertools.chain(*lists))
     assert sorted(every) == sorted(small_decoders.ARCHITECTURES)
+    kinds = {name: CONFIG_MAPPING[name] for name in small_decoders.ARCHITECTURES}
+    pairs = [name for name, kind in kinds.items() if getattr(kind, "is_encoder_decoder", False)]
+    assert tuple(pairs) == small_decoders.PAIRS

@@ -4,8 +4,10 @@ import far_device
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from experiments.geometry import noise_sweep
+from experiments.posterior import images
 from helpers import devices, encoding, likelihood
 from helpers.modelmap import logit_lens, scoring
 from helpers.retrieval import closed_book
@@ -72,6 +74,26 @@ def test_runs_take_the_device(paths, monkeypatch, tmp_path):
         away = scoring.score_models(names, TEXTS, tmp_path / "b", how=how)
     assert (away.report.status[0], away.report.device[0]) == ("scored", far_device.NAME)
     np.testing.assert_allclose(here.matrix(), away.matrix(), rtol=1e-5)
+
+
+def test_vectors_take_the_device_and_the_type(paths, clip, monkeypatch, tmp_path):
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (32, 32), "green").save(picture)
+
+    def both(how, folder, **options):
+        options |= {"n_layers": 2, "folder": tmp_path / folder, "how": how}
+        layers = encoding.cached_layer_embeddings(paths["causal"], TEXTS, **options)
+        return [*layers.values(), images.clip_embeddings(clip, [picture], how=how)]
+
+    for options in ({}, {"control_seed": 1}):
+        here = both(devices.DEFAULT, "a", **options)
+        half = both(devices.How("cpu", "bfloat16"), "a", **options)
+        with far_device.there(monkeypatch):
+            away = both(devices.How(far_device.NAME), "b", **options)
+        for one, near, same in zip(here, half, away, strict=True):
+            np.testing.assert_allclose(one, same, rtol=1e-5, atol=1e-5)
+            # Kept apart from the whole numbers, and near them.
+            assert 0 < np.abs(one - near).max() < 0.03 * np.abs(one).max()
 
 
 def test_tensors_of_two_devices_do_not_meet(monkeypatch):

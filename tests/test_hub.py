@@ -18,7 +18,7 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file
-from stand_in_hub import Hub
+from stand_in_hub import Hub, kind_of, old
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -65,21 +65,6 @@ def folders(tmp_path_factory):
     made["later"] = example_models.write("causal", folder / "later", seed=1)
     made["bin"] = old(made["masked"], folder / "bin")
     return made
-
-
-def old(folder, out):
-    """Write a masked BERT as prajjwal1/bert-small has it: no type, no class, a pickled file."""
-    out.mkdir()
-    weights = AutoModelForMaskedLM.from_pretrained(folder, use_safetensors=True).state_dict()
-    torch.save(weights, out / "pytorch_model.bin")
-    config = json.loads((folder / "config.json").read_text())
-    for key in ("model_type", "architectures", "dtype", "transformers_version"):
-        config.pop(key, None)
-    (out / "config.json").write_text(json.dumps(config))
-    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-    words = sorted(vocabulary, key=vocabulary.get)
-    (out / "vocab.txt").write_text("\n".join(words) + "\n")
-    return out
 
 
 @pytest.fixture
@@ -443,8 +428,7 @@ def test_the_names_of_the_large_profile_load_in_their_pages(server, folders):
         names = [str(each) for each in names if "/" in str(each)]
         options = {"allow_bin": True} if values.get("allow_bin") else {}
         for name in names:
-            kind = "bin" if name == BERT else "masked" if "bert" in name else "causal"
-            server.add(name, folders["encoder" if "mpnet" in name else kind])
+            server.add(name, folders[kind_of(name)])
             PAGES[page](name, **options)
             asked.add(page)
     assert asked == set(PAGES)

@@ -78,6 +78,26 @@ def test_its_parameters_explain_themselves(page):
         assert re.fullmatch(r"\w+: [\w\[\], ]+ = .+  # \w.+", line), line
 
 
+# Parameters that name models of the reader's own.
+MODELS = {"model", "models", "encoder", "encoders", "clip_models"}
+# Pages on which such a model reads no text for its probability.
+VECTORS = ("posterior/images", "posterior/language_models", "geometry/other_models")
+
+
+def test_a_page_that_takes_models_takes_how_they_are_read(page):
+    name, nb = page
+    known, code = planning._parameters_of(name), "\n".join(c.source for c in code_cells(nb))
+    reads = re.findall(r"\b(?:allow_bin|device|dtype|batch_tokens): ", code)
+    if not MODELS & set(known):
+        assert not reads
+        return
+    scores = () if name in VECTORS else ("batch_tokens",)
+    assert reads == [f"{word}: " for word in ("allow_bin", "device", "dtype", *scores)]
+    given = "device, dtype" + ", batch_tokens or None" * bool(scores)
+    assert f"How({given})" in code
+    assert "allow_bin=allow_bin" in code or '"allow_bin": allow_bin' in code
+
+
 def test_it_reads_like_a_lecture(page):
     _, nb = page
     cells = code_cells(nb)

@@ -228,12 +228,16 @@ def _perplexity_texts() -> list[str]:
     return factbook.draw_sentences(200, seed=5)
 
 
-def log_perplexity(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> float:
+def log_perplexity(
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, batch_tokens: int | None = None
+) -> float:
     """Return ln(perplexity) of a causal model on 200 Factbook sentences, the same for all models.
 
-    Raises as `likelihood.score_texts`.
+    `batch_tokens` and errors are those of `likelihood.score_texts`.
     """
-    scores = likelihood.score_texts(model, tokenizer, _perplexity_texts())
+    scores = likelihood.score_texts(
+        model, tokenizer, _perplexity_texts(), batch_tokens=batch_tokens
+    )
     return float(np.log(likelihood.perplexity(scores)))
 
 
@@ -259,8 +263,7 @@ def noise_rows(
     """
     name_or_path = models.pinned(name_or_path)
     if not so_far:
-        tokenizer, model = models.load_model(name_or_path, allow_bin=allow_bin, dtype=how.dtype)
-        how.move(model)
+        tokenizer, model = how.load(models.load_model, name_or_path, allow_bin=allow_bin)
     tasks = tasks_of(size)
 
     def measure(rule: str, level: float, replicate: int) -> dict[str, float]:
@@ -268,7 +271,7 @@ def noise_rows(
         noisy, ratio = injection.inject_noise(model, level, rule=rule, seed=seed)
         row = encoder_row(tokenizer, noisy, size=size, tasks=tasks, seed=replicate)
         if decoders.is_causal(noisy):
-            row["log_perplexity"] = log_perplexity(tokenizer, noisy)
+            row["log_perplexity"] = log_perplexity(tokenizer, noisy, how.batch_tokens)
         return {"size": size, "noise_to_signal": ratio, **row}
 
     key = {

@@ -219,6 +219,7 @@ def clip_embeddings(
     batch_size: int = 32,
     *,
     allow_bin: bool = False,
+    how: devices.How = devices.DEFAULT,
 ) -> np.ndarray:
     """Return the projected image embeddings of a CLIP model, shape (N, d), float32.
 
@@ -226,9 +227,9 @@ def clip_embeddings(
     a name on the Hugging Face hub; a folder never touches the network, and a name does not under
     `BOOK_OFFLINE=1`. `paths` are JPEG, PNG, WebP or BMP files, turned to RGB and cut by the
     model's own image processor, `batch_size` at a time. The vectors are those that CLIP compares
-    with texts, before they are scaled to unit length. A GPU is used when there is one. Weights are
-    read from safetensors only, unless `allow_bin` lets `models.source` convert them, and no code of
-    the model's author is run.
+    with texts, before they are scaled to unit length. `how` says where the model is read, and in
+    which numbers. Weights are read from safetensors only, unless `allow_bin` lets `models.source`
+    convert them, and no code of the model's author is run.
 
     Raises `ValueError` for no paths, an image that cannot be read, a model that cannot be loaded
     or is no CLIP model, weights that are missing, or embeddings that are not finite. Source:
@@ -239,14 +240,14 @@ def clip_embeddings(
     validation.counts(batch_size=(batch_size, 1))
     if isinstance(paths, str | Path) or not len(paths):
         raise ValueError("paths is empty or one path; pass a list of at least one image")
-    model, processor = _load_clip(name_or_path, allow_bin)
-    devices.DEFAULT.move(model)
+    processor, model = how.load(_load_clip, name_or_path, allow_bin=allow_bin)
     out = np.empty((len(paths), model.config.projection_dim), dtype=np.float32)
     with torch.inference_mode():
         for first in range(0, len(paths), batch_size):
             images = [_read_image(path) for path in paths[first : first + batch_size]]
             pixels = processor(images=images, return_tensors="pt")["pixel_values"]
-            seen = model.vision_model(pixel_values=pixels.to(model.device)).pooler_output
+            pixels = pixels.to(model.device, model.dtype)
+            seen = model.vision_model(pixel_values=pixels).pooler_output
             vectors = model.visual_projection(seen)
             out[first : first + len(images)] = vectors.float().cpu().numpy()
     if not np.isfinite(out).all():
@@ -254,7 +255,10 @@ def clip_embeddings(
     return out
 
 
-def _load_clip(name_or_path: str | Path, allow_bin: bool) -> tuple[CLIPModel, BaseImageProcessor]:
+def _load_clip(
+    name_or_path: str | Path, *, allow_bin: bool, dtype: str
+) -> tuple[BaseImageProcessor, CLIPModel]:
+    import torch
     from transformers import AutoConfig, AutoImageProcessor, CLIPModel
 
     cure = (
@@ -262,17 +266,21 @@ def _load_clip(name_or_path: str | Path, allow_bin: bool) -> tuple[CLIPModel, Ba
         "model.safetensors, or the name of one on the hub that can be reached"
     )
     with models.loading(name_or_path, cure):
-        place = str(models.source(name_or_path, allow_bin=allow_bin))
+        place = str(models.source(name_or_path, allow_bin=allow_bin, dtype=dtype))
         options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         kind = AutoConfig.from_pretrained(place, **options).model_type
         if kind != "clip":
             raise ValueError(f"its config.json says {kind!r}, not 'clip'")
         processor = AutoImageProcessor.from_pretrained(place, **options)
         model, report = CLIPModel.from_pretrained(
-            place, use_safetensors=True, output_loading_info=True, **options
+            place,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=getattr(torch, dtype),
+            **options,
         )
         models.check_weights(report)
-    return model.float().eval(), processor
+    return processor, model.eval()
 
 
 def _read_image(path: str | Path) -> Any:

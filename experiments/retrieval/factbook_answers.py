@@ -134,8 +134,7 @@ def ask_all(
     `models.source`, and `how` says where the model is read. Raises `ValueError` when it cannot be
     loaded.
     """
-    tokenizer, model = decoders.load_causal(name, allow_bin=allow_bin, dtype=how.dtype)
-    how.move(model)
+    tokenizer, model = how.load(decoders.load_causal, name, allow_bin=allow_bin)
     options = {"seed": seed, "batch_tokens": how.batch_tokens or 512}
     asked = [_ask(tokenizer, model, rows, k, table, **options) for k in templates]
     drawn = [_sample(tokenizer, model, rows, k, n=n_samples, seed=seed) for k in templates]
@@ -147,9 +146,9 @@ def stored_answers() -> pd.DataFrame:
     return pd.read_csv(STORED)
 
 
-def n_parameters(name: str | Path, *, allow_bin: bool = False) -> int:
+def n_parameters(name: str | Path, *, allow_bin: bool = False, dtype: str = "float32") -> int:
     """Return the number of parameters of a causal model, those of shared matrices once."""
-    _, model = decoders.load_causal(name, allow_bin=allow_bin)
+    _, model = decoders.load_causal(name, allow_bin=allow_bin, dtype=dtype)
     return sum(p.numel() for p in model.parameters())
 
 
@@ -316,10 +315,7 @@ def _answers(given: Namespace) -> pd.DataFrame:
 
     @cache
     def loaded() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-        options = {"allow_bin": given.allow_bin, "dtype": how.dtype}
-        tokenizer, model = decoders.load_causal(given.model, **options)
-        how.move(model)
-        return tokenizer, model
+        return how.load(decoders.load_causal, given.model, allow_bin=given.allow_bin)
 
     def found(what: str, rows: pd.DataFrame) -> str:
         options = {"table": table, "batch_tokens": how.batch_tokens or 512}

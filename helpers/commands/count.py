@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from helpers.commands import shell
 
@@ -38,7 +39,7 @@ def _parser() -> shell.Parser:
     )
     add = made.add_argument
     add("--corpus", required=True, nargs="+", help="files, globs, folders or URLs")
-    add("--pairs", required=True, help="CSV or TSV file with a header")
+    add("--pairs", required=True, help="CSV or TSV file with a header, or a pipe")
     add(
         "--columns",
         default="subject,object",
@@ -90,6 +91,9 @@ def _work(given: argparse.Namespace) -> int:
         bar.update(done - bar.n)
 
     try:
+        if pipes := [name for name in given.corpus if Path(name).is_fifo()]:
+            cure = "write what comes out of it into a file, and pass that"
+            raise ValueError(f"--corpus {pipes[0]!r} is a pipe, which has no size; {cure}")
         corpus_counts.check_output(given.out)
         columns = given.columns.split(",")
         if len(columns) != 2 or not all(columns):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from helpers import model_sources
+from helpers import devices, model_sources
 from helpers.commands import shell
 
 _EXAMPLES = """
@@ -34,6 +34,7 @@ def _parser() -> shell.Parser:
         help="average over tokens, or the last one; default %(default)s")  # fmt: skip
     add("--max-tokens", type=int, default=256, help="cut a text there; default %(default)s")
     model_sources.add_arguments(made)
+    devices.add_arguments(made, tokens=False)
     return made
 
 
@@ -61,7 +62,7 @@ def _work(given: argparse.Namespace) -> int:
 
     if Path(given.out).suffix != ".npz":
         raise ValueError(f"--out is {given.out!r}; give a name that ends in .npz")
-    texts = _texts(given.texts)
+    texts, how = _texts(given.texts), devices.given(given)
     names = [model_sources.at_revision(name, given.revision) for name in given.model]
     titles = model_kinds.short_names(names)
     with progress.shown(len(names), "model", stream=shell.progress_to(given)) as step:
@@ -73,6 +74,7 @@ def _work(given: argparse.Namespace) -> int:
                 pooling=given.pooling,
                 max_tokens=given.max_tokens,
                 allow_bin=given.allow_bin,
+                how=how,
             )
             step(f"{titles[name]}: {len(texts):,} texts", 1)
             return layers[max(layers)] if given.layers == "last" else np.stack([*layers.values()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from helpers import data, model_sources
+from helpers import data, devices, model_sources
 from helpers.commands import look, shell
 
 _PAGE = "synthesis/your_model"
@@ -16,7 +16,7 @@ MODEL hub/other --json --facts facts.csv --rank-for facts > judged.json
 """
 # What the page takes as it is, under the same name.
 _SAME = ("signals", "limit", "entities", "facts", "corpus", "texts", "references", "rank_for")
-_SAME += ("out", "seed", "allow_bin", "device", "dtype")
+_SAME += ("out", "seed", "allow_bin", "device", "dtype", "batch_tokens")
 
 
 def _parser() -> shell.Parser:
@@ -39,8 +39,7 @@ def _parser() -> shell.Parser:
 
 def _work(given: argparse.Namespace) -> int:
     if not (given.text or given.json):
-        if given.batch_tokens is not None:
-            raise ValueError("--batch-tokens is not for pages; add --text or --json")
+        devices.given(given)
         default = _parser().parse_args(["none"])
         asked = {k: getattr(given, k) for k in _SAME if getattr(given, k) != getattr(default, k)}
         names = [model_sources.at_revision(name, given.revision) for name in given.model]

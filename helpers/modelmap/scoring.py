@@ -136,9 +136,7 @@ def _score_model(
             found = _stored(place, len(some))
             if found is None:
                 if loaded is None:
-                    options = {"allow_bin": allow_bin, "dtype": how.dtype}
-                    loaded = decoders.load_causal(name_now, **options)
-                    how.move(loaded[1])
+                    loaded = how.load(decoders.load_causal, name_now, allow_bin=allow_bin)
                 tokenizer, model = loaded
                 row["device"] = str(model.device)
                 table = likelihood.score_texts(

@@ -202,6 +202,7 @@ def test_judge_asks_the_page_for_what_it_takes(folder, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(pipeline, "main", lambda words: asked.append(words) or print("run") or 0)
     words = ["judge", folder / "tiny", "hub/x", "--revision", "v1", "--rank-for", "texts"]
+    words += ["--device", "cpu", "--dtype", "bfloat16", "--batch-tokens", 256]
     code, out, err = run(capsys, *words, "--limit", 9, "--signals", "facts", "map")
     assert code == 0 and err == "run\n"
     assert out.strip().endswith("build/html/notebooks/synthesis/your_model.html")
@@ -210,15 +211,17 @@ def test_judge_asks_the_page_for_what_it_takes(folder, monkeypatch, capsys):
     extra = {key: planning.read_yaml(value, key) for key, value in values}
     assert extra == {
         "models": [str(folder / "tiny"), "hub/x@v1"], "rank_for": "texts", "limit": 9,
-        "signals": ["facts", "map"],
+        "signals": ["facts", "map"], "device": "cpu", "dtype": "bfloat16", "batch_tokens": 256,
     }  # fmt: skip
     # The runner takes each of them, and the page has a parameter for all that may be asked.
     assert name == judge._PAGE and book == "--book"
     (task,) = planning.plan("laptop", [name], extra, data.ROOT / "build")
     assert task.overrides.items() >= extra.items()
     assert set(judge._SAME) < set(planning._parameters_of(name))
-    code, _, err = run(capsys, *words, "--batch-tokens", 9)
-    assert code == 2 and "--batch-tokens is not for pages" in err
+    for option, wrong in {"--batch-tokens": 0, "--device": "abacus"}.items():
+        code, _, err = run(capsys, *words, option, wrong)
+        assert code == 2 and err.startswith("before-ft judge: ") and str(wrong) in err
+    assert len(asked) == 1
 
 
 def test_doctor_says_what_is_broken_and_what_will_work(tmp_path, monkeypatch, capsys):

@@ -395,11 +395,13 @@ def read_table(tmp_path):
 
 
 def test_the_command_line_killed_and_resumed(corpus, tmp_path):
-    gate = Gate(tmp_path / "corpus/z.jsonl", WORDS)
-    words = ["--resume", "--workers", "2", "--ignore-case"]
-    words += ["--corpus", *corpus, str(gate.path)]
+    # A file of which next to nothing is on the disk, and which takes a minute to read.
+    last = tmp_path / "corpus/z.jsonl"
+    with open(last, "wb") as file:
+        file.truncate(1 << 36)
+    words = ["--resume", "--workers", "2", "--ignore-case", "--corpus", *corpus, str(last)]
+    words += ["--max-document", "1", "--range-size", "100000"]
     first = command(tmp_path, *words)
-    gate.wait_for_reader()
     out = tmp_path / "counts.parquet.shards"
     while not list(out.glob("*.json")):
         assert first.poll() is None
@@ -410,16 +412,14 @@ def test_the_command_line_killed_and_resumed(corpus, tmp_path):
     # Its workers end with it.
     assert not psutil.wait_procs(tree[1:], timeout=60)[1]
     first.communicate()
-    gate.drop()
     assert not (tmp_path / "counts.parquet").exists()
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.json")}
     assert 0 < len(kept) <= 8
+    last.write_text("".join(json.dumps({"text": text}) + "\n" for text in WORDS))
     second = command(tmp_path, *words)
-    gate.wait_for_reader()
-    gate.let_through()
     said, problems = second.communicate()
     assert second.returncode == 1, problems
-    wanted = expected({**corpus, "gate": WORDS}, case_sensitive=False)
+    wanted = expected({**corpus, "last": WORDS}, case_sensitive=False)
     table = read_table(tmp_path)
     assert (table.pop("n_documents") == wanted.n_documents).all()
     pd.testing.assert_frame_equal(table, wanted.table)
@@ -427,6 +427,26 @@ def test_the_command_line_killed_and_resumed(corpus, tmp_path):
     assert f"{wanted.n_documents:,} documents, 4 pairs" in said
     assert "left out: 1 x broken JSON" in problems and "line 81" in problems
     assert "100%" in problems and "Warning" not in problems
+
+
+def test_a_pipe_is_no_corpus_and_may_hold_the_pairs(corpus, tmp_path, capsys):
+    for name in ("corpus.jsonl", "pairs.csv"):
+        os.mkfifo(tmp_path / name)
+    pairs, out = tmp_path / "pairs.csv", tmp_path / "counts.csv"
+    words = ["--pairs", str(pairs), "--out", str(out), "--corpus"]
+    code: list[int] = []
+
+    def run(*files):
+        thread = in_background(lambda: code.append(count.main([*words, *files])))
+        thread.join(60)
+        return code.pop()
+
+    # Before anybody has opened it at the other end.
+    assert run(list(corpus)[0], str(tmp_path / "corpus.jsonl")) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert "corpus.jsonl' is a pipe, which has no size; write what" in told[-1]
+    in_background(lambda: pairs.write_text("subject,object\ncar,Paris\n"))
+    assert run(list(corpus)[0]) == 0 and len(pd.read_csv(out)) == 1
 
 
 def test_the_command_line_tells_what_went_wrong(corpus, tmp_path, capsys, monkeypatch):
