@@ -141,9 +141,9 @@ def ask_all(
     return pd.concat(asked).merge(pd.concat(drawn), on=KEY, validate="one_to_one")
 
 
-def stored_answers() -> pd.DataFrame:
-    """Return the stored answers of SmolLM2, as `ask_all` gives them with 4 samples and seed 0."""
-    return pd.read_csv(STORED)
+def stored_answers(name: str = models.SMOLLM) -> pd.DataFrame:
+    """Return the stored answers of SmolLM2 or Gemma, as `ask_all` with 4 samples and seed 0."""
+    return pd.read_csv(STORED[name])
 
 
 def n_parameters(name: str | Path, *, allow_bin: bool = False, dtype: str = "float32") -> int:
