@@ -23,7 +23,7 @@ SWEEPS = {
 }
 CLOUDS = data.PUBLISHED / "geometry_base_clouds.csv"
 MAKES = data.PUBLISHED / "geometry_makes.csv"
-_LEVELS = (0, 3, 20, 1, 8)
+_LEVELS = (0, 3, 20, 1, 8, 2, 5)
 _N_SENTENCES = 500
 # The cloud of the sweep, and 5,000 points of two sources at the 256 cells of the paper.
 KINDS: dict[str, tuple[Callable[[int], list[str]], dict[str, int]]] = {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 VERSION = 2
 KEY = ["relation", "subject", "template"]
 STORED = data.PUBLISHED / "real_model.csv"
+ANSWERS = {models.SMOLLM: STORED, models.GEMMA: data.PUBLISHED / "real_model_gemma.csv"}
 N_TEMPLATES = 5
 
 
@@ -143,7 +144,7 @@ def ask_all(
 
 def stored_answers(name: str = models.SMOLLM) -> pd.DataFrame:
     """Return the stored answers of SmolLM2 or Gemma, as `ask_all` with 4 samples and seed 0."""
-    return pd.read_csv(STORED[name])
+    return pd.read_csv(ANSWERS[name])
 
 
 def n_parameters(name: str | Path, *, allow_bin: bool = False, dtype: str = "float32") -> int:
