@@ -37,7 +37,7 @@ _GLASS_BERT = "bert-128x2-even-0-step8192"
 def load_sweeps() -> pd.DataFrame:
     """Return the stored sweeps of both encoders, with the columns `encoder` and `dose`."""
     tables = {name: pd.read_csv(path) for name, path in SWEEPS.items()}
-    return pd.concat(tables, names=["encoder"]).reset_index("encoder")
+    return pd.concat(tables, names=["encoder"]).reset_index("encoder").reset_index(drop=True)
 
 
 def difference(
