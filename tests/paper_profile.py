@@ -49,7 +49,7 @@ ENDS = {
     "retrieval/real_model": (NONE, f"no model could be read: .*{NOWHERE}"),
     "modelmap/build_your_own": (None, f"no model could be read: .*{NOWHERE}"),
     "modelmap/place_my_model": (None, NOWHERE),
-    "synthesis/your_model": ("", NOWHERE),
+    "synthesis/your_model": (NONE, NOWHERE),
 }
 
 
@@ -61,6 +61,7 @@ def profile(pictures: Path) -> dict[str, dict]:
         asked = paper.get(page, {})
         values |= {name: asked[name] for name in (*ONE, *MANY) if name in asked}
         pages[page] = values
+    pages["synthesis/your_model"]["examples"] = []
     pages["posterior/images"] |= {"clip_models": [CLIP], "image_folder": str(pictures)}
     return pages
 
