@@ -21,21 +21,44 @@ from helpers import storage
 from helpers.book import environment
 from helpers.data import ROOT
 
-_NAME = "before-fine-tuning"
+NAME = "before-fine-tuning"
 # What a page has for a screen only: buttons, folded code, marks beside headings, what is explored.
-_SCREEN = "a.headerlink, details.above-input, #scoreboard-controls, .point-explorer, script, button"
-_SCREEN += ", .scoreboard td details"
+SCREEN = "a.headerlink, details.above-input, #scoreboard-controls, .point-explorer, script, button"
+SCREEN += ", .scoreboard td details"
 # The start page's place for links to the other forms; the site's checks see a comment.
-_PLACE = re.compile(r"<!--other forms-->.*?(?=<!--/other forms-->)", re.S)
-_PRINT = ROOT / "book" / "_ext" / "print.css"
+PLACE = re.compile(r"<!--other forms-->.*?(?=<!--/other forms-->)", re.S)
+PRINT = """
+@page { size: A4; margin: 18mm 16mm 20mm; }
+html, body { background: #fff; font-size: 9.5pt; }
+body { display: block; height: auto; }
+article { break-before: page; max-width: none; padding: 0 !important; overflow: visible; }
+article.front { break-before: auto; }
+article.front li { font-size: 8.5pt; line-height: 1.25; }
+.title { font-size: 30pt; font-weight: bold; margin-top: 10mm; }
+h1, h2, h3, h4 { break-after: avoid; margin-top: 1.2em !important; }
+.depth2 > section > h2:first-of-type { font-size: 1.9em; margin-top: 0 !important; }
+figure, tr, .admonition-title { break-inside: avoid; }
+figure img { max-height: 215mm; }
+pre, code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
+.output, .highlight, .pst-scrollable-table-container, .scoreboard {
+  overflow: visible !important; max-height: none !important; max-width: 100%;
+}
+table { font-size: 7pt !important; min-width: 0 !important; width: 100%; table-layout: auto; }
+td, th { overflow-wrap: break-word; padding: 1pt 3pt !important; }
+th { position: static !important; }
+.sd-card { break-inside: avoid; }
+.admonition { break-inside: auto !important; }
+.reproduce ul { columns: 2; }
+a { text-decoration: none; color: #0b5d8f; }
+"""
 # The text column of a page in pixels: A4 less its margins, at 96 to an inch.
-_COLUMN = 672
+COLUMN = 672
 # A table that is wider than the column is drawn smaller.
-_SHRINK = """() => document.querySelectorAll('table').forEach(table => {
+SHRINK = """() => document.querySelectorAll('table').forEach(table => {
   const room = table.parentElement.clientWidth;
   if (table.scrollWidth > room + 1) table.style.zoom = room / table.scrollWidth;
 })"""
-_FOOTER = (
+FOOTER = (
     '<div style="font-size: 7pt; width: 100%; text-align: center; color: #555">'
     '<span class="pageNumber"></span></div>'
 )
@@ -74,7 +97,7 @@ def _article(html: Path, page: str, depth: int, names: set[str]) -> Tag:
     """Return what a page of the site says, with places, links and pictures of the one document."""
     soup = BeautifulSoup((html / f"{page}.html").read_text(), "html.parser")
     article = soup.select_one("article.bd-article")
-    for tag in article.select(_SCREEN):
+    for tag in article.select(SCREEN):
         tag.decompose()
     for tag in article.find_all(id=True):
         tag["id"] = _mark(page, tag["id"])
@@ -120,7 +143,7 @@ def _one_page(html: Path) -> str:
     mathjax = (html / "_static" / "mathjax" / "tex-chtml.js").as_uri()
     options = '{options: {enableMenu: false, processHtmlClass: "math"}}'
     head = [f'<link rel="stylesheet" href="{path.as_uri()}">' for path in dict.fromkeys(sheets)]
-    head += [f"<style>{_PRINT.read_text()}</style>", f"<script>window.MathJax = {options}</script>"]
+    head += [f"<style>{PRINT}</style>", f"<script>window.MathJax = {options}</script>"]
     head += [f'<script defer src="{mathjax}"></script>']
     subtitle = yaml.safe_load((ROOT / "CITATION.cff").read_text())["title"].partition(": ")[2]
     front = (
@@ -159,13 +182,13 @@ def _make_pdf(html: Path, target: Path) -> Path:
         page.goto(source.resolve().as_uri())
         page.wait_for_function(typeset)
         page.emulate_media(media="print")
-        page.set_viewport_size({"width": _COLUMN, "height": 1000})
-        page.evaluate(_SHRINK)
+        page.set_viewport_size({"width": COLUMN, "height": 1000})
+        page.evaluate(SHRINK)
         with storage.whole(target) as part:
             page.pdf(
                 path=part, prefer_css_page_size=True, print_background=True, outline=True,
                 tagged=True, display_header_footer=True, header_template="<span></span>",
-                footer_template=_FOOTER,
+                footer_template=FOOTER,
             )  # fmt: skip
         browser.close()
     source.unlink()
@@ -180,18 +203,18 @@ def _make_zip(html: Path, target: Path) -> Path:
     with storage.whole(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as out:
         for path in sorted(p for p in html.rglob("*") if p.is_file()):
             name = str(path.relative_to(html))
-            if name in (f"{_NAME}.pdf", f"{_NAME}.zip"):
+            if name in (f"{NAME}.pdf", f"{NAME}.zip"):
                 continue
             content = path.read_bytes()
             if name == "index.html":
-                content = _PLACE.sub("<!--other forms-->", content.decode()).encode()
-            entry = zipfile.ZipInfo(f"{_NAME}/{name}")
+                content = PLACE.sub("<!--other forms-->", content.decode()).encode()
+            entry = zipfile.ZipInfo(f"{NAME}/{name}")
             entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
             out.writestr(entry, content)
     return target
 
 
-def _publish(html: Path, files: list[Path]) -> None:
+def publish(html: Path, files: list[Path]) -> None:
     """Copy the other forms into the site, and name them with their sizes on its start page."""
     links = []
     for file in files:
@@ -202,7 +225,7 @@ def _publish(html: Path, files: list[Path]) -> None:
             part.write_bytes(file.read_bytes())
     start = html / "index.html"
     text = f"<!--other forms--><p>The book is also here as {' and as '.join(links)}.</p>"
-    storage.write_text(start, _PLACE.sub(lambda _: text, start.read_text()))
+    storage.write_text(start, PLACE.sub(lambda _: text, start.read_text()))
 
 
 def main(words: list[str] | None = None) -> int:
@@ -218,10 +241,10 @@ def main(words: list[str] | None = None) -> int:
         return 2
     makers, made = {"pdf": _make_pdf, "zip": _make_zip}, []
     for form in dict.fromkeys(arguments.form):
-        made.append(makers[form](html, arguments.build / f"{_NAME}.{form}"))
+        made.append(makers[form](html, arguments.build / f"{NAME}.{form}"))
         print(f"  {form}: {made[-1]}, {made[-1].stat().st_size / 1e6:.1f} MB")
     if arguments.publish:
-        _publish(html, made)
+        publish(html, made)
         print(f"  site: {html / 'index.html'} names them")
     return 0
 
