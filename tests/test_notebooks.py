@@ -222,7 +222,9 @@ def test_a_wing_offers_few_names_and_each_is_there(wing):
 def test_every_command_is_there_and_no_other(package, commands, capsys):
     for module, _ in commands.values():
         path = planning._file(f"{package}.{module}")
-        names = [n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)]
+        body = ast.parse(path.read_text()).body
+        names = {n.name for n in body if isinstance(n, ast.FunctionDef)}
+        names |= {ast.unparse(n.targets[0]) for n in body if isinstance(n, ast.Assign)}
         assert "main" in names, module
     assert helpers.__main__.dispatch(package, commands, ["nothing"]) == 2
     told = capsys.readouterr().err
