@@ -61,13 +61,13 @@ def test_the_one_page_has_the_pages_in_order_without_code(html):
 def test_the_zip_is_the_site_and_the_same_again(html, tmp_path):
     first = forms._make_zip(html, tmp_path / "a.zip")
     before = hashlib.sha256(first.read_bytes()).hexdigest()
-    forms.publish(html, [first.rename(tmp_path / f"{forms.NAME}.zip")])
-    forms.publish(html, [tmp_path / f"{forms.NAME}.zip"])
-    assert (html / "index.html").read_text().count(f'href="{forms.NAME}.zip"') == 1
+    forms._publish(html, [first.rename(tmp_path / f"{forms._NAME}.zip")])
+    forms._publish(html, [tmp_path / f"{forms._NAME}.zip"])
+    assert (html / "index.html").read_text().count(f'href="{forms._NAME}.zip"') == 1
     again = forms._make_zip(html, tmp_path / "b.zip")
     assert hashlib.sha256(again.read_bytes()).hexdigest() == before
     with zipfile.ZipFile(again) as packed:
-        names = {n.removeprefix(f"{forms.NAME}/") for n in packed.namelist()}
+        names = {n.removeprefix(f"{forms._NAME}/") for n in packed.namelist()}
     assert names == {"index.html", "part.html", "notebooks/part/one.html"}
 
 
