@@ -211,7 +211,7 @@ def _candidates(world: World) -> list[tuple[str, str]]:
     ]
 
 
-def _sampled_share(counts: ArrayLike, true: ArrayLike, *, temperature: float = 1.0) -> np.ndarray:
+def sampled_share(counts: ArrayLike, true: ArrayLike, *, temperature: float = 1.0) -> np.ndarray:
     """Return how often a reader who knows every document would give the true object, shape (n,).
 
     `counts` of shape (n, k) says in how many documents each candidate is stated of a subject, and
@@ -233,7 +233,7 @@ def counted(world: World, *, temperature: float = 0.7, right_boundary: bool = Tr
 
     Added to `facts` are `n_documents`, `n_subject`, `n_object`, `n_both`, as `count_documents`
     finds them, `share` (documents with the object, of all documents that hold the subject with any
-    object of the relation; 0 where there are none) and `ceiling`, the `_sampled_share` at
+    object of the relation; 0 where there are none) and `ceiling`, the `sampled_share` at
     `temperature`. Candidates are counted as pairs of their own, so this works on any corpus with
     closed lists of objects. By the released rule, `right_boundary=False`, names are also found
     within longer ones.
@@ -250,6 +250,6 @@ def counted(world: World, *, temperature: float = 0.7, right_boundary: bool = Tr
         n_subject=found.table.n_subject.to_numpy().reshape(shape)[:, 0],
         n_object=found.table.n_object.to_numpy().reshape(shape)[at],
         n_both=both[at],
-        share=np.nan_to_num(_sampled_share(both, true)),
-        ceiling=np.nan_to_num(_sampled_share(both, true, temperature=temperature)),
+        share=np.nan_to_num(sampled_share(both, true)),
+        ceiling=np.nan_to_num(sampled_share(both, true, temperature=temperature)),
     )

@@ -72,7 +72,7 @@ def _fit_rectified(examples: ArrayLike, losses: ArrayLike) -> _Law:
     return _Law(floor[best, row], drop[best, row], onset[best], slope[best])
 
 
-def _accept_then_stop(examples: ArrayLike, losses: ArrayLike, at: float) -> float:
+def accept_then_stop(examples: ArrayLike, losses: ArrayLike, at: float) -> float:
     """Return the loss that a straight line on logarithms, fitted to the curve's end, gives at `at`.
 
     The line takes the last 3 points, then earlier ones while each lies within 5 standard deviations
@@ -105,7 +105,7 @@ def predictions(curves: pd.DataFrame, k: int) -> pd.DataFrame:
         raise ValueError(f"k is {k}; the last of {len(sizes)} sizes is what is predicted")
     rows = wide.loc[list(zip(table["task"], table["model"], strict=True))]
     y = rows[sizes[:k].astype(int)].to_numpy()
-    stopped = [_accept_then_stop(sizes[:k], row, sizes[-1]) for row in y]
+    stopped = [accept_then_stop(sizes[:k], row, sizes[-1]) for row in y]
     return table[["model", "task", "family", "parameters", "tokenizer", "truth"]].assign(
         **{
             "other tasks": gate.static_order(table),

@@ -286,7 +286,7 @@ DENSE = """
 import resource, sys
 from helpers.retrieval import counting, name_matching
 name_matching.hyperscan = name_matching.hyperscan if sys.argv[1] == "hyperscan" else None
-name_matching.PIECE >>= 2
+name_matching._PIECE >>= 2
 text = b"abcdefgh" * (1 << 19)
 rule = counting.Rule("", sys.argv[2] == "boundary", True)
 index = counting.NameIndex([(a, b) for a in "abcdefgh" for b in "abcdefgh"], rule)

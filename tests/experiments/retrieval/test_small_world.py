@@ -136,19 +136,19 @@ def test_sizes_that_cannot_be_made_are_refused_by_name(wrong, name):
 def test_a_perfect_reader_gives_an_object_as_often_as_documents_do_sharpened_by_temperature():
     counts = [[3, 1, 0], [0, 5, 0], [2, 2, 4], [0, 0, 0]]
     true = [0, 1, 2, 0]
-    plain = small_world._sampled_share(counts, true)
+    plain = small_world.sampled_share(counts, true)
     assert plain[:3] == pytest.approx([0.75, 1.0, 0.5]) and np.isnan(plain[3])
-    cold = small_world._sampled_share(counts, true, temperature=0.5)
+    cold = small_world.sampled_share(counts, true, temperature=0.5)
     assert cold[:3] == pytest.approx([9 / 10, 1.0, 16 / 24])
     # The softmax of log counts over the temperature, as a model samples.
     logits = np.log(np.array([2.0, 2.0, 4.0])) / 0.7
     softmax = np.exp(logits) / np.exp(logits).sum()
-    assert small_world._sampled_share([[2, 2, 4]], [2], temperature=0.7)[0] == pytest.approx(
+    assert small_world.sampled_share([[2, 2, 4]], [2], temperature=0.7)[0] == pytest.approx(
         softmax[2]
     )
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, 50, (30, 7)) + 1
-    shares = [small_world._sampled_share(drawn, np.full(30, k), temperature=0.7) for k in range(7)]
+    shares = [small_world.sampled_share(drawn, np.full(30, k), temperature=0.7) for k in range(7)]
     assert np.sum(shares, axis=0) == pytest.approx(np.ones(30))
 
 

@@ -34,12 +34,12 @@ def test_the_rectified_law_is_recovered_on_curves_that_follow_it():
 
 def test_accept_then_stop_continues_a_power_law_and_drops_what_bends_away():
     y = 5 * SIZES**-0.1
-    at = tuning_curves._accept_then_stop(SIZES[:8], y[:8], SIZES[-1])
+    at = tuning_curves.accept_then_stop(SIZES[:8], y[:8], SIZES[-1])
     assert at == pytest.approx(y[-1])
     noise = 1 + 1e-3 * np.random.default_rng(1).standard_normal(14)
     bent = y * noise
     bent[:4] *= [0.6, 0.7, 0.8, 0.9]
-    at = tuning_curves._accept_then_stop(SIZES[:12], bent[:12], SIZES[-1])
+    at = tuning_curves.accept_then_stop(SIZES[:12], bent[:12], SIZES[-1])
     straight = np.exp(np.polyval(np.polyfit(np.log(SIZES[:12]), np.log(bent[:12]), 1),
                                  np.log(SIZES[-1])))  # fmt: skip
     assert abs(at - y[-1]) < 0.3 * abs(straight - y[-1])
