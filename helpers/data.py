@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import html
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -65,16 +64,12 @@ def kept(name: str, made_of: Sequence[Any], make: Callable[[], Any]) -> Any:
     written nothing is kept.
     """
     parts = [sha256(each) if isinstance(each, Path) else each for each in made_of]
-    mark = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    path = cache_folder() / "made" / f"{name}-{mark[:16]}.json"
-    with suppress(OSError):
-        digest, _, text = path.read_bytes().partition(b"\n")
-        if hashlib.sha256(text).hexdigest().encode() == digest:
-            return json.loads(text)
-    found = make()
-    text = json.dumps(found, ensure_ascii=False).encode()
-    with suppress(storage.CannotWrite), storage.whole(path) as part:
-        part.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    path = cache_folder() / "made" / f"{name}-{storage.digest(parts)[:16]}.json"
+    found = storage.stored(path)
+    if found is None:
+        found = make()
+        with suppress(storage.CannotWrite):
+            storage.store(path, found)
     return found
 
 
