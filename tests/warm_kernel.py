@@ -18,9 +18,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Not matplotlib's inline backend: it must be imported where the shell is, or no figure is shown.
 LIBRARIES = (
     "ipykernel.kernelapp", "ipykernel.debugger", "IPython.core.history", "matplotlib.pyplot",
-    "matplotlib_inline.backend_inline", "pandas.io.formats.style", "pooch", "requests",
+    "pandas.io.formats.style", "pooch", "requests",
     "seaborn", "scipy.optimize", "scipy.stats",
     "sklearn.discriminant_analysis", "sklearn.ensemble", "sklearn.linear_model",
     "sklearn.manifold", "sklearn.model_selection", "sklearn.neural_network", "sklearn.pipeline",
