@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import compress, product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from experiments.command import Written, command, digest, kept, option
@@ -16,6 +17,9 @@ from experiments.geometry import noise_reliability, noise_sweep, noise_tables, w
 from experiments.synthesis import glass_box_runs
 from helpers import data, encoding, factbook, model_edits, models, stats
 from helpers.injection import inject_noise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SWEEPS = {
     "MPNet": data.PUBLISHED / "geometry_noise_base.csv",
@@ -35,9 +39,10 @@ _GLASS_BERT = "bert-128x2-even-0-step8192"
 
 
 def load_sweeps() -> pd.DataFrame:
-    """Return the stored sweeps of both encoders, with the columns `encoder` and `dose`."""
+    """Return the stored sweeps, with `encoder` and `dose`, the logarithm of the noise ratio."""
     tables = {name: pd.read_csv(path) for name, path in SWEEPS.items()}
-    return pd.concat(tables, names=["encoder"]).reset_index("encoder").reset_index(drop=True)
+    both = pd.concat(tables, names=["encoder"]).reset_index("encoder").reset_index(drop=True)
+    return both.assign(dose=np.log(both["noise_to_signal"].where(both["level"] > 0)))
 
 
 def difference(
@@ -59,9 +64,12 @@ def difference(
 
 
 def _repeats(
-    level: float, sentences: Sequence[str], shape: dict[str, int], encoder: str
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    level: float,
+    sentences: Sequence[str],
+    shape: dict[str, int],
 ) -> list[dict[str, Any]]:
-    tokenizer, model = models.load_model(encoder)
     noisy, _ = inject_noise(model, level, seed=noise_sweep.noise_seed(level, 0))
     found = noise_reliability.repeated_rows(tokenizer, noisy, sentences=sentences, **shape)
     return found.to_dict("records")
@@ -80,14 +88,14 @@ def cloud_rows(
     models are those of replicate 0 of the sweep. The rows of a level and a cloud are kept in
     `folder`, so that a stopped run goes on.
     """
-    tokenizer, _ = models.load_model(encoder)
+    tokenizer, model = models.load_model(encoder)
     identity, parts = encoding.identity(encoder), []
     for level, (cloud, (draw_sentences, shape)) in product(levels, KINDS.items()):
         drawn = draw_sentences(2 * n_sentences)
         long = [len(ids) >= shape["tokens"] for ids in tokenizer(drawn)["input_ids"]]
         sentences = list(compress(drawn, long))[:n_sentences]
         name = digest(noise_sweep.VERSION, identity, level, sentences, shape)
-        make = partial(_repeats, level, sentences, shape, encoder)
+        make = partial(_repeats, tokenizer, model, level, sentences, shape)
         rows = kept(folder / f"{name}.json", make, f"{level:g} %, {cloud}")
         parts.append(pd.DataFrame(rows).assign(level=level, cloud=cloud))
     return pd.concat(parts, ignore_index=True)
