@@ -164,7 +164,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, held_out_texts.HeldOut):
         return _plain(value.every_text)
     if isinstance(value, list):
-        return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+        return storage.digest(value)
     return value
 
 
