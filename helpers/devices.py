@@ -18,7 +18,7 @@ _DTYPES = ("float32", "bfloat16", "float16")
 
 
 class How(NamedTuple):
-    """A device, a dtype of `_DTYPES`, and the tokens that are scored at a time.
+    """A device, a dtype (float32, bfloat16 or float16), and the tokens that are scored at a time.
 
     "" is a GPU when there is one, None the number that suits the reader. Only float32 gives the
     numbers of the book.
@@ -43,7 +43,7 @@ class How(NamedTuple):
         return {} if self.dtype == "float32" else {"weights": self.dtype}
 
     def move(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Return the model, itself moved to the device; raises as `_find`.
+        """Return the model, itself moved to the device; raises as `checked`.
 
         Its dtype is what it was read in: changed afterwards, more than its weights would change.
         """
@@ -54,7 +54,7 @@ class How(NamedTuple):
     ) -> tuple[Any, PreTrainedModel]:
         """Return what a loader of `models` or `decoders` gives, in the dtype and on the device.
 
-        `options` are the loader's; raises as it does, and as `_find`.
+        `options` are the loader's; raises as it does, and as `checked`.
         """
         tokenizer, model = loader(name, dtype=self.dtype, **options)
         return tokenizer, self.move(model)

@@ -182,7 +182,7 @@ def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | Non
 
     The copy is the one panel `ax`, or the whole figure, drawn again at `size` in inches (width,
     height). Without `size` a panel is cut out as it is, and a figure gets the size of a card. The
-    copy is data of type `_CARD` beside the PNG, and no reader of notebooks shows it.
+    copy is data of a type of its own beside the PNG, and no reader of notebooks shows it.
     """
     import matplotlib.pyplot as plt
     from IPython.display import display

@@ -57,7 +57,7 @@ def fine_tune(
     averaged over the tokens (`pooling="mean"`) or at the first one ("first"), with dropout 0.1.
     AdamW with weight decay 0.01 on matrices, linear warm-up over a tenth of the steps and linear
     decay to 0, gradients clipped at norm 1, cross entropy, or squared error of the standardised
-    label; the head's rate is `_HEAD_RATE` times the encoder's. Rows are drawn by `seed`, each
+    label; the head's rate is 20 times the encoder's. Rows are drawn by `seed`, each
     once before any comes again, and grouped by length within some batches.
 
     `layer_penalty` takes the last layer (B, T, width) and the attention mask (B, T) and gives a

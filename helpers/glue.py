@@ -17,7 +17,8 @@ _METRICS = ("accuracy", "accuracy_f1", "matthews", "pearson_spearman")
 class Task(NamedTuple):
     """One task: frames with `sentence1`, `label`, and `sentence2` where it is a task on pairs.
 
-    `kind` is "binary" (labels 0 and 1), "classes" or "regression"; `metric` one of `_METRICS`.
+    `kind` is "binary" (labels 0 and 1), "classes" or "regression"; `metric` is "accuracy",
+    "accuracy_f1", "matthews" or "pearson_spearman".
     """
 
     name: str

@@ -53,15 +53,15 @@ def _parser() -> shell.Parser:
         "--max-document",
         type=int,
         default=MAX_DOCUMENT // _MB,
-        metavar="_MB",
+        metavar="MB",
         help="leave larger documents out; a process may take 8 times that; default %(default)s",
     )
     add(
         "--range-size",
         type=int,
         default=RANGE_SIZE // _MB,
-        metavar="_MB",
-        help="count larger files range by range; default %(default)s (_MB of 2^20 bytes)",
+        metavar="MB",
+        help="count larger files range by range; default %(default)s (MB of 2^20 bytes)",
     )
     where = made.add_mutually_exclusive_group()
     where.add_argument("--workers", type=int, default=1, help="processes on this machine")

@@ -241,9 +241,9 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
     """Return seven measures of the spread of a cloud, from one eigen-decomposition.
 
     `points` has shape (N, d), any real dtype, 3 points and 2 dimensions or more. The keys: `eee`
-    (`early_enrichment`), `vrm` (`_vasicek_ratio_error`), `isoscore`, `_rankme` (of the cloud as it
+    (`early_enrichment`), `vrm` (the Vasicek ratio MSE), `isoscore`, `rankme` (of the cloud as it
     is, not centred, as published), `participation_ratio`, `mean_cosine` (not centred) and `twonn`
-    (4,000 points drawn by the seed; NaN below 10 distinct points). All but `_rankme` and
+    (4,000 points drawn by the seed; NaN below 10 distinct points). All but `rankme` and
     `mean_cosine` stay as they are under a common shift, all under scaling and rotation. Memory
     beside the input is bounded in N: 76 MiB for 20,000 x 768 in float32. Raises `ValueError` for
     bad input, equal points, or rows of zeros.

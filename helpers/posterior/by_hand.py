@@ -24,8 +24,9 @@ def _standard(seed: int = 0) -> np.ndarray:
 def as_json(seed: int = 0) -> str:
     """Return all that `book/_static/alp.js` needs to score two clusters as `alp` does.
 
-    The text has `_standard` (int16, little-endian, base64), and the fold of each entity of two
-    clusters by their size, one digit each, as the calibrated form deals them by its own seed.
+    The text has standard normal numbers in `thousandths` (int16, little-endian, base64), and the
+    fold of each entity of two clusters by their size, one digit each, as the calibrated form deals
+    them by its own seed.
     """
     folds = {}
     for size in SIZES:

@@ -27,7 +27,7 @@ def scanner(patterns: Sequence[bytes]) -> Hyperscan | Automaton:
 
     `patterns` are distinct `bytes`, none of them empty. Both give the same matches, those of one
     end in another order. Hyperscan refuses a pattern of more than some 4,000 bytes, and gains
-    nothing from `_MANY` patterns on.
+    nothing from 100,000 patterns on.
     """
     if hyperscan is None or len(patterns) >= _MANY:
         return Automaton(patterns)

@@ -165,7 +165,7 @@ def published_histogram() -> pd.DataFrame:
 def release_range_sweep() -> pd.DataFrame:
     """Return R² of the second generation's SMI under other fixed ranges of log2 MI.
 
-    One row per lower end of `_RANGES`, one column per model. A range keeps the facts inside it, so
+    One row per lower end, -25 to -50, one column per model. A range keeps the facts inside it, so
     the sweep needs the facts and cannot be made from bins.
     """
     columns = {}

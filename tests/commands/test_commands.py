@@ -1,6 +1,7 @@
 """The command line as its users meet it: help, output, errors and exit codes of every command."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -60,6 +61,7 @@ def test_the_entry_point_is_the_table():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_shows_examples_and_refuses_in_one_line(name, capsys):
     code, out, err = run(capsys, name, "--help")
+    assert not re.search(r"\b_[A-Z]", out), "a private name in the help"
     assert code == 0 and not err and f"usage: before-ft {name}" in out
     if name not in ("convert", "run"):
         assert f"examples:\n  before-ft {name}" in out and "exit codes: 0 " in out
