@@ -67,8 +67,9 @@ def tables() -> _Tables:
     """Return both stored tables with all that the specifications choose from."""
     own, more = (pd.read_csv(f) for f in (glass_box_table.COUNTS, glass_box_table.ADDED_COUNTS))
     suite = _prepared(glass_box_table.load(), own)
-    whole = _prepared(glass_box_table.load(added=True), pd.concat([own, more]))
-    return _Tables(suite, whole[whole.kind == "gpt"])
+    whole = glass_box_table.load(added=True)
+    gpts = glass_box_table.Suite(*(part[whole.table.kind == "gpt"] for part in whole))
+    return _Tables(suite, _prepared(gpts, pd.concat([own, more])))
 
 
 def _prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
