@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import checkpoints, glue, reading, validation
+from helpers import checkpoints, glue, reading
 from helpers.probing import test_order, text_columns
 
 if TYPE_CHECKING:
@@ -73,19 +73,11 @@ def fine_tune(
     known by its value on the first batch, and must keep no state. The model passed in and torch's
     random state stay as they were; parameters that need no gradient stay too.
 
-    Raises `ValueError` for bad options, a text without tokens, or a loss that is not finite.
     """
     import copy
 
     import torch
 
-    counts = {"steps": steps, "batch_size": batch_size, "max_tokens": max_tokens}
-    counts |= {"checkpoint_every": checkpoint_every, "n_test": 1 if n_test is None else n_test}
-    validation.counts(**{name: (value, 1) for name, value in counts.items()})
-    validation.choice(pooling, ("mean", "first"), "pooling")
-    validation.non_negative(learning_rate, "learning_rate")
-    if penalty_weight and layer_penalty is None:
-        raise ValueError(f"penalty_weight is {penalty_weight} without layer_penalty; pass both")
     model = copy.deepcopy(model).train()
     device = next(model.parameters()).device
     gpus = [device] if device.type == "cuda" else []

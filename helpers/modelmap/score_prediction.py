@@ -172,12 +172,9 @@ def prediction_gain(
     All have shape (n,). By `measure` "r" the gain is the difference of Pearson's r with the truth,
     by "error" that of the root mean squared errors, in the units of `truth`, positive where
     `better` errs less. For the percentile interval whole `groups` are drawn with replacement.
-    Raises `ValueError` for unequal lengths or fewer than 3 groups.
     """
     truth = validation.numbers(truth, "truth")
     kinds, member = np.unique(np.asarray(groups), return_inverse=True)
-    if len(kinds) < 3:
-        raise ValueError(f"groups has {len(kinds)} values; pass three different ones at least")
     # How often a group was drawn is the weight of each of its rows; the first row is the sample.
     drawn = stats.draws(len(kinds), n_resamples, seed)[:, member]
     weight = np.vstack([np.ones(len(truth)), drawn])
