@@ -22,7 +22,7 @@ class Correlation(NamedTuple):
     n: int
 
 
-class CorrelationDifference(NamedTuple):
+class _CorrelationDifference(NamedTuple):
     """A difference of two correlations, the ends of its interval, and the number of rows."""
 
     difference: float
@@ -110,7 +110,7 @@ def partial_correlation(x: ArrayLike, y: ArrayLike, covariates: ArrayLike) -> Co
     return _pearson(left["x"], left["y"], basis.shape[1] - 1, 0.95)
 
 
-def correlation_difference(x: ArrayLike, rival: ArrayLike, y: ArrayLike) -> CorrelationDifference:
+def correlation_difference(x: ArrayLike, rival: ArrayLike, y: ArrayLike) -> _CorrelationDifference:
     """Return r(x, y) - r(rival, y), two correlations from the same rows, with its interval.
 
     The three columns have shape (n,); rows with a missing value are left out. The interval joins
@@ -128,7 +128,7 @@ def correlation_difference(x: ArrayLike, rival: ArrayLike, y: ArrayLike) -> Corr
         np.sqrt(max(0.0, p**2 + q**2 - 2 * c * p * q))
         for p, q in ((a - one.low, two.high - b), (one.high - a, b - two.low))
     )
-    return CorrelationDifference(a - b, a - b - float(low), a - b + float(high), one.n)
+    return _CorrelationDifference(a - b, a - b - float(low), a - b + float(high), one.n)
 
 
 def draws(n: int, n_resamples: int, seed: int | np.random.Generator) -> np.ndarray:
@@ -230,7 +230,7 @@ class Mean(NamedTuple):
     n: int
 
 
-class Difference(NamedTuple):
+class _Difference(NamedTuple):
     """A mean paired difference, the ends of its interval, its p-value, and the number of pairs."""
 
     difference: float
@@ -265,7 +265,7 @@ def paired_difference(
     n_resamples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Difference:
+) -> _Difference:
     """Return the mean of `a - b` over the same rows, with an interval and a test of no difference.
 
     `a` and `b` have shape (n,), such as two models' log posteriors of the same entities. The
@@ -292,7 +292,7 @@ def paired_difference(
         signs = rng.integers(0, 2, size=len(gap), dtype=np.int8)
         further += abs(size @ (2.0 * signs - 1)) / len(gap) >= edge
     p_value = (1 + further) / (1 + n_resamples)
-    return Difference(found.mean, found.low, found.high, float(p_value), found.n)
+    return _Difference(found.mean, found.low, found.high, float(p_value), found.n)
 
 
 def _column(values: ArrayLike, argument: str) -> np.ndarray:

@@ -158,7 +158,7 @@ def cell_enrichment(points: ArrayLike, codes: ArrayLike) -> float:
         cells, rows = np.divmod(pairs, len(x))
         for group in np.split(rows, np.flatnonzero(np.diff(cells)) + 1):
             if len(group) > 1:
-                found.append(spread.rising_enrichment(_few_eigenvalues(x[group])))
+                found.append(spread.early_enrichment(_few_eigenvalues(x[group])))
     return float(np.mean(found)) if found else np.nan
 
 

@@ -20,7 +20,7 @@ FLOOR = 1e-4
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
-class LinearProbe(NamedTuple):
+class _LinearProbe(NamedTuple):
     """What a linear probe predicts held out: two shares of hits, and log probabilities in nats.
 
     `log_likelihood` is the mean of `per_entity` (N,), the log probability of the own cluster in
@@ -204,7 +204,7 @@ def rank_me(X: ArrayLike, *, eps: float = 1e-7) -> float:
 
 def linear_probe(
     X: ArrayLike, labels: ArrayLike, *, C: float = 0.01, n_folds: int = 3, seed: int = 0
-) -> LinearProbe:
+) -> _LinearProbe:
     """Return how well a regularised logistic regression names the clusters of held-out entities.
 
     `X` (N, d) real, computed in float64, scaled to unit variance by the entities of the fit;
@@ -232,7 +232,7 @@ def linear_probe(
 
 def tuned_probe(
     X: ArrayLike, labels: ArrayLike, *, penalties: Sequence[float] = PENALTIES, seed: int = 0
-) -> tuple[LinearProbe, tuple[float, ...]]:
+) -> tuple[_LinearProbe, tuple[float, ...]]:
     """Return a `linear_probe` whose penalty is chosen inside each fold, and the choices.
 
     `penalties` are the values of C to choose from. The training entities of a fold are divided
@@ -290,10 +290,10 @@ def _log_probabilities(
     return log_softmax(scores, axis=1)
 
 
-def _judged(log_p: np.ndarray, clusters: Clusters) -> LinearProbe:
+def _judged(log_p: np.ndarray, clusters: Clusters) -> _LinearProbe:
     hit, own = log_p.argmax(axis=1) == clusters.codes, log_p[np.arange(len(log_p)), clusters.codes]
     by_cluster = np.bincount(clusters.codes, weights=hit) / clusters.sizes
-    return LinearProbe(float(hit.mean()), float(by_cluster.mean()), float(own.mean()), own)
+    return _LinearProbe(float(hit.mean()), float(by_cluster.mean()), float(own.mean()), own)
 
 
 def checked(X: ArrayLike, labels: ArrayLike, n_folds: int = 2) -> tuple[np.ndarray, Clusters]:
