@@ -77,9 +77,8 @@ def stand_in(kind: str, dropped: int = 3) -> tuple[str, Callable[[Sequence[str]]
 @command("reference_map", to_folder("--folder"))
 def main(given: Namespace) -> Written:
     """Make the reference map of the book from its stored families and n-gram models."""
-    found = (stored_families.stored(name) for name in ("smollm2", "tiny_gpts"))
-    parts = [part for part in found if part is not None]
-    n_texts = min((part.log_likelihoods.shape[1] for part in parts), default=128)
+    parts = [stored_families.stored(name) for name in ("smollm2", "tiny_gpts")]
+    n_texts = min(part.log_likelihoods.shape[1] for part in parts)
     made = stored_families.gather([*parts, _ngram_models(n_texts)])
     made = stored_families.save(made, given.folder)
     print(f"{len(made.names)} models by {len(made.texts)} texts")

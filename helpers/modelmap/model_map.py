@@ -62,7 +62,7 @@ class ModelMap:
     def distances(self) -> np.ndarray:
         """Return the squared Euclidean distances of coordinates over N, (K, K), nats² per text.
 
-        Half of it approximates the Kullback-Leibler divergence, `kl_divergence`. One matrix
+        Half of it approximates the Kullback-Leibler divergence. One matrix
         product; the diagonal is exactly 0. Source: arXiv 2502.16173, released code.
         """
         q = self.coordinates
@@ -70,22 +70,6 @@ class ModelMap:
         found = (found + found.T) / 2
         np.fill_diagonal(found, 0)
         return found
-
-    def kl_divergence(self, *, unit: str = "nats per text") -> np.ndarray:
-        """Return the approximate divergence of each pair of models, shape (K, K).
-
-        `unit` is "nats per text" or "bits per byte", which needs `n_bytes`. The formula is a
-        second-order expansion for texts drawn from the models themselves; over other texts it is
-        off by a factor of its own for each pair (`divergence` has estimators that are not).
-        Source: arXiv 2502.16173 and 2505.15353, released code.
-        """
-        validation.choice(unit, ("nats per text", "bits per byte"), "unit")
-        half = self.distances() / 2
-        if unit == "nats per text":
-            return half
-        if self.n_bytes is None:
-            raise ValueError("unit 'bits per byte' needs the lengths of texts; fit with n_bytes")
-        return half / (self.n_bytes.mean() * np.log(2))
 
     def nearest(self, name: str, k: int = 5) -> pd.Series:
         """Return the squared distances (nats² per text) to the k nearest other models, sorted.
