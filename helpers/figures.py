@@ -260,8 +260,6 @@ def reference(
     ax: Axes, *, x: float | None = None, y: float | None = None, label: str | None = None
 ) -> None:
     """Draw a dashed grey reference line at `x` (vertical) or `y` (horizontal), such as chance."""
-    if (x is None) == (y is None):
-        raise ValueError("give either x or y; a reference line has one position")
     style = {"color": "0.35", "linestyle": "--", "linewidth": 1.0, "zorder": 1}
     if x is not None:
         ax.axvline(x, label=label, **style)
