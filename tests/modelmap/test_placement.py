@@ -84,39 +84,43 @@ def test_kinship_grows_with_distance():
     assert placement._kinship(0.0, {}) == "a stranger"
     assert placement.kinship_between(2, 4, yards) == told[2]
     assert placement.kinship_between(0.5, 4, yards) == f"undecided: {told[0]}; or {told[2]}"
+    with pytest.raises(ValueError, match="distance is nan"):
+        placement._kinship(float("nan"), yards)
 
 
-def test_a_linear_score_is_predicted_and_groups_are_held_out(monkeypatch):
-    monkeypatch.setattr(placement, "_PENALTIES", [1e-6])
+def test_a_linear_score_is_predicted_and_groups_are_held_out():
     rng = np.random.default_rng(0)
     level = rng.normal(size=(60, 5))
     made = model_map.fit_map(level, [f"m{i}" for i in range(60)], 0)
     truth = pd.DataFrame({"score": level @ [1, 2, 0, -1, 0.5] + 3}, made.names)
     groups = np.repeat(list("abcdef"), 10)
     new = rng.normal(size=(2, 5))
-    said = placement.predict(made, truth, groups, new)
+    said = placement.predict(made, truth, groups, new, penalties=[1e-6])
     assert np.allclose(said.new.score, new @ [1, 2, 0, -1, 0.5] + 3, atol=1e-3)
     assert np.allclose(said.held_out, truth, atol=1e-3)
     # What is said of a group does not hang on its own scores.
     spoilt = truth.copy()
     spoilt.iloc[:10] += 100
-    again = placement.predict(made, spoilt, groups, new)
+    again = placement.predict(made, spoilt, groups, new, penalties=[1e-6])
     assert np.allclose(again.held_out[:10], said.held_out[:10])
     assert not np.allclose(again.held_out[10:], said.held_out[10:])
     missing = truth.copy()
     missing.iloc[:10] = np.nan
-    part = placement.predict(made, missing, groups, new)
+    part = placement.predict(made, missing, groups, new, penalties=[1e-6])
     assert part.held_out[:10].isna().all().all() and np.allclose(part.new, said.new, atol=1e-3)
+    with pytest.raises(ValueError, match="fewer than 2 names"):
+        placement.predict(made, truth, ["a"] * 60, new)
+    with pytest.raises(ValueError, match="a row per model"):
+        placement.predict(made, truth[1:], groups[1:], new)
 
 
-def test_rivals_know_less_where_the_score_hangs_on_single_texts(monkeypatch):
-    monkeypatch.setattr(placement, "_PENALTIES", [1e-6])
+def test_rivals_know_less_where_the_score_hangs_on_single_texts():
     rng = np.random.default_rng(1)
     level = rng.normal(size=(60, 5))
     made = model_map.fit_map(level, [f"m{i}" for i in range(60)], 0)
     truth = pd.DataFrame({"score": level[:, 0] - level[:, 1]}, made.names)
     groups = pd.Series(np.repeat(list("abcdef"), 10), made.names)
-    said = placement.predict(made, truth, groups, level[:1])
+    said = placement.predict(made, truth, groups, level[:1], penalties=[1e-6])
     table = placement.rivals(made, truth, groups, said.held_out)
     assert (
         table.score.idxmin() == "ridge on all texts"
