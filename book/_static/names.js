@@ -10,6 +10,8 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".theme-switch-button").forEach((button) => {
     button.setAttribute("aria-label", "Color mode: Light, Dark, System Settings");
   });
+  // A long signature in the reference is a list of definitions without terms, which is none.
+  document.querySelectorAll("dt.sig :is(dl, dd)").forEach((part) => { part.role = "presentation"; });
   // A box that scrolls can be scrolled by keys, and says that it scrolls (book.css).
   const mark = (box) => {
     const wide = box.scrollWidth > box.clientWidth + 1;
