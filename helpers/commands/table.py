@@ -8,7 +8,10 @@ COMMANDS = {
     "embed": ("commands.embed", "vectors of texts by models"),
     "count": ("commands.count", "in how many documents names, and pairs of names, occur"),
     "convert": ("convert", "pickled weights, or an adapter and its base, to safetensors"),
-    "models-more": ("commands.models_more", "download two larger models, which are optional: 660 MB"),
+    "models-more": (
+        "commands.models_more",
+        "download two larger models, which are optional: 660 MB",
+    ),
     "data": ("commands.data", "which registered files are available; download the rest"),
     "doctor": ("commands.doctor", "what this machine has, and which commands will work"),
     "book": ("commands.book", "run what changed and build the whole book"),

@@ -78,7 +78,9 @@ def show(
         neighbours.nearest.astype(str) + " " + neighbours.distance.map("{:.4g}".format)
     ).groupby(neighbours.point.astype(str))
     about[f"nearest, {distance}"] = near.agg(", ".join).reindex(names, fill_value="")
-    shown = about.map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v)).map(html.escape)
+    words = about.map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
+    words = words.where(about.notna(), "\N{EN DASH}")
+    shown = words.map(html.escape)
     told = shown.apply(
         lambda row: "<br>".join(f"{html.escape(str(k))}: {v}" for k, v in row.items()), 1
     )
@@ -133,7 +135,7 @@ def show(
         full_html=False, include_plotlyjs=not shared, include_mathjax=False, post_script=_SEARCH,
         config={"responsive": True, "displaylogo": False},
     )  # fmt: skip
-    rows = escaping.styled(about).to_html()
+    rows = escaping.styled(words).to_html()
     # Below the legend, which takes more lines where the page is narrow.
     style = "position: relative; margin-top: 4rem; overflow-x: auto"
     return HTML(
