@@ -71,15 +71,15 @@ class _PlainNumbers(ticker.ScalarFormatter):
 
 
 class _PlainPowers(ticker.LogFormatterSciNotation):
-    """Ticks of a logarithmic axis in plain numbers: 1, 2 and 5 of those that Matplotlib labels."""
+    """Ticks of a logarithmic axis in plain numbers: 1, 2 and 5 where there is room for them."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        if not super().__call__(x, pos):
-            return ""
         low, high = sorted(self.axis.get_view_interval())
+        room = 50 if self.axis.axis_name == "y" else 15
+        if self._base != 10 or self.labelOnlyBase or not 3 * low < high < room * low:
+            return _plain(x) if super().__call__(x, pos) else ""
         first = round(x / 10 ** np.floor(np.log10(x) + 1e-9), 6)
-        crowded = self._base == 10 and high > 3 * low
-        return "" if crowded and first not in (1, 2, 5) else _plain(x)
+        return _plain(x) if first in (1, 2, 5) else ""
 
 
 class _Linear(scale.LinearScale):
