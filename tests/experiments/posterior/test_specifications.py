@@ -132,3 +132,17 @@ def test_crossed_features_keep_gaps_and_units_join_the_layers_of_a_network():
 @pytest.mark.parametrize("name", list(specifications.TABLES))
 def test_every_table_is_stored(name):
     assert len(pd.read_csv(data.PUBLISHED / f"{name}.csv")) > 3
+
+
+def test_alp_follows_hits_that_rise_with_what_films_know(task):
+    names = ["random", *task.trained, "SASRec, epoch 1", "SASRec, epoch 9"]
+    X = [task.models["noise"], *(task.models[name] for name in task.trained)]
+    films = Films(
+        dict(zip(names, [*X, X[1], X[3]], strict=True)),
+        {"genre": pd.Series(task.labels)},
+        dict(zip(names, [0, 1, 2, 3, 1, 3], strict=True)),
+    )
+    choices = specifications.FILM_CHOICES | {"clusters": ["genre"], "space": ["whole"]}
+    table = specifications.film_rows(films, choices, n_resamples=5)
+    assert len(table) == 12 and (table.estimate > 0.8).all()
+    assert (table.low <= table.estimate).all() and (table.estimate <= table.high).all()
