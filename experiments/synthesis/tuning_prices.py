@@ -171,7 +171,8 @@ def specification_rows(table: pd.DataFrame) -> pd.DataFrame:
     `table` is that of `released_truths.encoders`. The choices are `SPECIFICATIONS` and `models`:
     all, or all but one. `estimate` is the mean difference over tasks of the correlations with the
     truth, `low` and `high` its 95 % interval, tasks drawn. "Best score" is the best of the fifteen
-    over the same tasks and models, chosen afterwards, and so flattered.
+    over the same tasks and models, chosen afterwards, and so flattered. `size` is the mean
+    correlation of the number of parameters itself.
     """
     facts = ["model", "task", "truth", "parameters"]
     scorers = [c for c in table if c not in [*facts, "family", "corpus_gb"]]
@@ -181,7 +182,7 @@ def specification_rows(table: pd.DataFrame) -> pd.DataFrame:
     keep = {"all": [*dict.fromkeys(table["task"])], "the four large": [*LONG]}
     keep["without WNLI"] = [task for task in keep["all"] if task != "wnli"]
     choices = SPECIFICATIONS | {"models": [*parts]}
-    gaps = {}
+    gaps, sizes = {}, {}
     for how, (models, part) in product(choices["agreement"], parts.items()):
         values = part.assign(parameters=np.log(part["parameters"])).groupby("task")
         method = how.lower()
@@ -190,14 +191,17 @@ def specification_rows(table: pd.DataFrame) -> pd.DataFrame:
                 one["truth"], method=method
             )
         )
+        sizes[how, models] = rho["parameters"]
         gaps[how, models] = rho[scorers].sub(rho["parameters"], axis=0)
     rows = []
     for choice in specifications.combinations(**choices):
-        gap = gaps[choice["agreement"], choice["models"]].loc[keep[choice["tasks"]]]
+        place, tasks = (choice["agreement"], choice["models"]), keep[choice["tasks"]]
+        gap, size = gaps[place].loc[tasks], float(sizes[place][tasks].mean())
         name = choice["rank by"]
         name = gap[scores].mean().idxmax() if name == "best score" else name
         mean = bootstrap_mean(gap[name].dropna(), seed=0)
-        rows.append(choice | {"estimate": mean.mean, "low": mean.low, "high": mean.high})
+        ends = {"estimate": mean.mean, "low": mean.low, "high": mean.high}
+        rows.append(choice | ends | {"size": size})
     return pd.DataFrame(rows).replace({"rank by": BRIEF})
 
 
