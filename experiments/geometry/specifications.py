@@ -31,7 +31,6 @@ VARIANT_CHOICES = {
     "quantizer": list(OURS),
     "size": ["full", "small"],
     "models": ["all", "no random parts", "all layers there"],
-    "noisy models": ["published rule", "any rule"],
     "scale": list(SCALES[:2]),
 }
 BASE_CHOICES = {
@@ -148,8 +147,7 @@ def variant_rows(variants: pd.DataFrame, sweep: pd.DataFrame) -> pd.DataFrame:
     for choice in specifications.combinations(**VARIANT_CHOICES):
         column, size = OURS[choice["quantizer"]], choice["size"]
         teachers = sweep[(sweep["size"] == size) & (sweep["level"] > 0)]
-        if choice["noisy models"] == "published rule":
-            teachers = teachers[teachers["rule"] == "published"]
+        teachers = teachers[teachers["rule"] == "published"]
         models = variants[variants["size"] == size]
         models = models[~models["model"].isin(leave.get(choice["models"], ()))]
         slope = np.polyfit(teachers[column], teachers["score"], 1)[0]

@@ -144,7 +144,7 @@ def film_rows(
             name: average_log_posterior(X, task.labels, **options).score
             for name, X in task.models.items()
         }
-        table = pd.DataFrame({"alp": pd.Series(score).round(9), "hits": pd.Series(task.downstream)})
+        table = pd.Series(score).round(9).to_frame("alp").assign(hits=pd.Series(task.downstream))
         table["unit"] = [real_models.unit(name) for name in table.index]
         young = [name for name in table.index if name.startswith("SASRec")][:-1]
         models = {"all nine": table, "without controls": table.loc[task.trained]}

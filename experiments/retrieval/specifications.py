@@ -40,10 +40,11 @@ NAMES_CHOICES = {
     "counts": ["as published", "entry named", "with dictionaries"],
     "answers": ["sampled", "beaten", "log P"],
     "leaks": ["out", "in"],
-    "held fixed": ["object", "both names", "both names, spelling"],
+    "held fixed": ["names", "names, length", "names, length, hints"],
 }
-HELD = {"object": ["log2 N(o)"], "both names": ["log2 N(s)", "log2 N(o)"]}
-HELD["both names, spelling"] = ["n_tokens", "hint", *HELD["both names"]]
+HELD = {"names": ["log2 N(s)", "log2 N(o)"]}
+HELD["names, length"] = [*HELD["names"], "n_tokens"]
+HELD["names, length, hints"] = [*HELD["names, length"], "hint"]
 BINS = {
     "fifth of an octave": {"per_octave": 5},
     "half an octave": {"per_octave": 2},
