@@ -167,7 +167,11 @@ def base_rows(noisy: pd.DataFrame, *, n_resamples: int = N_RESAMPLES) -> pd.Data
     levels.
     """
     task = {"mean": "score", "SST-2": "task_sst2", "STS-B": "task_stsb"}
-    keep = {"all": "level > 0", "up to 20 %": "level <= 20", "not 3 to 6 %": "level < 3 or level > 6"}
+    keep = {
+        "all": "level > 0",
+        "up to 20 %": "level <= 20",
+        "not 3 to 6 %": "level < 3 or level > 6",
+    }
     rows = []
     for choice in specifications.combinations(**BASE_CHOICES):
         columns = [OURS[choice["quantizer"]], task[choice["score"]]]
