@@ -9,7 +9,7 @@ import pandas as pd
 
 from experiments import intervals
 from experiments.command import Written, command, to_folder
-from experiments.geometry import base_encoder, noise_tables
+from experiments.geometry import base_encoder
 from helpers import data, specifications, stats
 from helpers.geometry import release, reliability
 

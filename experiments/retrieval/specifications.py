@@ -1,4 +1,4 @@
-"""Specification curves of sentences about SMI on clean facts, and about counts in a proxy corpus."""
+"""Specification curves of sentences about SMI on clean facts, and counts in a proxy corpus."""
 
 from __future__ import annotations
 
