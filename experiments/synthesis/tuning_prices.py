@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from experiments.command import Written, command
 from experiments.synthesis import released_truths, tuning_curves
-from helpers import data, specifications, validation
+from helpers import data, specifications, stats, validation
 from helpers.stats import bootstrap_mean
 from helpers.synthesis import agreement, gate
 
@@ -199,8 +199,10 @@ def specification_rows(table: pd.DataFrame) -> pd.DataFrame:
         gap, size = gaps[place].loc[tasks], float(sizes[place][tasks].mean())
         name = choice["rank by"]
         name = gap[scores].mean().idxmax() if name == "best score" else name
-        mean = bootstrap_mean(gap[name].dropna(), seed=0)
-        ends = {"estimate": mean.mean, "low": mean.low, "high": mean.high}
+        values = gap[name].dropna().to_numpy()
+        sample = stats.draws(len(values), 2000, 0) @ values / len(values)
+        low, high = np.quantile(sample, [0.025, 0.975])
+        ends = {"estimate": values.mean(), "low": low, "high": high}
         rows.append(choice | ends | {"size": size})
     return pd.DataFrame(rows).replace({"rank by": BRIEF})
 
