@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -12,6 +13,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.stats import ConstantInputWarning
 
 from experiments.command import Written, command
 from experiments.synthesis import released_truths, tuning_curves
@@ -186,11 +188,13 @@ def specification_rows(table: pd.DataFrame) -> pd.DataFrame:
     for how, (models, part) in product(choices["agreement"], parts.items()):
         values = part.assign(parameters=np.log(part["parameters"])).groupby("task")
         method = how.lower()
-        rho = values[[*scorers, "parameters", "truth"]].apply(
-            lambda one, method=method: one.drop(columns="truth").corrwith(
-                one["truth"], method=method
+        with warnings.catch_warnings():  # of a score that is the same for all models
+            warnings.simplefilter("ignore", ConstantInputWarning)
+            rho = values[[*scorers, "parameters", "truth"]].apply(
+                lambda one, method=method: one.drop(columns="truth").corrwith(
+                    one["truth"], method=method
+                )
             )
-        )
         sizes[how, models] = rho["parameters"]
         gaps[how, models] = rho[scorers].sub(rho["parameters"], axis=0)
     rows = []
