@@ -206,7 +206,7 @@ def specification_rows(table: pd.DataFrame) -> pd.DataFrame:
         values = gap[name].dropna().to_numpy()
         sample = stats.draws(len(values), 2000, 0) @ values / len(values)
         low, high = np.quantile(sample, [0.025, 0.975])
-        ends = {"estimate": values.mean(), "low": low, "high": high}
+        ends = {"estimate": round(values.mean(), 9), "low": low, "high": high}
         rows.append(choice | ends | {"size": size})
     return pd.DataFrame(rows).replace({"rank by": BRIEF})
 
