@@ -15,7 +15,6 @@ import pandas as pd
 from experiments.command import Written, command
 from experiments.synthesis import (
     glass_box_report,
-    glass_box_runs,
     glass_box_table,
     glass_box_world,
 )
@@ -93,7 +92,7 @@ SIX = {
     "six, opposite ways": "opposite ways",
     "six, equal text": "equal text",
 }
-WIDTHS = {"narrowest": min(glass_box_runs.SIZES)[0], "widest": max(glass_box_runs.SIZES)[0]}
+WIDTHS = {"narrowest": min, "widest": max}
 TEXTS = {"mixed": "validation", "like the facts": "loss_facts", "others": "loss_others"}
 
 
@@ -104,7 +103,7 @@ def _loss_between_corpora(known: _Tables, row: dict[str, Any]) -> dict[str, floa
     if row["steps"] == "last":
         part = part[part.step == part.step.max()]
     if row["widths"] != "all":
-        part = part[part.width == WIDTHS[row["widths"]]]
+        part = part[part.width == WIDTHS[row["widths"]](part.width)]
     found = glass_box_report.between_corpora(
         part, [TEXTS[row["texts"]]], "closed_book", n_resamples=N_RESAMPLES
     )
