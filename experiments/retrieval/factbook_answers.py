@@ -99,7 +99,6 @@ def _sample(
     template: int,
     *,
     n: int = 4,
-    max_new_tokens: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return the share of sampled answers that hold the object, one row per fact.
@@ -109,7 +108,7 @@ def _sample(
     """
     texts = factbook_facts.prompts(rows.relation, rows.subject, template)
     found = closed_book.sample_continuations(
-        model, tokenizer, texts, n=n, max_new_tokens=max_new_tokens, seed=seed
+        model, tokenizer, texts, n=n, max_new_tokens=10, seed=seed
     )
     shares = {
         "sampled": closed_book.grade(found, list(rows.object)),

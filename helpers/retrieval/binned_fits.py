@@ -132,19 +132,14 @@ def gain(estimate: float, sample: ArrayLike) -> Gain:
     return Gain(float(estimate), *ends)
 
 
-def r2_gain(
-    axes: pd.DataFrame, accuracy: ArrayLike, weights: ArrayLike, *, weighted: bool = False
-) -> Gain:
+def r2_gain(axes: pd.DataFrame, accuracy: ArrayLike, weights: ArrayLike) -> Gain:
     """Return how much higher R² of bin means is with SMI than with the counts of pairs.
 
     `axes` is a frame of `axes_of`, `accuracy` has one entry a row of it, and `weights` are those of
-    `draw_weights`. Bin edges and positions are fixed; `weighted` is that of `r2_of_means`.
+    `draw_weights`. Bin edges and positions are fixed.
     """
     both = np.vstack([np.ones(len(axes)), weights])
-    first, second = (
-        r2_of_means(bin_means(axes[c], accuracy, both), weighted=weighted)
-        for c in ("SMI", "CO-OCCUR")
-    )
+    first, second = (r2_of_means(bin_means(axes[c], accuracy, both)) for c in ("SMI", "CO-OCCUR"))
     return gain(first[0] - second[0], (first - second)[1:])
 
 

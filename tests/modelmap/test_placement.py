@@ -20,9 +20,6 @@ def test_a_map_of_the_first_texts_is_the_map_of_them(made):
     assert np.allclose(part.distances(), plain.distances())
     assert part.threshold == made.threshold and part.texts == made.texts[:10]
     assert np.allclose(placement.first_texts(made, 40).coordinates, made.coordinates)
-    for n in (1, 41):
-        with pytest.raises(ValueError, match="n is"):
-            placement.first_texts(made, n)
 
 
 def test_neighbours_agree_with_the_map_and_the_naive_resamples(made):
@@ -71,8 +68,6 @@ def test_yardsticks_are_the_distances_that_they_name(made, models):
     away = [min(apart[i, j] for j in range(9) if families[j] != families[i]) for i in range(9)]
     assert yards["stranger"] == pytest.approx(np.median(away))
     assert "tuned" not in placement.yardsticks(made, models.assign(kind="n-gram"))
-    with pytest.raises(ValueError, match="other rows than the map"):
-        placement.yardsticks(made, models[::-1])
 
 
 def test_kinship_grows_with_distance():
@@ -144,8 +139,6 @@ def test_too_few_groups_give_no_interval():
         few = placement.interval(0, errors[1:], range(n - 1), confidence)
         assert few == (-np.inf, np.inf)
     assert placement.interval(0, [np.nan], ["a"]) == (-np.inf, np.inf)
-    with pytest.raises(ValueError, match="pass one each"):
-        placement.interval(0, [1.0, 2.0], ["a"])
 
 
 def test_intervals_cover_as_often_as_they_say_when_groups_are_alike():
@@ -168,8 +161,6 @@ def test_coverage_stays_within_a_kind():
     assert table.half["a"] == 5 and np.isinf(table.half["f"])
     pooled = placement.coverage(errors, groups, 0.8)
     assert pooled.covered["f"] == 0 and pooled.half["f"] == 5
-    with pytest.raises(ValueError, match="two kinds"):
-        placement.coverage(errors, groups, 0.8, ["small"] * 6 + ["large"] * 2)
     with pytest.raises(ValueError, match="shorter"):
         placement.coverage(errors, groups, 0.8, ["small"])
 
@@ -193,8 +184,6 @@ def test_a_close_up_is_the_small_map_and_the_new_model_does_not_turn_it(made):
     assert np.allclose(among, around[2]) and around.shape == (4, 2)
     far, _ = placement.close_up(made, made.log_likelihoods[8] * 3, ["a", "b", "c", "d"])
     assert np.array_equal(far, around)
-    with pytest.raises(ValueError, match="pass 3 or more"):
-        placement.close_up(made, made.log_likelihoods[2], ["a", "b"])
 
 
 def test_a_series_is_matched_by_its_keys_everywhere(made):
