@@ -117,8 +117,6 @@ def test_samples_are_repeated_by_the_seed_and_do_not_hang_on_their_neighbours(mo
     ours = closed_book.sample_continuations(model, tokenizer, PROMPTS, **how)
     assert [len(texts) for texts in ours] == [3] * len(PROMPTS)
     assert ours == closed_book.sample_continuations(model, tokenizer, PROMPTS, **how)
-    single = closed_book.sample_continuations(model, tokenizer, PROMPTS, batch_rows=1, **how)
-    assert ours == single
     alone = closed_book.sample_continuations(model, tokenizer, PROMPTS[2:3], **how)
     assert alone == ours[2:3]
     assert ours != closed_book.sample_continuations(model, tokenizer, PROMPTS, seed=1, **how)
@@ -133,7 +131,6 @@ def test_first_tokens_are_drawn_as_often_as_the_model_says(model, tokenizer):
         n=n,
         temperature=temperature,
         max_new_tokens=1,
-        batch_rows=n,
     )
     scores = logits_after(model, ids_of(tokenizer, "the river")) / temperature
     p, number = scores.softmax(dim=0).max(dim=0)

@@ -94,7 +94,7 @@ def test_the_mode_of_the_model_stays(model, tokenizer):
 def test_a_mask_is_filled_by_the_softmax_at_its_place(model, tokenizer):
     prompts = ["Bora speaks[MASK].", "In the harbour of[MASK] they met and spoke for long"]
     found = masked_likelihood.fill_log_probability(
-        model, tokenizer, prompts, ["B", "D"], temperature=0.7, batch=1
+        model, tokenizer, prompts, ["B", "D"], temperature=0.7
     )
     for prompt, answer, value in zip(prompts, ["B", "D"], found, strict=True):
         ids = torch.tensor(tokenizer(prompt)["input_ids"])
