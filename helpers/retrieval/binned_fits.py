@@ -159,13 +159,6 @@ def weighted_correlation(x: ArrayLike, y: ArrayLike, weights: ArrayLike) -> np.n
     return (eab - ea * eb) / np.sqrt((eaa - ea**2) * (ebb - eb**2))
 
 
-def standardise(values: pd.DataFrame, groups: ArrayLike) -> pd.DataFrame:
-    """Return the columns with mean 0 and standard deviation 1 within each group, as a corpus."""
-    by = values.groupby(np.asarray(groups))
-    spread = by.transform("std")
-    return (values - by.transform("mean")) / spread
-
-
 def quadratic(values: pd.DataFrame, factor: ArrayLike | None = None) -> np.ndarray:
     """Return a design matrix: 1, the columns, their squares and products, and a factor's levels.
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 
+from experiments.retrieval import factbook_answers
 from helpers import decoders, model_sources, models
 from helpers.retrieval import closed_book
 
@@ -179,14 +180,14 @@ def test_shares_beaten_are_those_of_a_loop_and_a_half_by_chance():
             "log_probability": rng.integers(0, 9, 3000).astype(float),
         }
     )
-    ours = closed_book.share_beaten(table)
+    ours = factbook_answers._share_beaten(table)
     for prompt, part in table.groupby("prompt"):
         true, *others = part.log_probability
         expected = np.mean([(true > x) + (true == x) / 2 for x in others])
         assert ours[prompt] == pytest.approx(expected)
     assert ours.mean() == pytest.approx(0.5, abs=0.06)
     moved = table.assign(log_probability=2 * table.log_probability + 3)
-    pd.testing.assert_series_equal(ours, closed_book.share_beaten(moved))
+    pd.testing.assert_series_equal(ours, factbook_answers._share_beaten(moved))
 
 
 def test_it_refuses(model, tokenizer):
