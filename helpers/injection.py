@@ -7,6 +7,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from helpers import validation
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -60,6 +62,8 @@ def inject_noise(
 
     if not isinstance(level, int | float) or not 0 <= level <= 100:
         raise ValueError(f"level is {level!r}; pass the share of noise in percent, from 0 to 100")
+    validation.counts(seed=(seed, 0))
+    validation.choice(rule, RULES, "rule")
     drawn = set(_noisy_parameters(model))
     noisy, share = copy.deepcopy(model), level / 100
     generator = torch.Generator().manual_seed(int(seed))

@@ -253,6 +253,10 @@ def test_refuses_levels(encoder, level):
 
 
 def test_refuses_other_arguments(encoder):
+    with pytest.raises(ValueError, match="rule is 'gaussian'; choose one of published, relative"):
+        inject_noise(encoder, 5, rule="gaussian")
+    with pytest.raises(ValueError, match="seed is -1"):
+        inject_noise(encoder, 5, seed=-1)
     with pytest.raises(ValueError, match="model has no layer weights"):
         inject_noise(torch.nn.Linear(2, 2), 5)
     gains = torch.nn.ModuleDict({"encoder": torch.nn.LayerNorm(4)})

@@ -20,6 +20,7 @@ from helpers.retrieval.binned_fits import (
     predict_held_out,
     quadratic,
     r2_gain,
+    standardise,
     weighted_correlation,
 )
 
@@ -242,8 +243,8 @@ def designs(facts: pd.DataFrame) -> dict[str, tuple[np.ndarray, bool]]:
     one = np.ones((len(facts), 1))
     shares = facts[["both", "subject share", "object share"]]
     shares = shares.assign(size=np.log2(facts.parameters))
-    raw = _standardise(shares, np.zeros(len(facts)))
-    z = _standardise(shares.drop(columns="size"), facts.corpus).assign(size=raw["size"])
+    raw = standardise(shares, np.zeros(len(facts)))
+    z = standardise(shares.drop(columns="size"), facts.corpus).assign(size=raw["size"])
     each = list(facts.groupby("model", sort=False))
     x = {
         g: pd.concat(axes_of(part, float(part.parameters.iloc[0]), g) for _, part in each)
@@ -278,10 +279,3 @@ def same_fact_elsewhere(facts: pd.DataFrame) -> pd.Series:
     """Return the mean accuracy of each fact in the models of other families, NaN without any."""
     total, own = (facts.groupby(by).accuracy.transform for by in ("fact", ["fact", "family"]))
     return (total("sum") - own("sum")) / (total("size") - own("size")).replace(0, np.nan)
-
-
-def _standardise(values: pd.DataFrame, groups: ArrayLike) -> pd.DataFrame:
-    """Return the columns with mean 0 and standard deviation 1 within each group, as a corpus."""
-    by = values.groupby(np.asarray(groups))
-    spread = by.transform("std")
-    return (values - by.transform("mean")) / spread

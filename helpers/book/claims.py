@@ -36,12 +36,7 @@ MARKS = {
     NOT_TESTED: "–",
 }
 # Only a statement of the paper can be reproduced, or not; the others hold or do not.
-KINDS = {
-    "paper": "statements of the paper",
-    "reading": "our readings of it",
-    "extension": "its statements tested on other models, data or controls",
-    "check": "checks of this book",
-}
+KINDS = ("paper", "reading", "extension", "check")
 _WORDS = {REPRODUCED: "holds", NOT_REPRODUCED: "does not hold"}
 
 _FIELDS = {"id", "kind", "paper", "where", "statement", "published", "source", "notebook", "needs"}

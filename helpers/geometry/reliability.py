@@ -36,6 +36,8 @@ def pooled_variance(values: ArrayLike, groups: ArrayLike) -> Variance:
     """
     column = validation.numbers(values, "values")
     labels = validation.labels(groups, len(column), "groups")
+    if column.ndim != 1 or not np.isfinite(column).all():
+        raise ValueError("values must be finite numbers in one row; drop the missing ones")
     parts = pd.Series(column).groupby(labels.to_numpy())
     freedom = int((parts.size() - 1).sum())
     if freedom < 1:
@@ -51,12 +53,15 @@ def reliability(observed: Variance, error: Variance) -> Reliability:
     `error` the variance of one model's repeated measurements (`pooled_variance`). A share below 0,
     where the repeats scatter more than the models, counts as 0, and so do the ends. The interval is
     that of the ratio of two variances of normal values (F distribution), and takes `error` to be
-    the same for all models. Source: Spearman (1904).
+    the same for all models. Raises `ValueError` for an observed variance of 0. Source: Spearman
+    (1904).
 
     >>> from helpers.geometry.reliability import Variance, reliability
     >>> [round(x, 2) for x in reliability(Variance(4.0, 20), Variance(1.0, 10))]
     [0.75, 0.15, 0.91]
     """
+    if observed.value <= 0:
+        raise ValueError("observed has a variance of 0; the models do not differ at all")
     ratio = error.value / observed.value
     tails = [0.975, 0.025]
     factors = (1.0, *(stats.f.ppf(q, observed.freedom, error.freedom) for q in tails))

@@ -31,6 +31,7 @@ def first_texts(made: ModelMap, n: int) -> ModelMap:
 
     Raises `ValueError` unless `n` is 2 to the number of texts.
     """
+    validation.counts(n=(n, 2))
     if n > len(made.texts):
         raise ValueError(f"n is {n}; this map has {len(made.texts)} texts")
     lengths = None if made.n_bytes is None else made.n_bytes[:n]
@@ -52,8 +53,10 @@ def neighbours(
     `log_likelihoods` (N,) are the new model's, nats, as `ModelMap.aligned` takes them. One row a
     neighbour, indexed by `model`, the nearest first: `distance` (squared, nats² per text), the ends
     `low` and `high` of its percentile interval, and `nearest`, the share of resamples in which no
-    other model is nearer.
+    other model is nearer. Raises `ValueError` as `ModelMap.aligned` does, and for several models.
     """
+    validation.counts(k=(k, 1), n_resamples=(n_resamples, 1))
+    validation.share(confidence, "confidence")
     values = _one_model(made, log_likelihoods)
     exact = made.place(values).distances[0]
     clipped = np.maximum(values, made.threshold)
@@ -86,8 +89,11 @@ def yardsticks(made: ModelMap, models: pd.DataFrame) -> dict[str, float]:
     `level` and `family`. "rounded to 8 bits": of models whose kind is "rounded" and level 8 from
     their parents, the largest; "tuned": the same for kind "tuned"; "family": the median distance of
     a model with relatives from its nearest one; "stranger": the median distance of a model from the
-    nearest one of another family. What the map has no pair for is absent.
+    nearest one of another family. What the map has no pair for is absent. Raises `ValueError` for
+    models that are not those of the map.
     """
+    if list(models.index) != list(made.names):
+        raise ValueError("models has other rows than the map; pass one per model, in its order")
     apart, place = made.distances(), {name: i for i, name in enumerate(made.names)}
     pairs = {"rounded to 8 bits": [], "tuned": []}
     for name, row in models.iterrows():
@@ -115,6 +121,7 @@ def _kinship(distance: float, yards: Mapping[str, float]) -> str:
     "as near as a fine-tune", and one beyond the typical stranger is "a stranger". What lies between
     the last two may be a relative, and is called by the yardsticks.
     """
+    validation.non_negative(distance, "distance")
     if distance <= yards.get("rounded to 8 bits", -1):
         return "the same weights, but for rounding"
     if distance <= yards.get("tuned", -1):
@@ -139,6 +146,8 @@ def predict(
     scores: pd.DataFrame,
     groups: Sequence[str],
     log_likelihoods: ArrayLike | pd.Series | pd.DataFrame,
+    *,
+    penalties: Sequence[float] = _PENALTIES,
 ) -> _Prediction:
     """Predict scores of new models by ridge regression on log-likelihoods, and test it by groups.
 
@@ -146,17 +155,22 @@ def predict(
     missing score are left out. `groups` has a name per model: each group in turn is predicted from
     the others. `log_likelihoods` are nats, as `ModelMap.aligned` takes them. Features are the
     clipped log-likelihoods over sqrt(N), means included; the penalty is chosen by leave-one-out on
-    the training rows.
+    the training rows. Raises `ValueError` for other lengths and fewer than 2 groups, and as
+    `aligned`.
     """
     from sklearn.linear_model import RidgeCV
 
     names = np.asarray(groups)
+    if list(scores.index) != list(made.names) or len(names) != len(made.names):
+        raise ValueError("scores and groups must have a row per model of the map, in its order")
     new = made.aligned(log_likelihoods)
     root = np.sqrt(len(made.texts))
     features, unseen = made.log_likelihoods / root, np.maximum(new, made.threshold) / root
     known = scores.notna().all(axis=1).to_numpy()
+    if len(set(names[known])) < 2:
+        raise ValueError("groups has fewer than 2 names with scores; none could be held out")
     y, held = scores.to_numpy(float), np.full(scores.shape, np.nan)
-    model = RidgeCV(_PENALTIES)
+    model = RidgeCV(penalties)
     for name in dict.fromkeys(names[known]):
         test, train = known & (names == name), known & (names != name)
         # One column comes back without its second dimension.
@@ -202,6 +216,7 @@ def groups_needed(confidence: float) -> int:
     >>> groups_needed(0.8), groups_needed(0.95)
     (4, 19)
     """
+    validation.share(confidence, "confidence")
     return int(np.ceil(confidence / (1 - confidence) - 1e-9))
 
 
@@ -216,7 +231,7 @@ def interval(
     where each group counts as much as another, with one group of infinite error added for the new
     one. With fewer than `groups_needed(confidence)` groups no interval can be given, and the ends
     are infinite. Source: split conformal prediction by groups (Dunn, Wasserman and Ramdas, 2023),
-    within kinds as Mondrian prediction (Vovk et al., 2003).
+    within kinds as Mondrian prediction (Vovk et al., 2003). Raises `ValueError` for other lengths.
 
     >>> from helpers.modelmap.placement import interval
     >>> interval(10, [1.0, -2.0, 3.0, 4.0], list("abcd"), 0.8)
@@ -224,7 +239,10 @@ def interval(
     >>> interval(10, [1.0, -2.0, 3.0], list("abc"), 0.8)
     (-inf, inf)
     """
+    validation.share(confidence, "confidence")
     values, names = np.abs(validation.numbers(errors, "errors")), np.asarray(groups)
+    if values.shape != names.shape:
+        raise ValueError(f"groups has shape {names.shape} but errors {values.shape}; pass one each")
     values, names = values[np.isfinite(values)], names[np.isfinite(values)]
     if not len(values):
         return -np.inf, np.inf
@@ -247,11 +265,14 @@ def coverage(
     `errors` and `groups` as for `interval`; `kinds` names the kind of each model, one for all by
     default. One row per group: `kind`, `n` models, `others`, the number of other groups of its
     kind, `half`, half the width of the interval (infinite where none can be given), and `covered`,
-    the share of the group's models inside, NaN without an interval.
+    the share of the group's models inside, NaN without an interval. Raises `ValueError` for other
+    lengths, and for a group of two kinds.
     """
     values, every = np.abs(validation.numbers(errors, "errors")), np.asarray(groups)
     sorts = np.full(len(every), "all") if kinds is None else np.asarray(kinds)
     pairs = dict.fromkeys(zip(every, sorts, strict=True))
+    if len(pairs) != len(set(every)):
+        raise ValueError("kinds gives one group two kinds; give each group one")
     rows, known = {}, np.isfinite(values)
     for name, kind in pairs:
         own, others = (every == name) & known, (every != name) & (sorts == kind) & known
@@ -311,8 +332,11 @@ def close_up(
     """Return positions of some models of a map, shape (n, 2), and of a new one among them, (2,).
 
     The directions are the principal ones of the `names` alone; the new model does not turn them.
-    `log_likelihoods` is as in `neighbours`.
+    `log_likelihoods` is as in `neighbours`. Raises `ValueError` for fewer than 3 names, and as
+    `neighbours` does.
     """
+    if len(names) < 3:
+        raise ValueError(f"names has length {len(names)}; pass 3 or more")
     rows = [made.names.index(name) for name in names]
     part = fit_map(made.log_likelihoods[rows], names, 0, texts=made.texts)
     picture = principal_coordinates(part, 2)

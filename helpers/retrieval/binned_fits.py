@@ -22,12 +22,17 @@ def draw_weights(
 ) -> np.ndarray:
     """Return how often each of `n` rows is drawn in each bootstrap resample, (n_resamples, n).
 
-    With `groups`, of length n, whole groups are drawn with replacement, and every row of a group as
-    often as its group; a resample then need not have n rows. The same seed gives the same draws.
-    Source: Efron and Tibshirani (1993), chapters 6 and 8.
+    With `groups`, of length n, whole groups are drawn with replacement, and every row of a group
+    as often as its group; a resample then need not have n rows. The same seed gives the same
+    draws. Raises `ValueError` for fewer than 2 groups, or a `groups` of another length. Source:
+    Efron and Tibshirani (1993), chapters 6 and 8.
     """
     unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if len(unit) != n:
+        raise ValueError(f"groups has length {len(unit)} but n is {n}; pass one group a row")
     n_units = int(unit.max(initial=-1)) + 1
+    if n_units < 2:
+        raise ValueError(f"there are {n_units} rows or groups to draw from; two are needed")
     rng, times = validation.generator(seed), np.empty((n_resamples, n_units), np.float32)
     for i in range(n_resamples):
         times[i] = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)
@@ -124,22 +129,34 @@ def gain(estimate: float, sample: ArrayLike) -> Gain:
 
     The percentile interval is the middle of `sample`. Where the resamples are shifted against the
     estimate, that shift stays in it; the reflected (basic) interval takes it out, twice the
-    estimate minus the other's ends. NaN in `sample` are left out. Source: Efron and Tibshirani
-    (1993), chapter 13; Davison and Hinkley (1997), 5.2.
+    estimate minus the other's ends. NaN in `sample` are left out. Raises `ValueError` where none
+    is left. Source: Efron and Tibshirani (1993), chapter 13; Davison and Hinkley (1997), 5.2.
     """
+    if not np.isfinite(sample).any():
+        raise ValueError("sample has no finite value; draw more resamples or take fewer bins")
     low, high = np.nanquantile(sample, _ENDS)
     ends = (float(e) for e in (low, high, 2 * estimate - high, 2 * estimate - low))
     return Gain(float(estimate), *ends)
 
 
-def r2_gain(axes: pd.DataFrame, accuracy: ArrayLike, weights: ArrayLike) -> Gain:
-    """Return how much higher R² of bin means is with SMI than with the counts of pairs.
+def r2_gain(
+    axes: pd.DataFrame,
+    accuracy: ArrayLike,
+    weights: ArrayLike,
+    *,
+    better: str = "SMI",
+    than: str = "CO-OCCUR",
+    weighted: bool = False,
+) -> Gain:
+    """Return how much higher R² of bin means is with one metric than with another.
 
     `axes` is a frame of `axes_of`, `accuracy` has one entry a row of it, and `weights` are those of
-    `draw_weights`. Bin edges and positions are fixed.
+    `draw_weights`. Bin edges and positions are fixed; `weighted` is that of `r2_of_means`.
     """
     both = np.vstack([np.ones(len(axes)), weights])
-    first, second = (r2_of_means(bin_means(axes[c], accuracy, both)) for c in ("SMI", "CO-OCCUR"))
+    first, second = (
+        r2_of_means(bin_means(axes[c], accuracy, both), weighted=weighted) for c in (better, than)
+    )
     return gain(first[0] - second[0], (first - second)[1:])
 
 
@@ -159,6 +176,18 @@ def weighted_correlation(x: ArrayLike, y: ArrayLike, weights: ArrayLike) -> np.n
     return (eab - ea * eb) / np.sqrt((eaa - ea**2) * (ebb - eb**2))
 
 
+def standardise(values: pd.DataFrame, groups: ArrayLike) -> pd.DataFrame:
+    """Return the columns with mean 0 and standard deviation 1 within each group, such as a corpus.
+
+    Raises `ValueError` for a column that does not vary within a group.
+    """
+    by = values.groupby(np.asarray(groups))
+    spread = by.transform("std")
+    if not (spread > 0).all(axis=None):
+        raise ValueError("values has a column that does not vary in a group; leave it out")
+    return (values - by.transform("mean")) / spread
+
+
 def quadratic(values: pd.DataFrame, factor: ArrayLike | None = None) -> np.ndarray:
     """Return a design matrix: 1, the columns, their squares and products, and a factor's levels.
 
@@ -173,24 +202,27 @@ def quadratic(values: pd.DataFrame, factor: ArrayLike | None = None) -> np.ndarr
     return np.hstack(parts)
 
 
-def _fit_share(X: np.ndarray, y: np.ndarray, *, logistic: bool) -> np.ndarray:
+def _fit_share(X: np.ndarray, y: np.ndarray, *, logistic: bool, steps: int = 50) -> np.ndarray:
     """Return the coefficients of a line, or of a logistic curve, for shares between 0 and 1.
 
     `X` of shape (n, k) holds its own column of ones, `y` the shares. The line is least squares; the
     curve maximises the binomial likelihood, by Newton's method: the numbers of statsmodels' GLM in
-    a sixth of its time. Raises `ValueError` for a curve that does not converge. Source: Papke and
-    Wooldridge (1996).
+    a sixth of its time. Raises `ValueError` for shares outside [0, 1] or missing, and a curve that
+    does not converge. Source: Papke and Wooldridge (1996).
     """
+    # NaN is refused too, as it compares with nothing.
+    if not (y.min() >= 0 and y.max() <= 1):
+        raise ValueError("y must lie in [0, 1], none missing; pass shares, not percent or counts")
     if not logistic:
         return np.linalg.lstsq(X, y, rcond=None)[0]
     b = np.zeros(X.shape[1])
-    for _ in range(50):
+    for _ in range(steps):
         p = expit(X @ b)
         step = np.linalg.solve((X * (p * (1 - p))[:, None]).T @ X, X.T @ (y - p))
         b = b + step
         if np.abs(step).max() < 1e-8:
             return b
-    raise ValueError("no convergence in 50 steps; standardise the columns of X first")
+    raise ValueError(f"no convergence in {steps} steps; standardise the columns of X first")
 
 
 def predict_held_out(
@@ -200,10 +232,14 @@ def predict_held_out(
 
     `X` has shape (n, k) with its own column of ones, `y` are shares, `groups` such as the families
     of the models. Predictions of a line are cut to [0, 1]. `thin` fits to every thin-th row only.
+    Raises `ValueError` for a single group, or as `_fit_share`.
     """
     y, groups = validation.numbers(y, "y"), np.asarray(groups)
+    names = pd.unique(groups)
+    if len(names) < 2:
+        raise ValueError("groups has one value; there is nothing to fit to when it is held out")
     out = np.empty(len(y))
-    for name in pd.unique(groups):
+    for name in names:
         held = groups == name
         b = _fit_share(X[~held][::thin], y[~held][::thin], logistic=logistic)
         out[held] = expit(X[held] @ b) if logistic else np.clip(X[held] @ b, 0, 1)
@@ -221,9 +257,12 @@ def rmse_table(
     """Return the root mean squared error of each column, and its gain on a baseline column.
 
     `residuals` has one column per predictor; whole `groups` of its rows are drawn with replacement,
-    the same for all columns, and the predictions held fixed. Columns: `rmse`, `low`, `high`, `gain`
-    (baseline minus predictor, above zero if better), `gain low`, `gain high`.
+    the same for all columns, and the predictions held fixed. Columns: `rmse`, `low`, `high`,
+    `gain` (baseline minus predictor, above zero if better), `gain low`, `gain high`. Raises
+    `ValueError` for a missing value or an unknown baseline.
     """
+    if baseline not in residuals or residuals.isna().any(axis=None):
+        raise ValueError(f"residuals must have the column {baseline!r} and no missing value")
     square = (residuals**2).assign(rows=1.0).groupby(np.asarray(groups)).sum()
     times = draw_weights(len(square), n_resamples, seed=seed) @ square.to_numpy()
     sample = np.sqrt(times[:, :-1] / times[:, -1:])

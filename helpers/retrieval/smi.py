@@ -88,6 +88,7 @@ def mutual_information(
 
 def facts_information(facts: pd.DataFrame) -> np.ndarray:
     """Return the one-cell mutual information of facts with the columns `COUNTS`, in bits."""
+    validation.columns(facts, COUNTS, "facts")
     return mutual_information(*(facts[c] for c in COUNTS))
 
 
@@ -98,6 +99,8 @@ def log_bins(values: ArrayLike) -> np.ndarray:
     Source: released code of arXiv 2502.04066, which keeps trunc(5 log2 v) / 5.
     """
     values = validation.numbers(values, "values")
+    if np.any(~(values > 0)):
+        raise ValueError("values must be positive; drop the facts that never co-occur first")
     return np.trunc(5 * np.log2(values)).astype(np.int64)
 
 
@@ -107,6 +110,8 @@ def normalise(bins: ArrayLike, ends: tuple[float, float] | None = None) -> np.nd
     `bins` are integers of `log_bins`; `ends` are in log2 units, five bins each.
     """
     bins = validation.numbers(bins, "bins")
+    if not bins.size:
+        raise ValueError("bins is empty; pass the bin of each fact")
     low, high = (bins.min() / 5, bins.max() / 5) if ends is None else ends
     if not high > low:
         raise ValueError(f"ends are {low} and {high}; a scale needs two different ones")
@@ -153,6 +158,7 @@ def size_dependent_mi(
 
 def keep(information: ArrayLike, generation: str) -> np.ndarray:
     """Return the mask of facts that a generation of the metric keeps, from their MI in bits."""
+    validation.choice(generation, tuple(GENERATIONS), "generation")
     rule, information = GENERATIONS[generation], validation.numbers(information, "information")
     return information >= rule.keep_above if rule.closed else information > rule.keep_above
 
@@ -160,7 +166,13 @@ def keep(information: ArrayLike, generation: str) -> np.ndarray:
 def bin_statistics(bins: ArrayLike, accuracy: ArrayLike) -> pd.DataFrame:
     """Return `n`, `mean` and population `variance` of the accuracies in each bin, by bin."""
     bins, accuracy = np.asarray(bins), validation.numbers(accuracy, "accuracy")
+    if bins.shape != accuracy.shape or not bins.size:
+        raise ValueError(
+            f"bins has shape {bins.shape} and accuracy {accuracy.shape}; pass one a fact in each"
+        )
     frame = pd.DataFrame({"bin": bins, "accuracy": accuracy})
+    if frame.accuracy.isna().any():
+        raise ValueError("accuracy has missing values; drop those facts first")
     groups = frame.groupby("bin").accuracy
     variance = groups.var(ddof=0)
     return pd.DataFrame({"n": groups.size(), "mean": groups.mean(), "variance": variance})
@@ -175,7 +187,10 @@ def fit_bins(statistics: pd.DataFrame, x: ArrayLike, *, weighted: bool = False) 
     single accuracies to the line), `x intercept`, `upper bound` (the line at x = 1) and `acc`
     (mean accuracy of the facts). Source: released code of arXiv 2502.04066.
     """
+    validation.columns(statistics, ("n", "mean", "variance"), "statistics")
     x, mean = validation.numbers(x, "x"), statistics["mean"].to_numpy()
+    if len(x) != len(mean):
+        raise ValueError(f"x has {len(x)} entries but statistics {len(mean)}; pass one a bin")
     if len(x) < 3:
         raise ValueError(f"{len(x)} bins are too few for a line; three or more are needed")
     n = statistics["n"].to_numpy()
@@ -244,15 +259,22 @@ def fit_metrics(
 
 
 def r2_interval(
-    x: ArrayLike, mean: ArrayLike, *, n_resamples: int = 1000, seed: int = 0
+    x: ArrayLike, mean: ArrayLike, *, level: float = 0.95, n_resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """Return the bootstrap interval of R² of a binned fit, drawing the bins with replacement.
 
     `x` and `mean` have one entry a bin: the bins are the observations of the published fit.
     Resamples in which a side does not vary have no R² and are left out; where `mean` itself does
-    not vary both ends are NaN. Raises `ValueError` for fewer than 3 different positions.
+    not vary both ends are NaN. Raises `ValueError` for fewer than 3 different positions and missing
+    values.
     """
     x, mean = validation.numbers(x, "x"), validation.numbers(mean, "mean")
+    validation.share(level, "level")
+    validation.counts(n_resamples=(n_resamples, 1))
+    if x.ndim != 1 or x.shape != mean.shape or not len(x):
+        raise ValueError(f"x has shape {x.shape} and mean {mean.shape}; pass one a bin in each")
+    if not (np.isfinite(x).all() and np.isfinite(mean).all()):
+        raise ValueError("x or mean has a missing or infinite value; leave out bins without facts")
     if len(np.unique(x)) < 3:
         raise ValueError(f"x has {len(np.unique(x))} different positions; pass 3 bins or more")
     drawn = validation.generator(seed).integers(len(x), size=(n_resamples, len(x)))
@@ -263,7 +285,7 @@ def r2_interval(
     if np.ptp(mean) == 0 or not usable.any():
         return float("nan"), float("nan")
     r2 = (a * b).sum(axis=1)[usable] ** 2 / spread[usable]
-    low, high = np.quantile(r2, [0.025, 0.975])
+    low, high = np.quantile(r2, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -73,6 +73,7 @@ def rank_difference(
     truth: str,
     *,
     groups: str,
+    given: Sequence[str] = (),
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.Series:
@@ -82,12 +83,14 @@ def rank_difference(
     over whole `groups`, both ranked and fitted again in each sample). Arguments and errors are
     those of `rank_correlations`.
     """
-    columns = [signal, rival, truth]
+    columns = [*given, signal, rival, truth]
+    validation.columns(table, [*columns, groups], "table")
+    validation.counts(n_resamples=(n_resamples, 1), seed=(seed, 0))
     rows = table.dropna(subset=columns)
     values, member = rows[columns].to_numpy(float), pd.factorize(rows[groups])[0]
     drawn = _draws(member, n_resamples, seed)
-    found = np.array([_correlations(values[some], 0, True)[2, :2] for some in drawn])
-    whole = _correlations(values, 0, True)[2]
+    found = np.array([_correlations(values[some], len(given), True)[2, :2] for some in drawn])
+    whole = _correlations(values, len(given), True)[2]
     low, high = np.nanquantile(found[:, 0] - found[:, 1], [0.025, 0.975])
     return pd.Series({"difference": whole[0] - whole[1], "low": low, "high": high})
 
@@ -163,9 +166,13 @@ def choices(
     which it is missing not at all. Columns: `share`, `low`, `high` (95 %, bootstrap over models, or
     over the values of the column `units`: give "mix" where another corpus could have been used),
     `n` pairs; the first three are NaN without one. Signals for which less is better must come with
-    their sign changed. Source: the concordance of Kendall (1938).
+    their sign changed. Raises `ValueError` for an absent column, and where there are no
+    such pairs. Source: the concordance of Kendall (1938).
     """
     signals, same = list(signals), list(same)
+    units_column = [] if units is None else [units]
+    validation.columns(table, [*signals, truth, *same, differ, *units_column], "table")
+    validation.counts(n_resamples=(n_resamples, 1), seed=(seed, 0))
     first, second, gap = _pairs(table, truth, same, differ, least)
     member = np.arange(len(table)) if units is None else pd.factorize(table[units])[0]
     n_units = member.max() + 1
@@ -205,6 +212,7 @@ def contrasts(
     and `n`, the number of pairs. Raises as `choices`. Source: as there.
     """
     signals, same = list(signals), list(same)
+    validation.columns(table, [*signals, truth, *same, differ], "table")
     first, second, gap = _pairs(table, truth, same, differ, least)
     codes, values = pd.factorize(table[differ])
     ends = np.sort([codes[first], codes[second]], axis=0)
@@ -219,6 +227,7 @@ def _pairs(
     table: pd.DataFrame, truth: str, same: Sequence[str], differ: str, least: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rows of both models of each pair, and by how much the first is better."""
+    validation.non_negative(least, "least")
     y = table[truth].to_numpy(float)
     gap = y[:, None] - y[None, :]
     chosen = np.triu(np.abs(gap) > least, 1)
@@ -228,6 +237,11 @@ def _pairs(
     values = pd.factorize(table[differ])[0]
     chosen &= values[:, None] != values[None, :]
     first, second = np.nonzero(chosen)
+    if not len(first):
+        raise ValueError(
+            f"same and differ leave no pair of models further apart in {truth!r} than {least}; "
+            "take fewer conditions"
+        )
     return first, second, gap[first, second]
 
 
@@ -245,6 +259,7 @@ def towards(table: pd.DataFrame, signals: Sequence[str], truth: str) -> pd.DataF
     The sign is taken from the very models that are judged, which flatters a signal whose direction
     is not known beforehand.
     """
+    validation.columns(table, [*signals, truth], "table")
     signs = {}
     for signal in signals:
         ranks = pd.DataFrame({"x": table[signal], "y": table[truth]}).dropna().rank()

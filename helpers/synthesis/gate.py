@@ -68,6 +68,7 @@ def family_order(table: pd.DataFrame, family: str = "family") -> pd.Series:
     It uses nothing of the model itself, nor of its task. A model without relatives gets the mean
     of all models, so that it stands in the middle.
     """
+    validation.columns(table, [family], "table")
     order = static_order(table)
     groups = order.groupby([table["task"], table[family]])
     others = groups.transform("count") - order.notna()
@@ -207,6 +208,7 @@ def beside(
     """
     table, why = _with_free(table, free)
     if task is not None:
+        validation.choice(task, tuple(table["task"].unique()), "task")
         table, options = table[table["task"] == task], {**options, "draw_tasks": False}
     rivals = [name for name in free if name not in why]
     names, n_models = [*signals, *rivals], table["model"].nunique()
@@ -233,6 +235,7 @@ def _with_free(
     table: pd.DataFrame, free: Mapping[str, str] = FREE
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return a table with the orders of the gate, and why some of the gate says nothing here."""
+    validation.columns(table, ["model", "task", "truth"], "table")
     n, why, out = table["model"].nunique(), {}, table.copy()
     twice = int((table.groupby("model")["task"].nunique() > 1).sum())
     if twice and "static_order" in free:
@@ -273,6 +276,7 @@ def without_each(table: pd.DataFrame, signals: Sequence[str]) -> pd.DataFrame:
 
     Columns: `left_out`, `signal` and the names of `MEASURES`. Rivals are not computed again.
     """
+    validation.columns(table, ["model"], "table")
     rows = []
     for model in dict.fromkeys(table["model"]):
         part = _score(

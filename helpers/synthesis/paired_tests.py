@@ -203,11 +203,20 @@ def false_alarms(
     `values` (n,) are cut into two random halves, compared by Welch's test at `level`; a sound test
     gives about `level`. With `groups` (n,), whole groups fall into one half, as when the facts of
     one person, or the texts of one file, are drawn together: a share above `level` then means that
-    items are not independent. Source: Welch (1947).
+    items are not independent. Raises `ValueError` for fewer than 6 items or groups, or values that
+    are not finite. Source: Welch (1947).
     """
     x = validation.numbers(values, "values")
+    validation.share(level, "level")
+    validation.counts(n_draws=(n_draws, 1))
+    if x.ndim != 1 or not np.isfinite(x).all():
+        raise ValueError("values must be one finite number per item, shape (n,)")
     member = np.arange(len(x)) if groups is None else pd.factorize(np.asarray(groups))[0]
+    if len(member) != len(x):
+        raise ValueError(f"groups has length {len(member)} but values {len(x)}; pass one per item")
     n_groups = member.max(initial=-1) + 1
+    if n_groups < 6:
+        raise ValueError(f"values has {n_groups} items or groups; halves need at least 6")
     rng, found = validation.generator(seed), 0
     for _ in range(n_draws):
         first = np.isin(member, rng.permutation(n_groups)[: n_groups // 2])

@@ -60,6 +60,7 @@ def test_permuted_columns_keep_marginals_and_lose_correlations():
     ("values", "groups", "message"),
     [
         ([1.0, 2.0], ["a", "b"], "measure something twice"),
+        ([1.0, np.nan], ["a", "a"], "finite"),
         ([1.0, 2.0], ["a"], "groups"),
     ],
 )
@@ -74,5 +75,7 @@ def test_repeats_that_scatter_more_than_the_models_leave_nothing():
 
 
 def test_models_that_do_not_differ_have_no_reliability():
+    with pytest.raises(ValueError, match="variance of 0"):
+        reliability.reliability(Variance(0.0, 5), Variance(1.0, 5))
     with pytest.raises(ValueError, match="points"):
         reliability.permuted_columns([1.0, 2.0])

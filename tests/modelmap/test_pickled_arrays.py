@@ -34,11 +34,7 @@ def test_it_reads_what_pickle_reads(tmp_path, protocol):
         np.testing.assert_array_equal(found["vectors"][name], value["vectors"][name])
     for one, other in zip(found["others"], value["others"], strict=True):
         np.testing.assert_array_equal(one, other)
-        # In the machine's own byte order.
-        assert (
-            one.dtype.newbyteorder("=") == other.dtype.newbyteorder("=")
-            and one.shape == other.shape
-        )
+        assert one.dtype == other.dtype and one.shape == other.shape
     assert found["whole"].tolist() == [True, False]
 
 
@@ -92,9 +88,7 @@ def fail(*_):
 )
 def test_all_else_is_refused_and_nothing_is_run(tmp_path, value, capsys):
     before = set(sys.modules)
-    with pytest.raises(
-        ValueError, match="cannot be read as plain arrays: it (calls|has an array of) "
-    ):
+    with pytest.raises(ValueError, match="cannot be read as plain arrays: it .*byte"):
         pickled_arrays.read(written(tmp_path, value, 2))
     assert capsys.readouterr().out == "" and set(sys.modules) == before
 
@@ -103,23 +97,20 @@ def test_old_instructions_that_call_are_refused(tmp_path):
     path = written(tmp_path, b"cos\nsystem\n(S'touch /tmp/never'\ntR.")
     with pytest.raises(ValueError, match="cannot be read"):
         pickled_arrays.read(path)
-    with pytest.raises(ValueError, match="it calls 'os system'"):
+    with pytest.raises(ValueError, match="instruction INST"):
         pickled_arrays.read(written(tmp_path, b"(ios\nsystem\n."))
 
 
-def test_a_file_cannot_change_how_the_next_is_read(tmp_path):
-    state = b"(d(S'__defaults__'\n(I5\nI6\ntds\x86b."
-    for name in (b"numpy\ndtype", b"_codecs\nencode", b"numpy.core.multiarray\n_reconstruct"):
-        for part in (b"c" + name + b"\n" + state, b"c" + name + b"\n(dS'x'\nI1\nsb."):
-            try:
-                pickled_arrays.read(written(tmp_path, part))
-            except ValueError:
-                pass
-    assert pickled_arrays.read(written(tmp_path, np.arange(3.0))).tolist() == [0, 1, 2]
-    assert not vars(pickled_arrays._encoded) and pickled_arrays._encoded.__defaults__ is None
+def test_a_name_by_itself_is_no_value(tmp_path):
+    with pytest.raises(ValueError, match="holds 'numpy dtype' as a value"):
+        pickled_arrays.read(written(tmp_path, b"cnumpy\ndtype\n."))
 
 
-def test_shared_lists_stay_small(tmp_path):
+def test_a_list_in_itself_is_refused_and_shared_lists_stay_small(tmp_path):
+    endless = []
+    endless.append(endless)
+    with pytest.raises(ValueError, match="holds itself"):
+        pickled_arrays.read(written(tmp_path, endless))
     # A billion elements if every list were copied.
     level = ["ha"] * 10
     for _ in range(8):

@@ -20,6 +20,9 @@ def test_a_map_of_the_first_texts_is_the_map_of_them(made):
     assert np.allclose(part.distances(), plain.distances())
     assert part.threshold == made.threshold and part.texts == made.texts[:10]
     assert np.allclose(placement.first_texts(made, 40).coordinates, made.coordinates)
+    for n in (1, 41):
+        with pytest.raises(ValueError, match="n is"):
+            placement.first_texts(made, n)
 
 
 def test_neighbours_agree_with_the_map_and_the_naive_resamples(made):
@@ -68,6 +71,8 @@ def test_yardsticks_are_the_distances_that_they_name(made, models):
     away = [min(apart[i, j] for j in range(9) if families[j] != families[i]) for i in range(9)]
     assert yards["stranger"] == pytest.approx(np.median(away))
     assert "tuned" not in placement.yardsticks(made, models.assign(kind="n-gram"))
+    with pytest.raises(ValueError, match="other rows than the map"):
+        placement.yardsticks(made, models[::-1])
 
 
 def test_kinship_grows_with_distance():
@@ -79,39 +84,43 @@ def test_kinship_grows_with_distance():
     assert placement._kinship(0.0, {}) == "a stranger"
     assert placement.kinship_between(2, 4, yards) == told[2]
     assert placement.kinship_between(0.5, 4, yards) == f"undecided: {told[0]}; or {told[2]}"
+    with pytest.raises(ValueError, match="distance is nan"):
+        placement._kinship(float("nan"), yards)
 
 
-def test_a_linear_score_is_predicted_and_groups_are_held_out(monkeypatch):
-    monkeypatch.setattr(placement, "_PENALTIES", [1e-6])
+def test_a_linear_score_is_predicted_and_groups_are_held_out():
     rng = np.random.default_rng(0)
     level = rng.normal(size=(60, 5))
     made = model_map.fit_map(level, [f"m{i}" for i in range(60)], 0)
     truth = pd.DataFrame({"score": level @ [1, 2, 0, -1, 0.5] + 3}, made.names)
     groups = np.repeat(list("abcdef"), 10)
     new = rng.normal(size=(2, 5))
-    said = placement.predict(made, truth, groups, new)
+    said = placement.predict(made, truth, groups, new, penalties=[1e-6])
     assert np.allclose(said.new.score, new @ [1, 2, 0, -1, 0.5] + 3, atol=1e-3)
     assert np.allclose(said.held_out, truth, atol=1e-3)
     # What is said of a group does not hang on its own scores.
     spoilt = truth.copy()
     spoilt.iloc[:10] += 100
-    again = placement.predict(made, spoilt, groups, new)
+    again = placement.predict(made, spoilt, groups, new, penalties=[1e-6])
     assert np.allclose(again.held_out[:10], said.held_out[:10])
     assert not np.allclose(again.held_out[10:], said.held_out[10:])
     missing = truth.copy()
     missing.iloc[:10] = np.nan
-    part = placement.predict(made, missing, groups, new)
+    part = placement.predict(made, missing, groups, new, penalties=[1e-6])
     assert part.held_out[:10].isna().all().all() and np.allclose(part.new, said.new, atol=1e-3)
+    with pytest.raises(ValueError, match="fewer than 2 names"):
+        placement.predict(made, truth, ["a"] * 60, new)
+    with pytest.raises(ValueError, match="a row per model"):
+        placement.predict(made, truth[1:], groups[1:], new)
 
 
-def test_rivals_know_less_where_the_score_hangs_on_single_texts(monkeypatch):
-    monkeypatch.setattr(placement, "_PENALTIES", [1e-6])
+def test_rivals_know_less_where_the_score_hangs_on_single_texts():
     rng = np.random.default_rng(1)
     level = rng.normal(size=(60, 5))
     made = model_map.fit_map(level, [f"m{i}" for i in range(60)], 0)
     truth = pd.DataFrame({"score": level[:, 0] - level[:, 1]}, made.names)
     groups = pd.Series(np.repeat(list("abcdef"), 10), made.names)
-    said = placement.predict(made, truth, groups, level[:1])
+    said = placement.predict(made, truth, groups, level[:1], penalties=[1e-6])
     table = placement.rivals(made, truth, groups, said.held_out)
     assert (
         table.score.idxmin() == "ridge on all texts"
@@ -139,6 +148,8 @@ def test_too_few_groups_give_no_interval():
         few = placement.interval(0, errors[1:], range(n - 1), confidence)
         assert few == (-np.inf, np.inf)
     assert placement.interval(0, [np.nan], ["a"]) == (-np.inf, np.inf)
+    with pytest.raises(ValueError, match="pass one each"):
+        placement.interval(0, [1.0, 2.0], ["a"])
 
 
 def test_intervals_cover_as_often_as_they_say_when_groups_are_alike():
@@ -161,6 +172,8 @@ def test_coverage_stays_within_a_kind():
     assert table.half["a"] == 5 and np.isinf(table.half["f"])
     pooled = placement.coverage(errors, groups, 0.8)
     assert pooled.covered["f"] == 0 and pooled.half["f"] == 5
+    with pytest.raises(ValueError, match="two kinds"):
+        placement.coverage(errors, groups, 0.8, ["small"] * 6 + ["large"] * 2)
     with pytest.raises(ValueError, match="shorter"):
         placement.coverage(errors, groups, 0.8, ["small"])
 
@@ -184,6 +197,8 @@ def test_a_close_up_is_the_small_map_and_the_new_model_does_not_turn_it(made):
     assert np.allclose(among, around[2]) and around.shape == (4, 2)
     far, _ = placement.close_up(made, made.log_likelihoods[8] * 3, ["a", "b", "c", "d"])
     assert np.array_equal(far, around)
+    with pytest.raises(ValueError, match="pass 3 or more"):
+        placement.close_up(made, made.log_likelihoods[2], ["a", "b"])
 
 
 def test_a_series_is_matched_by_its_keys_everywhere(made):

@@ -9,7 +9,6 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.preprocessing import PolynomialFeatures
 
-from experiments.retrieval import audit_tables
 from helpers.retrieval import binned_fits
 
 
@@ -29,6 +28,14 @@ def test_weights_count_draws_of_rows_and_of_whole_groups():
     assert (grouped[:, 0] == grouped[:, 3]).all() and (grouped[:, 1] == grouped[:, 4]).all()
     assert (grouped[:, :3].sum(axis=1) == 3).all()
     assert binned_fits.draw_weights(8, 4000).var() == pytest.approx(7 / 8, rel=0.05)
+
+
+@pytest.mark.parametrize("arguments", [{"n": 1}, {"n": 3, "groups": ["a", "b"]}])
+def test_weights_refuse_what_cannot_be_drawn(arguments):
+    with pytest.raises(ValueError):
+        binned_fits.draw_weights(**arguments, n_resamples=2)
+    with pytest.raises(ValueError, match="two are needed"):
+        binned_fits.draw_weights(2, 2, groups=["a", "a"])
 
 
 @given(st.integers(0, 10_000))
@@ -71,6 +78,8 @@ def test_a_gain_has_a_percentile_and_a_reflected_interval():
     found = binned_fits.gain(0.15, sample)
     assert [found.low, found.high] == pytest.approx([0.105, 0.295])
     assert [found.reflected_low, found.reflected_high] == pytest.approx([0.005, 0.195])
+    with pytest.raises(ValueError, match="no finite"):
+        binned_fits.gain(0.1, [np.nan])
 
 
 def test_the_gain_of_r2_equals_a_loop_over_resamples(axes):
@@ -112,10 +121,12 @@ def test_standardised_columns_have_mean_0_and_sd_1_in_each_group():
     rng = np.random.default_rng(0)
     values = pd.DataFrame({"a": rng.random(40) * 7, "b": rng.random(40) - 3})
     groups = np.repeat(["p", "q"], 20)
-    ours = audit_tables._standardise(values, groups)
+    ours = binned_fits.standardise(values, groups)
     for g in "pq":
         expected = scipy_stats.zscore(values[groups == g].to_numpy(), ddof=1)
         assert ours[groups == g].to_numpy() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="does not vary"):
+        binned_fits.standardise(values.assign(a=1.0), groups)
 
 
 def test_the_design_holds_the_powers_of_scikit_learn_and_the_levels():
@@ -133,6 +144,13 @@ def test_the_logistic_curve_is_that_of_statsmodels():
     expected = sm.GLM(y, X, family=sm.families.Binomial()).fit().params
     assert binned_fits._fit_share(X, y, logistic=True) == pytest.approx(expected, abs=1e-7)
     assert binned_fits._fit_share(X, y, logistic=False) == pytest.approx(sm.OLS(y, X).fit().params)
+    with pytest.raises(ValueError, match="shares"):
+        binned_fits._fit_share(X, 100 * y, logistic=True)
+    for logistic in (True, False):
+        with pytest.raises(ValueError, match="none missing"):
+            binned_fits._fit_share(X, np.where(X[:, 1] > 2, np.nan, y), logistic=logistic)
+    with pytest.raises(ValueError, match="no convergence"):
+        binned_fits._fit_share(X, (X[:, 1] > 0).astype(float), logistic=True, steps=5)
 
 
 def test_held_out_predictions_are_those_of_scikit_learn():
@@ -149,6 +167,8 @@ def test_held_out_predictions_are_those_of_scikit_learn():
     changed[:30] = 0.9
     again = binned_fits.predict_held_out(X, changed, groups)
     assert again[:30] == pytest.approx(expected[:30]) and not np.allclose(again[30:], expected[30:])
+    with pytest.raises(ValueError, match="one value"):
+        binned_fits.predict_held_out(X, y, np.full(90, "a"))
 
 
 def test_thinning_fits_to_every_nth_row_of_the_others():
@@ -177,6 +197,10 @@ def test_the_error_table_equals_a_loop_over_drawn_groups():
     gains = np.quantile(sample[:, 1] - sample[:, 0], [0.025, 0.975])
     assert ours.loc["good", ["gain low", "gain high"]].tolist() == pytest.approx(gains.tolist())
     assert ours.loc["bad", ["gain", "gain low", "gain high"]].tolist() == [0, 0, 0]
+    for wrong in ({"baseline": "none"}, {"residuals": residuals.assign(good=np.nan)}):
+        arguments = {"residuals": residuals, "groups": groups, "baseline": "bad", **wrong}
+        with pytest.raises(ValueError, match="residuals must"):
+            binned_fits.rmse_table(**arguments)
 
 
 def test_the_end_of_the_line_is_slope_plus_intercept_and_nan_for_two_bins():

@@ -52,6 +52,8 @@ def test_impossible_counts_are_refused(table):
 def test_bins_are_cut_toward_zero():
     assert smi.log_bins([1, 2, 4, 5, 1000]).tolist() == [0, 5, 10, 11, 49]
     assert smi.log_bins([0.5, 0.4, 2**-0.39]).tolist() == [-5, -6, -1]
+    with pytest.raises(ValueError, match="positive"):
+        smi.log_bins([1, 0])
 
 
 def test_normalise_maps_the_ends_to_0_and_1():
@@ -111,10 +113,28 @@ def test_noise_has_no_r2_and_its_interval_says_so():
     assert low > 0.99
 
 
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_the_interval_of_a_few_bins_leaves_out_resamples_of_one(n):
+    x, mean = np.arange(n) / n, np.array([0.1, 0.3, 0.2, 0.5, 0.4])[:n]
+    drawn = np.random.default_rng(0).integers(n, size=(1000, n))
+    varied = [row for row in drawn if len(set(row)) > 1]
+    assert len(varied) < 1000
+    naive = [np.corrcoef(x[row], mean[row])[0, 1] ** 2 for row in varied]
+    expected = np.quantile(naive, [0.025, 0.975])
+    assert smi.r2_interval(x, mean) == pytest.approx(tuple(expected), abs=1e-9)
+    assert np.isnan(smi.r2_interval(x, np.full(n, 0.1))).all()
+    with pytest.raises(ValueError, match="x has 2 different positions"):
+        smi.r2_interval([0, 1, 1, 1], [0.1, 0.2, 0.3, 0.4])
+    with pytest.raises(ValueError, match="missing"):
+        smi.r2_interval(x, np.where(x > 0, mean, np.nan))
+
+
 def test_a_fit_needs_three_bins():
     statistics = smi.bin_statistics([1, 1, 2], [0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="too few"):
         smi.fit_bins(statistics, [0, 1])
+    with pytest.raises(ValueError, match="missing"):
+        smi.bin_statistics([1, 2], [0.1, np.nan])
 
 
 def test_object_in_subject_is_case_sensitive():

@@ -185,6 +185,23 @@ def test_a_signal_is_turned_by_the_models_that_have_it():
             lambda t: agreement.rank_correlations(t[:6], ["noise"], ["truth"], groups="size"),
             "groups has 1 distinct values",
         ),
+        (
+            lambda t: agreement.rank_difference(t, "noise", "x", "truth", groups="cell"),
+            "no column",
+        ),
+        (lambda t: agreement.towards(t, ["x"], "truth"), r"no column \['x'\]"),
+        (
+            lambda t: agreement.contrasts(t, ["noise"], "truth", same=["size"], differ="size"),
+            "leave no pair",
+        ),
+        (
+            lambda t: agreement.choices(t, ["noise"], "truth", same=["size"], differ="size"),
+            "leave no pair",
+        ),
+        (
+            lambda t: agreement.choices(t, ["noise"], "truth", same=[], differ="size", least=-1),
+            "least is -1",
+        ),
     ],
 )
 def test_bad_requests_are_refused_by_name(table, call, message):

@@ -198,6 +198,8 @@ def test_bad_arguments_are_refused():
         gate.judge(table, ["random"], n_resamples=2, confidence=95)
     with pytest.raises(ValueError, match="seed"):
         gate.judge(table, ["random"], n_resamples=2, seed=-1)
+    with pytest.raises(ValueError, match="family"):
+        gate.family_order(table.drop(columns="family"))
 
 
 def test_units_are_drawn_whole_and_single_models_as_before():
@@ -253,6 +255,8 @@ def test_one_task_is_judged_with_orders_from_the_others():
         stats.spearmanr(order, here.truth).statistic
     )
     assert (rows.n_tasks == 1).all()
+    with pytest.raises(ValueError, match="task"):
+        gate.beside(table, {"random": ""}, task="t9")
 
 
 def test_where_no_gate_applies_the_row_says_why_with_the_number():

@@ -145,6 +145,9 @@ def test_the_intraclass_correlation_is_that_of_the_model():
         (lambda: paired_tests.clustered_test([1, 2, 3], [1, 2, 4], [0, 1, 1]), "has 2 distinct"),
         (lambda: paired_tests._intraclass([1, 2, 3], [0, 1, 2]), "clusters has 3 values for 3"),
         (lambda: paired_tests._intraclass([1, 2, 3], [0, 1]), "clusters has length 2"),
+        (lambda: paired_tests.false_alarms([1, 2, 3]), "values has 3 items"),
+        (lambda: paired_tests.false_alarms(np.arange(9.0), groups=[1, 2]), "groups has length 2"),
+        (lambda: paired_tests.false_alarms([1, 2, np.inf]), "values must be"),
     ],
 )
 def test_bad_items_are_refused_by_name(call, message):
