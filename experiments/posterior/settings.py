@@ -31,6 +31,7 @@ def flipped_skills(
     models: Mapping[str, np.ndarray],
     labels: np.ndarray,
     shares: Sequence[float],
+    n_draws: int = 5,
     *,
     block: int = 8,
     seed: int = 0,
@@ -41,7 +42,7 @@ def flipped_skills(
     and `skill` (nats above chance). Larger shares change the same labels and more.
     """
     rows, n_classes = [], int(np.max(labels)) + 1
-    for share, draw in product(shares, range(5)):
+    for share, draw in product(shares, range(n_draws)):
         rng = np.random.default_rng([seed, draw])
         wrong = rng.random(len(labels)) < share
         other = (labels + rng.integers(1, n_classes, len(labels))) % n_classes

@@ -133,7 +133,12 @@ def curve_qualities(curves: pd.DataFrame, steps: Sequence[int]) -> pd.DataFrame:
 
 
 def _over_families(
-    table: pd.DataFrame, columns: Sequence[str], statistic: Callable[[np.ndarray], float]
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    statistic: Callable[[np.ndarray], float],
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
     """Return the mean over tasks of a statistic of some columns, and its ends, families drawn."""
     families = sorted(table["family"].unique())
@@ -147,8 +152,8 @@ def _over_families(
         drawn = [x[np.concatenate(some)] for (x, _), some in zip(parts, rows, strict=True)]
         return float(np.mean([statistic(values) for values in drawn]))
 
-    rng = validation.generator(0)
-    sample = [mean(rng.choice(families, len(families))) for _ in range(1000)]
+    rng = validation.generator(seed)
+    sample = [mean(rng.choice(families, len(families))) for _ in range(n_resamples)]
     low, high = np.nanquantile(sample, [0.025, 0.975])
     return mean(families), float(low), float(high)
 

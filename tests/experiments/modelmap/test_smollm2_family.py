@@ -75,13 +75,6 @@ def test_a_model_without_layers_generates_and_scores_like_one_made_so(tokenizer)
     )
 
 
-def test_layers_are_refused_where_none_would_stay_or_none_are():
-    model = gpt()
-    model.transformer = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match="pass a decoder"):
-        smollm2_family.layers_dropped(model, 1)
-
-
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_rows_are_rounded_to_the_nearest_value_of_their_own_grid(bits):
     model = gpt(1)
