@@ -76,7 +76,7 @@ format: $(READY)  ## format code and notebooks, and strip outputs
 NBKEYS := --keep-id --extra-keys "metadata.language_info metadata.papermill \
   cell.metadata.papermill cell.metadata.execution metadata.widgets"
 
-lock:  ## resolve requirements.in anew (needs uv)
+lock:  ## resolve requirements.in again (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
 	uv pip compile --quiet --universal -p 3.11 requirements.in -o requirements.lock.tmp --no-annotate --no-header
 	grep -vE '^(nvidia-|cuda-|triton)' requirements.lock.tmp > requirements.txt && rm requirements.lock.tmp

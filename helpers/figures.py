@@ -71,15 +71,15 @@ class _PlainNumbers(ticker.ScalarFormatter):
 
 
 class _PlainPowers(ticker.LogFormatterSciNotation):
-    """Ticks of a logarithmic axis in plain numbers: 1, 2 and 5 of those that Matplotlib labels."""
+    """Ticks of a logarithmic axis in plain numbers: 1, 2 and 5 where there is room for them."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        if not super().__call__(x, pos):
-            return ""
         low, high = sorted(self.axis.get_view_interval())
+        room = 50 if self.axis.axis_name == "y" else 15
+        if self._base != 10 or self.labelOnlyBase or not 3 * low < high < room * low:
+            return _plain(x) if super().__call__(x, pos) else ""
         first = round(x / 10 ** np.floor(np.log10(x) + 1e-9), 6)
-        crowded = self._base == 10 and high > 3 * low
-        return "" if crowded and first not in (1, 2, 5) else _plain(x)
+        return _plain(x) if first in (1, 2, 5) else ""
 
 
 class _Linear(scale.LinearScale):
@@ -174,7 +174,10 @@ def axes(
     """
     import matplotlib.pyplot as plt
 
-    return plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
+    made = plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
+    # A cell's figures are drawn when they are shown; the hook would draw each once more, unseen.
+    plt.uninstall_repl_displayhook()
+    return made
 
 
 def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | None = None) -> None:
@@ -204,6 +207,7 @@ def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | Non
     if ax is None:
         shown[_CARD] = png(dpi=180)
     else:
+        fig.set_layout_engine("none")
         box = ax.get_tightbbox().transformed(fig.dpi_scale_trans.inverted())
         shown[_CARD] = png(dpi=250, bbox_inches=box.padded(0.05))
     plt.close(fig)
@@ -256,8 +260,6 @@ def reference(
     ax: Axes, *, x: float | None = None, y: float | None = None, label: str | None = None
 ) -> None:
     """Draw a dashed grey reference line at `x` (vertical) or `y` (horizontal), such as chance."""
-    if (x is None) == (y is None):
-        raise ValueError("give either x or y; a reference line has one position")
     style = {"color": "0.35", "linestyle": "--", "linewidth": 1.0, "zorder": 1}
     if x is not None:
         ax.axvline(x, label=label, **style)

@@ -10,7 +10,16 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".theme-switch-button").forEach((button) => {
     button.setAttribute("aria-label", "Color mode: Light, Dark, System Settings");
   });
-  // A box that scrolls can be scrolled by keys.
-  document.querySelectorAll(".output, .scoreboard, .pst-scrollable-table-container, figure")
-    .forEach((box) => { if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0; });
+  // A long signature in the reference is a list of definitions without terms, which is none.
+  document.querySelectorAll("dt.sig :is(dl, dd)").forEach((part) => { part.role = "presentation"; });
+  // A box that scrolls can be scrolled by keys, and says that it scrolls (book.css).
+  const mark = (box) => {
+    const wide = box.scrollWidth > box.clientWidth + 1;
+    box.classList.toggle("wide", wide);
+    if (wide) box.tabIndex = 0;
+  };
+  const seen = new ResizeObserver((boxes) =>
+    requestAnimationFrame(() => boxes.forEach(({ target }) => mark(target))));
+  const boxes = ".output, .scoreboard, .pst-scrollable-table-container, .scroll, figure";
+  document.querySelectorAll(boxes).forEach((box) => seen.observe(box));
 });

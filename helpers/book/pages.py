@@ -117,13 +117,17 @@ def in_short(cell: NotebookNode, shown: Picture | None) -> NotebookNode:
 def fold(nb: NotebookNode) -> None:
     """Fold the code of an executed page: a click opens one cell, the switch on top opens all.
 
-    The copies of figures for the start page, which are in it by then, are left out.
+    The copies of figures for the start page, which are in it by then, are left out. In tables a
+    dash stands where there is no value.
     """
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
             for output in cell.outputs:
-                output.get("data", {}).pop(CARD, None)
+                shown = output.get("data", {})
+                shown.pop(CARD, None)
+                if table := shown.get("text/html"):
+                    shown["text/html"] = table.replace("<td>NaN</td>", "<td>\N{EN DASH}</td>")
 
 
 def box(record: Mapping[str, Any]) -> NotebookNode:

@@ -1,4 +1,4 @@
-"""The command `before-ft data`: which registered files are at hand, and the rest fetched."""
+"""The command `before-ft data`: which registered files are available, and the rest downloaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from helpers.commands import shell
 
 _EXAMPLES = """
-                       # fetch everything, and report what is at hand
+                       # download everything, and report what is available
 manifolds/ --json      # the keys that begin with this prefix
 """
 
@@ -16,8 +16,8 @@ def _parser() -> shell.Parser:
     """Return the parser of this command."""
     made = shell.Parser(
         "data",
-        "Report where every file of the registry stands, or those under a prefix, downloading "
-        "what is not at hand. BOOK_OFFLINE=1 forbids downloads.",
+        "Download the files of the registry that are missing, all or those under a prefix, and say "
+        "where each one is. BOOK_OFFLINE=1 forbids downloads.",
         _EXAMPLES,
     )
     made.add_argument("prefix", nargs="*", default=[""], help="key prefixes; none means all")
@@ -40,7 +40,7 @@ def _work(given: argparse.Namespace) -> int:
         if not given.json:
             print(line)
     missing = sum(row["path"] is None for row in rows)
-    told = f"{len(rows) - missing} of {len(rows)} files at hand"
+    told = f"{len(rows) - missing} of {len(rows)} files available"
     shell.emit(given, told, {"files": rows, "missing": missing})
     return shell.FAILED if missing else shell.OK
 

@@ -102,7 +102,7 @@ def _cache() -> _Check:
 
 
 def _registry() -> _Check:
-    """Count the registered files that are at hand, without downloading any."""
+    """Count the registered files that are available, without downloading any."""
     from helpers import data
 
     if not data.REGISTRY.is_file():
@@ -115,7 +115,7 @@ def _registry() -> _Check:
         return any(file.is_file() and file.stat().st_size == size for file in files)
 
     n = sum(here(key, size) for key, size in table["bytes"].items())
-    told = f"{n} of {len(table)} files at hand" + (f", mirror {mirror}" if mirror else "")
+    told = f"{n} of {len(table)} files available" + (f", mirror {mirror}" if mirror else "")
     if mirror and not folders[-1].is_dir():
         return _Check("registry", "broken", f"BOOK_DATA_MIRROR {mirror} is no folder", "correct it")
     if n == len(table):

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import escaping, figures, validation
+from helpers import escaping, figures
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-_SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "pentagon")
+# Plotly's names for the markers of `figures.MARKERS`.
+_SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down",
+            "P": "cross", "X": "x", "*": "star"}  # fmt: skip
 # Plotly has no search: this sets apart the points whose names hold what is typed.
 _SEARCH = """
 const graph = document.getElementById("{plot_id}"), word = document.createElement("input");
@@ -55,28 +57,22 @@ def show(
     picture all of it stands as a table.
 
     The page needs no network. Where the environment has BOOK_SCRIPTS=shared, as when the book is
-    built, Plotly is left to the page, which has one copy; elsewhere it is in the html. Raises
-    `ValueError` for names that repeat, unknown names, and wrong shapes.
+    built, Plotly is left to the page, which has one copy; elsewhere it is in the html.
     """
     import plotly.graph_objects as go
     from IPython.display import HTML
 
     names = [str(name) for name in table.index]
-    if len(set(names)) < len(names):
-        raise ValueError("table names a point twice; pass one row per point")
     places = {str(label): np.asarray(at, float).round(4) for label, at in positions.items()}
-    if any(at.shape != (len(names), 2) for at in places.values()):
-        raise ValueError(f"positions must be {len(names)} rows of two numbers each")
     index = pd.Series(range(len(names)), names)
-    asked = [*neighbours["point"], *neighbours["nearest"], *(n for trail in trails for n in trail)]
-    if absent := set(map(str, asked)) - set(names):
-        raise ValueError(f"{validation.name_some(sorted(absent))} not in the index of table")
     about = table.set_axis(names).rename(columns=labels or {})
     near = (
         neighbours.nearest.astype(str) + " " + neighbours.distance.map("{:.4g}".format)
     ).groupby(neighbours.point.astype(str))
     about[f"nearest, {distance}"] = near.agg(", ".join).reindex(names, fill_value="")
-    shown = about.map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v)).map(html.escape)
+    words = about.map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
+    words = words.where(about.notna(), "\N{EN DASH}")
+    shown = words.map(html.escape)
     told = shown.apply(
         lambda row: "<br>".join(f"{html.escape(str(k))}: {v}" for k, v in row.items()), 1
     )
@@ -85,20 +81,24 @@ def show(
         members.append(index[list(map(str, trail))].to_numpy())
         figure.add_scatter(mode="lines", line={"color": "#888", "width": 1}, hoverinfo="skip",
                            showlegend=False)  # fmt: skip
-    largest = table[group].value_counts().index[: len(_SYMBOLS)]
+    largest = list(table[group].value_counts().index[:7])
     groups = table[group].where(table[group].isin(largest), "others")
-    for name, symbol in [*zip(largest, _SYMBOLS, strict=False), ("others", "circle")]:
+    # The first place, black, is for others: dark mode would swallow it.
+    styles = figures.group_styles(["", *largest])
+    for name in dict.fromkeys([*largest, "others"]):
         if (part := table[groups == name]).empty:
             continue
         members.append(index[part.index.astype(str)].to_numpy())
         empty = part[hollow] if hollow else [False] * len(part)
+        style = styles.get(name, styles[""])
+        colour, symbol = style["color"].replace("#000000", "#888"), _SYMBOLS[style["marker"]]
         symbols = [f"{symbol}-open" if each else symbol for each in empty]
         ids = list(part.index.astype(str))
         figure.add_scatter(
             mode="markers", name=html.escape(str(name)), ids=ids, text=told.iloc[members[-1]],
             customdata=[html.escape(each) for each in ids],
             hovertemplate="<b>%{customdata}</b><br>%{text}<extra></extra>",
-            marker={"size": 9, "symbol": symbols} | ({"color": "#999"} if name == "others" else {}),
+            marker={"size": 9, "symbol": symbols, "color": colour},
             unselected={"marker": {"opacity": 0.08}},
         )  # fmt: skip
     at = {
@@ -117,7 +117,6 @@ def show(
         xaxis_visible=False,
         yaxis={"visible": False, "scaleanchor": "x"},
         legend_orientation="h",
-        colorway=figures.PALETTE[1:],
         font_color="#888",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -128,7 +127,7 @@ def show(
         full_html=False, include_plotlyjs=not shared, include_mathjax=False, post_script=_SEARCH,
         config={"responsive": True, "displaylogo": False},
     )  # fmt: skip
-    rows = escaping.styled(about).to_html()
+    rows = escaping.styled(words).to_html()
     # Below the legend, which takes more lines where the page is narrow.
     style = "position: relative; margin-top: 4rem; overflow-x: auto"
     return HTML(

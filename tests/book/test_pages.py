@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import nbformat
+import pandas as pd
 import pytest
 from PIL import Image
 from pygments import highlight
@@ -190,3 +191,14 @@ def test_code_leads_to_the_function_that_it_imports_and_to_no_namesake(monkeypat
     ]
     line = html.index("print")
     assert all(len(places) == 1 and places[0] > line for _, places in found)
+
+
+def test_a_table_has_a_dash_where_there_is_no_value():
+    shown = {"text/html": pd.DataFrame({"a": [1.5, None]}).to_html(), pages.CARD: "x"}
+    cell = nbformat.v4.new_code_cell("1")
+    cell.outputs = [nbformat.v4.new_output("display_data", shown)]
+    nb = nbformat.v4.new_notebook(cells=[cell])
+    pages.fold(nb)
+    (output,) = nb.cells[0].outputs
+    assert re.findall(r"<td>(.*)</td>", output.data["text/html"]) == ["1.5", "\N{EN DASH}"]
+    assert nb.cells[0].metadata["tags"] == ["hide-input"] and pages.CARD not in output.data

@@ -38,6 +38,7 @@ def test_the_table_holds_what_is_known_and_the_nearest_points():
     assert heads == ["family", "parameters", "open", "nearest, steps"]
     rows = {row.th.get_text(): [c.get_text() for c in row("td")] for row in soup.select("tbody tr")}
     assert list(rows) == NAMES
+    assert [cells[1] for cells in rows.values()] == ["1", "10", "100", "\N{EN DASH}"]
     assert rows["left"][-1] == "top 1.25, right 2.5" and rows["bottom"][-1] == "left 3"
 
 
