@@ -220,16 +220,15 @@ def kin_first(
     families: pd.Series,
     family: str,
     *,
-    parent: str | None = None,
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
     """Return the share of a family's models that have kin nearer than any stranger.
 
     `families` has a name per model of the map, in its order. Kin are the other models of the
-    family, or `parent` alone, which then is not counted itself; all other models are strangers. The
-    share comes with the ends of its 95 % interval over texts, drawn alike for all models. Raises
-    `ValueError` for a family of fewer than 2 models, and for one without strangers.
+    family; models of other families are strangers. The share comes with the ends of its 95 %
+    interval over texts, drawn alike for all models. Raises `ValueError` for a family of fewer than
+    2 models, and for one without strangers.
     """
     names = families.to_numpy()
     own, strangers = np.flatnonzero(names == family), np.flatnonzero(names != family)
@@ -238,10 +237,9 @@ def kin_first(
             f"family is {family!r}, of {len(own)} models beside {len(strangers)} others; it needs "
             "2 or more, and others"
         )
-    first = own if parent is None else np.array([families.index.get_loc(parent)])
     values, hits = made.log_likelihoods, []
-    for row in own if parent is None else own[own != first[0]]:
-        kin = first[first != row]
+    for row in own:
+        kin = own[own != row]
         apart = values[row] - values[[*kin, *strangers]]
         far = np.vstack([apart.var(axis=1), resampled(apart, n_resamples, seed)])
         hits.append(far[:, : len(kin)].min(axis=1) < far[:, len(kin) :].min(axis=1))
