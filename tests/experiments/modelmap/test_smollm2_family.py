@@ -156,6 +156,8 @@ def test_another_family_has_its_own_root_and_files(tokenizer, tmp_path):
     other, _ = smollm2_family.family(["smollm2"], tmp_path, **options)
     assert np.array_equal(other.loc["smollm2"], matrix.loc["gemma"])
     assert len(list(tmp_path.glob("*.json"))) == 6
+    with pytest.raises(ValueError, match="names is 'gemma-2-bits'; choose one of gemma, "):
+        smollm2_family.main([str(tmp_path), "--family", "gemma", "--models", "gemma-2-bits"])
 
 
 def test_a_family_resumes_and_a_stopped_run_scores_only_what_is_missing(
