@@ -291,7 +291,8 @@ def _interruptible() -> Any:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command `before-ft run`."""
-    made = argparse.ArgumentParser(prog="before-ft run", description=__doc__)
+    about = "Run the notebooks whose cells, parameters, code or data changed, in parallel."
+    made = argparse.ArgumentParser(prog="before-ft run", description=about)
     made.add_argument("notebook", nargs="*", help="such as retrieval/published_tables; all if none")
     made.add_argument("--profile", default="laptop", help="smoke, laptop, paper, or a YAML file")
     made.add_argument("--jobs", type=int, default=2, help="notebooks at a time (default 2)")

@@ -48,7 +48,7 @@ def _texts(path: str) -> list[str]:
         return corpora.read_texts(path)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"--texts {path!r} could not be read ({error}); pass a CSV") from error
     column = "text" if "text" in table else table.columns[0]
     return list(entities.labels_of(table, column, "--texts, column"))

@@ -57,7 +57,9 @@ def _work(given: argparse.Namespace) -> int:
     if given.out:
         your_model.write(folder, run, inputs, ranks)
     words = [] if ranks is None else [ranking.in_words(ranks, given.rank_for)]
-    shell.emit(given, "\n".join(filter(None, [look.in_text(run), *words])), report)
+    text = "\n".join(filter(None, [look.in_text(run), *words]))
+    if text or given.json:
+        shell.emit(given, text, report)
     return shell.FAILED if look.refused(run) else shell.OK
 
 
