@@ -88,9 +88,10 @@ def _work(given: argparse.Namespace) -> int:
         rows.append({"model": titles[name], "status": row.status, "why": row.why, "shape": shape})
         if row.why:
             print(f"{name}: {row.why}", file=sys.stderr)
-    told = f"{len(vectors)} models, {len(texts):,} texts: {given.out}"
+    n = len(vectors)
+    told = f"{n} model{'s' * (n != 1)}, {len(texts):,} texts: {given.out}"
     shell.emit(given, told, {"out": given.out, "n_texts": len(texts), "models": rows})
-    return shell.OK if len(vectors) == len(names) else shell.FAILED
+    return shell.OK if n == len(names) else shell.FAILED
 
 
 main = shell.Command(

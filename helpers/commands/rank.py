@@ -126,7 +126,7 @@ def _work(given: argparse.Namespace) -> int:
         ranked = _table(last, labels, by=given.by, seed=given.seed, told=lambda m: step(m, 1))
     rows = ranked.reset_index().to_dict("records")
     value = {"column": column, "by": given.by, "seed": given.seed, "models": rows}
-    shell.emit(given, ranked.round(3).to_string(na_rep=""), value)
+    shell.emit(given, (ranked.round(3) + 0.0).to_string(na_rep=""), value)
     return shell.OK
 
 
