@@ -222,7 +222,7 @@ def _prefetch(tasks: list[Task]) -> dict[str, bool]:
     for prefix in sorted({p for task in tasks for p in task.prefixes}):
         at_hand[prefix] = data.available(prefix)
         if not at_hand[prefix]:
-            print(f"  data: {prefix}* cannot be had; pages work from data/published and say so")
+            print(f"  data: {prefix}* is unavailable; pages use data/published and say so")
     return at_hand
 
 
