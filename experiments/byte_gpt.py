@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import tiny_gpt, training
-from helpers import fine_tuning, likelihood, validation
+from helpers import fine_tuning, likelihood
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,16 +63,13 @@ def train(
     """Train a model of bytes on documents, in place, for a number of steps; one row a step.
 
     A step of AdamW (weight decay 0.01, gradients clipped at norm 1) takes the next `batch`
-    documents, each after the start and cut to the context; they come in an order drawn anew every
-    time all have been seen. The rate rises over `warm_up` steps and then stays, multiplied by
-    sqrt(64 / width) as in `tiny_gpt.train`. `at` is called with every number of steps in `keep`
-    when so many are done, 0 before the first. The table has `step` and `loss`, nats a byte.
-    Raises `ValueError` for fewer documents than `batch` and bad sizes.
+    documents, each after the start and cut to the context; they come in an order drawn anew
+    every time all have been seen. The rate rises over `warm_up` steps and then stays,
+    multiplied by sqrt(64 / width) as in `tiny_gpt.train`. `at` is called with every number of
+    steps in `keep` when so many are done, 0 before the first. The table has `step` and `loss`,
+    nats a byte.
     """
-    validation.counts(steps=(steps, 1), batch=(batch, 1), warm_up=(warm_up, 0), seed=(seed, 0))
     rows = _rows(model, documents, cut=True)
-    if len(rows) < batch:
-        raise ValueError(f"documents has length {len(rows)}, less than batch {batch}; give more")
     rate = learning_rate * (64 / model.config.n_embd) ** 0.5
     drawn = fine_tuning.draw_rows(len(rows), steps * batch, np.random.default_rng(seed))
     optimizer, losses = training.adamw(model), []
@@ -125,15 +122,7 @@ def conditionals(model: GPT2LMHeadModel, texts: Sequence[str | bytes]) -> list[n
 
 
 def sample(model: GPT2LMHeadModel, n: int, n_bytes: int, *, seed: int = 0) -> list[bytes]:
-    """Draw `n` texts of `n_bytes` bytes from the model, exactly and independently.
-
-    Raises `ValueError` for sizes below 1 and for more bytes than the model can read.
-    """
-    validation.counts(n=(n, 1), n_bytes=(n_bytes, 1), seed=(seed, 0))
-    if n_bytes > model.config.n_positions:
-        raise ValueError(
-            f"n_bytes is {n_bytes}, but the model reads {model.config.n_positions} bytes"
-        )
+    """Draw `n` texts of `n_bytes` bytes from the model, exactly and independently."""
     drawn = likelihood.draw_tokens(model, [START], n, n_bytes, below=START, seed=seed)
     return [row.tobytes() for row in drawn.astype(np.uint8)]
 
@@ -142,11 +131,7 @@ def _rows(
     model: GPT2LMHeadModel, texts: Sequence[str | bytes], *, cut: bool = False
 ) -> list[np.ndarray]:
     """Return for each text the start and its bytes."""
-    if isinstance(texts, str | bytes) or not len(texts):
-        raise ValueError("texts is empty or one text; pass a list of at least one")
     pieces = [text.encode() if isinstance(text, str) else bytes(text) for text in texts]
-    if not all(pieces):
-        raise ValueError(f"texts[{pieces.index(b'')}] is empty; leave it out")
     most = model.config.n_positions - 1
     if cut:
         pieces = [piece[:most] for piece in pieces]

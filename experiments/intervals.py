@@ -18,8 +18,8 @@ def ratio_interval(
 ) -> tuple[float, float, float]:
     """Return the median or geometric mean of ratios, and its 95 % interval over first models.
 
-    `first` names the first model of each pair: pairs of one first model are drawn together, with
-    replacement. Raises `ValueError` for another summary.
+    `first` names the first model of each pair: pairs of one first model are drawn together,
+    with replacement.
     """
     validation.choice(summary, ("median", "geometric mean"), "summary")
     logs, names = np.log(ratio.to_numpy(float)), np.asarray(first)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import text_sets, validation
+from helpers import text_sets
 
 # A context and the byte after it fill one uint64.
 MOST = 7
@@ -46,9 +46,6 @@ class NGram:
 
     def restrict(self, order: int) -> NGram:
         """Return the model of a lower order from the same counts: the same as fitting it anew."""
-        validation.counts(order=(order, 0))
-        if order > self.order:
-            raise ValueError(f"order is {order}, but this model has counts to {self.order} only")
         return NGram(order, self.levels[: order + 1], self.n_bytes)
 
 
@@ -56,13 +53,10 @@ def fit(documents: Texts, order: int = 3) -> NGram:
     """Count n-grams of bytes in documents, for contexts of 0 to `order` bytes, 7 at most.
 
     Texts are taken as UTF-8. Before its first byte a document has seven zero bytes, so that the
-    beginning of a text is a context like any other and the probabilities of all texts of one length
-    add up to one. Raises `ValueError` for no documents, an empty one and an order outside 0 to 7.
+    beginning of a text is a context like any other and the probabilities of all texts of one
+    length add up to one.
     """
-    validation.counts(order=(order, 0))
-    if order > MOST:
-        raise ValueError(f"order is {order}; give at most {MOST}")
-    codes = _codes(_as_bytes(documents, "documents"))
+    codes = _codes(_as_bytes(documents))
     return NGram(order, tuple(_count(codes, k) for k in range(order + 1)), len(codes))
 
 
@@ -79,14 +73,14 @@ def log_likelihood(model: NGram, texts: Texts) -> np.ndarray:
 
 def _by_order(model: NGram, texts: Texts) -> np.ndarray:
     """Return the log-likelihoods for every order from 0 to the model's, shape (order + 1, n)."""
-    codes = _codes(_as_bytes(texts, "texts"))
+    codes = _codes(_as_bytes(texts))
     levels = _probabilities(model, codes)
     return np.stack([_by_text(np.log(p), texts) for p in levels])
 
 
 def _byte_log_likelihoods(model: NGram, texts: Texts) -> np.ndarray:
     """Return the log-likelihood of every byte of all texts in a row, shape (bytes,), nats."""
-    codes = _codes(_as_bytes(texts, "texts"))
+    codes = _codes(_as_bytes(texts))
     *_, last = _probabilities(model, codes)
     return np.log(last)
 
@@ -97,8 +91,7 @@ def conditionals(model: NGram, texts: Texts, rows: int = 20_000) -> list[np.ndar
     Row t has what stands at t given the bytes before it; rows add up to one. `rows` bytes are
     worked on at a time. Raises what `log_likelihood` does.
     """
-    validation.counts(rows=(rows, 1))
-    pieces = _as_bytes(texts, "texts")
+    pieces = _as_bytes(texts)
     contexts, back = np.unique(_codes(pieces) >> np.uint64(8), return_inverse=True)
     found = np.concatenate(
         [_next_bytes(model, contexts[i : i + rows]) for i in range(0, len(contexts), rows)]
@@ -109,11 +102,9 @@ def conditionals(model: NGram, texts: Texts, rows: int = 20_000) -> list[np.ndar
 def sample(model: NGram, n: int, n_bytes: int, *, seed: int = 0) -> list[bytes]:
     """Draw `n` texts of `n_bytes` bytes from the model, exactly and independently.
 
-    A byte is drawn by the mixture itself: at each context length, from the longest, either one of
-    the counted continuations, with probability n / (n + T), or on to the next shorter. Raises
-    `ValueError` for sizes below 1.
+    A byte is drawn by the mixture itself: at each context length, from the longest, either one
+    of the counted continuations, with probability n / (n + T), or on to the next shorter.
     """
-    validation.counts(n=(n, 1), n_bytes=(n_bytes, 1), seed=(seed, 0))
     rng = np.random.default_rng(seed)
     texts = np.empty((n, n_bytes), np.uint8)
     past = np.zeros(n, np.uint64)
@@ -152,24 +143,15 @@ def zoo(
 ) -> _Zoo:
     """Train a zoo of n-gram models on the genres and score a set of texts by all of them.
 
-    `texts` is a table of `text_sets.load_texts`; its texts are in no training set. Every genre of
-    `corpora` is a corpus, with training sets of `SIZES` bytes, of which `sizes` keeps some, each
-    the beginning of the next, and all `orders`: 312 models by default. `log_likelihoods` (nats) has
-    a row a model and a column a text, as `model_map.fit_map` takes it; names tell what is known, as
-    `ngram-python-30k-o4`. Raises `ValueError` for unknown corpora or sizes and bad orders.
+    `texts` is a table of `text_sets.load_texts`; its texts are in no training set. Every genre
+    of `corpora` is a corpus, with training sets of `SIZES` bytes, of which `sizes` keeps some,
+    each the beginning of the next, and all `orders`: 312 models by default. `log_likelihoods`
+    (nats) has a row a model and a column a text, as `model_map.fit_map` takes it; names tell
+    what is known, as `ngram-python-30k-o4`.
     """
-    validation.columns(texts, ("text",), "texts")
-    for corpus in corpora:
-        validation.choice(corpus, tuple(SIZES), "corpora")
-    for order in orders:
-        validation.counts(orders=(order, 0))
-    if not corpora or not orders or max(orders) > MOST:
-        raise ValueError(f"corpora or orders is empty, or an order is above {MOST}")
     rows, found = [], []
     for corpus in corpora:
         chosen = [n for n in SIZES[corpus] if sizes is None or n in sizes]
-        if not chosen:
-            raise ValueError(f"sizes has none of corpus {corpus!r}, which has {SIZES[corpus]}")
         documents = text_sets.training_texts(corpus, max(chosen), without=texts["text"])
         for size in chosen:
             model = fit(cut(documents, size), max(orders))
@@ -186,9 +168,8 @@ def cut(documents: Texts, n_bytes: int) -> list[bytes]:
 
     Raises `ValueError` where there are fewer.
     """
-    validation.counts(n_bytes=(n_bytes, 1))
     kept, left = [], n_bytes
-    for piece in _as_bytes(documents, "documents"):
+    for piece in _as_bytes(documents):
         kept.append(piece[:left])
         left -= len(kept[-1])
         if not left:
@@ -196,19 +177,12 @@ def cut(documents: Texts, n_bytes: int) -> list[bytes]:
     raise ValueError(f"n_bytes is {n_bytes} but documents has {n_bytes - left} bytes; give fewer")
 
 
-def _as_bytes(texts: Texts, argument: str) -> list[bytes]:
-    if isinstance(texts, str | bytes) or not len(texts):
-        raise ValueError(f"{argument} is empty or one text; pass a list of at least one")
-    if bad := [i for i, text in enumerate(texts) if not isinstance(text, str | bytes)]:
-        raise ValueError(f"{argument}[{bad[0]}] is {texts[bad[0]]!r}; pass str or bytes")
-    pieces = [text.encode() if isinstance(text, str) else bytes(text) for text in texts]
-    if not all(pieces):
-        raise ValueError(f"{argument}[{pieces.index(b'')}] is empty; leave it out")
-    return pieces
+def _as_bytes(texts: Texts) -> list[bytes]:
+    return [text.encode() if isinstance(text, str) else bytes(text) for text in texts]
 
 
 def _by_text(values: np.ndarray, texts: Texts) -> np.ndarray:
-    lengths = [len(piece) for piece in _as_bytes(texts, "texts")]
+    lengths = [len(piece) for piece in _as_bytes(texts)]
     return np.add.reduceat(values, np.cumsum([0, *lengths[:-1]]))
 
 

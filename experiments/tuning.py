@@ -58,11 +58,7 @@ def tune(
     """
     import torch
 
-    counts = {"steps": steps, "batch": batch, "checkpoint_every": checkpoint_every}
-    validation.counts(**{name: (value, 1) for name, value in counts.items()})
     warm_up = steps // 10
-    validation.counts(max_tokens=(max_tokens, 2))
-    validation.non_negative(learning_rate, "learning_rate")
     decoders.with_output(model)
     rows = _token_rows(model, tokenizer, texts, max_tokens=max_tokens, pack=pack)
     order = fine_tuning.draw_rows(len(rows), steps * batch, validation.generator(seed))
@@ -103,9 +99,6 @@ def _token_rows(
 ) -> np.ndarray:
     """Return the rows of tokens that `tune` learns from, filled up with -100, int64 (rows, T)."""
     texts = validation.strings(texts, "texts")
-    reads = getattr(model.config, "max_position_embeddings", None) or max_tokens
-    if max_tokens > reads:
-        raise ValueError(f"max_tokens is {max_tokens} but the model reads {reads}; give less")
     start = likelihood.start_tokens(tokenizer, "tokenizer")
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     found = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
@@ -115,8 +108,6 @@ def _token_rows(
     else:
         cut = [[*start, *ids][:max_tokens] for ids in found]
     cut = [ids for ids in cut if len(ids) > 1]
-    if not cut:
-        raise ValueError("texts has no text of two tokens; pass longer ones")
     return training.filled(cut)
 
 
@@ -126,23 +117,15 @@ def _token_rows(
 def interpolate(models: Sequence[Model], weights: Sequence[float]) -> Model:
     """Return a new model whose parameters are the weighted sum of those of several models.
 
-    `weights` has a number a model, below 0 and above 1 too, which add up to 1. Sums are taken in
-    float64. The result has the configuration, dtype, device and mode of the first model, and its
-    whole-number buffers; a head that shares the word embeddings goes on sharing them. A corner,
-    with weight 1 for one model and 0 for the others, is that model bit by bit. Raises
-    `ValueError` for models whose parameters differ in name or shape, and weights that are not one
-    finite number a model or do not add up to 1. Source: arXiv 2502.16173, released code.
+    `weights` has a number a model, below 0 and above 1 too, which add up to 1. Sums are taken
+    in float64. The result has the configuration, dtype, device and mode of the first model, and
+    its whole-number buffers; a head that shares the word embeddings goes on sharing them. A
+    corner, with weight 1 for one model and 0 for the others, is that model bit by bit. Source:
+    arXiv 2502.16173, released code.
     """
     import torch
 
-    _check_alike(models)
     shares = np.asarray(weights, float)
-    if shares.shape != (len(models),) or not np.isfinite(shares).all():
-        raise ValueError(f"weights must be {len(models)} finite numbers, one a model")
-    if not np.isclose(shares.sum(), 1):
-        raise ValueError(
-            f"weights add up to {shares.sum():g}; make it 1, such as with 1 - a - b for the first"
-        )
     new = copy.deepcopy(models[0])
     others = [_floats(model) for model in models]
     with torch.no_grad():
@@ -164,7 +147,6 @@ def weight_inner_products(models: Sequence[nn.Module]) -> pd.DataFrame:
     parameters count once. Raises `ValueError` for models that are not alike, and one that is equal
     to the first. Source: arXiv 2502.16173, released code.
     """
-    _check_alike(models)
     n = len(models) - 1
     products, n_parameters = np.zeros((n, n)), 0
     base, *others = [dict(model.named_parameters()) for model in models]
@@ -173,9 +155,6 @@ def weight_inner_products(models: Sequence[nn.Module]) -> pd.DataFrame:
         products += [[float(one @ two) for two in apart] for one in apart]
         n_parameters += tensor.numel()
     lengths = np.sqrt(products.diagonal())
-    if not lengths.all():
-        same = int(np.argmin(lengths)) + 1
-        raise ValueError(f"models[{same}] has the weights of models[0]; leave it out")
     degrees = np.degrees(np.arccos(np.clip(products / np.outer(lengths, lengths), -1, 1)))
     pairs = [(i, j) for i in range(n) for j in range(i, n)]
     rows = [(i + 1, j + 1, products[i, j] / n_parameters, degrees[i, j]) for i, j in pairs]
@@ -186,16 +165,3 @@ def _floats(model: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and the buffers that are not whole numbers, shared ones once."""
     held = [*model.named_parameters(), *model.named_buffers()]
     return {name: tensor for name, tensor in held if tensor.is_floating_point()}
-
-
-def _check_alike(models: Sequence[nn.Module]) -> None:
-    if len(models) < 2:
-        raise ValueError(f"models has length {len(models)}; pass two or more")
-    first, *others = [{n: tuple(p.shape) for n, p in m.named_parameters()} for m in models]
-    for number, shapes in enumerate(others, 1):
-        if differing := sorted(n for n in first | shapes if first.get(n) != shapes.get(n)):
-            name = differing[0]
-            raise ValueError(
-                f"models[{number}] has {name} of shape {shapes.get(name)}, models[0] "
-                f"{first.get(name)}; pass models of one architecture, cut to common shapes"
-            )

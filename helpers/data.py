@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,19 +34,8 @@ class DataError(RuntimeError):
 
 @lru_cache
 def registry(path: Path | None = None) -> pd.DataFrame:
-    """Return the registry as a frame indexed by key: `bytes`, `sha256`, `url`, `licence`.
-
-    Raises `DataError` when a key is not a plain relative path, or stands in the table twice.
-    """
-    table = pd.read_csv(path or REGISTRY, sep="\t", dtype={"bytes": "int64"}).set_index("key")
-    for key in table.index:
-        parts = PurePosixPath(key)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in key:
-            raise DataError(f"registry key {key!r} is not a plain relative path; correct {path}")
-    if table.index.has_duplicates:
-        twice = sorted(set(table.index[table.index.duplicated()]))
-        raise DataError(f"registry keys stand twice: {twice}; keep one line a key")
-    return table
+    """Return the registry as a frame indexed by key: `bytes`, `sha256`, `url`, `licence`."""
+    return pd.read_csv(path or REGISTRY, sep="\t", dtype={"bytes": "int64"}).set_index("key")
 
 
 def cache_folder() -> Path:

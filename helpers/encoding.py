@@ -123,7 +123,6 @@ def randomised(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
 
     import torch
 
-    validation.counts(seed=(seed, 0))
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -159,7 +158,6 @@ def cached_layer_embeddings(
     `layer_embeddings`.
     """
     texts = validation.strings(texts, "texts")
-    validation.counts(shard_size=(shard_size, 1), n_layers=(1 if n_layers is None else n_layers, 1))
     folder = Path(folder) if folder else data.cache_folder() / "embeddings"
     control_seed = None if control_seed is None else int(control_seed)
     n_layers = None if n_layers is None else int(n_layers)

@@ -174,7 +174,10 @@ def axes(
     """
     import matplotlib.pyplot as plt
 
-    return plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
+    made = plt.subplots(rows, cols, figsize=(width, height * rows), **kwargs)
+    # A cell's figures are drawn when they are shown; the hook would draw each once more, unseen.
+    plt.uninstall_repl_displayhook()
+    return made
 
 
 def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | None = None) -> None:
@@ -204,6 +207,7 @@ def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | Non
     if ax is None:
         shown[_CARD] = png(dpi=180)
     else:
+        fig.set_layout_engine("none")
         box = ax.get_tightbbox().transformed(fig.dpi_scale_trans.inverted())
         shown[_CARD] = png(dpi=250, bbox_inches=box.padded(0.05))
     plt.close(fig)
@@ -256,8 +260,6 @@ def reference(
     ax: Axes, *, x: float | None = None, y: float | None = None, label: str | None = None
 ) -> None:
     """Draw a dashed grey reference line at `x` (vertical) or `y` (horizontal), such as chance."""
-    if (x is None) == (y is None):
-        raise ValueError("give either x or y; a reference line has one position")
     style = {"color": "0.35", "linestyle": "--", "linewidth": 1.0, "zorder": 1}
     if x is not None:
         ax.axvline(x, label=label, **style)

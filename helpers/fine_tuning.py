@@ -1,23 +1,20 @@
-"""Fine-tuning of an encoder on a task, which can be stopped and resumed to the bit."""
+"""Fine-tuning of an encoder on a task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers import checkpoints, glue, reading, validation
+from helpers import glue, reading
 from helpers.probing import test_order, text_columns
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Part of every checkpoint's key: raise it when the same options would give other numbers.
-_VERSION = 1
 _HEAD_RATE = 20  # the new head learns so many times faster than the encoder
 _HISTORY = ("step", "loss", "penalty", "learning_rate")
 _WARM_UP = 0.1
@@ -42,50 +39,31 @@ def fine_tune(
     batch_size: int = 16,
     learning_rate: float = 5e-5,
     max_tokens: int = 64,
-    pooling: str = "mean",
     n_test: int | None = None,
     layer_penalty: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     penalty_weight: float = 0.0,
     seed: int = 0,
-    checkpoint: Path | None = None,
-    checkpoint_every: int = 50,
-    progress: Callable[[int, float], None] | None = None,
 ) -> _FineTuned:
     """Train a copy of an encoder and a new linear head on a task, and score it on its test rows.
 
     Pairs go in as the tokenizer joins them, cut at `max_tokens`. The head reads the last layer,
-    averaged over the tokens (`pooling="mean"`) or at the first one ("first"), with dropout 0.1.
-    AdamW with weight decay 0.01 on matrices, linear warm-up over a tenth of the steps and linear
-    decay to 0, gradients clipped at norm 1, cross entropy, or squared error of the standardised
-    label; the head's rate is 20 times the encoder's. Rows are drawn by `seed`, each
-    once before any comes again, and grouped by length within some batches.
+    averaged over the tokens, with dropout 0.1. AdamW with weight decay 0.01 on matrices, linear
+    warm-up over a tenth of the steps and linear decay to 0, gradients clipped at norm 1, cross
+    entropy, or squared error of the standardised label; the head's rate is 20 times the encoder's.
+    Rows are drawn by `seed`, each once before any comes again, and grouped by length within some
+    batches.
 
     `layer_penalty` takes the last layer (B, T, width) and the attention mask (B, T) and gives a
     tensor of one number, which is added to the loss `penalty_weight` times (below 0: a reward);
     with weight 0 it is only written down. `history` has the columns step, loss (of the task
-    alone), penalty and learning_rate. `n_test` takes test rows as `probe_features` does.
-    `progress` is called with step and loss after each step.
-
-    `checkpoint`, a path that ends in .safetensors, is written every `checkpoint_every` steps and
-    at the end; a call with the same model, task and options goes on from there, on the CPU (and
-    as many threads) to the very bit, or only scores when the run was done. It is three times as
-    large as the model. A damaged file is made anew; that of another run is refused. A penalty is
-    known by its value on the first batch, and must keep no state. The model passed in and torch's
-    random state stay as they were; parameters that need no gradient stay too.
-
-    Raises `ValueError` for bad options, a text without tokens, or a loss that is not finite.
+    alone), penalty and learning_rate. `n_test` takes test rows as `probe_features` does. The
+    model passed in and torch's random state stay as they were; parameters that need no gradient
+    stay too.
     """
     import copy
 
     import torch
 
-    counts = {"steps": steps, "batch_size": batch_size, "max_tokens": max_tokens}
-    counts |= {"checkpoint_every": checkpoint_every, "n_test": 1 if n_test is None else n_test}
-    validation.counts(**{name: (value, 1) for name, value in counts.items()})
-    validation.choice(pooling, ("mean", "first"), "pooling")
-    validation.non_negative(learning_rate, "learning_rate")
-    if penalty_weight and layer_penalty is None:
-        raise ValueError(f"penalty_weight is {penalty_weight} without layer_penalty; pass both")
     model = copy.deepcopy(model).train()
     device = next(model.parameters()).device
     gpus = [device] if device.type == "cuda" else []
@@ -95,9 +73,8 @@ def fine_tune(
     batches = _grouped(rows, encoded, batch_size, rng)
     targets, names = _targets(task, used)
     targets = targets.to(device)
-    path, run = None if checkpoint is None else Path(checkpoint), ""
     history: list[dict[str, float]] = []
-    # Not transformers.Trainer: it wants accelerate, and resumes from pickles through torch.load.
+    # Not transformers.Trainer, which wants accelerate.
     with torch.random.fork_rng(devices=gpus):
         # Not torch.manual_seed, which would also seed a GPU that has no part in this.
         torch.default_generator.manual_seed(seed)
@@ -108,23 +85,14 @@ def fine_tune(
         torch.nn.init.zeros_(head.bias)
         head.to(device)
         optimizer = _optimizer(model, head, learning_rate)
-        rates = [group["lr"] for group in optimizer.param_groups]
-        if path is not None:
-            told = _mark(layer_penalty, model, encoded, batches[0])
-            options = [learning_rate, _HEAD_RATE, pooling, seed, penalty_weight, told]
-            run = _run_key(model, targets, encoded, [b.tolist() for b in batches], options)
-            if (found := checkpoints.read(path, run)) is not None:
-                tensors, history = found
-                _set_state(tensors, model, head, optimizer)
-        for step in range(len(history) + 1, steps + 1):
+        groups = optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for step, batch in enumerate(batches, start=1):
             share = _schedule(step, steps)
-            # Asked for anew each time: a restored optimizer has other groups.
-            groups = optimizer.param_groups
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate * share
-            batch = batches[step - 1]
             states, mask = _states(model, encoded, batch, device)
-            pooled = torch.nn.functional.dropout(_pool(states, mask, pooling), 0.1)
+            pooled = torch.nn.functional.dropout(_pool(states, mask), 0.1)
             loss = _loss(head(pooled), targets[torch.from_numpy(batch).to(device)])
             penalty = _penalty(layer_penalty, states, mask, penalty_weight != 0)
             total = loss + penalty_weight * penalty if penalty_weight else loss
@@ -139,13 +107,9 @@ def fine_tune(
             optimizer.step()
             values = (step, loss.item(), penalty.item(), learning_rate * share)
             history.append(dict(zip(_HISTORY, values, strict=True)))
-            if path is not None and (step % checkpoint_every == 0 or step == steps):
-                checkpoints.write(path, run, _state(model, head, optimizer), history)
-            if progress is not None:
-                progress(step, loss.item())
     model.eval()
     test = task.test.iloc[test_order(task)[:n_test]]
-    outputs = _outputs(model, head, _encode(model, tokenizer, test, max_tokens), pooling)
+    outputs = _outputs(model, head, _encode(model, tokenizer, test, max_tokens))
     found = names[outputs.argmax(axis=1)] if len(names) else outputs[:, 0]
     score = glue.score(task, test["label"].to_numpy(), found)
     return _FineTuned(model, head, score, pd.DataFrame(history, columns=list(_HISTORY)))
@@ -234,9 +198,7 @@ def _states(
     return body(**batch).last_hidden_state, batch["attention_mask"]
 
 
-def _pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    if pooling == "first":
-        return states[:, 0]
+def _pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
@@ -268,23 +230,7 @@ def _penalty(
     return value
 
 
-def _mark(
-    layer_penalty: Callable | None, model: PreTrainedModel, encoded: dict, batch: np.ndarray
-) -> str:
-    """Tell penalties apart by what they give, for a closure does not show what it holds."""
-    import torch
-
-    if layer_penalty is None:
-        return ""
-    with torch.no_grad():
-        states, mask = _states(model.eval(), encoded, batch, next(model.parameters()).device)
-    model.train()
-    return f"{_penalty(layer_penalty, states, mask, False).item():.5g}"
-
-
-def _outputs(
-    model: PreTrainedModel, head: torch.nn.Linear, encoded: dict[str, list], pooling: str
-) -> np.ndarray:
+def _outputs(model: PreTrainedModel, head: torch.nn.Linear, encoded: dict[str, list]) -> np.ndarray:
     """Return the head's outputs for each row, (N, classes), the model being in eval mode."""
     import torch
 
@@ -293,55 +239,5 @@ def _outputs(
     with torch.inference_mode():
         for rows in reading.batches(lengths, rows=64):
             states, mask = _states(model, encoded, rows, head.weight.device)
-            out[rows] = head(_pool(states, mask, pooling)).cpu().numpy()
+            out[rows] = head(_pool(states, mask)).cpu().numpy()
     return out
-
-
-# Checkpoints
-
-
-def _run_key(model: PreTrainedModel, targets: torch.Tensor, *more: Any) -> str:
-    """Return a sum of everything that determines the weights at every step."""
-    import torch
-
-    config = model.config.to_dict()
-    for told in ("_name_or_path", "transformers_version"):
-        config.pop(told, None)
-    where = [_VERSION, torch.__version__, targets.device.type, type(model).__name__]
-    free = [name for name, p in model.named_parameters() if p.requires_grad]
-    tensors = {**model.state_dict(), " targets": targets}
-    return checkpoints.digest(tensors, where, config, free, *more)
-
-
-def _state(
-    model: PreTrainedModel, head: torch.nn.Linear, optimizer: torch.optim.AdamW
-) -> dict[str, torch.Tensor]:
-    """Return all that the next step depends on, by name."""
-    import torch
-
-    parts = {"model": model.state_dict(), "head": head.state_dict()}
-    parts["rng"] = {"cpu": torch.get_rng_state()}
-    if head.weight.is_cuda:
-        parts["rng"]["cuda"] = torch.cuda.get_rng_state(head.weight.device)
-    named = {f"{part}.{name}": t for part, held in parts.items() for name, t in held.items()}
-    return named | checkpoints.optimizer_tensors(optimizer)
-
-
-def _set_state(
-    tensors: dict[str, torch.Tensor],
-    model: PreTrainedModel,
-    head: torch.nn.Linear,
-    optimizer: torch.optim.AdamW,
-) -> None:
-    """Put back what `_state` returned."""
-    import torch
-
-    def held(part: str) -> dict[str, torch.Tensor]:
-        return {n.removeprefix(part): t for n, t in tensors.items() if n.startswith(part)}
-
-    model.load_state_dict(held("model."))
-    head.load_state_dict(held("head."))
-    checkpoints.restore_optimizer(optimizer, tensors)
-    torch.set_rng_state(tensors["rng.cpu"])
-    if "rng.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["rng.cuda"], head.weight.device)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import encoding, glue, validation
+from helpers import encoding, glue
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,7 +29,6 @@ def probe_features(
     *,
     n_train: int = 400,
     n_test: int | None = None,
-    max_tokens: int = 48,
     seed: int = 0,
 ) -> _Features:
     """Return the frozen model's vectors of some train and test rows of a task, with the labels.
@@ -39,15 +38,12 @@ def probe_features(
     the classes kept; a larger draw begins with a smaller one. `n_test` takes the first rows of one
     fixed order, whatever the seed, so that all models and seeds meet the same test; None all.
     """
-    validation.counts(n_train=(n_train, 2), n_test=(1 if n_test is None else n_test, 1))
     train = task.train.iloc[train_order(task, seed)[:n_train]]
     test = task.test.iloc[test_order(task)[:n_test]]
     texts = pd.concat([part[c] for part in (train, test) for c in text_columns(part)])
     unique = list(dict.fromkeys(texts))
     last = int(model.config.num_hidden_layers)
-    vectors = encoding.layer_embeddings(
-        model, tokenizer, unique, layers=[last], max_tokens=max_tokens
-    )[0]
+    vectors = encoding.layer_embeddings(model, tokenizer, unique, layers=[last], max_tokens=48)[0]
     row = {text: i for i, text in enumerate(unique)}
     found = []
     for part in (train, test):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers import figures, validation
+from helpers import figures
 
 
 class _Share(NamedTuple):
@@ -43,12 +43,7 @@ def combinations(**choices: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def share(table: pd.DataFrame, *, above: float) -> _Share:
-    """Return in how many specifications an estimate lies above a threshold.
-
-    Raises `ValueError` for an empty table.
-    """
-    if table.empty:
-        raise ValueError("table has no rows; pass one per specification")
+    """Return in how many specifications an estimate lies above a threshold."""
     holds = int((table["estimate"] > above).sum())
     if not {"low", "high"} <= set(table):
         return _Share(holds, 0, 0, len(table))
@@ -64,9 +59,7 @@ def specification_curve(
     `table` is as in the module's text, `choices` its columns of choices, `threshold` the line that
     the sentence puts, in the units of `estimate`, and `label` the text of the upper axis. Estimates
     whose interval (or, without one, whose value) lies off the threshold are filled.
-    Raises `ValueError` for a missing column.
     """
-    validation.columns(table, ["estimate", *choices], "table")
     table = table.sort_values("estimate", kind="stable").reset_index(drop=True)
     lines = [(name, value) for name in choices for value in dict.fromkeys(table[name])]
     fig, (top, grid) = figures.axes(

@@ -22,7 +22,7 @@ class Correlation(NamedTuple):
     n: int
 
 
-class CorrelationDifference(NamedTuple):
+class _CorrelationDifference(NamedTuple):
     """A difference of two correlations, the ends of its interval, and the number of rows."""
 
     difference: float
@@ -87,9 +87,7 @@ def correlation(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> Corr
     return _pearson(rows["x"], rows["y"], 0, confidence)
 
 
-def partial_correlation(
-    x: ArrayLike, y: ArrayLike, covariates: ArrayLike, *, confidence: float = 0.95
-) -> Correlation:
+def partial_correlation(x: ArrayLike, y: ArrayLike, covariates: ArrayLike) -> Correlation:
     """Return the correlation of what a linear fit on the covariates leaves of `x` and of `y`.
 
     `x` and `y` have shape (n,), `covariates` (n,) or (n, k), such as powers of a variable or one
@@ -109,12 +107,10 @@ def partial_correlation(
     for name, residual in left.items():
         if np.abs(residual).max(initial=0) <= 1e-10 * np.abs(rows[name]).max(initial=0):
             raise ValueError(f"the covariates leave nothing of {name}; take fewer of them")
-    return _pearson(left["x"], left["y"], basis.shape[1] - 1, confidence)
+    return _pearson(left["x"], left["y"], basis.shape[1] - 1, 0.95)
 
 
-def correlation_difference(
-    x: ArrayLike, rival: ArrayLike, y: ArrayLike, *, confidence: float = 0.95
-) -> CorrelationDifference:
+def correlation_difference(x: ArrayLike, rival: ArrayLike, y: ArrayLike) -> _CorrelationDifference:
     """Return r(x, y) - r(rival, y), two correlations from the same rows, with its interval.
 
     The three columns have shape (n,); rows with a missing value are left out. The interval joins
@@ -123,8 +119,7 @@ def correlation_difference(
     (1976) for the correlation of the two.
     """
     rows = _complete(x=x, rival=rival, y=y)
-    one = correlation(rows["x"], rows["y"], confidence=confidence)
-    two = correlation(rows["rival"], rows["y"], confidence=confidence)
+    one, two = (correlation(rows[name], rows["y"]) for name in ("x", "rival"))
     a, b, between = one.r, two.r, correlation(rows["x"], rows["rival"]).r
     free = (1 - a**2) * (1 - b**2)
     shared = (between - a * b / 2) * (1 - a**2 - b**2 - between**2) + between**3
@@ -133,7 +128,7 @@ def correlation_difference(
         np.sqrt(max(0.0, p**2 + q**2 - 2 * c * p * q))
         for p, q in ((a - one.low, two.high - b), (one.high - a, b - two.low))
     )
-    return CorrelationDifference(a - b, a - b - float(low), a - b + float(high), one.n)
+    return _CorrelationDifference(a - b, a - b - float(low), a - b + float(high), one.n)
 
 
 def draws(n: int, n_resamples: int, seed: int | np.random.Generator) -> np.ndarray:
@@ -169,20 +164,16 @@ def bootstrap_correlation(
     groups: str | None = None,
     n_resamples: int = 2000,
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> Correlation:
     """Return the correlation of two columns with a bootstrap percentile interval.
 
     `x`, `y` and `groups` name columns of `frame`. With `groups`, whole groups are drawn with
     replacement, as wants data whose rows of one group are not independent (replicates at one
     noise level); otherwise single rows are. Rows with a missing or infinite value are left out. The
-    same seed gives the same interval. Raises `ValueError` for an absent column, fewer than 3 rows
-    or fewer than 3 groups. Source: Efron and Tibshirani (1993), chapter 13.
+    same seed gives the same interval. Raises `ValueError` for fewer than 3 rows or groups. Source:
+    Efron and Tibshirani (1993), chapter 13.
     """
     wanted = [x, y] + ([groups] if groups else [])
-    validation.columns(frame, wanted, "frame")
-    validation.counts(n_resamples=(n_resamples, 1))
-    validation.share(confidence, "confidence")
     rows = frame[wanted].dropna()
     pair = validation.numbers(rows[x], "x"), validation.numbers(rows[y], "y")
     rows = rows[np.isfinite(pair).all(axis=0)]
@@ -201,7 +192,7 @@ def bootstrap_correlation(
     spread = (weight @ a**2 - mean_a**2) * (weight @ b**2 - mean_b**2)
     usable = spread > 1e-14 * np.var(a) * np.var(b)
     sample = covariance[usable] / np.sqrt(spread[usable])
-    low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    low, high = np.quantile(sample, [0.025, 0.975])
     return Correlation(estimate.r, float(low), float(high), len(rows))
 
 
@@ -211,12 +202,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 
 def correlation_table(
-    groups: Mapping[str, pd.DataFrame],
-    columns: Sequence[str],
-    y: str,
-    *,
-    ranks: bool = False,
-    confidence: float = 0.95,
+    groups: Mapping[str, pd.DataFrame], columns: Sequence[str], y: str, *, ranks: bool = False
 ) -> pd.DataFrame:
     """Return the correlation of each column with `y` in each group, one row per pair.
 
@@ -225,15 +211,13 @@ def correlation_table(
     ranked within the group first; the interval is then an approximation. Raises as `correlation`
     does. Source: as there; ranks: Spearman (1904).
     """
-    rows, columns = [], validation.strings(columns, "columns")
-    for name, frame in groups.items():
-        validation.columns(frame, [*columns, y], f"groups[{name!r}]")
+    rows = []
     for column in columns:
         for name, frame in groups.items():
             pair = frame[[column, y]].dropna()
             pair = pair.rank() if ranks else pair
-            found = correlation(pair[column], pair[y], confidence=confidence)
-            rows.append({"measure": column, "group": name, **found._asdict()})
+            found = correlation(pair[column], pair[y])._asdict()
+            rows.append({"measure": column, "group": name, **found})
     return pd.DataFrame(rows)
 
 
@@ -246,7 +230,7 @@ class Mean(NamedTuple):
     n: int
 
 
-class Difference(NamedTuple):
+class _Difference(NamedTuple):
     """A mean paired difference, the ends of its interval, its p-value, and the number of pairs."""
 
     difference: float
@@ -262,13 +246,10 @@ def bootstrap_mean(
     """Return the mean of a column with its bootstrap percentile interval, rows resampled.
 
     `values` has shape (n,), one number per row, such as the log posterior of each entity. What was
-    fitted to compute them is held fixed. The same seed gives the same interval. Raises
-    `ValueError` for fewer than 3 rows or a missing value. Source: Efron and Tibshirani (1993),
-    chapter 13.
+    fitted to compute them is held fixed. The same seed gives the same interval. Source: Efron and
+    Tibshirani (1993), chapter 13.
     """
     column = _column(values, "values")
-    validation.counts(n_resamples=(n_resamples, 1))
-    validation.share(confidence, "confidence")
     rng = validation.generator(seed)
     n, means = len(column), np.empty(n_resamples)
     for i in range(n_resamples):
@@ -284,7 +265,7 @@ def paired_difference(
     n_resamples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Difference:
+) -> _Difference:
     """Return the mean of `a - b` over the same rows, with an interval and a test of no difference.
 
     `a` and `b` have shape (n,), such as two models' log posteriors of the same entities. The
@@ -311,7 +292,7 @@ def paired_difference(
         signs = rng.integers(0, 2, size=len(gap), dtype=np.int8)
         further += abs(size @ (2.0 * signs - 1)) / len(gap) >= edge
     p_value = (1 + further) / (1 + n_resamples)
-    return Difference(found.mean, found.low, found.high, float(p_value), found.n)
+    return _Difference(found.mean, found.low, found.high, float(p_value), found.n)
 
 
 def _column(values: ArrayLike, argument: str) -> np.ndarray:
@@ -341,11 +322,7 @@ def held_out_error(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-    if isinstance(columns, str):
-        raise ValueError(f"columns is {columns!r}; pass a list of names")
     wanted = [*columns, y, groups]
-    validation.columns(frame, wanted, "frame")
-    validation.counts(degree=(degree, 1))
     rows = frame[list(dict.fromkeys(wanted))].dropna()
     if rows[groups].nunique() < 3:
         raise ValueError(

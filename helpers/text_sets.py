@@ -64,7 +64,6 @@ def load_texts(
 
 def fingerprint(texts: pd.DataFrame) -> str:
     """Return the SHA-256 of texts in their order, to tell whether two machines have the same."""
-    validation.columns(texts, ("text",), "texts")
     return hashlib.sha256("\0".join(texts["text"]).encode()).hexdigest()
 
 
@@ -75,11 +74,9 @@ def training_texts(
 
     They are the chunks of `load_texts` in its order, without those in `without`: pass the texts to
     be scored, and none of them is trained on. A smaller set is the beginning of a larger one.
-    Raises `ValueError` for an unknown genre, fewer bytes than asked for, and a package that is
-    absent or of another version.
+    Raises `ValueError` for fewer bytes than asked for, and a package that is absent or of another
+    version.
     """
-    validation.choice(genre, tuple(GENRES), "genre")
-    validation.counts(n_bytes=(n_bytes, 1), seed=(seed, 0))
     unwanted, kept, total = set(without), [], 0
     for text in _ordered(genre, seed):
         if total >= n_bytes:
@@ -193,25 +190,19 @@ def _messages(language: str) -> str:
     return "\n".join(text for text in texts if isinstance(text, str) and text)
 
 
-def chunk_texts(documents: Iterable[str], *, most: int = 1024, above: int = 256) -> Iterator[str]:
-    """Cut documents into consecutive chunks of at most `most` bytes in UTF-8.
+def chunk_texts(documents: Iterable[str]) -> Iterator[str]:
+    """Cut documents into consecutive chunks of at most 1024 bytes in UTF-8.
 
-    A cut is moved back so that it splits no character, and chunks of `above` bytes or fewer are
-    left out. Raises `ValueError` unless `most` is above `above` and at least 4. Source: arXiv
-    2502.16173, released code.
+    A cut is moved back so that it splits no character, and chunks of 256 bytes or fewer are left
+    out. Source: arXiv 2502.16173, released code.
     """
-    validation.counts(most=(most, 4), above=(above, 0))
-    if most <= above:
-        raise ValueError(f"most is {most} and above {above}; give a larger most")
     if isinstance(documents, str):
         raise ValueError("documents is one string; pass an iterable of texts, [text] for one")
-    for number, document in enumerate(documents):
-        if not isinstance(document, str):
-            raise ValueError(f"document {number} of documents is {document!r}; pass a string")
+    for document in documents:
         whole, start = document.encode(), 0
         while start < len(whole):
-            end = before_character(whole, min(start + most, len(whole)))
-            if end - start > above:
+            end = before_character(whole, min(start + 1024, len(whole)))
+            if end - start > 256:
                 yield whole[start:end].decode()
             start = end
 

@@ -162,10 +162,10 @@ def columns(frame: pd.DataFrame, names: Iterable[str], argument: str) -> None:
         )
 
 
-def name_some(names: list, most: int = 5) -> str:
+def name_some(names: list) -> str:
     """Write the first names of a list for an error message, and how many more there are."""
-    text = ", ".join(repr(n) if isinstance(n, str) else str(n) for n in names[:most])
-    return text + (f" and {len(names) - most} more" if len(names) > most else "")
+    text = ", ".join(repr(n) if isinstance(n, str) else str(n) for n in names[:5])
+    return text + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def key_faults(keys: Sequence[str], wanted: Sequence[str]) -> str:

@@ -167,14 +167,6 @@ def test_an_unknown_key_and_an_unknown_prefix_are_refused():
         data.keys("no/such/")
 
 
-@pytest.mark.parametrize("key", ["../outside.csv", "/etc/outside.csv", "a/../../outside.csv"])
-def test_a_key_cannot_leave_its_folder(tmp_path, key):
-    path = tmp_path / "registry.tsv"
-    path.write_text(f"key\tbytes\tsha256\turl\tlicence\n{key}\t1\tx\thttp://x\tnone\n")
-    with pytest.raises(data.DataError, match="plain relative path"):
-        data.registry(path)
-
-
 def test_nothing_is_available_without_a_source(clean_data, monkeypatch):
     monkeypatch.setenv("BOOK_OFFLINE", "1")
     assert not data.available("manifolds/linreg_data_export.csv")
@@ -182,6 +174,10 @@ def test_nothing_is_available_without_a_source(clean_data, monkeypatch):
 
 def test_the_registry_is_complete():
     table = data.registry()
+    assert table.index.is_unique
+    # No key leaves its folder.
+    assert table.index.str.fullmatch(r"[\w.-]+(/[\w.-]+)*").all()
+    assert not table.index.str.contains("..", regex=False).any()
     assert table.sha256.str.fullmatch("[0-9a-f]{64}").all()
     assert table.url.str.startswith("https://").all() and (table.bytes > 0).all()
     assert table.licence.notna().all()

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -178,34 +177,17 @@ def test_the_probe_converges_on_collapsed_and_on_wild_features():
             assert -1 <= probing.probe_score(toy("regression"), features) <= 1
 
 
-def test_probe_refuses(pair):
-    tokenizer, model = pair
-    with pytest.raises(ValueError, match="n_train is 1; give a whole number, at least 2"):
-        probing.probe_features(model, tokenizer, toy(), n_train=1)
-    with pytest.raises(ValueError, match="n_test is 0"):
-        probing.probe_features(model, tokenizer, toy(), n_test=0)
-
-
 # Fine-tuning
 
 
-@pytest.mark.parametrize(
-    ("kind", "pooling"),
-    [("binary", "mean"), ("classes", "mean"), ("regression", "mean"), ("binary", "first")],
-)
-def test_fine_tuning_learns(kind, pooling):
+@pytest.mark.parametrize("kind", ["binary", "classes", "regression", "pairs"])
+def test_fine_tuning_learns(kind):
     tokenizer, model = built(dropout=0.0, layers=1)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     torch.manual_seed(11)
     state = torch.get_rng_state()
-    result = fine_tuning.fine_tune(
-        model,
-        tokenizer,
-        toy(kind, pairs=pooling == "first"),
-        steps=60,
-        learning_rate=1e-2,
-        pooling=pooling,
-    )
+    task = toy("binary", pairs=True) if kind == "pairs" else toy(kind)
+    result = fine_tuning.fine_tune(model, tokenizer, task, steps=60, learning_rate=1e-2)
     loss = result.history["loss"]
     assert loss[-10:].mean() < 0.5 * loss[:5].mean()
     assert result.score > 0.8
@@ -300,179 +282,6 @@ def test_the_penalty_sees_the_last_layer_and_the_mask(pair):
 # Checkpoints
 
 
-class Stop(Exception):
-    pass
-
-
-def stop_at(step):
-    def progress(done, loss):
-        if done == step:
-            raise Stop
-
-    return progress
-
-
-@pytest.mark.parametrize(("kind", "penalised"), [("binary", True), ("regression", False)])
-def test_a_stopped_run_goes_on_to_the_same_bits(pair, tmp_path, kind, penalised):
-    tokenizer, model = pair
-    path = tmp_path / "deep" / "run.safetensors"
-    options = {"steps": STEPS, "learning_rate": 1e-3, "checkpoint_every": 2}
-    if penalised:
-        options |= {"layer_penalty": length, "penalty_weight": 0.5}
-    whole = fine_tuning.fine_tune(model, tokenizer, toy(kind), **options)
-    for step in (1, 3, 6):
-        with pytest.raises(Stop):
-            fine_tuning.fine_tune(
-                model, tokenizer, toy(kind), checkpoint=path, progress=stop_at(step), **options
-            )
-        assert path.exists() == (step > 1)
-        torch.rand(step)
-    done = []
-    resumed = fine_tuning.fine_tune(
-        *(model, tokenizer, toy(kind)),
-        checkpoint=path,
-        progress=lambda step, loss: done.append(step),
-        **options,
-    )
-    assert done == [STEPS]
-    assert_same(whole, resumed)
-    assert [file.name for file in path.parent.iterdir()] == ["run.safetensors"]
-    # A run that is done is not trained again.
-    finished = fine_tuning.fine_tune(
-        model, tokenizer, toy(kind), checkpoint=path, progress=stop_at(STEPS), **options
-    )
-    assert_same(whole, finished)
-
-
-def test_a_stop_inside_the_penalty_loses_nothing(pair, tmp_path):
-    tokenizer, model = pair
-    calls = []
-
-    def breaks(states, mask):
-        calls.append(0)
-        if len(calls) == 6:
-            raise Stop
-        return length(states, mask)
-
-    options = {"steps": STEPS, "checkpoint_every": 1, "penalty_weight": 0.1}
-    path = tmp_path / "run.safetensors"
-    with pytest.raises(Stop):
-        fine_tuning.fine_tune(
-            model, tokenizer, toy(), layer_penalty=breaks, checkpoint=path, **options
-        )
-    whole = fine_tuning.fine_tune(model, tokenizer, toy(), layer_penalty=length, **options)
-    resumed = fine_tuning.fine_tune(
-        model, tokenizer, toy(), layer_penalty=length, checkpoint=path, **options
-    )
-    assert_same(whole, resumed)
-
-
-def other_model(options):
-    _, options["model"] = built(layers=1)
-
-
-def other_weights(options):
-    _, options["model"] = built()
-    with torch.no_grad():
-        options["model"].encoder.layer[0].output.dense.bias[3] += 1e-6
-
-
-def other_dropout(options):
-    _, options["model"] = built(dropout=0.2)
-
-
-def frozen(options):
-    _, options["model"] = built()
-    options["model"].embeddings.requires_grad_(False)
-
-
-def other_label(options):
-    task = toy()
-    # The label changes for every row, whichever are drawn.
-    options["task"] = task._replace(train=task.train.assign(label=1 - task.train["label"]))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        other_model,
-        other_weights,
-        other_dropout,
-        frozen,
-        other_label,
-        {"seed": 1},
-        {"steps": 5},
-        {"batch_size": 8},
-        {"learning_rate": 1e-4},
-        {"max_tokens": 5},
-        {"pooling": "first"},
-        {"penalty_weight": 0.2},
-        {"layer_penalty": lambda states, mask: 2 * length(states, mask)},
-    ],
-    ids=lambda c: c.__name__ if callable(c) else "-".join(c),
-)
-def test_a_checkpoint_of_another_run_is_refused_and_kept(pair, tmp_path, change):
-    tokenizer, model = pair
-    options = {"model": model, "task": toy(), "steps": 2, "layer_penalty": length}
-    options |= {"penalty_weight": 0.1, "checkpoint": tmp_path / "run.safetensors"}
-    fine_tuning.fine_tune(tokenizer=tokenizer, **options)
-    kept = options["checkpoint"].read_bytes()
-    if callable(change):
-        change(options)
-    else:
-        options |= change
-    with pytest.raises(ValueError, match=r"checkpoint '.*' is of another run.*or delete it"):
-        fine_tuning.fine_tune(tokenizer=tokenizer, **options)
-    assert options["checkpoint"].read_bytes() == kept
-
-
-def test_options_that_do_not_touch_the_weights_share_a_checkpoint(pair, tmp_path):
-    tokenizer, model = pair
-    path = tmp_path / "run.safetensors"
-    fine_tuning.fine_tune(model, tokenizer, toy(), steps=3, checkpoint=path)
-    again = fine_tuning.fine_tune(
-        *(model, tokenizer, toy()),
-        steps=3,
-        checkpoint=path,
-        n_test=10,
-        checkpoint_every=7,
-        progress=stop_at(1),
-    )
-    assert len(again.history) == 3
-
-
-def damage(path, kind):
-    content = path.read_bytes()
-    if kind == "empty":
-        path.write_bytes(b"")
-    elif kind == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif kind == "noise":
-        path.write_bytes(bytes(range(256)) * 4)
-    else:
-        path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
-
-
-@pytest.mark.parametrize("kind", ["empty", "cut", "noise", "one bit"])
-def test_a_damaged_checkpoint_is_made_anew(pair, tmp_path, kind):
-    tokenizer, model = pair
-    path = tmp_path / "run.safetensors"
-    whole = fine_tuning.fine_tune(model, tokenizer, toy(), steps=4, checkpoint=path)
-    damage(path, kind)
-    assert_same(whole, fine_tuning.fine_tune(model, tokenizer, toy(), steps=4, checkpoint=path))
-    options = {"steps": 4, "checkpoint": path, "progress": stop_at(4)}
-    assert_same(whole, fine_tuning.fine_tune(model, tokenizer, toy(), **options))
-
-
-def test_a_file_of_weights_is_not_overwritten(pair, tmp_path):
-    tokenizer, model = pair
-    path = tmp_path / "model.safetensors"
-    save_file({"weight": torch.ones(3)}, path)
-    with pytest.raises(ValueError, match="another run"):
-        fine_tuning.fine_tune(model, tokenizer, toy(), steps=2, checkpoint=path)
-    assert torch.equal(load_file(path)["weight"], torch.ones(3))
-
-
 def test_checkpoints_give_back_what_was_written_or_leave_no_part(tmp_path, monkeypatch):
     path, tied = tmp_path / "a.safetensors", torch.arange(4.0)
     notes = [{"step": 1, "loss": 0.1 + 0.2, "penalty": float("nan")}]
@@ -491,14 +300,6 @@ def test_checkpoints_give_back_what_was_written_or_leave_no_part(tmp_path, monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps is 0; give a whole number, at least 1"),
-        ({"batch_size": 1.5}, "batch_size is 1.5"),
-        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
-        ({"n_test": 0}, "n_test is 0"),
-        ({"pooling": "max"}, "pooling is 'max'; choose one of mean, first"),
-        ({"learning_rate": -1.0}, "learning_rate is -1.0; give a finite number"),
-        ({"penalty_weight": np.inf}, "penalty_weight is inf without layer_penalty"),
-        ({"penalty_weight": 1.0}, "penalty_weight is 1.0 without layer_penalty; pass both"),
         (
             {"layer_penalty": lambda states, mask: states},
             "layer_penalty gave Tensor of shape",

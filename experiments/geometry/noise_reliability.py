@@ -66,12 +66,11 @@ def within_levels(
 ) -> pd.DataFrame:
     """Return how much of each measure's scatter within noise levels is not measurement error.
 
-    `sweep` has a row per noisy model with its `level`, `again` a row per measurement of one model
-    of a level; without noise, the replicates of a level are one model. Logarithms are compared, so
-    that levels count alike. Columns: the standard deviations of `models` within levels and of
-    `repeats`, `reliability`, `low`, `high` (`helpers.geometry.reliability`), a row per measure; a
-    measure that is not positive throughout is left out. Raises `ValueError` where none remains, or
-    nothing was measured twice.
+    `sweep` has a row per noisy model with its `level`, `again` a row per measurement of one
+    model of a level; without noise, the replicates of a level are one model. Logarithms are
+    compared, so that levels count alike. Columns: the standard deviations of `models` within
+    levels and of `repeats`, `reliability`, `low`, `high` (`helpers.geometry.reliability`), a
+    row per measure; a measure that is not positive throughout is left out.
     """
     rows = {}
     for name in measures:
@@ -83,6 +82,4 @@ def within_levels(
         )
         found = reliability.reliability(observed, error)
         rows[name] = {"models": observed.value**0.5, "repeats": error.value**0.5, **found._asdict()}
-    if not rows:
-        raise ValueError("measures names none that is positive throughout; choose others")
     return pd.DataFrame(rows).T.rename(columns={"share": "reliability"})

@@ -29,7 +29,6 @@ from helpers import (
     model_sources,
     models,
     probing,
-    validation,
 )
 from helpers.geometry import quantization, quantizers, spread
 from helpers.posterior import transferability
@@ -156,8 +155,6 @@ def collect_rows(
 
 def settings_of(rule: str, levels: Sequence[float], replicates: int) -> list[dict[str, Any]]:
     """Return the settings of a sweep, one per model: all levels of one replicate, then the next."""
-    validation.choice(rule, injection.RULES, "rule")
-    validation.counts(replicates=(replicates, 1))
     return [
         {"rule": rule, "level": float(level), "replicate": replicate}
         for replicate in range(replicates)
@@ -186,7 +183,6 @@ def tasks_of(size: str) -> list[glue.Task]:
 
     Raises `ValueError` for an unknown size and `DataError` when GLUE files are not there.
     """
-    validation.choice(size, tuple(SIZES), "size")
     return [glue.load_task(name) for name in SIZES[size]["tasks"]]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from experiments import intervals
-from helpers import stats, validation
+from helpers import stats
 from helpers.geometry import reliability
 from helpers.stats import Correlation
 
@@ -19,17 +19,11 @@ def held_out_residuals(
 ) -> pd.Series:
     """Return observed minus predicted `y`, each group predicted from the others.
 
-    The prediction is least squares on the powers of the columns up to `degree`, without products;
-    with no columns it is the mean of the other groups. In the units of `y`, with the index of
-    `frame`. Raises `ValueError` for an absent column, a missing value or fewer than 3 groups.
-    Source: leave-one-group-out cross-validation; `stats.held_out_error` gives its mean.
+    The prediction is least squares on the powers of the columns up to `degree`, without
+    products; with no columns it is the mean of the other groups. In the units of `y`, with the
+    index of `frame`. Source: leave-one-group-out cross-validation; `stats.held_out_error` gives
+    its mean.
     """
-    validation.columns(frame, [*columns, y, groups], "frame")
-    validation.counts(degree=(degree, 1))
-    if frame[[*columns, y]].isna().any(axis=None):
-        raise ValueError("frame has missing values; drop these rows first")
-    if frame[groups].nunique() < 3:
-        raise ValueError(f"groups has {frame[groups].nunique()} distinct values; pass 3 or more")
     x = frame[list(columns)].to_numpy(float)
     centre = x - x.mean(axis=0)
     scaled = centre / np.where(centre.std(axis=0) > 0, centre.std(axis=0), 1)
@@ -76,7 +70,6 @@ def mean_ratio(
     With squared errors of two predictions the ratio of their mean squared errors; below 1 the first
     is nearer. `options` are those of `resampled`.
     """
-    validation.columns(squares, [one, other], "squares")
     return resampled(squares, lambda rows: rows[one].mean() / rows[other].mean(), groups, **options)
 
 
@@ -95,7 +88,6 @@ def size_difference(
     Above 0 `x` goes with `y` more closely than the rival, whatever the signs. With `ranks` every
     draw is ranked first. `options` are those of `resampled`.
     """
-    validation.columns(frame, [x, rival, y], "frame")
 
     def gap(rows: pd.DataFrame) -> float:
         trio = rows[[x, rival, y]]

@@ -1,4 +1,4 @@
-"""Specification curves of the geometry part: its two headlines, under reasonable alternatives."""
+"""Specification curves of the geometry part: its headlines, under reasonable alternatives."""
 
 from __future__ import annotations
 
@@ -7,18 +7,40 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 
+from experiments import intervals
 from experiments.command import Written, command, to_folder
+from experiments.geometry import base_encoder
 from helpers import data, specifications, stats
 from helpers.geometry import release, reliability
 
 FILES = {
     "beyond_noise": data.PUBLISHED / "spec_geometry_beyond_noise.csv",
     "headline_r": data.PUBLISHED / "spec_geometry_headline_r.csv",
+    "variants": data.PUBLISHED / "spec_geometry_variants.csv",
+    "base": data.PUBLISHED / "spec_geometry_base.csv",
 }
 NAMES = {"bert-small": "BERT-small", "roberta": "RoBERTa", "MiniLM": "MiniLM"}
 NOISE = ("line", "quadratic", "cubic", "levels")
 SCALES = ("values", "ranks", "values, corrected")
 COLUMNS = {"AQ": "aq_patchiness", "PQ": "pq_patchiness"}
+OURS = {"AQ": "lloyd_index", "PQ": "pq_lloyd_index", "k-means": "km_lloyd_index"}
+# Variants that some reader would set aside: half or all of them is random, or layers are gone.
+RANDOM = ("random embeddings", "random body", "untrained")
+CUT = ("first 4 layers", "first 2 layers", "embeddings only", "layers shuffled")
+VARIANT_CHOICES = {
+    "quantizer": list(OURS),
+    "size": ["full", "small"],
+    "models": ["all", "no random parts", "all layers there"],
+    "scale": list(SCALES[:2]),
+}
+BASE_CHOICES = {
+    "quantizer": list(OURS),
+    "score": ["mean", "SST-2", "STS-B"],
+    "levels": ["all", "up to 20 %", "not 3 to 6 %"],
+    "unit": ["single models", "level means"],
+    "scale": list(SCALES[:2]),
+}
+N_RESAMPLES = 500
 
 
 def _relative_error(repeats: pd.DataFrame, column: str, groups: str) -> float:
@@ -114,6 +136,63 @@ def _headline_r(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def variant_rows(variants: pd.DataFrame, sweep: pd.DataFrame) -> pd.DataFrame:
+    """Return how a line in patchiness, fitted to noisy models, orders the other models.
+
+    `variants` is the published table of models made by other changes, `sweep` that of noisy
+    MiniLMs. One row per combination of `VARIANT_CHOICES`: the correlation of predicted and observed
+    score, with Fisher's interval. Below 0 the models are ranked in reverse.
+    """
+    rows, leave = [], {"no random parts": RANDOM, "all layers there": CUT}
+    for choice in specifications.combinations(**VARIANT_CHOICES):
+        column, size = OURS[choice["quantizer"]], choice["size"]
+        teachers = sweep[(sweep["size"] == size) & (sweep["level"] > 0)]
+        teachers = teachers[teachers["rule"] == "published"]
+        models = variants[variants["size"] == size]
+        models = models[~models["model"].isin(leave.get(choice["models"], ()))]
+        slope = np.polyfit(teachers[column], teachers["score"], 1)[0]
+        pair = models[[column, "score"]]
+        x, y = (pair.rank() if choice["scale"] == "ranks" else pair).to_numpy().T
+        found = stats.correlation(np.sign(slope) * x, y)
+        ends = {"estimate": found.r, "low": found.low, "high": found.high}
+        rows.append({**choice, **ends, "n": found.n})
+    return pd.DataFrame(rows)
+
+
+def base_rows(noisy: pd.DataFrame, *, n_resamples: int = N_RESAMPLES) -> pd.DataFrame:
+    """Return how much more closely patchiness follows the scores in MPNet than in MiniLM.
+
+    `noisy` are the noisy rows of `base_encoder.load_sweeps`. One row per combination of
+    `BASE_CHOICES`: the difference of the two correlations, with an interval that draws whole noise
+    levels.
+    """
+    task = {"mean": "score", "SST-2": "task_sst2", "STS-B": "task_stsb"}
+    keep = {
+        "all": "level > 0",
+        "up to 20 %": "level <= 20",
+        "not 3 to 6 %": "level < 3 or level > 6",
+    }
+    rows = []
+    for choice in specifications.combinations(**BASE_CHOICES):
+        columns = [OURS[choice["quantizer"]], task[choice["score"]]]
+        part = noisy.query(keep[choice["levels"]])
+        wide = part.pivot(index=["level", "replicate"], columns="encoder", values=columns)
+        if choice["unit"] == "level means":
+            wide = wide.groupby("level").mean()
+        level = wide.index.get_level_values("level")
+        pairs = [wide.xs(name, axis=1, level=1).to_numpy() for name in base_encoder.SWEEPS]
+        if choice["scale"] == "ranks":
+            follow = lambda pair: float(intervals.rank_correlations(pair)[0])  # noqa: E731
+        else:
+            follow = lambda pair: float(np.corrcoef(pair.T)[0, 1])  # noqa: E731
+        gap = lambda some: follow(pairs[0][some]) - follow(pairs[1][some])  # noqa: B023, E731
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = intervals.bootstrap(gap, level, n_resamples=n_resamples)
+        ends = dict(zip(("estimate", "low", "high"), found, strict=True))
+        rows.append({**choice, **ends, "n": len(wide)})
+    return pd.DataFrame(rows)
+
+
 def tables(
     runs: pd.DataFrame, sweep: pd.DataFrame
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, float]]]:
@@ -142,13 +221,16 @@ def tables(
 
 
 def both(runs: pd.DataFrame, sweep: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return both tables of specifications, by the names of `FILES`."""
+    """Return the tables of specifications that need the released runs, by the names of `FILES`."""
     return {"beyond_noise": _beyond_noise(*tables(runs, sweep)), "headline_r": _headline_r(runs)}
 
 
 @command("geometry_specifications", to_folder("--folder"))
 def main(given: Namespace) -> Written:
-    """Compute the specification tables of the geometry part from the released tables."""
+    """Compute the specification tables of the geometry part from released and stored tables."""
     sweep = pd.read_csv(data.PUBLISHED / "geometry_noise.csv")
-    for name, table in both(release.load_perturbed_runs(), sweep).items():
+    found = both(release.load_perturbed_runs(), sweep)
+    found["variants"] = variant_rows(pd.read_csv(data.PUBLISHED / "geometry_variants.csv"), sweep)
+    found["base"] = base_rows(base_encoder.load_sweeps().query("level > 0"))
+    for name, table in found.items():
         yield given.folder / FILES[name].name, table.round(6).to_csv(index=False)

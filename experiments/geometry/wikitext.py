@@ -18,8 +18,5 @@ def sentences(n: int, *, seed: int = 0) -> list[str]:
     prose = [line.strip() for line in lines if line.strip() and not line.startswith(" =")]
     parts = [part.removesuffix(" .").strip() for line in prose for part in line.split(" . ")]
     found = list(dict.fromkeys(f"{part} ." for part in parts if 7 <= len(part.split()) <= 48))
-    validation.counts(n=(n, 1))
-    if n > len(found):
-        raise ValueError(f"n is {n}, but WikiText-2 has {len(found)} such sentences")
     order = validation.generator(seed).permutation(len(found))[:n]
     return [found[i] for i in np.sort(order)]

@@ -14,14 +14,12 @@ def tuned_names(
 ) -> list[tuple[str, float]]:
     """Return for each change of a model the label whose models stand out in its direction.
 
-    `changes` (m, d) are differences of log-likelihoods per byte, tuned less parent, `values` (n, d)
-    those of other models with `labels` (n,). Both lose their row means, and `values` the mean of
-    all models; compared are cosines with the mean of each label. Each result has the label and the
-    cosine. Raises `ValueError` for other shapes.
+    `changes` (m, d) are differences of log-likelihoods per byte, tuned less parent, `values`
+    (n, d) those of other models with `labels` (n,). Both lose their row means, and `values` the
+    mean of all models; compared are cosines with the mean of each label. Each result has the
+    label and the cosine.
     """
     D, X = validation.numbers(changes, "changes"), validation.numbers(values, "values")
-    if D.ndim != 2 or X.ndim != 2 or D.shape[1] != X.shape[1]:
-        raise ValueError(f"changes {D.shape} and values {X.shape} have not the same texts")
     X = X - X.mean(axis=1, keepdims=True)
     X, D = X - X.mean(axis=0), D - D.mean(axis=1, keepdims=True)
     names = np.asarray(labels)
@@ -37,19 +35,14 @@ def design_and_data(values: ArrayLike, table: pd.DataFrame, pivot: str, shared: 
     """Return how far a signature moves for another architecture, over how far for another corpus.
 
     `table` has `architecture` and `corpus`. Distances are between means: of the architecture
-    `pivot` on the corpus `shared` to each other architecture on that corpus (numerators, one row
-    each), and of `pivot` on `shared` to `pivot` on each other corpus (their mean divides). Raises
-    `ValueError` where there is no such model.
+    `pivot` on the corpus `shared` to each other architecture on that corpus (numerators, one
+    row each), and of `pivot` on `shared` to `pivot` on each other corpus (their mean divides).
     """
     X, about = validation.numbers(values, "values"), table.reset_index(drop=True)
     means = {key: X[rows].mean(axis=0) for key, rows in
              about.groupby(["architecture", "corpus"]).indices.items()}  # fmt: skip
-    if (pivot, shared) not in means:
-        raise ValueError(f"table has no {pivot!r} trained on {shared!r}")
     centre = means[pivot, shared]
     away = {key: float(np.linalg.norm(mean - centre)) for key, mean in means.items()}
     corpora = [d for (name, corpus), d in away.items() if name == pivot and corpus != shared]
     designs = {name: d for (name, corpus), d in away.items() if name != pivot and corpus == shared}
-    if not corpora or not designs:
-        raise ValueError(f"table has no second corpus of {pivot!r} or architecture on {shared!r}")
     return pd.Series(designs) / float(np.mean(corpora))

@@ -68,8 +68,6 @@ def signatures(losses: ArrayLike, *, logs: bool = True) -> np.ndarray:
     than two texts, or a loss that is missing or, with `logs`, not above 0.
     """
     values = validation.numbers(losses, "losses")
-    if values.ndim != 2 or values.shape[1] < 2:
-        raise ValueError(f"losses has shape {values.shape}; pass (models, 2 texts or more)")
     if not np.isfinite(values).all() or (logs and not (values > 0).all()):
         raise ValueError("losses has a missing value, or one not above 0; drop the model")
     values = np.log(values) if logs else values
@@ -85,17 +83,12 @@ def other_groups(groups: ArrayLike) -> np.ndarray:
 def nearest_labels(values: ArrayLike, labels: ArrayLike, teaches: np.ndarray) -> np.ndarray:
     """Return for each row the label whose mean, over the rows that may teach it, is nearest.
 
-    `values` has shape (n, d), `labels` (n,), `teaches` (n, n): row i learns from the rows j with
-    `teaches[i, j]`. "" stands where these have fewer than two labels; of equal distances the first
-    label in alphabetical order counts. Raises `ValueError` for other shapes. Source: nearest
-    centroid, Tibshirani et al. (2002), without shrinkage.
+    `values` has shape (n, d), `labels` (n,), `teaches` (n, n): row i learns from the rows j
+    with `teaches[i, j]`. "" stands where these have fewer than two labels; of equal distances
+    the first label in alphabetical order counts. Source: nearest centroid, Tibshirani et al.
+    (2002), without shrinkage.
     """
     X, names = validation.numbers(values, "values"), np.asarray(labels)
-    if X.ndim != 2 or names.shape != (len(X),) or np.shape(teaches) != (len(X), len(X)):
-        raise ValueError(
-            f"values {X.shape}, labels {names.shape} and teaches {np.shape(teaches)} do not agree; "
-            "pass (n, d), (n,) and (n, n)"
-        )
     kinds, out = np.unique(names), np.full(len(X), "", dtype=object)
     member = (names[None, :] == kinds[:, None]).astype(float)
     rows, which = np.unique(np.asarray(teaches, bool), axis=0, return_inverse=True)
@@ -145,13 +138,11 @@ def _relative_labels(losses: ArrayLike, reference: ArrayLike, names: Sequence[st
 def group_rate(right: ArrayLike, groups: ArrayLike, *, seed: int = 0) -> _Rate:
     """Return the mean over groups of the share of rows that are right, with a 95 % interval.
 
-    Each group counts once, whatever its size. Groups are drawn with replacement; where all groups
-    have the share 0, or 1, such an interval has no width, and the exact binomial interval of so
-    many groups stands in. Raises `ValueError` for no rows. Source: Clopper and Pearson (1934).
+    Each group counts once, whatever its size. Groups are drawn with replacement; where all
+    groups have the share 0, or 1, such an interval has no width, and the exact binomial
+    interval of so many groups stands in. Source: Clopper and Pearson (1934).
     """
     shares = pd.Series(np.asarray(right, float)).groupby(np.asarray(groups)).mean().to_numpy()
-    if not len(shares):
-        raise ValueError("right has no rows; pass one a model")
     n, rate = len(shares), float(shares.mean())
     if rate in (0.0, 1.0):
         edge = 0.025 ** (1 / n)
@@ -189,7 +180,6 @@ def null_rates(
 
     Shape (n_shuffles,). Arguments as `nearest_labels` and `_permuted` take them.
     """
-    validation.counts(n_shuffles=(n_shuffles, 1))
     rng, rates = validation.generator(seed), np.empty(n_shuffles)
     for i in range(n_shuffles):
         other = _permuted(labels, units, blocks, rng)
@@ -200,13 +190,11 @@ def null_rates(
 def exact_p_value(names: Sequence[str], truths: Sequence[str]) -> float:
     """Return how often truths in another order would fit the names as well as they do.
 
-    All orders count alike, so that the value is a multiple of one over the number of orders that
-    differ. Raises `ValueError` for unequal lengths or more than 8 names.
+    All orders count alike, so that the value is a multiple of one over the number of orders
+    that differ.
     """
     from itertools import permutations
 
-    if len(names) != len(truths) or not 1 <= len(names) <= 8:
-        raise ValueError(f"{len(names)} names and {len(truths)} truths; pass 1 to 8 of each")
     fits = sum(a == b for a, b in zip(names, truths, strict=True))
     orders = set(permutations(truths))
     other = [sum(a == b for a, b in zip(names, order, strict=True)) for order in orders]
@@ -217,16 +205,11 @@ def explained_shares(values: ArrayLike, factors: pd.DataFrame) -> pd.Series:
     """Return the share of all squared distances that lies between the levels of each factor.
 
     `values` has shape (n, d) and `factors` a row each. In a balanced design the shares of the
-    factors add up to at most 1, and the rest is their interplay and noise. Raises `ValueError` for
-    other lengths, and for values that do not vary.
+    factors add up to at most 1, and the rest is their interplay and noise.
     """
     X = validation.numbers(values, "values")
-    if X.ndim != 2 or len(X) != len(factors):
-        raise ValueError(f"values has shape {X.shape} for {len(factors)} rows of factors")
     X = X - X.mean(axis=0)
     total = float((X**2).sum())
-    if not total > 0:
-        raise ValueError("values do not vary, so that no factor explains them")
     shares = {}
     for name in factors:
         level = pd.factorize(factors[name])[0]
@@ -265,12 +248,8 @@ def rates_by_texts(
     """Return the share of models named rightly from some of the texts: `n_texts`, `rate`.
 
     `values` are log-likelihoods (models, texts); one row per draw of texts without replacement.
-    Raises `ValueError` for a size below 2 or above the number of texts.
     """
     X, names = validation.numbers(values, "values"), np.asarray(labels)
-    if not all(2 <= n <= X.shape[1] for n in sizes):
-        raise ValueError(f"sizes is {list(sizes)}; give numbers from 2 to {X.shape[1]}")
-    validation.counts(n_draws=(n_draws, 1))
     rng, rows = validation.generator(seed), []
     for n in sizes:
         for _ in range(n_draws):

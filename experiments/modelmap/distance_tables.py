@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from experiments import intervals, ngrams
 from experiments.modelmap import byte_gpt_runs, smollm2_divergence
-from helpers import data, text_sets, validation
+from helpers import data, text_sets
 from helpers.modelmap import divergence
 
 # Medians that arXiv 2505.15353 gives for its models, bits per byte, by a third party's summary.
@@ -292,7 +292,6 @@ def valid_up_to(spread: ArrayLike, ratio: ArrayLike, *, window: int = 9) -> floa
 
     The median is over `window` neighbours in the order of spread, less at the ends.
     """
-    validation.counts(window=(window, 1))
     table = pd.DataFrame({"spread": spread, "ratio": ratio}).sort_values("spread", kind="stable")
     running = table["ratio"].rolling(window, center=True, min_periods=1).median()
     bad = ((running - 1).abs() > 0.1).to_numpy()

@@ -170,7 +170,6 @@ def summary(table: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0) -> p
     (recall), `area_low` and `area_high` are 95 % intervals that draw parents with replacement.
     The kind "all" counts every kind alike.
     """
-    validation.columns(table, ["parent", "kind", "way", "rank", "area"], "table")
     table = table.assign(recall=(table["rank"] == 1).astype(float))
     cells = table.pivot_table(
         index="parent", columns=["kind", "way"], values=["recall", "area"], sort=False

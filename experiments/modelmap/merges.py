@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from experiments import tiny_gpt, tuning
 from experiments.command import Written, command, digest, kept, log, option, to_folder
-from helpers import data, likelihood, text_sets, validation
+from helpers import data, likelihood, text_sets
 
 if TYPE_CHECKING:
     from transformers import BloomForCausalLM, PreTrainedTokenizerFast
@@ -155,18 +155,11 @@ def score_merges(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the models (1 - a - b) w0 + a w1 + b w2 of a triple on texts, a and b from levels.
 
-    Returns the log-likelihoods, nats, a row per model named "TRIPLE A B" and a column per text, and
-    a     row a model with `triple`, `a`, `b`, `weight_distance` (root mean square over parameters
-    of the difference from w0), `degrees` (the angle between the two differences of the triple) and
-    `n_parameters`. Raises `ValueError` for an unknown triple or one whose models the family has
-    not, and for levels that would give two models one name.
+    Returns the log-likelihoods, nats, a row per model named "TRIPLE A B" and a column per text,
+    and a     row a model with `triple`, `a`, `b`, `weight_distance` (root mean square over
+    parameters of the difference from w0), `degrees` (the angle between the two differences of
+    the triple) and `n_parameters`.
     """
-    validation.choice(triple, tuple(TRIPLES), "triple")
-    labels = [_label(level) for level in levels]
-    if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
-        raise ValueError(f"levels has {validation.name_some(twice)} twice; give each once")
-    if missing := [name for name in TRIPLES[triple] if name not in family.models]:
-        raise ValueError(f"family has no {validation.name_some(missing)}; train it for this triple")
     models = [family.models[name] for name in TRIPLES[triple]]
     products = tuning.weight_inner_products(models).set_index(["first", "second"])
     gram = products.inner_product.unstack().to_numpy(copy=True)
@@ -215,25 +208,16 @@ def fit_surface(
 ) -> _Fit:
     """Fit a polynomial in a and b to each column of values by least squares.
 
-    `values` has shape (m,) or (m, k), one row a merged model; `degree` 1 is a plane, the map that
-    keeps a grid linear, 2 adds a², ab and b². With `fitted`, a mask (m,), only these rows are
-    fitted, and the others are judged; else all are both. Raises `ValueError` for unequal lengths
-    and fewer rows than coefficients.
+    `values` has shape (m,) or (m, k), one row a merged model; `degree` 1 is a plane, the map
+    that keeps a grid linear, 2 adds a², ab and b². With `fitted`, a mask (m,), only these rows
+    are fitted, and the others are judged; else all are both.
     """
     y = np.asarray(values, float)
     y = y.reshape(len(y), -1)
     a, b = np.asarray(a, float), np.asarray(b, float)
-    validation.counts(degree=(degree, 1))
-    if not len(y) == len(a) == len(b):
-        raise ValueError(f"values has {len(y)} rows, a {len(a)} and b {len(b)}; pass one per model")
     powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
     design = np.column_stack([a**i * b**j for i, j in powers])
     use = np.ones(len(y), bool) if fitted is None else np.asarray(fitted, bool)
-    if np.linalg.matrix_rank(design[use]) < len(powers):
-        raise ValueError(
-            f"fitted has {use.sum()} rows, from which {len(powers)} coefficients cannot be told; "
-            "take more, not on one line"
-        )
     weights, *_ = np.linalg.lstsq(design[use], y[use], rcond=None)
     predicted = design @ weights
     judged = use if fitted is None else ~use
@@ -247,15 +231,13 @@ def fit_surface(
 def from_corners(values: ArrayLike, a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Return (1 - a - b) v0 + a v1 + b v2 for every row, from the rows at the three corners.
 
-    `values` has shape (m,) or (m, k), with the corners (0, 0), (1, 0) and (0, 1) among the rows.
-    Raises `ValueError` where one is absent. Source: arXiv 2502.16173, released code.
+    `values` has shape (m,) or (m, k), with the corners (0, 0), (1, 0) and (0, 1) among the
+    rows. Source: arXiv 2502.16173, released code.
     """
     y, a, b = np.asarray(values, float), np.asarray(a, float), np.asarray(b, float)
     corners = []
     for corner in ((0, 0), (1, 0), (0, 1)):
         at = np.flatnonzero(np.isclose(a, corner[0]) & np.isclose(b, corner[1]))
-        if not len(at):
-            raise ValueError(f"a and b have no corner {corner}; score that model too")
         corners.append(y[at[0]])
     return np.stack([1 - a - b, a, b], axis=1) @ np.stack(corners)
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from helpers import validation
 from helpers.modelmap import lineage
 
 # From what counts as a copy of an n-gram model of the same corpus to the number of steps in which
@@ -24,12 +23,9 @@ FINE_BITS = 6
 def of_ngrams(known: pd.DataFrame, rule: str) -> np.ndarray:
     """Return a mask (K, K) of n-gram models of one corpus that are near-copies by a rule.
 
-    `known` has `corpus`, `n_bytes` and `order`, a row per model; `rule` is one of `RULES`. Sizes
-    and orders are counted in steps of those that there are. The diagonal is left out. Raises
-    `ValueError` for another rule.
+    `known` has `corpus`, `n_bytes` and `order`, a row per model; `rule` is one of `RULES`.
+    Sizes and orders are counted in steps of those that there are. The diagonal is left out.
     """
-    validation.choice(rule, tuple(RULES), "rule")
-    validation.columns(known, ["corpus", "n_bytes", "order"], "known")
     size_steps, order_steps, either = RULES[rule]
     corpus = known["corpus"].to_numpy()
     near = []
@@ -47,7 +43,6 @@ def of_families(models: pd.DataFrame) -> np.ndarray:
     next to one another in a family are copies, of the kind "rounded" those of `FINE_BITS` or more
     and what they were rounded from, which is of the kind "as it is".
     """
-    validation.columns(models, ["family", "kind", "level"], "models")
     copies = np.zeros((len(models), len(models)), bool)
     numbered = models.reset_index(drop=True)
     level = pd.to_numeric(numbered["level"], errors="coerce")
@@ -63,16 +58,11 @@ def of_families(models: pd.DataFrame) -> np.ndarray:
 
 
 def joined(names: Sequence[str], masks: Sequence[tuple[Sequence[str], np.ndarray]]) -> np.ndarray:
-    """Return one mask over all `names` from masks over some of them, each with its own names.
-
-    Raises `ValueError` for a name that is not there.
-    """
+    """Return one mask over all `names` from masks over some of them, each with its own names."""
     every = pd.Index(names)
     whole = np.zeros((len(every), len(every)), bool)
     for some, mask in masks:
         rows = every.get_indexer(some)
-        if (rows < 0).any():
-            raise ValueError(f"masks has {some[int(np.argmin(rows))]!r}, which names has not")
         whole[np.ix_(rows, rows)] |= mask
     return whole
 

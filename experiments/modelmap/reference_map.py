@@ -15,7 +15,7 @@ import pandas as pd
 from experiments import ngrams
 from experiments.command import Written, command, to_folder
 from experiments.modelmap import smollm2_family
-from helpers import likelihood, text_sets, validation
+from helpers import likelihood, text_sets
 from helpers.modelmap import held_out_texts, stored_families
 
 # Few bytes of these genres are left once the texts of the scores are taken out.
@@ -53,10 +53,8 @@ def stand_in(kind: str, dropped: int = 3) -> tuple[str, Callable[[Sequence[str]]
     """Return the name of a model that is not on the map, and what scores texts by it, in nats.
 
     `kind` is "smollm2", the model without `dropped` layers, or "n-gram", of order 4, trained on
-    facts and Python. None of the texts of the map or of `held_out_texts` is trained on. Raises
-    `ValueError` for another kind, and as `smollm2_family.layers_dropped` does.
+    facts and Python. None of the texts of the map or of `held_out_texts` is trained on.
     """
-    validation.choice(kind, ("smollm2", "n-gram"), "kind")
     if kind == "n-gram":
         unwanted = text_sets.load_texts(184)["text"]
         documents = [
@@ -79,9 +77,8 @@ def stand_in(kind: str, dropped: int = 3) -> tuple[str, Callable[[Sequence[str]]
 @command("reference_map", to_folder("--folder"))
 def main(given: Namespace) -> Written:
     """Make the reference map of the book from its stored families and n-gram models."""
-    found = (stored_families.stored(name) for name in ("smollm2", "tiny_gpts"))
-    parts = [part for part in found if part is not None]
-    n_texts = min((part.log_likelihoods.shape[1] for part in parts), default=128)
+    parts = [stored_families.stored(name) for name in ("smollm2", "tiny_gpts")]
+    n_texts = min(part.log_likelihoods.shape[1] for part in parts)
     made = stored_families.gather([*parts, _ngram_models(n_texts)])
     made = stored_families.save(made, given.folder)
     print(f"{len(made.names)} models by {len(made.texts)} texts")

@@ -26,7 +26,6 @@ from helpers import (
     model_edits,
     models,
     text_sets,
-    validation,
 )
 from helpers.modelmap import held_out_texts
 
@@ -40,32 +39,19 @@ KINDS = ("as it is", "rounded", "pruned", "layers dropped", "noise", "tuned")
 
 
 def _decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """Return the layers of a decoder, named as in Llama or GPT-2, from the bottom up.
-
-    Raises `ValueError` for a model without them.
-    """
+    """Return the layers of a decoder, named as in Llama or GPT-2, from the bottom up."""
     body = model.base_model
-    layers = getattr(body, "layers", getattr(body, "h", None))
-    if layers is None:
-        raise ValueError(
-            f"model is a {type(model).__name__}, without layers or h; pass a decoder that names "
-            "its layers like Llama or GPT-2"
-        )
-    return layers
+    return getattr(body, "layers", getattr(body, "h", None))
 
 
 def layers_dropped(model: Model, n: int) -> Model:
     """Return a copy of a decoder without `n` neighbouring layers, from its middle.
 
-    Of L layers those from (L - n) // 2 go; the configuration tells the new number. Raises
-    `ValueError` unless 0 to L - 1 layers go.
+    Of L layers those from (L - n) // 2 go; the configuration tells the new number.
     """
     from torch import nn
 
-    validation.counts(n=(n, 0))
     count = len(_decoder_layers(model))
-    if n >= count:
-        raise ValueError(f"n is {n}; this model has {count} layers, and one must stay")
     new, first = copy.deepcopy(model), (count - n) // 2
     layers = _decoder_layers(new)
     kept = nn.ModuleList([*layers[:first], *layers[first + n :]])
@@ -126,13 +112,12 @@ def make(
 ) -> PreTrainedModel:
     """Return a changed copy of a causal model; the old one stays as it is.
 
-    `kind` and `level`: "as it is"; "rounded", to bits (`model_edits.rounded`, by row); "pruned",
-    percent of each matrix set to 0 (`model_edits.pruned`); "layers dropped", their number
-    (`layers_dropped`); "noise", percent of each matrix's own spread (`injection.inject_noise`,
-    relative rule, drawn by `seed`); "tuned", for so many steps on a genre, `corpus` (`tuned`,
-    ordered by `seed`). Raises `ValueError` for another kind, and as the functions named.
+    `kind` and `level`: "as it is"; "rounded", to bits (`model_edits.rounded`, by row);
+    "pruned", percent of each matrix set to 0 (`model_edits.pruned`); "layers dropped", their
+    number (`layers_dropped`); "noise", percent of each matrix's own spread
+    (`injection.inject_noise`, relative rule, drawn by `seed`); "tuned", for so many steps on a
+    genre, `corpus` (`tuned`, ordered by `seed`).
     """
-    validation.choice(kind, KINDS, "kind")
     if kind == "rounded":
         return model_edits.rounded(model, int(level), by_row=True)
     if kind == "pruned":
@@ -198,7 +183,6 @@ def family(
     and the parent, and is called when something must be scored; the log gets a line after each
     piece.
     """
-    validation.choice(of, tuple(FAMILIES), "of")
     name_of_parent, specs = FAMILIES[of]
     texts, asked = text_sets.load_texts(n_texts), held_out_texts.load()
     work = [*(texts[i : i + PIECE]["text"] for i in range(0, n_texts, PIECE)), asked.every_text]

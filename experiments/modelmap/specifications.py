@@ -1,6 +1,6 @@
-"""Three headlines of the model map, each under every reasonable way to measure it.
+"""Headlines of the model map, each under every reasonable way to measure it.
 
-`python -m experiments map_specifications` writes the three tables.
+`python -m experiments map_specifications` writes the tables.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from numpy.typing import ArrayLike
 
 from experiments import intervals
 from experiments.command import Written, command, to_folder
-from experiments.modelmap import distance_tables
-from helpers import data, specifications, validation
+from experiments.modelmap import distance_tables, lineage_benchmark
+from helpers import data, specifications, stats, validation
 from helpers.modelmap import baselines, lineage, model_map, release
 from helpers.modelmap import score_prediction as scoring
 
 SCORES = data.PUBLISHED / "spec_map_scores.csv"
 NEIGHBOURS = data.PUBLISHED / "spec_map_neighbours.csv"
 FACTOR = data.PUBLISHED / "spec_map_factor.csv"
+LINEAGE = data.PUBLISHED / "spec_map_lineage.csv"
 
 SCORE_CHOICES: dict[str, Sequence[Any]] = {
     "rival": baselines.FORMS,
@@ -38,6 +39,16 @@ NEIGHBOUR_CHOICES: dict[str, Sequence[Any]] = {
     "texts": ("all", "half"),
     "unit": ("models", "families"),
 }
+LINEAGE_CHOICES: dict[str, Sequence[Any]] = {
+    "rival": ("weights", "answers", "mean log-likelihood"),
+    "measure": ("parent found", "strangers farther away"),
+    "edits": ("all", "units in order", "not trained on", "mild"),
+    "parents": ("all", "width 32", "width 64"),
+    "unit": ("kinds of edit", "children"),
+}
+# Edits by which a model keeps most of what it does.
+MILD = ("rounded 8", "rounded 4", "noise 5", "pruned 30", "tuned 20 tables", "tuned 20 romance")
+MILD += ("units reordered 1",)
 PENALTIES = {"as released": scoring.ALPHAS, "down to 0.01": tuple(10.0**e for e in range(-2, 10))}
 
 
@@ -143,6 +154,36 @@ def factor_rows(
     return pd.DataFrame(rows, columns=columns)
 
 
+def lineage_gain(bench: pd.DataFrame, **choice: str) -> tuple[float, float, float]:
+    """Return how much better the map finds parents than a rival does, and its interval.
+
+    `bench` is the table of `lineage_benchmark`, the keywords a row of `LINEAGE_CHOICES`. Parents
+    are drawn for the interval.
+    """
+    part = bench[bench.way.isin(["map", choice["rival"]])]
+    if (width := choice["parents"]) != "all":
+        part = part[part.parent.str.startswith(f"gpt-{width.split()[1]}x")]
+    if choice["edits"] == "mild":
+        part = part[(part.kind + " " + part.level).isin(MILD)]
+    elif choice["edits"] != "all":
+        out = {"units in order": "units reordered", "not trained on": "trained on"}
+        part = part[part.kind != out[choice["edits"]]]
+    value = part["area"] if choice["measure"].startswith("strangers") else part["rank"] == 1
+    cells = part.assign(value=value.astype(float)).pivot(
+        index=["parent", "kind", "level"], columns="way", values="value"
+    )
+    gap = cells["map"] - cells[choice["rival"]]
+    if choice["unit"] == "kinds of edit":
+        gap = gap.groupby(["parent", "kind"]).mean()
+    return stats.bootstrap_mean(gap.groupby("parent").mean(), seed=0)[:3]
+
+
+def lineage_rows(bench: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return `lineage_gain` of every specification, by default of the stored benchmark."""
+    bench = pd.read_csv(lineage_benchmark.TABLE) if bench is None else bench
+    return table(LINEAGE_CHOICES, lambda **row: lineage_gain(bench, **row))
+
+
 def table(
     choices: dict[str, Sequence[Any]], measure: Any, rows: Sequence[int] | None = None
 ) -> pd.DataFrame:
@@ -156,7 +197,8 @@ def table(
 
 @command("map_specifications", to_folder("--folder"))
 def main(given: Namespace) -> Written:
-    """Measure three headlines under all specifications and write the tables."""
+    """Measure the headlines under all specifications and write the tables."""
+    yield given.folder / LINEAGE.name, lineage_rows().round(4).to_csv(index=False)
     found, known = release.load_release(), {}
     gains = table(SCORE_CHOICES, lambda **row: score_gain(found, kept=known, **row))
     about = newest(found.models)

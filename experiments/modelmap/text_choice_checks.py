@@ -124,14 +124,8 @@ def texts_needed(curve: pd.DataFrame, error: float, *, column: str = "relative_e
     """Return how many different texts each rule of a curve needs for an error, NaN outside it.
 
     Read by straight lines between the points on logarithmic axes, after points that rise with
-    more texts are pooled with their neighbours (isotonic regression). Raises `ValueError` for an
-    error not above 0 and a column that is not there.
+    more texts are pooled with their neighbours (isotonic regression).
     """
-    if column not in curve or not error > 0:
-        raise ValueError(
-            f"error is {error} and column {column!r}; give a positive error and one of "
-            f"{list(curve)}"
-        )
     found = {}
     for rule, part in curve.groupby("rule", sort=False):
         errors, texts = _falling(part, column)
@@ -149,14 +143,11 @@ def texts_ratio(
 ) -> float:
     """Return how many texts a rule needs for one of its rival, at equal error.
 
-    The geometric mean of the ratio of different texts, over the points of both curves whose error
-    lies on the other curve. Where none does, the rival's nearest end goes on as the root of the
-    number of texts, which is how chance errors fall; NaN without any error. Raises `ValueError`
-    for a rule that the curve has not.
+    The geometric mean of the ratio of different texts, over the points of both curves whose
+    error lies on the other curve. Where none does, the rival's nearest end goes on as the root
+    of the number of texts, which is how chance errors fall; NaN without any error.
     """
     parts = [curve[curve.rule == name] for name in (rule, rival)]
-    if not all(map(len, parts)):
-        raise ValueError(f"curve has no rule {rule!r} or {rival!r}; it has {set(curve.rule)}")
     (errors, texts), (others, needed) = (_falling(part, column) for part in parts)
     if not len(errors) or not len(others):
         return float("nan")
@@ -200,17 +191,11 @@ def ratio_interval(
 ) -> tuple[float, float]:
     """Return the range of `texts_ratio` over smaller maps: its 2.5 and 97.5 % quantiles.
 
-    Each map has a random half of the families, drawn without replacement, for a family drawn twice
-    would have copies of its models for neighbours. Raises `ValueError` for unequal lengths or
-    fewer than 6 families.
+    Each map has a random half of the families, drawn without replacement, for a family drawn
+    twice would have copies of its models for neighbours.
     """
     values, names = validation.matrix(log_likelihoods, "log_likelihoods"), np.asarray(families)
     members = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
-    if len(names) != len(values) or len(members) < 6:
-        raise ValueError(
-            f"families has length {len(names)} and {len(members)} values for {len(values)} models; "
-            "pass one per model, six different ones at least"
-        )
     rng, found = validation.generator(seed), []
     for resample in range(n_resamples):
         drawn = rng.permutation(len(members))[: -(-len(members) // 2)]

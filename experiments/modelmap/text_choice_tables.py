@@ -37,21 +37,16 @@ ALL_RULES = (
 def choose_texts(coordinates: ArrayLike, n: int, rule: str, *, seed: int = 0) -> Draw:
     """Choose texts for a map by one of `ALL_RULES`, and weigh them.
 
-    `coordinates` has shape (K, N), doubly centred, of the choosing models. The first three rules
-    draw `n` times with replacement (`text_choice.draw_texts`), so that fewer than `n` texts may
-    come out; "each once" draws n different ones; "largest variance" takes the n texts of the
-    largest variance over models, "pivoted" those of `_pivoted_texts`, both with one weight, which
-    keeps the sum of all squared distances; "fitted" chooses so, each once, and fits the weights
-    (`_fit_weights`). `seed` is for rules that draw. Raises `ValueError` for another rule, and n
-    above N unless the rule draws with replacement.
+    `coordinates` has shape (K, N), doubly centred, of the choosing models. The first three
+    rules draw `n` times with replacement (`text_choice.draw_texts`), so that fewer than `n`
+    texts may come out; "each once" draws n different ones; "largest variance" takes the n texts
+    of the largest variance over models, "pivoted" those of `_pivoted_texts`, both with one
+    weight, which keeps the sum of all squared distances; "fitted" chooses so, each once, and
+    fits the weights (`_fit_weights`). `seed` is for rules that draw.
     """
     q = validation.matrix(coordinates, "coordinates").astype(float)
-    validation.choice(rule, ALL_RULES, "rule")
-    validation.counts(n=(n, 1))
     if rule in RULES:
         return draw_texts(text_probabilities(q, rule), n, seed)
-    if n > q.shape[1]:
-        raise ValueError(f"n is {n} but there are {q.shape[1]} texts; give fewer")
     name = rule.removesuffix(ONCE).removesuffix(FITTED)
     if name in RULES:
         draw = _draw_once(text_probabilities(q, name), n, seed)
@@ -142,22 +137,21 @@ def rule_curve(
     """Return how far distances from chosen texts are off those from all, a row per rule and size.
 
     `log_likelihoods` has shape (K, N), nats, as scored. `choosers`, a mask (K,), are the models
-    that choose the texts, their weights and the clipping threshold (the quantile `clip`), all by
-    default; pairs with at least one model of `judged`, by default those that are no choosers, or
-    all where all choose, are compared. Columns `rule`, `n`, `unique` texts (mean over runs),
-    `relative_error` (Frobenius norm of the error over that of the distances), `pairwise_error`
-    (root mean square over pairs at a distance above 0 of the relative error), both root mean
-    squares over runs as in the released code, and `wrong_nearest`, the mean share of judged models
-    whose nearest model is not the one that all texts give. Rules that draw nothing run once. Raises
-    `ValueError` for fewer than 3 choosers, nobody judged, and bad options. Source: arXiv
-    2505.15428, released code.
+    that choose the texts, their weights and the clipping threshold (the quantile `clip`), all
+    by default; pairs with at least one model of `judged`, by default those that are no
+    choosers, or all where all choose, are compared. Columns `rule`, `n`, `unique` texts (mean
+    over runs), `relative_error` (Frobenius norm of the error over that of the distances),
+    `pairwise_error` (root mean square over pairs at a distance above 0 of the relative error),
+    both root mean squares over runs as in the released code, and `wrong_nearest`, the mean
+    share of judged models whose nearest model is not the one that all texts give. Rules that
+    draw nothing run once. Source: arXiv 2505.15428, released code.
     """
     values = validation.matrix(log_likelihoods, "log_likelihoods").astype(float)
-    validation.counts(n_runs=(n_runs, 1))
-    knows = _mask(choosers, len(values), "choosers", least=3)
+    every = np.ones(len(values), bool)
+    knows = every if choosers is None else np.asarray(choosers)
     if judged is None:
         judged = None if choosers is None else ~knows
-    rows = np.flatnonzero(_mask(judged, len(values), "judged", least=1))
+    rows = np.flatnonzero(every if judged is None else judged)
     values = _clipped(values, knows, clip)
     coordinates = _centred_twice(values[knows])
     exact = _all_texts(values)[rows]
@@ -189,16 +183,12 @@ def split_curves(
 ) -> pd.DataFrame:
     """Return `rule_curve` for new models: texts chosen by old ones, and, not fair, by all.
 
-    In each `split` a random half of the families is new and its models are judged; `chosen_by` is
-    "old models" or "all models". Raises `ValueError` as `rule_curve`, and for fewer than 4
-    families, unequal lengths or no split.
+    In each `split` a random half of the families is new and its models are judged; `chosen_by`
+    is "old models" or "all models".
     """
-    validation.counts(n_splits=(n_splits, 1), n_runs=(n_runs, 1), seed=(seed, 0))
     values = validation.matrix(log_likelihoods, "log_likelihoods")
     names = validation.labels(families, len(values), "families").to_numpy()
     kinds = np.array(list(dict.fromkeys(names)))
-    if len(kinds) < 4:
-        raise ValueError(f"families has {len(kinds)} values; give 4 at least, to split them")
     parts = []
     for split in range(n_splits):
         rng = np.random.default_rng([seed, split])
@@ -237,7 +227,6 @@ def total_error_check(
     Source: arXiv 2505.15428, released code.
     """
     values = validation.matrix(log_likelihoods, "log_likelihoods").astype(float)
-    validation.counts(n_sample=(n_sample, 3), n=(n, 1), n_runs=(n_runs, 1))
     values = _clipped(values, np.ones(len(values), bool), 0.02)
     truth, found = _all_texts(values), []
     for run in range(n_runs):
@@ -264,16 +253,7 @@ def drawn_coordinates(log_likelihoods: ArrayLike, draw: Draw) -> np.ndarray:
     return (values - means[:, None]) * draw.weights
 
 
-def _mask(given: ArrayLike | None, n: int, argument: str, least: int) -> np.ndarray:
-    mask = np.ones(n, bool) if given is None else np.asarray(given)
-    if mask.shape != (n,) or mask.dtype != bool or mask.sum() < least:
-        raise ValueError(f"{argument} must be a mask of {n} entries, {least} of them True at least")
-    return mask
-
-
 def _clipped(values: np.ndarray, rows: np.ndarray, clip: float) -> np.ndarray:
-    if not 0 <= clip < 0.5:
-        raise ValueError(f"clip is {clip}; give the share of entries to cut, from 0 to below 0.5")
     return np.maximum(values, np.quantile(values[rows], clip)) if clip else values
 
 

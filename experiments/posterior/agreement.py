@@ -44,14 +44,10 @@ def rank_agreement(
     and Tibshirani (1993), chapter 13.
     """
     measures = validation.strings(measures, "measures")
-    validation.counts(n_resamples=(n_resamples, 1))
-    if not tables:
-        raise ValueError("tables is empty; pass at least one frame of models")
     rng, rows = validation.generator(seed), None
     estimate = np.zeros(len(measures))
     draws = np.zeros((n_resamples, len(measures)))
     for name, table in tables.items():
-        validation.columns(table, [*measures, yardstick, *([unit] if unit else [])], name)
         values = table[[*measures, yardstick]].to_numpy(float)
         if not np.isfinite(values).all():
             raise ValueError(f"{name} has missing values; leave these models out")

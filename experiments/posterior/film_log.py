@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import data, validation
+from helpers import data
 
 YEAR_CUTS = (1970, 1980, 1990, 2000, 2010)
 MEMBERS = {"ratings": ["userId", "movieId", "timestamp"], "movies": ["movieId", "title", "genres"]}
@@ -98,19 +98,13 @@ def sequences(ratings: pd.DataFrame, *, min_count: int = 10, seed: int = 0) -> _
     Ratings given in the same second come in random order: the order of film numbers would let
     the year of a film into the sequence. Of a film that a user rated twice the first rating in
     time stands. Users with fewer than three kept items are left out.
-    Raises `ValueError` when nothing is left.
     """
-    validation.counts(min_count=(min_count, 1))
-    if absent := [c for c in MEMBERS["ratings"] if c not in ratings]:
-        raise ValueError(f"ratings lacks the columns {absent}; pass those of load_movielens")
     counts = ratings.movieId.value_counts()
     kept = ratings[ratings.movieId.isin(counts.index[counts >= min_count])]
     tie = np.random.default_rng(seed).random(len(kept))
     kept = kept.assign(tie=tie).sort_values(["userId", "timestamp", "tie"])
     kept = kept.drop_duplicates(["userId", "movieId"])
     kept = kept[kept.groupby("userId").movieId.transform("size") >= 3]
-    if kept.empty:
-        raise ValueError(f"no user has three films with min_count={min_count} ratings; lower it")
     items, codes = np.unique(kept.movieId, return_inverse=True)
     starts = np.flatnonzero(np.diff(kept.userId)) + 1
     return _Log(np.split(codes, starts), items)
@@ -118,10 +112,6 @@ def sequences(ratings: pd.DataFrame, *, min_count: int = 10, seed: int = 0) -> _
 
 def leave_last_out(sequences: Sequence[np.ndarray]) -> _Split:
     """Return every sequence without its last item, and the last items; each needs two at least."""
-    if not len(sequences):
-        raise ValueError("sequences is empty; pass one array of item codes per user")
-    if any(len(s) < 2 for s in sequences):
-        raise ValueError("sequences has one of fewer than 2 items; leave such users out")
     return _Split([s[:-1] for s in sequences], np.array([s[-1] for s in sequences]))
 
 
@@ -134,8 +124,6 @@ def genre_and_decade(movies: pd.DataFrame) -> _Features:
     `YEAR_CUTS` are one group), missing where the title has no year. `binary` has one column per
     genre and one a cut, true from that year on. Both are indexed by `movieId`.
     """
-    if absent := [c for c in MEMBERS["movies"] if c not in movies]:
-        raise ValueError(f"movies lacks the columns {absent}; pass those of load_movielens")
     movies = movies.set_index("movieId")
     genres = movies.genres.str.get_dummies("|").drop(columns="(no genres listed)", errors="ignore")
     rare = genres.sum().sort_values(kind="stable").index
@@ -148,19 +136,3 @@ def genre_and_decade(movies: pd.DataFrame) -> _Features:
     for cut in YEAR_CUTS:
         binary[f"year >= {cut}"] = (year >= cut).to_numpy()
     return _Features(pd.DataFrame({"genre": genre, "year": year, "decade": decade}), binary)
-
-
-def item_codes(
-    training: Sequence[np.ndarray], n_items: int, told: str = "n_items is {}"
-) -> np.ndarray:
-    """Return all item codes, one user after the other, or raise `ValueError`."""
-    if not len(training) or not all(len(s) for s in training):
-        raise ValueError("training is empty, or has an empty sequence; leave such users out")
-    codes = np.concatenate(training)
-    if codes.dtype.kind not in "iu" or codes.min() < 0:
-        raise ValueError("training has codes that are no whole numbers from 0; pass item codes")
-    if codes.max() >= n_items:
-        raise ValueError(
-            f"{told.format(n_items)} but training has the code {codes.max()}; count all items"
-        )
-    return codes

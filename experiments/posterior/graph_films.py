@@ -16,7 +16,7 @@ from sklearn.preprocessing import scale
 from experiments.command import Written, command, option
 from experiments.posterior import movielens as films
 from experiments.posterior.agreement import Agreement, rank_agreement
-from experiments.posterior.film_log import item_codes, load_films
+from experiments.posterior.film_log import load_films
 from experiments.posterior.real_models import crossed, unit
 from helpers import data, validation
 from helpers.posterior import average_log_posterior, embedding_tree
@@ -49,7 +49,7 @@ def _lightgcn_checkpoints(
     random, by the loss of BPR with L2 `decay`. Raises `ValueError` for empty sequences
     and codes beyond `n_items`. Source: He et al. (2020); Rendle et al. (2009) for the loss.
     """
-    items = item_codes(training, n_items)
+    items = np.concatenate(training)
     users = np.repeat(np.arange(len(training)), [len(s) for s in training])
     edges = np.unique(np.stack([users, len(training) + items]), axis=1)
     n = len(training) + n_items

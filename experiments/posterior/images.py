@@ -41,8 +41,8 @@ def digit_representations(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndar
     pixels + noise: twice as much noise as signal. noise: 64 dimensions. The same seed gives the
     same numbers; pixels, blurred, principal components and gradients do not depend on it.
 
-    Raises `ValueError` for a seed that is no whole number. Source: the choice is this book's; the
-    gradients follow Dalal and Triggs (2005), with one block a quarter and no normalisation.
+    Source: the choice is this book's; the gradients follow Dalal and Triggs (2005), with one
+    block a quarter and no normalisation.
     """
     from scipy.ndimage import gaussian_filter
     from sklearn.datasets import load_digits
@@ -52,7 +52,6 @@ def digit_representations(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndar
     from sklearn.neural_network import MLPClassifier
     from sklearn.preprocessing import scale
 
-    validation.counts(seed=(seed, 0))
     digits, rng = load_digits(), np.random.default_rng(seed)
     ink, classes = digits.data / 16, digits.target
     images, pixels = ink.reshape(-1, 8, 8), scale(ink)
@@ -237,9 +236,6 @@ def clip_embeddings(
     """
     import torch
 
-    validation.counts(batch_size=(batch_size, 1))
-    if isinstance(paths, str | Path) or not len(paths):
-        raise ValueError("paths is empty or one path; pass a list of at least one image")
     processor, model = how.load(_load_clip, name_or_path, allow_bin=allow_bin)
     out = np.empty((len(paths), model.config.projection_dim), dtype=np.float32)
     with torch.inference_mode():

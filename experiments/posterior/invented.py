@@ -28,12 +28,9 @@ def heavy_tailed(
 
     Every cluster is a multivariate t cloud of unit scale with `freedom` degrees of freedom; the
     fewer, the heavier its tails, and a large number is a Gaussian. The means are drawn with
-    standard deviation `radius`. The skill is that of the true posterior, above chance. Raises
-    `ValueError` for numbers that are not positive. Source: Kotz and Nadarajah (2004) for the t.
+    standard deviation `radius`. The skill is that of the true posterior, above chance. Source:
+    Kotz and Nadarajah (2004) for the t.
     """
-    validation.positive(freedom, "freedom")
-    validation.non_negative(radius, "radius")
-    validation.counts(n=(n, 2), d=(d, 1), n_clusters=(n_clusters, 2))
     rng = validation.generator(seed)
     labels = np.arange(n) % n_clusters
     stretch = np.sqrt(freedom / rng.chisquare(freedom, (n, 1)))
@@ -75,7 +72,6 @@ def tree_case(seed: int = 0, *, n: int = 2000, n_features: int = 6) -> pd.DataFr
     the true posterior of the cells, and the number of clusters. The tree is grown on the principal
     components of all models together.
     """
-    validation.counts(n=(n, 100), n_features=(n_features, 3))
     rng, d = validation.generator(seed), 16
     binary = rng.random((n, n_features)) < 0.5
     first, second, third = binary[:, :3].T

@@ -12,7 +12,6 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from scipy.special import expit
 
-from experiments.posterior.film_log import item_codes
 from helpers import validation
 
 
@@ -25,9 +24,6 @@ class _Checkpoint(NamedTuple):
 
 def _factors(matrix: sparse.spmatrix, d: int, seed: int) -> np.ndarray:
     """Return V sqrt(S) of a matrix: its first right singular vectors, scaled, as columns."""
-    validation.counts(d=(d, 1))
-    if d >= min(matrix.shape):
-        raise ValueError(f"d is {d} but the matrix has shape {matrix.shape}; choose fewer")
     start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
     _, values, right = svds(matrix.astype(float), k=d, v0=start)
     return right[::-1].T.copy() * np.sqrt(values[::-1])
@@ -38,17 +34,14 @@ def svd_embedding(
 ) -> np.ndarray:
     """Return items (n_items, d) from the user by item table of zeros and ones: V sqrt(S)."""
     rows = np.repeat(np.arange(len(training)), [len(s) for s in training])
-    cells = (np.ones(len(rows)), (rows, item_codes(training, n_items)))
+    cells = (np.ones(len(rows)), (rows, np.concatenate(training)))
     table = sparse.csr_matrix(cells, (len(training), n_items)).minimum(1)
     return _factors(table, d, seed)
 
 
 def _pairs(training: Sequence[np.ndarray], n_items: int, window: int) -> np.ndarray:
     """Return all ordered pairs of items at most `window` places apart in one sequence, (2, P)."""
-    validation.counts(window=(window, 1))
-    codes = item_codes(training, n_items)
-    if len(codes) == len(training):
-        raise ValueError("training has no sequence of two items; pass longer ones")
+    codes = np.concatenate(training)
     user = np.repeat(np.arange(len(training)), [len(s) for s in training])
     parts = []
     for step in range(1, window + 1):
@@ -116,7 +109,6 @@ def item2vec_embedding(
     all pairs and the expectation over the draws. Memory is a few arrays of n_items² float32.
     Source: Barkan and Koenigstein (2016), after Mikolov et al. (2013).
     """
-    validation.counts(d=(d, 1), n_steps=(n_steps, 1), n_negative=(n_negative, 1))
     a, b = _pairs(training, n_items, window)
     seen = np.bincount(a * n_items + b, minlength=n_items**2).reshape(n_items, n_items)
     draw = np.bincount(np.concatenate(training), minlength=n_items) ** 0.75
@@ -163,15 +155,6 @@ def sasrec_checkpoints(
     import torch
     from torch import nn
 
-    item_codes(training, n_items)
-    validation.counts(
-        length=(length, 1), k=(k, 1), batch_size=(batch_size, 1), n_heads=(n_heads, 1)
-    )
-    if d % n_heads:
-        raise ValueError(f"d is {d}, no multiple of n_heads={n_heads}; choose another")
-    if len(epochs) == 0 or min(epochs) < 1:
-        raise ValueError(f"epochs is {list(epochs)}; give whole numbers, at least 1")
-    _check_held_out(held_out, len(training), n_items)
     rng, found = np.random.default_rng(seed), {}
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also seed a GPU.
@@ -244,7 +227,7 @@ def popularity_embedding(
     """Return noise (n_items, d) plus one direction along which items lie by log popularity."""
     rng = np.random.default_rng(seed)
     noise, direction = rng.standard_normal((n_items, d)), rng.standard_normal(d)
-    count = np.log1p(np.bincount(item_codes(training, n_items), minlength=n_items))
+    count = np.log1p(np.bincount(np.concatenate(training), minlength=n_items))
     scaled = (count - count.mean()) / max(count.std(), 1e-12)
     return noise + np.sqrt(d) * scaled[:, None] * direction / np.linalg.norm(direction)
 
@@ -264,28 +247,14 @@ def hits(
 ) -> np.ndarray:
     """Return for each user whether the held-out item is among the first `k` neighbours.
 
-    The query is the mean of the unit vectors of the user's `last` training items; candidates are
-    all items that the user's training part lacks, and the held-out one, ranked by cosine. Equal
-    cosines count against the held-out item. Raises `ValueError` for an item without a row, or
-    unequal lengths.
+    The query is the mean of the unit vectors of the user's `last` training items; candidates
+    are all items that the user's training part lacks, and the held-out one, ranked by cosine.
+    Equal cosines count against the held-out item.
     """
     X = validation.matrix(embedding, "embedding").astype(float)
-    validation.counts(k=(k, 1), last=(last, 1))
-    item_codes(training, len(X), "embedding has {} rows")
-    _check_held_out(held_out, len(training), len(X))
     unit = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-300)
     query = np.stack([unit[s[-last:]].mean(axis=0) for s in training])
     return _hits(query @ unit.T, training, held_out, k)
-
-
-def _check_held_out(held_out: ArrayLike, n_users: int, n_items: int) -> None:
-    wanted = np.asarray(held_out)
-    if wanted.shape != (n_users,):
-        raise ValueError(
-            f"held_out has {wanted.size} items but training has {n_users} users; pass one per user"
-        )
-    if wanted.dtype.kind not in "iu" or wanted.min() < 0 or wanted.max() >= n_items:
-        raise ValueError(f"held_out has codes beyond the {n_items} items; pass item codes from 0")
 
 
 def _hits(

@@ -15,7 +15,6 @@ from sklearn.preprocessing import quantile_transform, scale
 from experiments.posterior import real_models
 from experiments.posterior.agreement import difference, rank_agreement
 from experiments.posterior.real_models import Task
-from helpers import validation
 from helpers.posterior import average_log_posterior, transferability
 from helpers.posterior.dimensions import varied
 
@@ -125,7 +124,6 @@ def rival_table(tables: Mapping[str, pd.DataFrame], n_resamples: int = 500) -> p
     difference of the mean rank correlations, `low` and `high` the ends of its bootstrap interval
     over independent models.
     """
-    validation.counts(n_resamples=(n_resamples, 1))
     trained = {name: table[table.trained] for name, table in tables.items()}
     sets = [("all", "all", tables), ("all", "trained", trained)]
     sets += [(name, "all", {name: table}) for name, table in tables.items()]

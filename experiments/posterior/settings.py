@@ -41,9 +41,6 @@ def flipped_skills(
     `labels` are integers from 0 without gaps. The columns are `share`, `draw`, `model`, `form`
     and `skill` (nats above chance). Larger shares change the same labels and more.
     """
-    validation.counts(n_draws=(n_draws, 1))
-    if not all(0 <= share <= 1 for share in shares):
-        raise ValueError(f"shares is {list(shares)}; give numbers from 0 to 1")
     rows, n_classes = [], int(np.max(labels)) + 1
     for share, draw in product(shares, range(n_draws)):
         rng = np.random.default_rng([seed, draw])
@@ -86,7 +83,6 @@ def block_scatter(
     The columns are `kind` of blocks, `divisions` averaged, `draw` and `score`; the embedding is
     the same in all rows.
     """
-    validation.counts(n_draws=(n_draws, 1), n=(n, 20), d=(d, 5))
     rng, classes = validation.generator(seed), np.arange(n) % 10
     X = rng.standard_normal((n, d))
     X[:, :4] += 3 * rng.standard_normal((10, 4))[classes]

@@ -10,11 +10,14 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import scale
 
+from experiments import intervals
 from experiments.command import Written, command, option, to_folder
 from experiments.posterior import invented, real_models, rival_scores
+from experiments.posterior.agreement import rank_agreement
 from experiments.posterior.real_models import Task
 from helpers import data
 from helpers.posterior import average_log_posterior, held_out_log_posterior
@@ -28,6 +31,12 @@ NOISE_CHOICES = {
     "clip": ["none", 1e-4],
     "block": [16, 32, 64],
     "seed": [0, 1],
+}
+FILM_CHOICES = {
+    "clusters": ["decade", "genre", "crossed", "tree"],
+    "space": ["whole", "blocks of 8", "blocks of 16", "blocks of 32"],
+    "fit": ["ridge 1e-06", "ridge 0.01", "ridge 1", "calibrated"],
+    "models": ["all nine", "without controls", "fully trained"],
 }
 MARGIN = 0.01
 RIDGES = [1e-6, 1e-4, 1e-2, 1e-1, 1.0]
@@ -76,6 +85,47 @@ def noise_table(task: Task, choices: Mapping[str, Sequence] = NOISE_CHOICES) -> 
     return pd.DataFrame(rows)
 
 
+def glass_box_gain(
+    models: pd.DataFrame,
+    *,
+    checkpoints: str = "all",
+    left_out: str = "mix",
+    scale: str = "ranks",
+    n_resamples: int = 500,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return the share of the error on facts known that ALP saves beyond size and steps.
+
+    `models` are those of one kind in `glass_box_table.load`, of which "all" or only the "last"
+    `checkpoints` count. A line in the logarithms of parameters and steps, or in their ranks, with
+    ALP or without it, is tested on corpora ("mix") or widths left out. The 95 % interval draws
+    cells of width and corpus.
+    """
+    part = models if checkpoints == "all" else models[models["step"] == models["step"].max()]
+    free = [name for name in ("parameters", "step") if part[name].nunique() > 1]
+    columns = [np.log(part[free]).to_numpy(), part[["alp", "closed_book"]].to_numpy(float)]
+    values, corpora = np.hstack(columns), part[left_out].to_numpy()
+
+    def error(X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
+        design, squares = np.column_stack([np.ones(len(X)), X]), 0.0
+        for group in set(groups):
+            out = groups == group
+            weights = np.linalg.lstsq(design[~out], y[~out], rcond=None)[0]
+            squares += float(((y[out] - design[out] @ weights) ** 2).sum())
+        return squares**0.5
+
+    def saved(rows: np.ndarray) -> float:
+        some, groups = values[rows], corpora[rows]
+        if len(set(groups)) < 3:
+            return float("nan")
+        table = rankdata(some, axis=0) if scale == "ranks" else some
+        X, y = table[:, :-1], table[:, -1]
+        return 1 - error(X, y, groups) / error(X[:, :-1], y, groups)
+
+    cells = part["width"].astype(str) + part["mix"]
+    return intervals.bootstrap(saved, cells, n_resamples=n_resamples, seed=seed)
+
+
 # What clusters, blocks, ridge and regularisation do to real models
 
 
@@ -109,6 +159,43 @@ def _ablation(films: real_models.Films, block: int = 16) -> pd.DataFrame:
             row |= truths.corrwith(values.round(9), method="spearman").to_dict()
             row["noise"] = values.rank(ascending=False)["noise"]
             rows.append(row | {"gap": values["noise"] - values.min()})
+    return pd.DataFrame(rows)
+
+
+def film_rows(
+    films: real_models.Films,
+    choices: Mapping[str, Sequence[str]] = FILM_CHOICES,
+    *,
+    n_resamples: int = 500,
+) -> pd.DataFrame:
+    """Return how ALP follows the hit rate of film embeddings, one row per specification.
+
+    `choices` has the keys of `FILM_CHOICES`. `estimate` is the rank correlation over the models,
+    `low` and `high` its 95 % interval, methods drawn: the forms of item2vec count as one, and so do
+    the ages of SASRec, of which only the last is fully trained.
+    """
+    rows = []
+    scored = {k: v for k, v in choices.items() if k != "models"}
+    for choice in combinations(**scored):
+        task = real_models.clustered(films, choice["clusters"])
+        options: dict = {"head_dim": None}
+        if choice["space"] != "whole":
+            options["head_dim"] = int(choice["space"].split()[-1])
+        if choice["fit"] != "calibrated":
+            options |= {"form": "published", "ridge": float(choice["fit"].split()[1])}
+        score = {
+            name: average_log_posterior(X, task.labels, **options).score
+            for name, X in task.models.items()
+        }
+        table = pd.Series(score).round(9).to_frame("alp").assign(hits=pd.Series(task.downstream))
+        table["unit"] = [real_models.unit(name) for name in table.index]
+        young = [name for name in table.index if name.startswith("SASRec")][:-1]
+        models = {"all nine": table, "without controls": table.loc[task.trained]}
+        models["fully trained"] = table.loc[task.trained].drop(index=young)
+        for which in choices["models"]:
+            how = {"unit": "unit", "n_resamples": n_resamples}
+            found = rank_agreement({"films": models[which]}, ["alp"], "hits", **how).table
+            rows.append(choice | {"models": which, **found.loc["alp"].to_dict()})
     return pd.DataFrame(rows)
 
 
@@ -229,7 +316,7 @@ def _wrong() -> pd.DataFrame:
         truth = pd.Series(
             {m: tuned_probe(X, task.labels)[0].log_likelihood for m, X in task.models.items()}
         )
-        table = _wrong_labels(task, truth, [0.0, 0.2, 0.5], n_draws=2)
+        table = _wrong_labels(task, truth, [0.0, 0.2, 0.5], n_draws=10)
         parts.append(table.assign(task=name))
     return pd.concat(parts)
 
@@ -254,6 +341,7 @@ TABLES = {
     "alp_scores": _scores,
     "spec_alp_logme": _rivals,
     "alp_ablation": lambda: _ablation(real_models.film_embeddings()),
+    "spec_alp_films": lambda: film_rows(real_models.film_embeddings()),
     "alp_regularisation": _regularised,
     "alp_wrong_labels": _wrong,
     "alp_clusters": lambda: _by_number_of_clusters(

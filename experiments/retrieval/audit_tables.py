@@ -191,12 +191,9 @@ def curvature(
     """Return the quadratic coefficient of y against x with the ends of its 95 % interval.
 
     `x` and `y` share an index; `chosen` is a mask over it. Below zero, y grows less and less.
-    Raises `ValueError` for fewer than four points.
     """
     frame = pd.DataFrame({"x": x, "y": y})
     frame = frame if chosen is None else frame[chosen]
-    if len(frame) < 4:
-        raise ValueError(f"{len(frame)} points are too few for a quadratic with an interval; 4 do")
     fit = smf.ols("y ~ x + I(x**2)", frame).fit()
     low, high = fit.conf_int().iloc[2]
     return float(fit.params.iloc[2]), float(low), float(high)

@@ -14,7 +14,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from experiments.retrieval.audit_tables import of_row, resample_weights
-from helpers import validation
 from helpers.retrieval import smi
 from helpers.retrieval.binned_fits import (
     Gain,
@@ -30,14 +29,10 @@ FITS = ("bins", "bins by facts", "facts")
 def template_share(facts: pd.DataFrame, templates: Mapping[str, Sequence[str]]) -> np.ndarray:
     """Return the share of a fact's questions that hold its object, shape (n,), from 0 to 1.
 
-    `facts` has the columns `subject`, `relation`, `object`; `templates` lists the questions of each
-    relation, with "[S]" in the place of the subject. Letter case counts. Where questions are
-    graded with the answers, no model can score below this share. Raises `ValueError` for a
-    relation without templates.
+    `facts` has the columns `subject`, `relation`, `object`; `templates` lists the questions of
+    each relation, with "[S]" in the place of the subject. Letter case counts. Where questions
+    are graded with the answers, no model can score below this share.
     """
-    absent = set(facts.relation) - {name for name, texts in templates.items() if texts}
-    if absent:
-        raise ValueError(f"templates has none for {sorted(absent)}; pass all relations")
     rows = zip(facts.subject, facts.relation, facts.object, strict=True)
     return np.array([np.mean([o in t.replace("[S]", s) for t in templates[r]]) for s, r, o in rows])
 
@@ -84,7 +79,6 @@ def _r2_draws(
     `fit` is one of `FITS`: bins that count once, as published, bins weighted by their facts, or
     single facts. Bins of fewer than `least` facts are left out.
     """
-    validation.choice(fit, FITS, "fit")
     if fit == "facts":
         return weighted_correlation(x, accuracy, weights) ** 2
     bins = bin_means(x, accuracy, weights)

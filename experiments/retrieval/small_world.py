@@ -88,8 +88,6 @@ def make_world(
             f"n_facts is {n_facts}, most {most} and n_objects {n_objects}; give at least 30, at "
             "least 2, and 2 to 100"
         )
-    if not 0 <= nested <= 0.2 or not 0 <= leaked <= 0.2:
-        raise ValueError(f"nested is {nested} and leaked {leaked}; give shares from 0 to 0.2")
     rng = np.random.default_rng(seed)
     n = n_facts + n_unseen + n_frequent
     n_first = n_last = max(12, int(np.ceil(np.sqrt(3 * n))))

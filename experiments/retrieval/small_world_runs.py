@@ -19,7 +19,7 @@ import pandas as pd
 from experiments import tiny_gpt
 from experiments.command import Written, command, digest, kept, parts, to_folder
 from experiments.retrieval import small_world
-from helpers import data, validation
+from helpers import data
 from helpers.retrieval import closed_book
 
 if TYPE_CHECKING:
@@ -123,18 +123,12 @@ def _ladder(
     """Train a model a setting, each kept in a folder once it is whole, so that a ladder can resume.
 
     `settings` are arguments of `run` (width, layers, epochs, seed), `world` those of
-    `small_world.make_world`. The first frame has one row a fact and a column `width-seed` a model,
-    with the accuracy on training forms; the second is the course of all models, with `width`,
-    `layers`, `seed`, `parameters`, `cpu_seconds`. A model that was stopped goes on from its last
-    epoch. The log gets a line after each model. Raises `ValueError` for two settings of one
-    width and seed, whose columns would have one name.
+    `small_world.make_world`. The first frame has one row a fact and a column `width-seed` a
+    model, with the accuracy on training forms; the second is the course of all models, with
+    `width`, `layers`, `seed`, `parameters`, `cpu_seconds`. A model that was stopped goes on
+    from its last epoch. The log gets a line after each model.
     """
     names = [f"{setting['width']}-{setting['seed']}" for setting in settings]
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise ValueError(
-            f"settings has {validation.name_some(twice)} twice; give settings of one width and "
-            "seed to ladders of their own"
-        )
     made, accuracy, courses = small_world.make_world(**world), {}, []
     for name, setting in zip(names, settings, strict=True):
         place = Path(folder) / digest(VERSION, tiny_gpt.VERSION, world, setting)

@@ -20,15 +20,11 @@ def by_model(counts: pd.DataFrame, accuracy: pd.DataFrame, sizes: pd.Series) -> 
     """Return one row per fact and model size, with the mean accuracy over starts.
 
     `counts` is a frame of `small_world.counted`, `accuracy` has a row per fact and a column
-    `width-seed` a model, and `sizes` gives the parameters of each width. Added to the counts are
-    `fact` (its row), `width`, `parameters`, `accuracy`, `ratio` (other mentions of the subject for
-    each statement) and `octave` (the power of two at or below the frequency; 0 for none). Raises
-    `ValueError` for unequal lengths or a width without a model.
+    `width-seed` a model, and `sizes` gives the parameters of each width. Added to the counts
+    are `fact` (its row), `width`, `parameters`, `accuracy`, `ratio` (other mentions of the
+    subject for each statement) and `octave` (the power of two at or below the frequency; 0 for
+    none).
     """
-    if len(counts) != len(accuracy):
-        raise ValueError(
-            f"accuracy has {len(accuracy)} rows but counts {len(counts)}; pass as many"
-        )
     base = counts.rename_axis("fact").reset_index()
     base["ratio"] = (base.others / base.frequency.clip(lower=1)).round().astype(int)
     octave = 2.0 ** np.floor(np.log2(base.frequency.clip(lower=1)))
@@ -36,10 +32,6 @@ def by_model(counts: pd.DataFrame, accuracy: pd.DataFrame, sizes: pd.Series) -> 
     parts = []
     for width, parameters in sizes.items():
         found = accuracy[[name for name in accuracy if name.startswith(f"{width}-")]]
-        if found.empty:
-            raise ValueError(
-                f"accuracy has no column of width {width}; its columns are {', '.join(accuracy)}"
-            )
         more = {"width": width, "parameters": float(parameters)}
         parts.append(base.assign(**more, accuracy=found.mean(axis=1).to_numpy()))
     return pd.concat(parts, ignore_index=True)
@@ -172,11 +164,9 @@ def bound_rise(
 ) -> binned_fits.Gain:
     """Return how much the end of the SMI line rises when facts stated more than `limit` times join.
 
-    `facts` are rows of `audit_tables.kept`, of one model. The intervals come from drawing facts;
-    the positions of all bins are fixed. Raises `ValueError` where no fact lies above the limit.
+    `facts` are rows of `audit_tables.kept`, of one model. The intervals come from drawing
+    facts; the positions of all bins are fixed.
     """
-    if not (facts.frequency > limit).any():
-        raise ValueError(f"no fact is stated more than {limit} times; take a lower limit")
     facts = facts.reset_index(drop=True)
     weights = audit_tables.resample_weights(facts, n_resamples, seed=seed)
     ends = []

@@ -1,4 +1,4 @@
-"""Specification curves of two sentences about SMI on facts that the question does not give away."""
+"""Specification curves of sentences about SMI on clean facts, and counts in a proxy corpus."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import Written, command, option
-from experiments.retrieval import audit_tables, clean_facts
+from experiments.retrieval import audit_tables, clean_facts, factbook_answers
 from helpers import data, specifications
-from helpers.retrieval import release, smi
+from helpers import models as zoo
+from helpers.retrieval import factbook_facts, release, smi
 
-LEAD, R2 = (data.PUBLISHED / f"spec_smi_{name}.csv" for name in ("lead", "r2"))
+LEAD, R2, NAMES = (data.PUBLISHED / f"spec_smi_{name}.csv" for name in ("lead", "r2", "names"))
 HEADLINES, DOUBLINGS = (
     data.PUBLISHED / f"smi_clean_{name}.csv" for name in ("headlines", "doublings")
 )
@@ -34,6 +35,16 @@ R2_CHOICES = {
     "bins": ["fifth of an octave", "half an octave", "octave", "fifth, five facts or more"],
     "models above": ["1 B", "2 B", "6 B"],
 }
+NAMES_CHOICES = {
+    "model": ["SmolLM2", "Gemma"],
+    "counts": ["as published", "entry named", "with dictionaries"],
+    "answers": ["sampled", "beaten", "log P"],
+    "leaks": ["out", "in"],
+    "held fixed": ["names", "names, length", "names, length, hints"],
+}
+HELD = {"names": ["log2 N(s)", "log2 N(o)"]}
+HELD["names, length"] = [*HELD["names"], "n_tokens"]
+HELD["names, length, hints"] = [*HELD["names, length"], "hint"]
 BINS = {
     "fifth of an octave": {"per_octave": 5},
     "half an octave": {"per_octave": 2},
@@ -163,12 +174,53 @@ def r2_rows(
     return pd.DataFrame(rows)
 
 
+def counted(facts: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return facts of the Factbook counted by each rule of `NAMES_CHOICES`."""
+    rules = {"as published": False, "entry named": True}
+    tables = {
+        rule: factbook_facts.count_facts(facts, factbook_facts.documents(named=named))
+        for rule, named in rules.items()
+    }
+    key = ["relation", "subject"]
+    stored = pd.read_csv(factbook_facts.COUNTED).set_index(key)
+    return tables | {"with dictionaries": facts.join(stored, on=key, how="inner")}
+
+
+def names_rows(
+    tables: dict[str, pd.DataFrame], chosen: Sequence[dict[str, str]] | None = None
+) -> pd.DataFrame:
+    """Return what joint documents say of answers beyond the names, one row per specification.
+
+    `tables` are those of `counted`, `chosen` rows of `NAMES_CHOICES`, by default all. `estimate` is
+    the partial rank correlation within relations, with Fisher's interval in `low` and `high`.
+    """
+    packages = {"SmolLM2": zoo.SMOLLM, "Gemma": zoo.GEMMA}
+    answers = {name: factbook_answers.stored_answers(package) for name, package in packages.items()}
+
+    @cache
+    def known(model: str, counts: str) -> pd.DataFrame:
+        facts = factbook_answers.by_fact(answers[model], tables[counts])
+        return factbook_facts.add_signals(facts)
+
+    rows = []
+    for row in specifications.combinations(**NAMES_CHOICES) if chosen is None else chosen:
+        facts = known(row["model"], row["counts"])
+        facts = facts if row["leaks"] == "in" else facts[~facts.leak]
+        found = factbook_answers.partial_link(
+            facts, "log2 N(s,o)", row["answers"], HELD[row["held fixed"]]
+        )
+        rows.append(row | {"estimate": found.r, "low": found.low, "high": found.high})
+    return pd.DataFrame(rows)
+
+
 @command(
     "smi_specifications",
     option("--resamples", type=int, default=N_RESAMPLES, help="draws per interval"),
 )
 def main(given: Namespace) -> Written:
-    """Write both specification curves, the headlines and the doublings into data/published."""
+    """Write the specification curves, the headlines and the doublings into data/published."""
+    names = counted(factbook_facts.draw_facts(factbook_facts.facts(), 2000))
+    yield NAMES, names_rows(names).round(6).to_csv(index=False)
     facts, n = load(), given.resamples
     lead, r2 = (specifications.combinations(**c) for c in (LEAD_CHOICES, R2_CHOICES))
     first = headlines(facts, load_first(), n).reset_index()

@@ -4,19 +4,95 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from helpers import data, devices, model_sources
-from helpers.commands import look, shell
+from helpers.commands import shell
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from helpers.synthesis.signal_inputs import Inputs
+    from helpers.synthesis.your_model import Run
+
+# Of `synthesis.signals` and `synthesis.ranking`, which take seconds to import.
+_SIGNALS = ("categories", "latent space", "facts", "corpus", "map", "prediction", "my texts")
+_USES = ("facts", "categories", "texts")
 _PAGE = "synthesis/your_model"
 _EXAMPLES = """
 MODEL hub/other                           # builds the page; prints where it lies
 MODEL --text --limit 20                   # a first try, without a page
 MODEL hub/other --json --facts facts.csv --rank-for facts > judged.json
 """
-# What the page takes as it is, under the same name.
-_SAME = ("signals", "limit", "entities", "facts", "corpus", "texts", "references", "rank_for")
-_SAME += ("out", "seed", "allow_bin", "device", "dtype", "batch_tokens")
+# What the page does not take under the same name.
+_OWN = ("model", "text", "json", "quiet", "revision")
+
+
+def _measured(
+    given: argparse.Namespace, stream: TextIO
+) -> tuple[Run, Inputs, Path, pd.DataFrame | None]:
+    """Measure models as asked, with progress on `stream`.
+
+    Returns the run, its inputs, the folder that is meant for its files, and the ranking if one is
+    asked for. Raises `ValueError` and `OSError` as its parts do.
+    """
+    from helpers import results
+    from helpers.synthesis import (
+        model_kinds,
+        ranking,
+        signal_inputs,
+        signal_prose,
+        signal_report,
+        your_model,
+    )
+
+    names = [model_sources.at_revision(name, given.revision) for name in given.model]
+    sizes = your_model.limited(
+        given.limit, n_per_label=60, n_facts=60, n_sentences=500, n_texts=64, most_texts=64
+    )
+    asked = {k: sizes.pop(k) for k in ("n_per_label", "n_facts", "most_texts")}
+    files = {"entities_file": given.entities, "facts_file": given.facts}
+    files |= {"corpus": given.corpus, "texts_file": given.texts}
+    inputs = signal_inputs.read_inputs(**files, **asked, seed=given.seed)
+    titles = model_kinds.short_names(names)
+    how = devices.given(given)
+    looks = {t: model_kinds.look(n, allow_bin=given.allow_bin, how=how) for n, t in titles.items()}
+    settings = {"limit": given.limit, **asked, **files, "references": given.references}
+    settings |= how._asdict()
+    asked = {**settings, **sizes, "seed": given.seed, "signals": given.signals}
+    folder = results.folder(given.out, names, asked, page="your_model")
+    known = your_model.own_references(
+        signal_report.references(), given.references, inputs, sizes["n_sentences"]
+    )
+    print(signal_prose.summary(inputs), file=stream)
+    options = {"known": known, "only": given.signals, "settings": settings, "stream": stream}
+    # A run that writes no files writes no log.
+    options["log"] = folder / "progress.log" if given.out else None
+    run = your_model.measure(looks, inputs, **options, seed=given.seed, **sizes)
+    ranks = None
+    if given.rank_for:
+        ranks = ranking.rank(run.found, inputs, given.rank_for, seed=given.seed)
+    return run, inputs, folder, ranks
+
+
+def _in_text(run: Run) -> str:
+    """Return the measures of a run as a table in text; "" without any."""
+    shown = run.table[["model", "measure", "value", "low", "high", "verdict"]]
+    return shown.round(3).to_string(index=False) if len(shown) else ""
+
+
+def _refused(run: Run) -> list[str]:
+    """Print why a signal is missing to standard error; return the models that were not read."""
+    from helpers.synthesis import signal_prose
+
+    for row in signal_prose.reasons(run.found).itertuples():
+        print(f"{row.model}: {row.signal}: {row.why}", file=sys.stderr)
+    found = [t for t, raw in run.found.items() if raw["model"]["status"] != "computed"]
+    if len(found) == len(run.found):
+        print("no model could be read", file=sys.stderr)
+    return found
 
 
 def _parser() -> shell.Parser:
@@ -28,12 +104,23 @@ def _parser() -> shell.Parser:
         "written only with --out.",
         _EXAMPLES,
     )
-    made.add_argument(
-        "model", nargs="+", help="folders, GGUF files, packages or hub names (name@revision)"
-    )
-    made.add_argument("--text", action="store_true", help="print a table, build no page")
-    made.set_defaults(writes=False)
-    look.add_inputs(made)
+    add = made.add_argument
+    add("model", nargs="+", help="folders, GGUF files, packages or hub names (name@revision)")
+    add("--text", action="store_true", help="print a table, build no page")
+    add("--signals", nargs="+", default=[], metavar="NAME", help=", ".join(_SIGNALS))
+    add("--limit", type=int, default=0, help="use at most so many items of each kind; default: all")
+    add("--entities", default="", help="CSV with text and label, perhaps group")
+    add("--facts", default="", help="CSV with subject, object, and prompt or relation")
+    add("--corpus", default="factbook", help="training text, files or glob; default: the Factbook")
+    add("--texts", default="", help="your own texts, one per line")
+    add("--references", nargs="*", default=[], help="results.json of earlier runs, to compare with")
+    uses = f"rank the models for one use: {', '.join(_USES)}"
+    add("--rank-for", default="", choices=["", *_USES], metavar="USE", help=uses)
+    place = "folder to write; default: results/your_model-DIGEST, none for --text and --json"
+    add("--out", default="", metavar="FOLDER", help=place)
+    add("--seed", type=int, default=0, help="of every random draw; default %(default)s")
+    model_sources.add_arguments(made)
+    devices.add_arguments(made)
     return made
 
 
@@ -41,7 +128,7 @@ def _work(given: argparse.Namespace) -> int:
     if not (given.text or given.json):
         devices.given(given)
         default = _parser().parse_args(["none"])
-        asked = {k: getattr(given, k) for k in _SAME if getattr(given, k) != getattr(default, k)}
+        asked = {k: v for k, v in vars(given).items() if k not in _OWN and v != getattr(default, k)}
         names = [model_sources.at_revision(name, given.revision) for name in given.model]
         words = [_PAGE, "--book"]
         for key, value in {"models": names, **asked}.items():
@@ -52,15 +139,15 @@ def _work(given: argparse.Namespace) -> int:
         return code
     from helpers.synthesis import ranking, your_model
 
-    run, inputs, folder, ranks = look.measured(given, given.model, shell.progress_to(given))
+    run, inputs, folder, ranks = _measured(given, shell.progress_to(given))
     report = your_model.report(run, inputs, ranks)
     if given.out:
         your_model.write(folder, run, inputs, ranks)
     words = [] if ranks is None else [ranking.in_words(ranks, given.rank_for)]
-    text = "\n".join(filter(None, [look.in_text(run), *words]))
+    text = "\n".join(filter(None, [_in_text(run), *words]))
     if text or given.json:
         shell.emit(given, text, report)
-    return shell.FAILED if look.refused(run) else shell.OK
+    return shell.FAILED if _refused(run) else shell.OK
 
 
 main = shell.Command(_parser, _work, kept="run again, and what was measured so far is kept")

@@ -16,6 +16,5 @@ COMMANDS = {
     "doctor": ("commands.doctor", "what this machine has, and which commands will work"),
     "book": ("commands.book", "run what changed and build the whole book"),
     "run": ("book.pipeline", "run notebooks, with parameters of your own"),
-    "look": ("commands.look", "every signal on models of your own, as files"),
     "completion": ("commands.completion", "a script for TAB in bash or zsh"),
 }

@@ -22,16 +22,9 @@ def codebook(points: ArrayLike, *, bits: int = 6, seed: int = 0) -> np.ndarray:
 
     `points` has shape (N, d), taken as float32, with at least one row per centroid. Their cells are
     those that `quantizers.quantize` counts with quantizer="kmeans" and the same seed; above 256
-    points a centroid, that many are drawn for the training. The seed fixes the result. Raises
-    `ValueError` for too few points, and as `quantizers.for_quantizer`.
+    points a centroid, that many are drawn for the training. The seed fixes the result.
     """
     x = quantizers.for_quantizer(points)
-    validation.counts(bits=(bits, 1), seed=(seed, 0))
-    if len(x) < 2**bits:
-        raise ValueError(
-            f"points has {len(x)} rows for {2**bits} centroids; pass more points, or fewer bits "
-            f"than {bits}"
-        )
     return quantizers.flat_k_means(x, bits, 25, int(seed)).centroids.copy()
 
 
@@ -44,12 +37,10 @@ def _soft_counts(points: Tensor, centroids: Tensor, temperature: float) -> Tenso
     centroids, so that a common factor on points and centroids changes nothing, and the scale does
     not move with the batch. Near temperature 0 these are the counts of the nearest centroids; at a
     high temperature all cells get N / K. Half precision is raised to float32, under autocast too.
-    Raises `ValueError` for shapes that do not fit, a temperature not above 0, or centroids that are
-    all equal.
+    Raises `ValueError` for a temperature not above 0, or centroids that are all equal.
     """
     import torch
 
-    _check_shapes(points, centroids)
     if not 0 < temperature < float("inf"):
         raise ValueError(
             f"temperature is {temperature}; pass a finite number above 0, such as 0.05 (for hard "
@@ -93,15 +84,11 @@ def _batch_isoscore(points: Tensor) -> Tensor:
     It is (P - 1) / (d - 1), with P = tr(C)² / tr(C²) the participation ratio of the covariance C:
     `spread.isoscore` without an eigen-decomposition, whose gradient is not defined where two
     eigenvalues are equal. It is low in a small batch, where P cannot pass N - 1. Half precision is
-    raised to float32. Raises `ValueError` for fewer than 2 points or dimensions, or points
-    that are all equal. Source: Rudman et al. (2022).
+    raised to float32. Raises `ValueError` for points that are all equal. Source: Rudman et al.
+    (2022).
     """
     import torch
 
-    if points.ndim != 2 or min(points.shape) < 2:
-        raise ValueError(
-            f"points has shape {tuple(points.shape)}; pass (N, d), 2 points and dimensions or more"
-        )
     with torch.autocast(points.device.type, enabled=False):
         x = _raised(points)
         x = x - x.mean(dim=0)
@@ -160,11 +147,6 @@ def covariance_penalty(*, target: float | None = None) -> Penalty:
 
 
 def _penalty(measure: Callable[[Tensor], Tensor], target: float | None) -> Penalty:
-    if target is not None and not np.isfinite(target):
-        raise ValueError(
-            f"target is {target}; pass a finite number, or None for the measure itself"
-        )
-
     def penalty(last_hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
         if last_hidden_state.ndim != 3 or last_hidden_state.shape[:2] != attention_mask.shape:
             raise ValueError(
@@ -178,18 +160,6 @@ def _penalty(measure: Callable[[Tensor], Tensor], target: float | None) -> Penal
         return value if target is None else (value - target) ** 2
 
     return penalty
-
-
-def _check_shapes(points: Tensor, centroids: Tensor) -> None:
-    if points.ndim != 2 or not len(points):
-        raise ValueError(f"points has shape {tuple(points.shape)}; pass (N, d), one point or more")
-    if centroids.ndim != 2 or len(centroids) < 2:
-        raise ValueError(f"centroids has shape {tuple(centroids.shape)}; pass (K, d), 2 or more")
-    if points.shape[1] != centroids.shape[1]:
-        raise ValueError(
-            f"points has {points.shape[1]} columns but centroids {centroids.shape[1]}; make the "
-            "codebook from states of the same width"
-        )
 
 
 def _raised(points: Tensor) -> Tensor:

@@ -142,21 +142,15 @@ def cell_enrichment(points: ArrayLike, codes: ArrayLike) -> float:
 
     `points` has shape (n, d) and is taken as float32, `codes` (n, M), or (n,), holds integers as in
     `cell_counts`. Each cell of each codebook with two distinct points or more gives the EEE of its
-    distinct points, and the result is the mean over these cells; NaN if there are none. The EEE
-    is `spread.early_enrichment` of the first min(n, d) eigenvalues of the covariance of the n
-    distinct points: with fewer points than dimensions the zeros beyond are left out, as
-    released, so that the value depends on how many points a cell has. Two points give 0.25 at
-    any distance. Raises `ValueError` for bad points, or codes of another length. Source:
+    distinct points, and the result is the mean over these cells; NaN if there are none. The EEE is
+    `spread.early_enrichment` of the first min(n, d) eigenvalues of the covariance of the n distinct
+    points: with fewer points than dimensions the zeros beyond are left out, as released, so that
+    the value depends on how many points a cell has. Two points give 0.25 at any distance. Source:
     Marbut et al. (2024), released code, which rounds the EEE of each cell to four digits.
     """
     x, codes = quantizers.as_float32(points), np.asarray(codes)
     codes = codes[:, None] if codes.ndim == 1 else codes
     cell_counts(codes, int(codes.max(initial=0)) + 1)
-    if len(codes) != len(x) or x.shape[1] < 2:
-        raise ValueError(
-            f"points has shape {x.shape} and codes {codes.shape}; pass one row of codes a point, "
-            "and 2 dimensions or more"
-        )
     found = []
     names = ties.equal_rows(x)
     for column in codes.T:
@@ -164,7 +158,7 @@ def cell_enrichment(points: ArrayLike, codes: ArrayLike) -> float:
         cells, rows = np.divmod(pairs, len(x))
         for group in np.split(rows, np.flatnonzero(np.diff(cells)) + 1):
             if len(group) > 1:
-                found.append(spread.rising_enrichment(_few_eigenvalues(x[group])))
+                found.append(spread.early_enrichment(_few_eigenvalues(x[group])))
     return float(np.mean(found)) if found else np.nan
 
 
@@ -207,23 +201,13 @@ def quantized_measures(
     `count_variance`, `count_kl`; `error`, the sum of squared residuals over the sum of squared
     coordinates, neither centred; `iqr`, the interquartile range of the residual norms over the
     largest of them; `skew`, the skewness of these norms (m3 / m2^1.5, NaN if they are all alike);
-    `empty_cells`, the share of the cells of all codebooks without a point. `per_cell=True`
-    adds `point_eee`, which is `cell_enrichment`. Raises `ValueError` for shapes that do not fit or
-    values that are not finite. Source: Marbut et al. (2024), released code; Lloyd's index and the
-    share of empty cells are this book's.
+    `empty_cells`, the share of the cells of all codebooks without a point. `per_cell=True` adds
+    `point_eee`, which is `cell_enrichment`. Source: Marbut et al. (2024), released code; Lloyd's
+    index and the share of empty cells are this book's.
     """
     x = validation.matrix(points, "points")
     restored = validation.matrix(restored, "restored")
-    if restored.shape != x.shape:
-        raise ValueError(
-            f"restored has shape {restored.shape} but points has {x.shape}; pass one restored "
-            "point per point"
-        )
     counts = cell_counts(codes, n_cells)
-    if counts[0].sum() != len(x):
-        raise ValueError(
-            f"codes has {counts[0].sum()} rows but points has {len(x)}; pass one per point"
-        )
     norms, error = quantizers.residuals(x, restored)
     low, high = np.percentile(norms, [25, 75])
     found = {

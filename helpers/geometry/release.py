@@ -169,48 +169,8 @@ def load_fitted_values() -> pd.DataFrame:
     return table.rename(columns=names)[["model", "glue", "architecture", "source", *fits]]
 
 
-def _published_bands(runs: pd.DataFrame, *, least: int = 3) -> pd.DataFrame:
-    """Return means of runs over bands of adjacent noise levels, with at least `least` runs each.
-
-    `runs` is the table of `load_perturbed_runs`. Within an architecture the levels are taken from
-    low to high, and a band is closed as soon as it holds enough runs; what is left over joins the
-    last band. The columns are those of `runs` without `replicate` and the single tasks, each the
-    mean over the band, and `runs` (how many), `alpha_low`, `alpha_high` (percent). Raises
-    `ValueError` when an architecture has fewer runs than `least`. Source: statistics computed by
-    this project.
-    """
-    rows = []
-    for architecture, part in runs.groupby("architecture", sort=True):
-        if len(part) < least:
-            raise ValueError(f"runs has {len(part)} of {architecture}, fewer than least={least}")
-        bands: list[list[float]] = [[]]
-        sizes = part.groupby("alpha").size()
-        for alpha in sizes.index:
-            if sizes[bands[-1]].sum() >= least:
-                bands.append([])
-            bands[-1].append(alpha)
-        if len(bands) > 1 and sizes[bands[-1]].sum() < least:
-            rest = bands.pop()
-            bands[-1] += rest
-        for band in bands:
-            chosen = part[part["alpha"].isin(band)]
-            span = {"alpha_low": band[0], "alpha_high": band[-1], "runs": len(chosen)}
-            levels = " to ".join(dict.fromkeys(f"{level:g}" for level in (band[0], band[-1])))
-            single = [c for c in chosen if c.startswith("task_")]
-            means = chosen.drop(columns=["architecture", "model", "replicate", *single]).mean()
-            rows.append(
-                {
-                    "architecture": architecture,
-                    "model": f"{architecture}, {levels} %",
-                    **span,
-                    **means,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
 def load_published_bands() -> pd.DataFrame:
-    """Return the committed table of `published_bands`: `data/published/geometry_bands.csv`.
+    """Return means of the runs over bands of noise levels, from the committed table.
 
     It serves where the released tables cannot be had. No row is a single run of the authors.
     """

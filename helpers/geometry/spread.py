@@ -88,24 +88,16 @@ def eigenvalues(points: ArrayLike, *, centred: bool = True) -> np.ndarray:
     return spectrum.values if centred else _about_zero(spectrum, len(x))
 
 
-def early_enrichment(eigenvalues: ArrayLike) -> float:
+def early_enrichment(values: np.ndarray) -> float:
     """Return the eigenvalue early enrichment (EEE): how far the first axes run ahead of the rest.
 
-    `eigenvalues` (d,) are those of the covariance, in any order. With S_i the sum of the i
+    `values` (d,) are the eigenvalues of the covariance, from low to high. With S_i the sum of the i
     largest, it is the area between S_i and the line i S_d / d, by trapezoids from i = 1 to d, over
     S_d d / 2. 0 for equal eigenvalues; one direction gives (1 - 1/d)², as the area left of i = 1 is
-    not counted. Raises `ValueError` for fewer than two values, negative ones, or zeros only.
-    Source: Marbut et al. (2023), arXiv 2212.08172; released code, which rounds to four digits and,
-    with fewer points than dimensions, leaves the zeros out.
-    """
-    return rising_enrichment(_eigenvalues(eigenvalues)[::-1])
-
-
-def rising_enrichment(values: np.ndarray) -> float:
-    """Return `early_enrichment` of eigenvalues (d,) sorted from low to high, without its checks.
-
-    The sum over i of S_i is that of the eigenvalues by their ranks from below, 1 to d. Trapezoids
-    leave out half of the first height, and the last is 0.
+    not counted. The sum over i of S_i is that of the eigenvalues by their ranks from below;
+    trapezoids leave out half of the first height, and the last is 0. Source: Marbut et al. (2023),
+    arXiv 2212.08172; released code, which rounds to four digits and, with fewer points than
+    dimensions, leaves the zeros out.
     """
     d, total = len(values), values.sum()
     area = np.arange(1, d + 1) @ values - total * (d + 1) / 2 - (values[-1] - total / d) / 2
@@ -115,8 +107,8 @@ def rising_enrichment(values: np.ndarray) -> float:
 def _participation_ratio(eigenvalues: ArrayLike) -> float:
     """Return the participation ratio (sum of l)² / sum of l²: 1 for one direction, d for all alike.
 
-    `eigenvalues` and errors as in `early_enrichment`. Source: Gao et al. (2017),
-    bioRxiv 214262.
+    `eigenvalues` (d,) are those of the covariance, in any order. Raises `ValueError` for fewer than
+    two values, negative ones, or zeros only. Source: Gao et al. (2017), bioRxiv 214262.
     """
     values = _eigenvalues(eigenvalues)
     return float(values.sum() ** 2 / (values @ values))
@@ -125,9 +117,10 @@ def _participation_ratio(eigenvalues: ArrayLike) -> float:
 def isoscore(eigenvalues: ArrayLike) -> float:
     """Return IsoScore: 0 for one direction, 1 for all directions alike.
 
-    `eigenvalues` and errors as in `early_enrichment`. The paper scales them to the length √d, takes
-    the distance to the vector of ones, and turns it into a share of dimensions in use. All of this
-    is (P - 1) / (d - 1), with P the participation ratio: the two measures cannot disagree. Source:
+    `eigenvalues` (d,) are those of the covariance, in any order. The paper scales them to the
+    length √d, takes the distance to the vector of ones, and turns it into a share of dimensions in
+    use. All of this is (P - 1) / (d - 1), with P the participation ratio: the two measures cannot
+    disagree. Raises `ValueError` for fewer than two values, negative ones, or zeros only. Source:
     Rudman et al. (2022), released code; the short form is algebra, and the tests check it.
 
     >>> from helpers.geometry import isoscore
@@ -144,7 +137,7 @@ def _rankme(eigenvalues: ArrayLike) -> float:
     does not centre the cloud. Their roots are the singular values of the matrix of points up to one
     factor, and p is the roots over their sum. So use
     `eigenvalues(points, centred=False)`; covariance eigenvalues give the form that a common shift
-    does not change. Errors as in `early_enrichment`. Source: Garrido et al. (2023),
+    does not change. Errors as in `isoscore`. Source: Garrido et al. (2023),
     without the 1e-7 that is added to every p there to guard the logarithm.
     """
     roots = np.sqrt(_eigenvalues(eigenvalues))
@@ -152,25 +145,20 @@ def _rankme(eigenvalues: ArrayLike) -> float:
     return float(np.exp(-(p @ np.log(p))))
 
 
-def _vasicek_ratio_error(points: ArrayLike) -> float:
+def _vrm(x: np.ndarray, spectrum: _Spectrum) -> float:
     """Return the Vasicek ratio MSE (VRM): how far the principal axes are from a standard normal.
 
-    `points` as in `eigenvalues`, 3 or more. The principal coordinates are scaled together to a
-    total variance of d. H_i is Vasicek's entropy (window √N, rounded) of coordinate i, and VRM the
-    mean of (1 - exp(H_i) / √(2πe))² over the d axes. About 0 for an isotropic Gaussian, a little
-    above as the estimate is low in small samples. An axis without variance adds 1, and so
-    does one with more than two windows of equal values, whose entropy is minus infinity. VRM can
-    exceed 1: one direction, if normal, gives (d - 1 + (1 - √d)²) / d. Points of float32 or float16
-    are projected in float32, which moves VRM by less than 1e-6. Raises as `eigenvalues` does.
-    Source: Marbut et al. (2023), arXiv 2212.08172; released code. That code draws a normal sample
-    for the total variance, which is d on average, and leaves the entropy to SciPy's choice, which
-    is Vasicek's above 1,000 points only.
+    `x` (N, d) are 3 points or more, and `spectrum` is theirs. The principal coordinates are scaled
+    together to a total variance of d. H_i is Vasicek's entropy (window √N, rounded) of coordinate
+    i, and VRM the mean of (1 - exp(H_i) / √(2πe))² over the d axes. About 0 for an isotropic
+    Gaussian, a little above as the estimate is low in small samples. An axis without variance adds
+    1, and so does one with more than two windows of equal values, whose entropy is minus infinity.
+    VRM can exceed 1: one direction, if normal, gives (d - 1 + (1 - √d)²) / d. Points of float32 or
+    float16 are projected in float32, which moves VRM by less than 1e-6. Source: Marbut et al.
+    (2023), arXiv 2212.08172; released code. That code draws a normal sample for the total variance,
+    which is d on average, and leaves the entropy to SciPy's choice, which is Vasicek's above 1,000
+    points only.
     """
-    x = validation.cloud(points)
-    return _vrm(x, _decompose(x))
-
-
-def _vrm(x: np.ndarray, spectrum: _Spectrum) -> float:
     if len(x) < 3:
         raise ValueError(f"points has {len(x)} rows; Vasicek's entropy needs 3 or more")
     n, d = x.shape
@@ -209,12 +197,9 @@ def mean_cosine(points: ArrayLike) -> float:
 
     `points` as in `eigenvalues`; equal points are allowed, zeros are not, and nothing is centred.
     With u the mean of the unit vectors it is (N |u|² - 1) / (N - 1), without a loop over pairs.
-    Raises `ValueError` for bad input, or points that are zero in all dimensions. Source: the
-    anisotropy of Ethayarajh (2019), over all pairs.
+    Source: the anisotropy of Ethayarajh (2019), over all pairs.
     """
     x = validation.matrix(points, "points")
-    if len(x) < 2:
-        raise ValueError(f"points has shape {x.shape}; pass 2 points or more")
     return _cosine(x)
 
 
@@ -261,7 +246,7 @@ def spread_measures(points: ArrayLike, *, seed: int = 0) -> dict[str, float]:
     cosine = _cosine(x)
     spectrum = _decompose(x)
     return {
-        "eee": early_enrichment(spectrum.values),
+        "eee": early_enrichment(spectrum.values[::-1]),
         "vrm": _vrm(x, spectrum),
         "isoscore": isoscore(spectrum.values),
         "rankme": _rankme(_about_zero(spectrum, len(x))),
@@ -278,15 +263,10 @@ def between_share(points: ArrayLike, groups: ArrayLike) -> float:
     of its sentence. The share is the sum over groups of n_g |m_g - m|² over the sum of |x - m|²,
     with m_g the mean of a group, n_g its size and m the mean of all: 1 if each group is one point,
     0 if all groups have the same mean. Groups drawn at random give (k - 1) / (N - 1) on average,
-    with k groups: three tokens a sentence give about 1/3 for nothing. Raises `ValueError` for bad
-    input or equal points. Source: the multivariate eta squared of the analysis of variance.
+    with k groups: three tokens a sentence give about 1/3 for nothing. Source: the multivariate eta
+    squared of the analysis of variance.
     """
     x = validation.varying(validation.matrix(points, "points"), "points")
-    if np.shape(groups) != (len(x),):
-        raise ValueError(
-            f"groups has shape {np.shape(groups)} but points has {len(x)} rows; pass one label a "
-            "point"
-        )
     codes, names = pd.factorize(validation.labels(groups, len(x), "groups"))
     # Scaled first: squares of tiny or huge entries are lost otherwise.
     x = x.astype(np.float64)

@@ -15,15 +15,11 @@ from helpers.modelmap import held_out_texts, model_map, placement, stored_famili
 _SYMBOLS = dict(zip(figures.MARKERS, "●■▲◆▼✚✖★", strict=True))
 
 
-def as_json(
-    made: model_map.ModelMap,
-    about: pd.DataFrame,
-    *,
-    confidence: float = 0.8,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    example: str = "smollm2-tuned-python",
-) -> str:
+# Of intervals of distances and of scores, and a model to show.
+_CONFIDENCE, _EXAMPLE = 0.8, "smollm2-tuned-python"
+
+
+def as_json(made: model_map.ModelMap, about: pd.DataFrame) -> str:
     """Return all that `book/_static/place.js` needs to place a model as `placement` does.
 
     `about` is the table of the map's models, as `stored_families.load` returns both. The text has
@@ -31,18 +27,11 @@ def as_json(
     picture, the counts of resampled texts (one character a count, base 36), the distances that
     bound kinds of relatives with their words, and for each score the weights of the ridge
     regression and half the width of the interval by kind of model (null: none can be given).
-    `confidence` is that of intervals of distances and of scores; `example` names a model to show.
-    Raises `ValueError` for log-likelihoods that are no hundredths, and an `example` that is not on
-    the map, or of which a text was cut at its threshold.
     """
     values, n = made.log_likelihoods, len(made.texts)
     cut = values <= made.threshold
     # A text that was cut is written below the threshold, and cut there again when it is read.
     hundredths = np.where(cut, np.floor(made.threshold * 100), np.rint(values * 100)).astype("<i4")
-    if not np.array_equal(np.maximum(hundredths / 100, made.threshold), values):
-        raise ValueError("made has values that are no hundredths of a nat; round them before a fit")
-    if example not in made.names or cut[made.names.index(example)].any():
-        raise ValueError(f"example {example!r} is not whole on the map; name another model of it")
     genres = [key.rpartition("-")[0].replace("-", " ") for key in made.texts]
     styles = figures.group_styles(about["family"].unique(), grey="n-grams")
     families = {
@@ -63,21 +52,17 @@ def as_json(
         "threshold": made.threshold,
         "hundredths": base64.b64encode(hundredths.tobytes()).decode(),
         "axes": model_map.principal_coordinates(made, 2).axes.tolist(),
-        "draws": {
-            str(k): _draws(k, n_resamples, seed) for k in {n, *pd.Series(genres).value_counts()}
-        },
+        "draws": {str(k): _draws(k) for k in {n, *pd.Series(genres).value_counts()}},
         "kinship": _ladder(placement.yardsticks(made, about)),
-        "confidence": confidence,
-        "needed": placement.groups_needed(confidence),
-        "scores": _scores(made, about, confidence),
-        "example": example,
+        "confidence": _CONFIDENCE,
+        "needed": placement.groups_needed(_CONFIDENCE),
+        "scores": _scores(made, about),
+        "example": _EXAMPLE,
     }
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
 
-def _scores(
-    made: model_map.ModelMap, about: pd.DataFrame, confidence: float
-) -> dict[str, dict[str, object]]:
+def _scores(made: model_map.ModelMap, about: pd.DataFrame) -> dict[str, dict[str, object]]:
     """Return for each score the linear function of `placement.predict`, and what bounds its error.
 
     `half` is half the width of the interval and `families` the number of families behind it, both
@@ -96,15 +81,15 @@ def _scores(
         for kind in kinds:
             errors = (scores[score] - said.held_out[score])[makes == kind]
             groups = about["family"][makes == kind]
-            half = placement.interval(0.0, errors, groups, confidence)[1]
+            half = placement.interval(0.0, errors, groups, _CONFIDENCE)[1]
             found[score]["half"][kind] = half if np.isfinite(half) else None
             found[score]["families"][kind] = groups[errors.notna()].nunique()
     return found
 
 
-def _draws(n: int, n_resamples: int, seed: int) -> str:
+def _draws(n: int) -> str:
     """Return how often each of n texts is drawn, as `placement.resampled` draws them."""
-    drawn = stats.draws(n, n_resamples, seed).ravel()
+    drawn = stats.draws(n, 1000, 0).ravel()
     return "".join(np.base_repr(count, 36).lower() for count in drawn)
 
 

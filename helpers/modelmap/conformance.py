@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import data, validation
+from helpers import validation
 from helpers.modelmap import placement, stored_families
 
 
@@ -39,8 +39,6 @@ def compare(
     yardstick: float,
     *,
     threshold: float = -np.inf,
-    n_resamples: int = 1000,
-    seed: int = 0,
 ) -> _Gap:
     """Return how far another scorer's log-likelihoods of texts are from those of a reference.
 
@@ -48,59 +46,35 @@ def compare(
     `per_token` is the sum of all absolute differences over that of tokens. `yardstick` is a squared
     distance, nats^2 per text: `seed_distance` or `stage_distance`. `threshold` is the map's, below
     which values are cut (`model_map.ModelMap`); its means of texts cancel. The interval is that of
-    percentiles (`placement.resampled`). Raises `ValueError` for unequal lengths and values that are
-    not finite.
+    percentiles (`placement.resampled`).
     """
-    rows = [np.asarray(values, float) for values in (reference, other)]
-    for name, row in zip(("reference", "other"), rows, strict=True):
-        if not np.isfinite(row).all():
-            bad = int(np.argmin(np.isfinite(row)))
-            raise ValueError(f"{name}[{bad}] is {row[bad]}; score that text again")
-    gaps = np.abs(rows[1] - rows[0])
-    moved = np.maximum(rows[1], threshold) - np.maximum(rows[0], threshold)
-    squared = float(moved.var())
-    sample = placement.resampled(moved[None], n_resamples, seed) / yardstick
-    low, high = np.quantile(sample, [0.025, 0.975])
-    return _Gap(
-        float(gaps.max()),
-        float(np.median(gaps)),
-        float(gaps.sum() / np.sum(n_tokens)),
-        int(gaps.argmax()),
-        squared,
-        float(squared / yardstick),
-        float(low),
-        float(high),
-    )
+    one, two = (np.asarray(values, float) for values in (reference, other))
+    gaps = np.abs(two - one)
+    moved = np.maximum(two, threshold) - np.maximum(one, threshold)
+    ends = np.quantile(placement.resampled(moved[None], 1000) / yardstick, [0.025, 0.975])
+    gap = float(gaps.max()), float(np.median(gaps)), float(gaps.sum() / np.sum(n_tokens))
+    share = float(moved.var() / yardstick)
+    return _Gap(*gap, int(gaps.argmax()), float(moved.var()), share, *map(float, ends))
 
 
-def seed_distance(folder: Path = data.PUBLISHED) -> float:
+def seed_distance() -> float:
     """Return the squared distance on the map of two seeds of one small GPT, nats^2 per text.
 
     Of the pairs of seeds that the book has stored it is the nearest, the parent and the stranger
-    of `stored_families.trained_further`, over 128 texts: a share of it flatters no scorer. Raises
-    `FileNotFoundError` where they are not stored.
+    of `stored_families.trained_further`, over 128 texts: a share of it flatters no scorer.
     """
-    stored = stored_families.trained_further(folder)
-    if stored is None:
-        raise FileNotFoundError(
-            f"{folder} has no map_merges.csv; make it with `python -m experiments merges {folder}`"
-        )
+    stored = stored_families.trained_further()
     first, second = stored.log_likelihoods.loc[["small GPT, parent", "small GPT, stranger"]].values
     return float(np.var(first - second))
 
 
-def stage_distance(folder: Path = data.PUBLISHED) -> float:
+def stage_distance() -> float:
     """Return the squared distance on the map of two stages of SmolLM2, nats^2 per text.
 
     The stages are the model as it is and after ten more steps of training on one genre, the nearer
-    of the two genres that are stored, over 64 texts. Raises `FileNotFoundError` where they are not
-    stored.
+    of the two genres that are stored, over 64 texts.
     """
-    stored = stored_families.stored("smollm2", folder)
-    if stored is None:
-        raise FileNotFoundError(
-            f"{folder} has no map_smollm2.csv; run `python -m experiments smollm2_family {folder}`"
-        )
+    stored = stored_families.stored("smollm2")
     values = stored.log_likelihoods
     moved = values[stored.models.kind == "tuned"] - values.loc["smollm2"]
     return float(moved.var(axis=1, ddof=0).min())

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import escaping, figures, validation
+from helpers import escaping, figures
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -57,22 +57,14 @@ def show(
     picture all of it stands as a table.
 
     The page needs no network. Where the environment has BOOK_SCRIPTS=shared, as when the book is
-    built, Plotly is left to the page, which has one copy; elsewhere it is in the html. Raises
-    `ValueError` for names that repeat, unknown names, and wrong shapes.
+    built, Plotly is left to the page, which has one copy; elsewhere it is in the html.
     """
     import plotly.graph_objects as go
     from IPython.display import HTML
 
     names = [str(name) for name in table.index]
-    if len(set(names)) < len(names):
-        raise ValueError("table names a point twice; pass one row per point")
     places = {str(label): np.asarray(at, float).round(4) for label, at in positions.items()}
-    if any(at.shape != (len(names), 2) for at in places.values()):
-        raise ValueError(f"positions must be {len(names)} rows of two numbers each")
     index = pd.Series(range(len(names)), names)
-    asked = [*neighbours["point"], *neighbours["nearest"], *(n for trail in trails for n in trail)]
-    if absent := set(map(str, asked)) - set(names):
-        raise ValueError(f"{validation.name_some(sorted(absent))} not in the index of table")
     about = table.set_axis(names).rename(columns=labels or {})
     near = (
         neighbours.nearest.astype(str) + " " + neighbours.distance.map("{:.4g}".format)

@@ -50,22 +50,14 @@ def recovered(
     is not counted. `copies`, a mask (K, K), marks pairs that do not count as neighbours, such as
     two checkpoints of one run (*pair-disjoint*); a model all of whose relatives are its copies is
     not counted. `by` "models" counts every model alike, "families" every label. The interval draws
-    whole labels with replacement and holds neighbours fixed. Raises `ValueError` for other lengths
-    and labels that all differ.
+    whole labels with replacement and holds neighbours fixed.
     """
     # Numbers for names: they are counted again in every shuffle.
     names = np.unique(np.asarray(labels), return_inverse=True)[1]
     rng = validation.generator(seed)
     apart = validation.numbers(distances, "distances").copy()
-    if apart.shape != (len(names), len(names)):
-        raise ValueError(
-            f"distances has shape {apart.shape} but labels has length {len(names)}; pass "
-            "(K, K) and one label per model"
-        )
     barred = np.eye(len(names), dtype=bool) | np.asarray(0 if copies is None else copies, bool)
     counted = ((names[:, None] == names) & ~barred).any(axis=1)
-    if not counted.any():
-        raise ValueError("labels has no two models of one kind; pass broader ones")
     apart[barred] = np.inf
     # Shuffled names have the same neighbours.
     nearest = ties.first_smallest(apart)

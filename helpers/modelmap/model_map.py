@@ -17,7 +17,7 @@ from helpers import storage, ties, validation
 _FORMAT = 1
 
 
-class Placement(NamedTuple):
+class _Placement(NamedTuple):
     """New models on a map: coordinates (m, N), squared distances to its models (m, K), nats."""
 
     coordinates: np.ndarray
@@ -62,7 +62,7 @@ class ModelMap:
     def distances(self) -> np.ndarray:
         """Return the squared Euclidean distances of coordinates over N, (K, K), nats² per text.
 
-        Half of it approximates the Kullback-Leibler divergence, `kl_divergence`. One matrix
+        Half of it approximates the Kullback-Leibler divergence. One matrix
         product; the diagonal is exactly 0. Source: arXiv 2502.16173, released code.
         """
         q = self.coordinates
@@ -70,22 +70,6 @@ class ModelMap:
         found = (found + found.T) / 2
         np.fill_diagonal(found, 0)
         return found
-
-    def kl_divergence(self, *, unit: str = "nats per text") -> np.ndarray:
-        """Return the approximate divergence of each pair of models, shape (K, K).
-
-        `unit` is "nats per text" or "bits per byte", which needs `n_bytes`. The formula is a
-        second-order expansion for texts drawn from the models themselves; over other texts it is
-        off by a factor of its own for each pair (`divergence` has estimators that are not).
-        Source: arXiv 2502.16173 and 2505.15353, released code.
-        """
-        validation.choice(unit, ("nats per text", "bits per byte"), "unit")
-        half = self.distances() / 2
-        if unit == "nats per text":
-            return half
-        if self.n_bytes is None:
-            raise ValueError("unit 'bits per byte' needs the lengths of texts; fit with n_bytes")
-        return half / (self.n_bytes.mean() * np.log(2))
 
     def nearest(self, name: str, k: int = 5) -> pd.Series:
         """Return the squared distances (nats² per text) to the k nearest other models, sorted.
@@ -136,7 +120,7 @@ class ModelMap:
         columns = {"model": names[first[close]], "other": names[second[close]]}
         return pd.DataFrame({**columns, "distance": pairs[close]})
 
-    def place(self, log_likelihoods: ArrayLike | pd.Series | pd.DataFrame) -> Placement:
+    def place(self, log_likelihoods: ArrayLike | pd.Series | pd.DataFrame) -> _Placement:
         """Place new models, in nats on the same texts, without moving any other.
 
         `log_likelihoods` is what `aligned` takes. The map's threshold and column means are used.
@@ -144,7 +128,7 @@ class ModelMap:
         """
         values = self.aligned(log_likelihoods)
         placed = self._centred(np.maximum(values, self.threshold))
-        return Placement(placed, _squared(placed, self.coordinates) / len(self.texts))
+        return _Placement(placed, _squared(placed, self.coordinates) / len(self.texts))
 
     def aligned(self, log_likelihoods: ArrayLike | pd.Series | pd.DataFrame) -> np.ndarray:
         """Return log-likelihoods of new models with texts in the order of the map, shape (m, N).
@@ -313,7 +297,7 @@ def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 # Pictures of a map
 
 
-class Principal(NamedTuple):
+class _Principal(NamedTuple):
     """Positions of the models (K, k), share of variance of each axis (k,), and the axes (k, N)."""
 
     positions: np.ndarray
@@ -321,13 +305,13 @@ class Principal(NamedTuple):
     axes: np.ndarray
 
 
-def principal_coordinates(made: ModelMap, k: int | None = None) -> Principal:
+def principal_coordinates(made: ModelMap, k: int | None = None) -> _Principal:
     """Return principal components of the coordinates, which are classical scaling of distances too.
 
     At most K - 1 of them, exactly, from the K x K Gram matrix; without `k`, all with variance. They
     are a rotation: distances between positions over N are those of the map. The sign of an axis is
     such that its largest entry in `axes` is positive. New models are placed by
-    `Placement.coordinates @ axes.T`. Raises `ValueError` for `k` below 1. Source: Gower (1966).
+    `_Placement.coordinates @ axes.T`. Raises `ValueError` for `k` below 1. Source: Gower (1966).
 
     >>> from helpers.modelmap import fit_map, principal_coordinates
     >>> made = fit_map([[-10, -20], [-11, -20], [-20, -10]], names=["a", "b", "c"], clip=0)
@@ -350,7 +334,7 @@ def principal_coordinates(made: ModelMap, k: int | None = None) -> Principal:
     axes = (vectors / np.sqrt(values)).T @ q
     largest = np.take_along_axis(axes, ties.first_largest(np.abs(axes))[:, None], axis=1)
     axes *= np.sign(largest)
-    return Principal(q @ axes.T, values / total, axes)
+    return _Principal(q @ axes.T, values / total, axes)
 
 
 def tsne(

@@ -14,7 +14,7 @@ from helpers import stats, ties, validation
 ALPHAS = tuple(10.0**e for e in range(1, 10))
 
 
-class ScorePrediction(NamedTuple):
+class _ScorePrediction(NamedTuple):
     """Out-of-fold predictions, shaped as y; penalties chosen (folds, t); the fold of each row."""
 
     predictions: np.ndarray
@@ -31,7 +31,7 @@ def predict_scores(
     seed: int = 0,
     *,
     n_inner: int = 5,
-) -> ScorePrediction:
+) -> _ScorePrediction:
     """Predict the scores of each model by ridge regression fitted to the other folds.
 
     `X` has shape (n, p), such as coordinates; `y` (n,) or (n, t), any unit. Folds are
@@ -90,7 +90,7 @@ def predict_scores(
         guess = _predict(gram, targets, train, test, penalties)
         out[test] = np.take_along_axis(guess, best[None, None, :], axis=0)[0]
         chosen[number], fold[test] = penalties[best], number
-    return ScorePrediction(out.reshape(y.shape), chosen, fold)
+    return _ScorePrediction(out.reshape(y.shape), chosen, fold)
 
 
 def _predict(
@@ -172,12 +172,9 @@ def prediction_gain(
     All have shape (n,). By `measure` "r" the gain is the difference of Pearson's r with the truth,
     by "error" that of the root mean squared errors, in the units of `truth`, positive where
     `better` errs less. For the percentile interval whole `groups` are drawn with replacement.
-    Raises `ValueError` for unequal lengths or fewer than 3 groups.
     """
     truth = validation.numbers(truth, "truth")
     kinds, member = np.unique(np.asarray(groups), return_inverse=True)
-    if len(kinds) < 3:
-        raise ValueError(f"groups has {len(kinds)} values; pass three different ones at least")
     # How often a group was drawn is the weight of each of its rows; the first row is the sample.
     drawn = stats.draws(len(kinds), n_resamples, seed)[:, member]
     weight = np.vstack([np.ones(len(truth)), drawn])

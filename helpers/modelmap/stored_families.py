@@ -24,15 +24,13 @@ class Gathered(NamedTuple):
     models: pd.DataFrame
 
 
-def stored(name: str, folder: Path = data.PUBLISHED) -> Gathered | None:
-    """Return a stored family, `map_NAME.csv` with its table of models, or None where it is not.
+def stored(name: str, folder: Path = data.PUBLISHED) -> Gathered:
+    """Return a stored family, `map_NAME.csv` with its table of models.
 
     The columns of the second frame are those of its file, `family` among them. Of training
     runs, which have the columns `size` and `seed`, each run is a family.
     """
     files = [folder / f"map_{name}.csv", folder / f"map_{name}_models.csv"]
-    if not all(file.is_file() for file in files):
-        return None
     values, models = (pd.read_csv(file, index_col="model", keep_default_na=False) for file in files)
     models = models.loc[values.index]
     if {"size", "seed"} <= set(models):
@@ -53,31 +51,24 @@ _TRAINED = (
 )
 
 
-def trained_further(folder: Path = data.PUBLISHED) -> Gathered | None:
-    """Return the small models of `merges` as trained, without merges; None without them.
+def trained_further() -> Gathered:
+    """Return the small models of `merges` as trained, without merges.
 
     A parent on all genres, four children trained on, on one genre each, and a stranger of the same
     shape from another seed, a family of its own. The second frame has `family`, `kind`, `corpus`.
     """
-    found = stored("merges", folder)
-    if found is None:
-        return None
+    found = stored("merges")
     about = found.models[found.models["size"] == "full"].reset_index()
     rows = about.set_index(["triple", "a", "b"])["model"]
     names = [f"small GPT, {name}" for name, *_ in _TRAINED]
     values = found.log_likelihoods.loc[[rows[tuple(place)] for _, *place in _TRAINED]]
-    models = pd.DataFrame(
-        {
-            "family": ["small GPT, stranger" if "stranger" in n else "small GPT" for n in names],
-            "kind": [
-                "trained" if name in ("parent", "stranger") else "tuned" for name, *_ in _TRAINED
-            ],
-            "corpus": [
-                "" if p in ("parent", "stranger") else p.split(",")[0] for p, *_ in _TRAINED
-            ],
-        },
-        pd.Index(names, name="model"),
-    )
+    corpora = ["" if n in ("parent", "stranger") else n.split(",")[0] for n, *_ in _TRAINED]
+    columns = {
+        "family": ["small GPT, stranger" if "stranger" in n else "small GPT" for n in names],
+        "kind": ["tuned" if corpus else "trained" for corpus in corpora],
+        "corpus": corpora,
+    }
+    models = pd.DataFrame(columns, pd.Index(names, name="model"))
     return Gathered(values.set_axis(models.index), models)
 
 
@@ -92,13 +83,12 @@ def makes(models: pd.DataFrame) -> pd.Series:
     return found.mask(small, "small GPT").mask(models["kind"] == "n-gram", "n-gram")
 
 
-def gather(parts: Sequence[Gathered | None]) -> Gathered:
+def gather(parts: Sequence[Gathered]) -> Gathered:
     """Join families on the texts that all of them have, in the order of the first.
 
-    A part that is None is left out. What a table of models does not tell is missing, or empty for
+    What a table of models does not tell is missing, or empty for
     names. Raises `ValueError` for no common text.
     """
-    parts = [part for part in parts if part is not None]
     keys = [k for k in parts[0].log_likelihoods if all(k in p.log_likelihoods for p in parts)]
     if not keys:
         raise ValueError("parts have no text in common; score the same texts")
@@ -110,14 +100,7 @@ def gather(parts: Sequence[Gathered | None]) -> Gathered:
 
 
 def load(folder: Path = data.PUBLISHED) -> tuple[model_map.ModelMap, pd.DataFrame]:
-    """Return the saved map and the table of its models, in the map's order.
-
-    Raises `FileNotFoundError` where they are not there, with the command that makes them.
-    """
-    if not (folder / MAP).is_file():
-        raise FileNotFoundError(
-            f"{folder / MAP} is not there; make it with `python -m experiments reference_map`"
-        )
+    """Return the saved map and the table of its models, in the map's order."""
     made = model_map.load_map(folder / MAP)
     models = pd.read_csv(folder / _TABLE, index_col="model", keep_default_na=False)
     models[list(held_out_texts.SCORES)] = models[list(held_out_texts.SCORES)].apply(pd.to_numeric)

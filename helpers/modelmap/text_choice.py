@@ -24,11 +24,10 @@ def text_probabilities(coordinates: ArrayLike, rule: str = "length-squared") -> 
 
     `coordinates` has shape (K, N), doubly centred. "length-squared" takes the sum of squares of a
     column, its variance over models; "KL" the root of the sum, over pairs of models, of the fourth
-    power of their difference; "uniform" makes all texts equal. Raises `ValueError` for another
-    rule, or where no model differs from another. Source: arXiv 2505.15428, released code.
+    power of their difference; "uniform" makes all texts equal. Source: arXiv 2505.15428, released
+    code.
     """
     q = validation.matrix(coordinates, "coordinates").astype(float)
-    validation.choice(rule, RULES, "rule")
     if rule == "uniform":
         return np.full(q.shape[1], 1 / q.shape[1])
     second = (q**2).sum(axis=0)
@@ -38,8 +37,6 @@ def text_probabilities(coordinates: ArrayLike, rule: str = "length-squared") -> 
         first, third, fourth = ((q**power).sum(axis=0) for power in (1, 3, 4))
         pairs = 2 * len(q) * fourth + 6 * second**2 - 8 * first * third
         score = np.sqrt(np.maximum(pairs, 0))
-    if not score.sum() > 0:
-        raise ValueError("coordinates are all zero; a rule needs models that differ")
     return score / score.sum()
 
 

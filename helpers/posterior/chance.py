@@ -11,7 +11,7 @@ from helpers import validation
 from helpers.posterior.alp import average_log_posterior
 
 
-class PermutationNull(NamedTuple):
+class _PermutationNull(NamedTuple):
     """The observed score, the scores under shuffled labels (n,), and the share at or above it."""
 
     observed: float
@@ -21,7 +21,7 @@ class PermutationNull(NamedTuple):
 
 def permutation_null(
     X: ArrayLike, labels: ArrayLike, *, n_shuffles: int = 50, seed: int = 0, **options: Any
-) -> PermutationNull:
+) -> _PermutationNull:
     """Return the score of an embedding beside those under labels dealt out at random.
 
     `options` go to `average_log_posterior`, which also gets `seed`. `scores` (n_shuffles,), in
@@ -45,7 +45,7 @@ def permutation_null(
     scores = [average_log_posterior(X, some, seed=seed, **options).score for some in drawn]
     scores = np.array(scores)
     at_least = int(np.sum(scores >= observed - 1e-12))  # equal but for rounding, as at chance
-    return PermutationNull(observed, scores, (1 + at_least) / (1 + n_shuffles))
+    return _PermutationNull(observed, scores, (1 + at_least) / (1 + n_shuffles))
 
 
 def expected_optimism(cluster_size: ArrayLike, head_dim: ArrayLike, n_clusters: int) -> np.ndarray:

@@ -12,7 +12,6 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from helpers import validation
 from helpers.posterior.transferability import checked
 
 # The least shrinkage of SFDA, and the factor in front of the largest eigenvalue (authors' code).
@@ -56,22 +55,14 @@ def sfda(X: ArrayLike, labels: ArrayLike) -> float:
     return float(second[np.arange(len(X)), codes].mean())
 
 
-def nleep(
-    X: ArrayLike,
-    labels: ArrayLike,
-    *,
-    components_per_cluster: int = 5,
-    variance: float = 0.8,
-    seed: int = 0,
-) -> float:
+def nleep(X: ArrayLike, labels: ArrayLike) -> float:
     """Return N-LEEP: the mean log probability of the own cluster, given a mixture's component.
 
     `X` (N, d) real, `labels` (N,) of clusters of two entities at least. The embeddings are reduced
-    to the principal components that hold a share `variance` of it, and a mixture of Gaussians with
-    full covariances is fitted, `components_per_cluster` for each cluster, from a start drawn by
-    `seed`. Each component predicts the clusters of its entities. In nats, at most 0; a mixture that
-    knows nothing of the clusters gives minus their entropy. Raises `ValueError` for bad input, and
-    where there are fewer entities than components.
+    to the principal components that hold 0.8 of the variance, and a mixture of Gaussians with full
+    covariances is fitted, five for each cluster. Each component predicts the clusters of its
+    entities. In nats, at most 0; a mixture that knows nothing of the clusters gives minus their
+    entropy.
 
     Source: Li et al., CVPR 2021, of LEEP (Nguyen et al., ICML 2020). Released code of others (of
     SFDA, and what the encoders' table of this book was made with) leaves out the logarithm.
@@ -87,18 +78,11 @@ def nleep(
     from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 
-    validation.counts(components_per_cluster=(components_per_cluster, 1), seed=(seed, 0))
-    validation.share(variance, "variance")
     X, clusters = checked(X, labels)
-    n_components = components_per_cluster * len(clusters.names)
-    if n_components > len(X):
-        raise ValueError(
-            f"components_per_cluster is {components_per_cluster}, which makes {n_components} "
-            f"components for {len(X)} entities; ask fewer"
-        )
+    n_components = 5 * len(clusters.names)
     X /= X.std(axis=0).max()
-    Z = PCA(variance, svd_solver="full").fit_transform(X)
-    mixture = GaussianMixture(n_components, max_iter=1000, random_state=seed).fit(Z)
+    Z = PCA(0.8, svd_solver="full").fit_transform(X)
+    mixture = GaussianMixture(n_components, max_iter=1000, random_state=0).fit(Z)
     joint = mixture.predict_proba(Z)
     table = np.stack([joint[clusters.codes == c].sum(axis=0) for c in range(len(clusters.names))])
     of_component = table / np.maximum(table.sum(axis=0), np.finfo(float).tiny)
@@ -106,18 +90,18 @@ def nleep(
     return float(np.log(np.maximum(own, np.finfo(float).tiny)).mean())
 
 
-def pactran(X: ArrayLike, labels: ArrayLike, *, penalty: float = 1.0, prior: float = 10.0) -> float:
+def pactran(X: ArrayLike, labels: ArrayLike) -> float:
     """Return PACTran with Gaussian weights: minus a PAC-Bayes bound on the log loss, in nats.
 
     `X` (N, d) real, `labels` (N,) of clusters of two entities at least. The bound is the penalised
-    log loss of the best softmax regression, plus a term for how flat the loss is there:
-    prior K / (2 penalty N) times the log of the mean curvature times penalty N, where the squared
-    weights are divided by 2 penalty N. The scale of `X` matters, its offset does not. Raises
-    `ValueError` for bad input, and where the regression does not converge.
+    log loss of the best softmax regression, plus a term for how flat the loss is there: 10 K / (2
+    N) times the log of the mean curvature times N, where the squared weights are divided by 2 N.
+    The scale of `X` matters, its offset does not. Raises `ValueError` for bad input, and where the
+    regression does not converge.
 
-    Source: Ding et al., ECCV 2022, in their released code (`lda_factor` is `penalty`, `s2_factor`
-    is `prior`; they report 0.1, 1 and 10, each with a prior of 10 and 100 times as much). There
-    less is better. The fit is theirs, from zero and to convergence, not from a random start.
+    Source: Ding et al., ECCV 2022, in their released code (`lda_factor` 1, `s2_factor` 10; they
+    report 0.1, 1 and 10, each with a prior of 10 and 100 times as much). There less is better. The
+    fit is theirs, from zero and to convergence, not from a random start.
 
     >>> import numpy as np
     >>> from helpers.posterior.class_fit import pactran
@@ -127,11 +111,9 @@ def pactran(X: ArrayLike, labels: ArrayLike, *, penalty: float = 1.0, prior: flo
     >>> [round(pactran(X, labels), 2) for X in (noise, signal)]
     [-1.43, -0.49]
     """
-    validation.positive(penalty, "penalty")
-    validation.positive(prior, "prior")
     X, clusters = checked(X, labels)
     X -= X.mean(axis=0)
-    (n, d), k, weight = X.shape, len(clusters.names), penalty * len(X)
+    (n, d), k = X.shape, len(clusters.names)
     rows, own = np.arange(n), clusters.codes
     design = np.column_stack([X, np.ones(n)])
 
@@ -141,19 +123,19 @@ def pactran(X: ArrayLike, labels: ArrayLike, *, penalty: float = 1.0, prior: flo
         slope = np.exp(logs)
         slope[rows, own] -= 1
         gradient = design.T @ slope / n
-        gradient[:d] += theta[:d] / weight
-        value = -logs[rows, own].mean() + (theta[:d] ** 2).sum() / (2 * weight)
+        gradient[:d] += theta[:d] / n
+        value = -logs[rows, own].mean() + (theta[:d] ** 2).sum() / (2 * n)
         return value, gradient.ravel()
 
     options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-13, "gtol": 1e-7}
     fit = minimize(loss, np.zeros((d + 1) * k), jac=True, method="L-BFGS-B", options=options)
     if not fit.success:
-        raise ValueError(f"penalty is {penalty}; the regression does not converge: choose less")
+        raise ValueError("the regression of labels on X does not converge; scale X down")
     p = softmax(design @ fit.x.reshape(d + 1, k), axis=1)
     # As in the authors' code the curvature is summed over entities, the intercept's too.
     curvature = (design**2).T @ (p - p**2)
-    total = curvature.sum() + d * k / weight
-    flatness = prior * k / (2 * weight) * np.log(total * weight / (d * k))
+    total = curvature.sum() + d * k / n
+    flatness = 10.0 * k / (2 * n) * np.log(total * n / (d * k))
     return -float(fit.fun + flatness)
 
 

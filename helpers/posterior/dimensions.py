@@ -14,13 +14,12 @@ def varied(X: ArrayLike, least_share: float = 0.05) -> np.ndarray:
     `X` (N, d) holds one embedding per row; the result is boolean, (d,). A pixel at the rim of an
     image, or a unit that rarely fires, has one value in nearly all rows: clusters in which it never
     changes get a Gaussian without width there. `least_share` lies between 0 and 1. It uses no
-    labels. Raises `ValueError` for bad input. Source: this book.
+    labels. Source: this book.
 
     >>> from helpers.posterior.dimensions import varied
     >>> varied([[0, 0], [1, 0], [2, 0], [3, 5]], least_share=0.5)
     array([ True, False])
     """
-    validation.share(least_share, "least_share")
     ordered = np.sort(validation.matrix(X), axis=0)
     n = len(ordered)
     changes = ordered[1:] != ordered[:-1]

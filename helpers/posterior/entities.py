@@ -24,24 +24,19 @@ SAME_COUNTRY = {
 }
 
 
-def art_titles(
-    path: str | Path, n_per_cluster: int = 200, seed: int = 0, *, balance: str | None = None
-) -> pd.DataFrame:
+def art_titles(path: str | Path, n_per_cluster: int = 200, seed: int = 0) -> pd.DataFrame:
     """Return titles of songs, films and books: `text`, `entity_type` and `decade`.
 
     `path` is the registry file entities/art.csv. Of a title that stands for several works, the
-    first is kept. `balance` names the column of which every value gets `n_per_cluster` rows, or
-    all it has; with None, `n_per_cluster` times the number of decades are drawn from all titles,
-    and the categories keep their sizes: about three quarters songs. The decade is text, such as
-    "1980s". Rows are in a random order that depends on the seed. Raises `ValueError` for a file
-    without these columns. Source: Gurnee and Tegmark (2024), released data, made from DBpedia.
+    first is kept. `n_per_cluster` times the number of decades are drawn from all titles, and the
+    categories keep their sizes: about three quarters songs. The decade is text, such as
+    "1980s". Rows are in a random order that depends on the seed. Source: Gurnee and Tegmark (2024),
+    released data, made from DBpedia.
     """
     table = _table(path, ["title", "entity_type", "decade"])
     table = table.rename(columns={"title": "text"}).drop_duplicates("text")
     table["decade"] = table["decade"].astype(int).astype(str) + "s"
-    if balance not in (None, "entity_type", "decade"):
-        raise ValueError(f'balance is {balance!r}; choose "entity_type", "decade" or None')
-    return _draw(table[["text", "entity_type", "decade"]], balance, n_per_cluster, seed, "decade")
+    return _draw(table[["text", "entity_type", "decade"]], None, n_per_cluster, seed, "decade")
 
 
 def places(
@@ -190,23 +185,20 @@ def labels_of(table: pd.DataFrame, column: str, argument: str = "label_column") 
     return table[column].astype(str)
 
 
-def spelling_control(texts: list[str], dim: int = 64, seed: int = 0) -> np.ndarray:
+def spelling_control(texts: list[str], seed: int = 0) -> np.ndarray:
     """Return (N, dim) float32 vectors that know the spelling of the texts and nothing else.
 
     TF-IDF weights of the runs of two to four letters inside words, counted on these very texts
-    without their categories, and the leading `dim` directions of a singular value decomposition.
-    What this control scores, a model may have from spelling alone. `dim` is lowered when there
-    are not as many runs or texts.
+    without their categories, and the leading 64 directions of a singular value decomposition,
+    fewer where there are not as many runs or texts. What this control scores, a model may have from
+    spelling alone.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    if isinstance(texts, str) or len(texts) < 3:
-        raise ValueError(f"texts has {len(texts)} entries; pass a list of at least 3 strings")
-    validation.counts(dim=(dim, 1))
     counts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     weights = counts.fit_transform([str(text) for text in texts])
-    dim = min(dim, min(weights.shape) - 1)
+    dim = min(64, min(weights.shape) - 1)
     return TruncatedSVD(dim, random_state=seed).fit_transform(weights).astype(np.float32)
 
 
@@ -237,7 +229,6 @@ def glove_control(texts: list[str]) -> np.ndarray:
 
 def noise_control(n: int, dim: int, seed: int = 0) -> np.ndarray:
     """Return (n, dim) float32 standard normal numbers, which know nothing."""
-    validation.counts(n=(n, 1), dim=(dim, 1), seed=(seed, 0))
     return np.random.default_rng([seed, n, dim]).standard_normal((n, dim)).astype(np.float32)
 
 

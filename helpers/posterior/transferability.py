@@ -14,14 +14,13 @@ from scipy.special import entr, log_softmax
 from helpers import ties, validation
 from helpers.validation import Clusters
 
-COVARIANCES = ("spherical", "diagonal")
 # The least variance of a cluster, against that of all entities.
 FLOOR = 1e-4
 # Values of C from which a tuned probe chooses.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
-class LinearProbe(NamedTuple):
+class _LinearProbe(NamedTuple):
     """What a linear probe predicts held out: two shares of hits, and log probabilities in nats.
 
     `log_likelihood` is the mean of `per_entity` (N,), the log probability of the own cluster in
@@ -100,56 +99,51 @@ def h_score(X: ArrayLike, labels: ArrayLike) -> float:
         return float(HScore().fit(from_numpy(X), from_numpy(clusters.codes)))
 
 
-def gbc(X: ArrayLike, labels: ArrayLike, *, covariance: str = "spherical") -> float:
+def gbc(X: ArrayLike, labels: ArrayLike) -> float:
     """Return the Gaussian Bhattacharyya coefficient: minus the overlap of the clusters, at most 0.
 
     `X` (N, d) real, `labels` (N,) of two clusters at least. It is minus the sum, over the ordered
     pairs of clusters, of exp(-D), D the Bhattacharyya distance of their Gaussians, each with one
-    variance ("spherical") or one per dimension ("diagonal"), divisor n_k. Raises `ValueError` for
-    bad input.
+    variance for all dimensions, divisor n_k.
 
     Source: Pándy et al., CVPR 2022. They reduce the embeddings to 64 principal components first:
     the caller's choice here. A variance below 1e-4 of that of all entities is raised to it (their
     code: below 1e-4, whatever the scale). For spherical Gaussians their code takes the part of D
     with the determinants once, not once per dimension; here it is the Bhattacharyya distance.
     """
-    validation.choice(covariance, COVARIANCES, "covariance")
     X, clusters = checked(X, labels)
     # The first row as origin leaves exact zeros in constant dimensions; they add nothing below.
     X -= X[0]
     parts = [X[clusters.codes == k] for k in range(len(clusters.names))]
     means = np.array([part.mean(axis=0) for part in parts])
-    variances, overall = np.array([part.var(axis=0) for part in parts]), X.var(axis=0)
-    if covariance == "spherical":
-        variances[:], overall[:] = variances.mean(axis=1, keepdims=True), overall.mean()
-    variances = np.maximum(variances, FLOOR * np.where(overall > 0, overall, 1))
+    overall = X.var(axis=0).mean()
+    variances = np.array([part.var(axis=0).mean() for part in parts])
+    variances = np.maximum(variances, FLOOR * (overall if overall > 0 else 1))
     overlap, logs = 0.0, np.log(variances)
     for k, (mean, variance, log) in enumerate(zip(means, variances, logs, strict=True)):
         both = (variances + variance) / 2
-        distance = ((means - mean) ** 2 / both).sum(axis=1) / 8
-        distance += (np.log(both) - (logs + log) / 2).sum(axis=1) / 2
+        distance = ((means - mean) ** 2).sum(axis=1) / both / 8
+        distance += X.shape[1] * (np.log(both) - (logs + log) / 2) / 2
         distance[k] = np.inf
         overlap += np.exp(-distance).sum()
     return -float(overlap)
 
 
-def trans_rate(X: ArrayLike, labels: ArrayLike, *, eps: float = 1e-4) -> float:
+def trans_rate(X: ArrayLike, labels: ArrayLike) -> float:
     """Return TransRate: the coding rate of all entities minus the mean of those of the clusters.
 
-    `X` (N, d) real, `labels` (N,) of two clusters at least. The coding rate of n centred rows Z
-    is 1/2 log det(I + Z'Z / (n eps)), in nats; the rows of a cluster are centred by the mean of
-    all. The scale of `X` against the square root of `eps` matters. Raises `ValueError` for bad
-    input.
+    `X` (N, d) real, `labels` (N,) of two clusters at least. The coding rate of n centred rows Z is
+    1/2 log det(I + Z'Z / (n eps)), eps = 1e-4, in nats; the rows of a cluster are centred by the
+    mean of all. The scale of `X` against the square root of eps matters.
 
     Source: Huang et al., ICML 2022, its code listing: clusters weigh the same, whatever their size.
     """
-    validation.positive(eps, "eps")
     X, clusters = checked(X, labels)
     X -= X.mean(axis=0)
 
     def rate(rows: np.ndarray) -> float:
         gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
-        return np.linalg.slogdet(np.eye(len(gram)) + gram / (len(rows) * eps))[1] / 2
+        return np.linalg.slogdet(np.eye(len(gram)) + gram / (len(rows) * 1e-4))[1] / 2
 
     parts = [rate(X[clusters.codes == k]) for k in range(len(clusters.names))]
     return float(rate(X) - np.mean(parts))
@@ -169,29 +163,21 @@ def silhouette(X: ArrayLike, labels: ArrayLike) -> float:
     return float(silhouette_score(X, clusters.codes))
 
 
-def knn_accuracy(
-    X: ArrayLike, labels: ArrayLike, *, n_neighbours: int = 5, n_folds: int = 5, seed: int = 0
-) -> float:
+def knn_accuracy(X: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> float:
     """Return the held-out share of entities whose cluster their nearest neighbours name.
 
-    `X` (N, d) real, Euclidean distances, dimensions not scaled; `labels` (N,) of clusters of
-    `n_folds` entities at least. The neighbours are those outside the entity's fold; the folds are
-    stratified, drawn by `seed`, and follow the order of the rows. Raises `ValueError` for bad
-    input.
+    `X` (N, d) real, Euclidean distances, dimensions not scaled; `labels` (N,) of clusters of 5
+    entities at least. The 5 neighbours are those outside the entity's fold; the 5 folds are
+    stratified, drawn by `seed`, and follow the order of the rows.
 
     Source: Cover and Hart 1967, as scikit-learn computes it.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    validation.counts(n_neighbours=(n_neighbours, 1))
-    X, clusters = checked(X, labels, n_folds)
+    X, clusters = checked(X, labels, 5)
     hits = 0
-    for train, test in _folds(clusters.codes, n_folds, seed):
-        if n_neighbours > len(train):
-            raise ValueError(
-                f"n_neighbours is {n_neighbours} but a fold leaves {len(train)} entities; ask fewer"
-            )
-        model = KNeighborsClassifier(n_neighbours).fit(X[train], clusters.codes[train])
+    for train, test in _folds(clusters.codes, 5, seed):
+        model = KNeighborsClassifier(5).fit(X[train], clusters.codes[train])
         hits += np.sum(model.predict(X[test]) == clusters.codes[test])
     return float(hits / len(X))
 
@@ -218,7 +204,7 @@ def rank_me(X: ArrayLike, *, eps: float = 1e-7) -> float:
 
 def linear_probe(
     X: ArrayLike, labels: ArrayLike, *, C: float = 0.01, n_folds: int = 3, seed: int = 0
-) -> LinearProbe:
+) -> _LinearProbe:
     """Return how well a regularised logistic regression names the clusters of held-out entities.
 
     `X` (N, d) real, computed in float64, scaled to unit variance by the entities of the fit;
@@ -245,19 +231,14 @@ def linear_probe(
 
 
 def tuned_probe(
-    X: ArrayLike,
-    labels: ArrayLike,
-    *,
-    penalties: Sequence[float] = PENALTIES,
-    n_folds: int = 3,
-    seed: int = 0,
-) -> tuple[LinearProbe, tuple[float, ...]]:
+    X: ArrayLike, labels: ArrayLike, *, penalties: Sequence[float] = PENALTIES, seed: int = 0
+) -> tuple[_LinearProbe, tuple[float, ...]]:
     """Return a `linear_probe` whose penalty is chosen inside each fold, and the choices.
 
     `penalties` are the values of C to choose from. The training entities of a fold are divided
-    once more, one part in `n_folds` apart; the C with the highest log likelihood there is fitted
+    once more, one part in 3 apart; the C with the highest log likelihood there is fitted
     to all of them. No entity has a part in the choice by which it is judged. `labels` are of
-    clusters of twice `n_folds` entities at least. The other arguments and the errors are those of
+    clusters of 6 entities at least. The other arguments and the errors are those of
     `linear_probe`; it takes about as many times longer as there are penalties.
 
     >>> import numpy as np
@@ -268,22 +249,14 @@ def tuned_probe(
     >>> probe.log_likelihood > -0.71, len(chosen)
     (True, 3)
     """
-    if isinstance(penalties, str) or not len(penalties):
-        raise ValueError(f"penalties is {penalties!r}; give at least one value of C")
-    for C in penalties:
-        validation.positive(C, "penalties")
-    X, clusters = checked(X, labels, n_folds)
-    if clusters.sizes.min() < 2 * n_folds:
-        raise ValueError(
-            f"labels has a cluster of {clusters.sizes.min()} entities; {n_folds} folds with a "
-            f"choice inside need {2 * n_folds}: drop or merge it"
-        )
+    # Three folds with a choice inside.
+    X, clusters = checked(X, labels, 6)
     codes, choices = clusters.codes, []
     log_p = np.empty((len(X), len(clusters.names)))
-    for train, test in _folds(codes, n_folds, seed):
+    for train, test in _folds(codes, 3, seed):
         best = 0
         if len(penalties) > 1:
-            fitted, judged = (train[rows] for rows in next(_folds(codes[train], n_folds, seed)))
+            fitted, judged = (train[rows] for rows in next(_folds(codes[train], 3, seed)))
             own = np.arange(len(judged)), codes[judged]
             inside = [
                 _log_probabilities(X, codes, fitted, judged, C)[own].mean() for C in penalties
@@ -317,10 +290,10 @@ def _log_probabilities(
     return log_softmax(scores, axis=1)
 
 
-def _judged(log_p: np.ndarray, clusters: Clusters) -> LinearProbe:
+def _judged(log_p: np.ndarray, clusters: Clusters) -> _LinearProbe:
     hit, own = log_p.argmax(axis=1) == clusters.codes, log_p[np.arange(len(log_p)), clusters.codes]
     by_cluster = np.bincount(clusters.codes, weights=hit) / clusters.sizes
-    return LinearProbe(float(hit.mean()), float(by_cluster.mean()), float(own.mean()), own)
+    return _LinearProbe(float(hit.mean()), float(by_cluster.mean()), float(own.mean()), own)
 
 
 def checked(X: ArrayLike, labels: ArrayLike, n_folds: int = 2) -> tuple[np.ndarray, Clusters]:

@@ -7,8 +7,6 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import validation
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -47,11 +45,10 @@ def write(kind: str, folder: str | Path, *, seed: int = 0, tied: bool = True) ->
 
     "encoder" and "masked" are BERTs of characters, "causal" a Llama of bytes, and "gguf" the same
     Llama, weight by weight, as a GGUF file. Without `tied` it has an output layer of its own, as
-    large models have. Nothing was learnt by any. Raises `ValueError` for another kind.
+    large models have. Nothing was learnt by any.
     """
     import transformers
 
-    validation.choice(kind, READ, "kind")
     transformers.utils.logging.disable_progress_bar()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,15 +61,15 @@ def write(kind: str, folder: str | Path, *, seed: int = 0, tied: bool = True) ->
     return folder
 
 
-def diverged(folder: str | Path, *, kind: str = "causal", factor: float = 1000.0) -> Path:
+def diverged(folder: str | Path, *, factor: float = 1000.0) -> Path:
     """Write a tiny model whose matrices are `factor` times too large, and return its folder.
 
     Its output is finite and says nothing: with 0 all tokens are equally likely, as after a collapse
-    of training. `kind` is one of a folder, see `write`.
+    of training.
     """
     from safetensors.torch import load_file, save_file
 
-    path = write(kind, folder)
+    path = write("causal", folder)
     file = path / "model.safetensors"
     weights = load_file(file)
     large = {k: w * factor if w.ndim > 1 else w for k, w in weights.items()}

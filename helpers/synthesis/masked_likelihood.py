@@ -21,7 +21,6 @@ def score_texts(
     texts: Sequence[str],
     *,
     every: int = 7,
-    max_tokens: int | None = None,
     batch_tokens: int | None = None,
 ) -> pd.DataFrame:
     """Return the pseudo-log-likelihood of each text under a masked language model, in nats.
@@ -30,19 +29,17 @@ def score_texts(
     what the model puts in its place; special tokens are neither hidden nor scored. With `every` no
     smaller than the longest text each token is hidden alone. One row per text: `log_likelihood`,
     the sum in float64, `n_tokens`, `n_bytes` of the whole text, and `truncated`, whether tokens
-    beyond `max_tokens`, or what the model takes, were dropped. It is no probability of a text:
+    beyond what the model takes were dropped. It is no probability of a text:
     compare masked models with one another, never with causal ones. Texts go through the model
-    `batch_tokens` tokens at a time, 2,048 by default, which changes rounding only. Raises
-    `ValueError` for no texts, a text without tokens, a model or tokenizer without masks, and output
-    that is not finite. Source: Salazar et al. (2020), who hide one token at a time.
+    `batch_tokens` tokens at a time, 2,048 by default, which changes rounding only. Source: Salazar
+    et al. (2020), who hide one token at a time.
     """
     import torch
 
     texts = validation.strings(texts, "texts")
     batch_tokens = 2048 if batch_tokens is None else batch_tokens
-    validation.counts(every=(every, 2), batch_tokens=(batch_tokens, 1))
     _check_masked(model, tokenizer)
-    rows, special, cut = _encode(model, tokenizer, texts, max_tokens)
+    rows, special, cut = _encode(model, tokenizer, texts)
     work = [(i, r) for i, row in enumerate(rows) for r in range(min(every, len(row)))]
     found = np.zeros(len(rows))
     device = model.device
@@ -77,7 +74,6 @@ def fill_log_probability(
     answers: Sequence[str],
     *,
     temperature: float = 1.0,
-    batch: int = 256,
 ) -> np.ndarray:
     """Return log P of one token in place of the mask of each prompt, nats, shape (n,).
 
@@ -87,13 +83,6 @@ def fill_log_probability(
     """
     import torch
 
-    if not len(prompts) or len(prompts) != len(answers):
-        raise ValueError(
-            f"prompts has length {len(prompts)} and answers {len(answers)}; pass one per prompt"
-        )
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; give a number above 0")
-    validation.counts(batch=(batch, 1))
     _check_masked(model, tokenizer)
     wanted = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     if long := [a for a, ids in zip(answers, wanted, strict=True) if len(ids) != 1]:
@@ -104,7 +93,7 @@ def fill_log_probability(
         raise ValueError(f"prompts has {bad[0]!r}; put {tokenizer.mask_token} in it once")
     out = np.empty(len(rows))
     with reading.inference(model):
-        for chosen in reading.batches(list(map(len, rows)), rows=batch, model=model):
+        for chosen in reading.batches(list(map(len, rows)), rows=256, model=model):
             ids, seen = reading.padded([rows[i] for i in chosen], tokenizer)
             at = torch.tensor([int(places[i][0]) for i in chosen])
             logits = model(
@@ -128,16 +117,10 @@ def _check_masked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _encode(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    max_tokens: int | None,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> tuple[list[list[int]], list[np.ndarray], list[bool]]:
     """Return tokens with the special ones, where these are, and which texts were cut."""
-    if max_tokens is not None:
-        validation.counts(max_tokens=(max_tokens, 1))
-        max_tokens += tokenizer.num_special_tokens_to_add()
-    room = reading.room(model, tokenizer, max_tokens)
+    room = reading.room(model, tokenizer)
     found = tokenizer(
         list(texts), truncation=room is not None, max_length=room, return_special_tokens_mask=True
     )

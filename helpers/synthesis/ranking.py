@@ -46,7 +46,6 @@ def rank(
     use: str,
     *,
     n_resamples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return the models from best to worst for one of `USES`, with what resamples say.
@@ -73,7 +72,7 @@ def rank(
     for kind, group in kinds.items():
         items = _items(group, inputs, use, n_resamples, seed)
         if items is not None and len(items.names) > 1:
-            table = _ranked(items, USES[use][1], confidence)
+            table = _ranked(items, USES[use][1])
             table["parameters"] = [group[name]["model"]["parameters"] for name in table.index]
             tables.append(table.assign(kind=kind))
     empty = pd.DataFrame(columns=COLUMNS, index=pd.Index([], name="model"))
@@ -139,11 +138,11 @@ def _right(
     return _Items(list(raws), values, nothing, np.ones(len(shared)), weights, n_units)
 
 
-def _ranked(items: _Items, sign: int, confidence: float) -> pd.DataFrame:
+def _ranked(items: _Items, sign: int) -> pd.DataFrame:
     whole = items.values.sum(axis=1) / items.sizes.sum()
     sample = (items.weights @ items.values.T) / (items.weights @ items.sizes)[:, None]
     order = np.argsort(-sign * whole, kind="stable")
-    best, tail = order[0], (1 - confidence) / 2
+    best, tail = order[0], 0.025
     top = sign * sample >= (sign * sample).max(axis=1, keepdims=True) - 1e-12
     first = (top / top.sum(axis=1, keepdims=True)).mean(axis=0)
     n_pairs, rows = len(order) * (len(order) - 1) / 2, []

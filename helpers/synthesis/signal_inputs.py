@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import data, validation
+from helpers import data
 from helpers.model_files import sentence
 from helpers.posterior import entities
 from helpers.retrieval import corpora, corpus_counts, factbook_facts
@@ -168,7 +168,6 @@ def _add_choices(
     `table`; so it can be seen what a model answers whoever is asked about. `hint` says that names
     of subject and object share a word's first four letters, or one holds the other.
     """
-    validation.counts(most=(most, 2))
     drawn = drawn.assign(block="", hint=factbook_facts.hints(drawn["subject"], drawn["object"]))
     answers: dict[str, list[str]] = {}
     for relation, part in drawn.groupby("relation", sort=False):

@@ -110,7 +110,6 @@ def tidy(
     known: References,
     *,
     n_resamples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return one row per measure of a model: value, interval, place among the references.
@@ -120,7 +119,7 @@ def tidy(
     Where a statement could be made, `expected` is what a model gives that knows nothing and `p` its
     two-sided p-value, before `_decided`; it is NaN, and `why` says why, where data are too few.
     """
-    options = {"n_resamples": n_resamples, "confidence": confidence, "seed": seed}
+    options = {"n_resamples": n_resamples, "seed": seed}
     rows: list[dict[str, Any]] = []
 
     def add(
@@ -139,13 +138,13 @@ def tidy(
                 ("skill", np.array(raw["skill"])),
                 ("above_spelling", np.subtract(raw["skill"], raw["spelling"])),
             ):
-                *ends, p, n = _grouped(values, inputs.entities["group"], confidence)
+                *ends, p, n = _grouped(values, inputs.entities["group"], 0.95)
                 by = f"{n} groups of entities" if n < len(values) else "entities"
                 few = f"{n} groups of entities; a test needs {LEAST_GROUPS} that differ"
                 test = {"expected": 0.0, "p": p, "why": few if np.isnan(p) else ""}
                 add(signal, measure, *ends, by, **(test if measure == "above_spelling" else {}))
         elif signal == "latent space":
-            t = float(student.ppf(0.5 + confidence / 2, raw["n_groups"] - 1))
+            t = float(student.ppf(0.5 + 0.95 / 2, raw["n_groups"] - 1))
             for measure, part in raw["measures"].items():
                 reach = t * part["error"]
                 ends = part["value"] - reach, part["value"] + reach
@@ -187,7 +186,7 @@ def tidy(
     return _decided(table)
 
 
-def _decided(table: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
+def _decided(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of `tidy`, or several joined, with what its tests carry together.
 
     `p_adjusted` is Holm's over all rows with a p-value. `verdict` is "above" or "below" what is
@@ -199,15 +198,15 @@ def _decided(table: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
     from statsmodels.stats.multitest import multipletests
 
     table = table.assign(p_adjusted=np.nan, verdict="")
-    shown = (table["key"] == "first") & (table["p"] < level) & (table["value"] > table["expected"])
+    shown = (table["key"] == "first") & (table["p"] < 0.05) & (table["value"] > table["expected"])
     knows = table["model"].isin(table["model"][shown])
     gated = (table["signal"] == "corpus") & ~knows & table["p"].notna()
     table.loc[gated, "p"] = np.nan
     table.loc[gated, "why"] = "it is not shown to answer any fact better than by its preferences"
     tested = table["p"].notna()
     if tested.any():
-        table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p"], level, "holm")[1]
-    sure = tested & (table["p_adjusted"] < level)
+        table.loc[tested, "p_adjusted"] = multipletests(table.loc[tested, "p"], 0.05, "holm")[1]
+    sure = tested & (table["p_adjusted"] < 0.05)
     table.loc[table["expected"].notna(), "verdict"] = "undecided"
     table.loc[sure & (table["low"] > table["expected"]), "verdict"] = "above"
     table.loc[sure & (table["high"] < table["expected"]), "verdict"] = "below"

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import yaml
 
 from helpers import data
 from helpers.book import claims
@@ -148,36 +149,24 @@ def test_fresh_rows_come_before_stored_ones_and_tell_their_run(monkeypatch, tmp_
     assert kept["smi-v5-r2-above-0.7"]["first_expected"] == {"above": 0.7}
 
 
-def write(tmp_path, **changes):
-    entry = {
-        "id": "x", "kind": "paper", "paper": "retrieval", "where": "w", "statement": "s",
-        "published": 1,
-        "source": "s", "notebook": "a/b", "needs": "nothing",
-    }  # fmt: skip
-    entry = {k: v for k, v in {**entry, **changes}.items() if v != "absent"}
-    path = tmp_path / "claims.yml"
-    path.write_text(json.dumps({"claims": [entry]}))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"source": "absent"}, "lacks"),
-        ({"colour": "red"}, "unknown fields"),
-        ({"kind": "guess"}, "kind 'guess'"),
-        ({"kind": "check"}, "for a check only"),
-        ({"source": "check of this book"}, "for a check only"),
-        ({"paper": "other"}, "unknown paper"),
-        ({"needs": "luck"}, "unknown paper or need"),
-        ({"published": [1, 2, 3]}, "published is"),
-        ({"published": {"about": 3}}, "published is"),
-        ({"published": "much"}, "published is"),
-    ],
-)
-def test_a_wrong_entry_is_named(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        claims.load(write(tmp_path, **changes))
+def test_every_claim_is_well_formed():
+    entries = yaml.safe_load(claims._CLAIMS.read_text())["claims"]
+    names = [entry.get("id") for entry in entries]
+    assert len(set(names)) == len(names) == len(claims.load())
+    for entry in entries:
+        told = entry.get("id", entry)
+        assert claims._FIELDS <= set(entry) <= claims._FIELDS | claims._OPTIONAL, told
+        assert entry["paper"] in claims.PAPERS and entry["needs"] in claims._NEEDS, told
+        assert entry["kind"] in claims.KINDS, told
+        own = str(entry["source"]).startswith("check of this book")
+        assert own == (entry["kind"] == "check"), told
+        match entry["published"]:
+            case None | int() | float() | [_, _]:
+                pass
+            case {"above": _} | {"below": _} | {"order": _} as bound:
+                assert len(bound) == 1, told
+            case other:
+                pytest.fail(f"{told}: published is {other!r}")
 
 
 def test_every_claim_of_the_book_has_its_part_and_prefix():

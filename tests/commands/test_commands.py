@@ -14,13 +14,13 @@ import pytest
 from helpers import data, text_sets
 from helpers.__main__ import main
 from helpers.book import pipeline, planning
-from helpers.commands import completion, doctor, judge, look, place, rank, shell
+from helpers.commands import completion, doctor, judge, place, rank, shell
 from helpers.commands.table import COMMANDS
 from helpers.modelmap import engine_outputs, model_map, stored_families
 from helpers.synthesis import example_models, ranking, signals
 
 # Older commands, whose words and codes stay as they were.
-OLDER = ("convert", "run", "look", "completion")
+OLDER = ("convert", "run", "completion")
 
 
 def run(capsys, *words):
@@ -72,7 +72,7 @@ def test_each_command_shows_examples_and_refuses_in_one_line(name, capsys):
 
 
 def test_the_choices_typed_here_are_those_of_the_parts():
-    assert tuple(signals.SIGNALS) == look._SIGNALS and set(ranking.USES) == set(look._USES)
+    assert tuple(signals.SIGNALS) == judge._SIGNALS and set(ranking.USES) == set(judge._USES)
     assert place._ENGINES == engine_outputs._ENGINES
     _, about = stored_families.load()
     assert set(stored_families.makes(about)) == set(place._KINDS)

@@ -12,6 +12,7 @@ from scipy.stats import differential_entropy, ortho_group
 from sklearn.decomposition import PCA
 from sklearn.metrics import auc
 
+from helpers import validation
 from helpers.geometry import intrinsic_dimension, spread
 from helpers.geometry.intrinsic_dimension import twonn
 
@@ -22,6 +23,11 @@ N, D = 2000, 24
 def cloud(n=400, d=9, seed=0, shift=0.5):
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, d)) @ rng.standard_normal((d, d)) + shift
+
+
+def vrm(points):
+    x = validation.cloud(points)
+    return spread._vrm(x, spread._decompose(x))
 
 
 def released_eee(points):
@@ -110,7 +116,7 @@ def test_eigenvalue_measures_agree_with_their_definitions(n, d, seed):
     assert spread._participation_ratio(values) == pytest.approx(
         np.trace(np.cov(points.T)) ** 2 / np.square(np.cov(points.T)).sum()
     )
-    assert spread.early_enrichment(values) == pytest.approx(
+    assert spread.early_enrichment(values[::-1]) == pytest.approx(
         sum(
             (s - i * total / d + t - (i + 1) * total / d) / 2
             for i, (s, t) in enumerate(
@@ -121,7 +127,9 @@ def test_eigenvalue_measures_agree_with_their_definitions(n, d, seed):
         abs=1e-12,
     )
     if n > d:
-        assert spread.early_enrichment(values) == pytest.approx(released_eee(points), abs=1e-10)
+        assert spread.early_enrichment(values[::-1]) == pytest.approx(
+            released_eee(points), abs=1e-10
+        )
         assert spread.isoscore(values) == pytest.approx(isoscore_by_steps(points), abs=1e-10)
 
 
@@ -142,14 +150,14 @@ def test_vrm_is_the_mean_over_axes_of_vasicek_ratios(n):
     projected *= np.sqrt(5 / projected.var(axis=0, ddof=1).sum())
     ratios = [np.exp(vasicek_by_hand(axis)) / np.sqrt(2 * np.pi * np.e) for axis in projected.T]
     expected = np.mean([(1 - r) ** 2 for r in ratios])
-    assert spread._vasicek_ratio_error(points) == pytest.approx(expected, rel=1e-9)
+    assert vrm(points) == pytest.approx(expected, rel=1e-9)
 
 
 def test_vrm_is_the_released_one_above_a_thousand_points_only():
     points = cloud(1001, 6)
-    assert spread._vasicek_ratio_error(points) == pytest.approx(released_vrm(points), rel=1e-9)
+    assert vrm(points) == pytest.approx(released_vrm(points), rel=1e-9)
     few = points[:1000]
-    assert abs(spread._vasicek_ratio_error(few) - released_vrm(few)) > 1e-3
+    assert abs(vrm(few) - released_vrm(few)) > 1e-3
 
 
 def test_mean_cosine_agrees_with_all_pairs():
@@ -252,7 +260,7 @@ def test_measures_stay_in_their_ranges_on_known_clouds(name):
     assert 0 <= measures["isoscore"] <= 1 and 1 <= measures["participation_ratio"] <= D
     assert 1 <= measures["rankme"] <= D and -1 / (N - 1) <= measures["mean_cosine"] <= 1
     assert measures["vrm"] >= 0 and measures["twonn"] > 0
-    assert measures["vrm"] == spread._vasicek_ratio_error(CLOUDS[name])
+    assert measures["vrm"] == vrm(CLOUDS[name])
     assert measures["twonn"] == twonn(CLOUDS[name])
     assert measures["mean_cosine"] == spread.mean_cosine(CLOUDS[name])
 
@@ -261,8 +269,8 @@ def test_measures_stay_in_their_ranges_on_known_clouds(name):
 @pytest.mark.parametrize(("shift", "scale"), [(0, 1), (30, 1), (0, 1e-25), (0, 1e25)])
 def test_projection_in_float32_moves_vrm_by_less_than_a_millionth(name, shift, scale):
     narrow = ((CLOUDS[name] + shift) * scale).astype(np.float32)
-    wide = spread._vasicek_ratio_error(narrow.astype(np.float64))
-    assert spread._vasicek_ratio_error(narrow) == pytest.approx(wide, abs=1e-6)
+    wide = vrm(narrow.astype(np.float64))
+    assert vrm(narrow) == pytest.approx(wide, abs=1e-6)
 
 
 def test_points_in_pieces_give_what_they_give_at_once(monkeypatch):
@@ -291,7 +299,7 @@ def test_clouds_alike_in_all_directions_are_near_the_limits(name):
 
 def test_equal_eigenvalues_are_the_limit_itself():
     values = np.full(7, 3.0)
-    assert spread.early_enrichment(values) == pytest.approx(0, abs=1e-15)
+    assert spread.early_enrichment(values[::-1]) == pytest.approx(0, abs=1e-15)
     assert spread.isoscore(values) == pytest.approx(1)
     assert spread._rankme(values) == pytest.approx(7)
     assert spread._participation_ratio(values) == pytest.approx(7)
@@ -324,7 +332,7 @@ def test_known_spectra_give_known_values():
     law = 1 / np.arange(1, D + 1)
     measures = measured("power law")
     assert measures["participation_ratio"] == pytest.approx(law.sum() ** 2 / (law @ law), rel=0.05)
-    assert measures["eee"] == pytest.approx(spread.early_enrichment(law), rel=0.03)
+    assert measures["eee"] == pytest.approx(spread.early_enrichment(law[::-1]), rel=0.03)
     p = np.sqrt(law) / np.sqrt(law).sum()
     assert measures["rankme"] == pytest.approx(np.exp(-p @ np.log(p)), rel=0.01)
 
@@ -368,7 +376,6 @@ def test_what_must_not_matter(change):
 def test_eigenvalues_may_come_in_any_order_and_scale():
     values = np.random.default_rng(0).uniform(0.1, 4, 12)
     for measure in (
-        spread.early_enrichment,
         spread.isoscore,
         spread._rankme,
         spread._participation_ratio,
@@ -422,7 +429,7 @@ def test_memory_does_not_grow_with_the_number_of_points():
     tracemalloc.start()
     spread.eigenvalues(points)
     spread.mean_cosine(points)
-    spread._vasicek_ratio_error(points)
+    vrm(points)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # All coordinates in float64 would be 20 MiB, and the entropy needs five times its input.
@@ -450,7 +457,6 @@ def test_refuses_points(points, message):
 @pytest.mark.parametrize("values", [[1.0], [[1.0, 2.0]], [1.0, -1e-9], [0.0, 0.0], [1.0, np.inf]])
 def test_refuses_eigenvalues(values):
     for measure in (
-        spread.early_enrichment,
         spread.isoscore,
         spread._rankme,
         spread._participation_ratio,
@@ -477,7 +483,7 @@ def test_refuses_settings():
                                              (1e155, "far from"), (1e300, "far from")])  # fmt: skip
 def test_clouds_whose_squares_are_lost_are_refused(scale, word):
     points = scale * np.random.default_rng(0).standard_normal((50, 4))
-    for measure in (spread.spread_measures, spread.eigenvalues, spread._vasicek_ratio_error):
+    for measure in (spread.spread_measures, spread.eigenvalues, vrm):
         with pytest.raises(ValueError, match=f"points are so {word} one another"):
             measure(points)
     fine = np.random.default_rng(0).standard_normal((50, 4))

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.geometry import base_encoder
 from experiments.geometry import specifications as specs
 from helpers import data, stats
 from helpers.geometry import release
@@ -85,6 +86,37 @@ def test_the_stored_tables_are_those_of_the_released_runs():
     assert all(
         table["estimate"].between(table["low"], table["high"]).all() for table in stored.values()
     )
+    variants = pd.read_csv(data.PUBLISHED / "geometry_variants.csv")
+    fresh = {"variants": specs.variant_rows(variants, sweep)}
+    noisy = base_encoder.load_sweeps().query("level > 0")
+    fresh["base"] = specs.base_rows(noisy, n_resamples=2).drop(columns=["low", "high"])
+    for name, table in fresh.items():
+        pd.testing.assert_frame_equal(stored[name][list(table)], table, rtol=1e-4, atol=1e-5)
     if HAVE_RUNS:
         for name, fresh in specs.both(release.load_perturbed_runs(), sweep).items():
             pd.testing.assert_frame_equal(stored[name], fresh, rtol=1e-4, atol=1e-5)
+
+
+def test_models_in_reverse_are_called_so_by_every_quantizer():
+    steps, columns = np.linspace(0, 1, 9), list(specs.OURS.values())
+    noisy = pd.DataFrame({"level": 1.0, "rule": "published", "score": steps})
+    others = pd.DataFrame({"model": [*specs.RANDOM, *specs.CUT, "a", "b"], "score": steps})
+    for name in columns:
+        noisy[name], others[name] = 1 + steps**2, 3 - steps
+    sizes = ("full", "small")
+    noisy, others = (pd.concat([t.assign(size=s) for s in sizes]) for t in (noisy, others))
+    table = specs.variant_rows(others, noisy)
+    assert len(table) == 36 and table["estimate"].to_numpy() == pytest.approx(-1)
+    assert set(table.groupby("models")["n"].first().sort_values()) == {5, 6, 9}
+    turned = specs.variant_rows(others, noisy.assign(score=-noisy["score"]))
+    assert turned["estimate"].to_numpy() == pytest.approx(1)
+
+
+def test_the_encoders_differ_where_one_follows_and_the_other_opposes():
+    rows = base_encoder.load_sweeps().query("level > 0")
+    sign = rows["encoder"].map({"MPNet": -1.0, "MiniLM": 1.0})
+    for name in specs.OURS.values():
+        rows[name] = sign * rows["score"]
+    table = specs.base_rows(rows, n_resamples=5)
+    assert len(table) == 108
+    assert table.query("score == 'mean'")["estimate"].to_numpy() == pytest.approx(-2)

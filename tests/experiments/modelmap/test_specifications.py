@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.modelmap import lineage_benchmark
 from experiments.modelmap import specifications as spec
 from helpers import specifications
 from helpers.modelmap import release
@@ -64,3 +65,27 @@ def test_the_stored_tables_hold_estimates_and_intervals(file):
     table = pd.read_csv(file)
     assert len(table) >= 12 and table.estimate.between(table.low, table.high).mean() > 0.95
     assert specifications.share(table, above=0).n == len(table)
+
+
+def test_a_way_that_finds_every_parent_gains_what_the_other_misses():
+    rows = [
+        (f"gpt-{width}x2-facts-{seed}", kind, level, way, rank, 1.0 if rank == 1 else 0.5)
+        for width in (32, 64)
+        for seed in range(3)
+        for kind, level in [("rounded", "8"), ("rounded", "3"), ("units reordered", "1")]
+        for way, rank in [("map", 1.0), ("weights", 2.0 if kind == "units reordered" else 1.0)]
+    ]
+    bench = pd.DataFrame(rows, columns="parent kind level way rank area".split())
+    row = {"rival": "weights", "measure": "parent found", "edits": "all", "parents": "width 32"}
+    assert spec.lineage_gain(bench, **row, unit="kinds of edit") == pytest.approx([0.5] * 3)
+    assert spec.lineage_gain(bench, **row, unit="children")[0] == pytest.approx(1 / 3)
+    row["edits"] = "units in order"
+    assert spec.lineage_gain(bench, **row, unit="children") == (0, 0, 0)
+
+
+def test_the_stored_gains_are_those_of_the_stored_benchmark():
+    stored, bench = pd.read_csv(spec.LINEAGE), pd.read_csv(lineage_benchmark.TABLE)
+    rows = range(0, len(stored), 9)
+    again = spec.table(spec.LINEAGE_CHOICES, lambda **row: spec.lineage_gain(bench, **row), rows)
+    expected = stored.iloc[rows].reset_index(drop=True)
+    pd.testing.assert_frame_equal(again, expected, atol=1e-4)

@@ -52,3 +52,34 @@ def test_layers_are_scored_once_and_a_changed_model_anew(tmp_path, monkeypatch):
     version[0] = "two"
     larger_models.larger_scores(tmp_path, ["MPNet"])
     assert len(calls) == 4
+
+
+def test_a_layer_that_knows_stands_above_spelling_and_one_that_does_not_is_at_it(monkeypatch):
+    rng = np.random.default_rng(2)
+    labels = np.repeat(["x", "y"], 60)
+    noise = {name: rng.normal(size=(120, 3)) for name in ("MPNet, layer 0", "spelling")}
+    knows = rng.normal(size=(120, 3)) + 4 * (labels == "x")[:, None]
+    layers = {"MPNet, layer 0": noise["MPNet, layer 0"], "MPNet, layer 1": knows}
+    task = Task(layers | {"spelling": noise["spelling"]}, labels, list(layers), {})
+    monkeypatch.setattr(real_models, "named", lambda *_, **__: task)
+    table = larger_models.above_spelling(["MPNet"]).set_index("layer")
+    first, last = table.loc[list(layers)].itertuples()
+    # A right answer that is certain is log 2 above chance.
+    assert last.low > 0.5 and last.estimate == pytest.approx(np.log(2), abs=0.1)
+    assert first.low <= 0 <= first.high and abs(first.estimate) < 0.05
+
+
+def test_headlines_are_the_rows_of_the_stored_tables():
+    four = larger_models.names_of_four()
+    table = larger_models.headlines(four, n_resamples=20)
+    assert len(table) == 6 and (table.low <= table.high).all()
+    below = pd.read_csv(larger_models.BELOW)
+    own = below[(below.model == "Gemma") & (below.block == 32) & (below.ridge == 1e-6)]
+    row = table.loc["layers of Gemma below noise"]
+    assert row.tolist() == own[["estimate", "low", "high"]].iloc[0].tolist()
+    gaps = pd.read_csv(larger_models.SPELLING)
+    most = gaps[gaps.model == "MPNet"].estimate.max()
+    assert table.estimate["best layer of MPNet above spelling"] == most
+    rho = four["ALP calibrated"].corr(four["probe, tuned"], method="spearman")
+    assert table.estimate["rank correlation with the probe"] == pytest.approx(rho)
+    assert four.groupby("unit").size()[["MPNet", "Gemma", "MiniLM", "SmolLM2"]].tolist() == [4] * 4

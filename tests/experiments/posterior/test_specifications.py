@@ -132,3 +132,31 @@ def test_crossed_features_keep_gaps_and_units_join_the_layers_of_a_network():
 @pytest.mark.parametrize("name", list(specifications.TABLES))
 def test_every_table_is_stored(name):
     assert len(pd.read_csv(data.PUBLISHED / f"{name}.csv")) > 3
+
+
+def test_alp_follows_hits_that_rise_with_what_films_know(task):
+    names = ["random", *task.trained, "SASRec, epoch 1", "SASRec, epoch 9"]
+    X = [task.models["noise"], *(task.models[name] for name in task.trained)]
+    films = Films(
+        dict(zip(names, [*X, X[1], X[3]], strict=True)),
+        {"genre": pd.Series(task.labels)},
+        dict(zip(names, [0, 1, 2, 3, 1, 3], strict=True)),
+    )
+    choices = specifications.FILM_CHOICES | {"clusters": ["genre"], "space": ["whole"]}
+    table = specifications.film_rows(films, choices, n_resamples=5)
+    assert len(table) == 12 and (table.estimate > 0.8).all()
+    assert ((table.low - 1e-9 <= table.estimate) & (table.estimate <= table.high + 1e-9)).all()
+
+
+def test_a_signal_that_is_the_truth_saves_all_error_and_a_constant_none():
+    rng = np.random.default_rng(0)
+    rows = [(w, m, s) for w in (16, 32, 64) for m in "abc" for s in (10, 100) for _ in range(2)]
+    models = pd.DataFrame(rows, columns=["width", "mix", "step"])
+    models["parameters"] = models.width**2
+    models["closed_book"] = rng.random(len(models))
+    for row in ({"scale": "values"}, {"checkpoints": "last", "left_out": "width"}):
+        known = models.assign(alp=models.closed_book)
+        found = specifications.glass_box_gain(known, **row, n_resamples=20)
+        assert found == pytest.approx([1, 1, 1])
+        silent = specifications.glass_box_gain(models.assign(alp=0.0), **row, n_resamples=20)
+        assert silent == pytest.approx([0, 0, 0], abs=1e-9)

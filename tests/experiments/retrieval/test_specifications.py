@@ -2,7 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.retrieval import audit_tables, clean_facts, specifications
+from experiments.retrieval import (
+    audit_tables,
+    clean_facts,
+    factbook_answers,
+    specifications,
+)
+from helpers.retrieval import factbook_facts
 from helpers.specifications import combinations
 
 
@@ -95,3 +101,26 @@ def test_the_first_version_has_its_four_models(monkeypatch):
     assert sizes.tolist() == [1.1e9, 1.6e9, 7e9, 13e9]
     seven = first[first.model == "v1-7B"].set_index("fact").accuracy
     assert seven.to_dict() == sheet["ACC_7B"][seven.index].to_dict()
+
+
+def test_what_joint_documents_say_beyond_the_names_is_a_partial_rank_correlation():
+    drawn = factbook_facts.draw_facts(factbook_facts.facts(), 2000)
+    key = ["relation", "subject"]
+    counts = pd.read_csv(factbook_facts.COUNTED).set_index(key)
+    tables = {"with dictionaries": drawn.join(counts, on=key, how="inner")}
+    every = combinations(**specifications.NAMES_CHOICES)
+    chosen = [row for row in every if row["counts"] in tables]
+    table = specifications.names_rows(tables, chosen)
+    row = chosen[1]
+    facts = factbook_answers.by_fact(factbook_answers.stored_answers(), tables[row["counts"]])
+    facts = factbook_facts.add_signals(facts[~facts.leak])
+    columns = ["log2 N(s,o)", row["answers"], *specifications.HELD[row["held fixed"]]]
+    ranks = facts.groupby("relation")[columns].rank()
+    size = facts.groupby("relation")["subject"].transform("size")
+    ranks = (ranks - 0.5).div(size, axis=0) - 0.5
+    inverse = np.linalg.inv(ranks.corr())
+    partial = -inverse[0, 1] / np.sqrt(inverse[0, 0] * inverse[1, 1])
+    assert table.estimate[1] == pytest.approx(partial, abs=0.005)
+    stored = pd.read_csv(specifications.NAMES)
+    stored = stored[stored.counts.isin(list(tables))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, stored, atol=1e-5)

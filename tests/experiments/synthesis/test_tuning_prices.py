@@ -77,3 +77,13 @@ def test_one_model_is_left_out():
         pd.concat([frame, frame.assign(model=frame.model + "2")]), ["truth"]
     )
     assert len(left) == 4 and np.allclose(left.truth, 1)
+
+
+def test_steps_that_know_the_truth_tie_with_a_size_that_does():
+    table, _ = encoders()
+    table = table.assign(**{"EarlyStop-50": -table.truth})
+    rows = tuning_prices.specification_rows(table)
+    assert len(rows) == 5 * 3 * 3 * 7
+    ranks = rows[rows.agreement != "Pearson"].groupby("rank by").estimate
+    assert ranks.mean()[["500 steps", "50 steps", "LogME"]].tolist() == pytest.approx([0, -2, -2])
+    assert (ranks.std()["500 steps"], ranks.max()["best score"]) == pytest.approx((0, -2))
