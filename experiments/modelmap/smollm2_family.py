@@ -26,6 +26,7 @@ from helpers import (
     model_edits,
     models,
     text_sets,
+    validation,
 )
 from helpers.modelmap import held_out_texts
 

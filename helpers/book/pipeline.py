@@ -222,7 +222,7 @@ def _prefetch(tasks: list[Task]) -> dict[str, bool]:
     for prefix in sorted({p for task in tasks for p in task.prefixes}):
         at_hand[prefix] = data.available(prefix)
         if not at_hand[prefix]:
-            print(f"  data: {prefix}* cannot be had; pages work from data/published and say so")
+            print(f"  data: {prefix}* is unavailable; pages use data/published and say so")
     return at_hand
 
 
@@ -291,7 +291,8 @@ def _interruptible() -> Any:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command `before-ft run`."""
-    made = argparse.ArgumentParser(prog="before-ft run", description=__doc__)
+    about = "Run the notebooks whose cells, parameters, code or data changed, in parallel."
+    made = argparse.ArgumentParser(prog="before-ft run", description=about)
     made.add_argument("notebook", nargs="*", help="such as retrieval/published_tables; all if none")
     made.add_argument("--profile", default="laptop", help="smoke, laptop, paper, or a YAML file")
     made.add_argument("--jobs", type=int, default=2, help="notebooks at a time (default 2)")

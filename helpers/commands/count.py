@@ -18,9 +18,9 @@ _OUTPUT = (
 columns of the output, one row per pair, in the order of the pairs:
   subject, object    the names, as they stand in the pairs
   n_documents        documents that were counted, the same number in every row
-  n_subject          documents that hold the subject
-  n_object           documents that hold the object
-  n_both             documents that hold both
+  n_subject          documents that contain the subject
+  n_object           documents that contain the object
+  n_both             documents that contain both
 
 """
     + shell.CODES
@@ -64,13 +64,15 @@ def _parser() -> shell.Parser:
         help="count larger files range by range; default %(default)s (MB of 2^20 bytes)",
     )
     where = made.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    where.add_argument(
+        "--workers", type=int, default=1, help="processes on this machine; default %(default)s"
+    )
     where.add_argument("--scheduler", help="address of a Dask scheduler")
-    add("--resume", action="store_true", help="keep what was counted before")
+    add("--resume", action="store_true", help="continue a stopped run")
     add("--strict", action="store_true", help="stop at the first bad document")
     add("--prefix", default=" ", help="what stands before a name; default a space")
     add("--right-boundary", action="store_true", help="no word character after it")
-    add("--ignore-case", action="store_true")
+    add("--ignore-case", action="store_true", help="upper and lower case are the same")
     return made
 
 
@@ -79,6 +81,14 @@ def _work(given: argparse.Namespace) -> int:
 
     from helpers.retrieval import corpus_counts, counting
 
+    if pipes := [name for name in given.corpus if Path(name).is_fifo()]:
+        cure = "write what comes out of it into a file, and pass that"
+        raise ValueError(f"--corpus {pipes[0]!r} is a pipe, which has no size; {cure}")
+    corpus_counts.check_output(given.out)
+    columns = given.columns.split(",")
+    if len(columns) != 2 or not all(columns):
+        raise ValueError(f"--columns is {given.columns!r}; give two, as subject,object")
+    pairs = counting.read_pairs(given.pairs, columns)
     bar = tqdm(
         unit="B", unit_scale=True, unit_divisor=1000, dynamic_ncols=True, disable=given.quiet
     )
@@ -91,16 +101,9 @@ def _work(given: argparse.Namespace) -> int:
         bar.update(done - bar.n)
 
     try:
-        if pipes := [name for name in given.corpus if Path(name).is_fifo()]:
-            cure = "write what comes out of it into a file, and pass that"
-            raise ValueError(f"--corpus {pipes[0]!r} is a pipe, which has no size; {cure}")
-        corpus_counts.check_output(given.out)
-        columns = given.columns.split(",")
-        if len(columns) != 2 or not all(columns):
-            raise ValueError(f"--columns is {given.columns!r}; give two, as subject,object")
         counts = corpus_counts.count_corpus(
             given.corpus,
-            counting.read_pairs(given.pairs, columns),
+            pairs,
             f"{given.out}.shards",
             prefix=given.prefix,
             right_boundary=given.right_boundary,

@@ -48,7 +48,7 @@ def _texts(path: str) -> list[str]:
         return corpora.read_texts(path)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"--texts {path!r} could not be read ({error}); pass a CSV") from error
     column = "text" if "text" in table else table.columns[0]
     return list(entities.labels_of(table, column, "--texts, column"))
@@ -88,9 +88,10 @@ def _work(given: argparse.Namespace) -> int:
         rows.append({"model": titles[name], "status": row.status, "why": row.why, "shape": shape})
         if row.why:
             print(f"{name}: {row.why}", file=sys.stderr)
-    told = f"{len(vectors)} models, {len(texts):,} texts: {given.out}"
+    n = len(vectors)
+    told = f"{n} model{'s' * (n != 1)}, {len(texts):,} texts: {given.out}"
     shell.emit(given, told, {"out": given.out, "n_texts": len(texts), "models": rows})
-    return shell.OK if len(vectors) == len(names) else shell.FAILED
+    return shell.OK if n == len(names) else shell.FAILED
 
 
 main = shell.Command(

@@ -108,15 +108,17 @@ def _parser() -> shell.Parser:
     add("model", nargs="+", help="folders, GGUF files, packages or hub names (name@revision)")
     add("--text", action="store_true", help="print a table, build no page")
     add("--signals", nargs="+", default=[], metavar="NAME", help=", ".join(_SIGNALS))
-    add("--limit", type=int, default=0, help="ask no more than so many of each kind of item")
+    add("--limit", type=int, default=0, help="use at most so many items of each kind; default: all")
     add("--entities", default="", help="CSV with text and label, perhaps group")
     add("--facts", default="", help="CSV with subject, object, and prompt or relation")
-    add("--corpus", default="factbook", help="files or glob; factbook: a stand-in")
+    add("--corpus", default="factbook", help="training text, files or glob; default: the Factbook")
     add("--texts", default="", help="your own texts, one per line")
-    add("--references", nargs="*", default=[], help="results.json of earlier runs")
-    add("--rank-for", default="", choices=["", *_USES], help="rank the models for one use")
-    add("--out", default="", help="folder to write; left out: results/your_model-DIGEST")
-    add("--seed", type=int, default=0)
+    add("--references", nargs="*", default=[], help="results.json of earlier runs, to compare with")
+    uses = f"rank the models for one use: {', '.join(_USES)}"
+    add("--rank-for", default="", choices=["", *_USES], metavar="USE", help=uses)
+    place = "folder to write; default: results/your_model-DIGEST, none for --text and --json"
+    add("--out", default="", metavar="FOLDER", help=place)
+    add("--seed", type=int, default=0, help="of every random draw; default %(default)s")
     model_sources.add_arguments(made)
     devices.add_arguments(made)
     return made
@@ -142,7 +144,9 @@ def _work(given: argparse.Namespace) -> int:
     if given.out:
         your_model.write(folder, run, inputs, ranks)
     words = [] if ranks is None else [ranking.in_words(ranks, given.rank_for)]
-    shell.emit(given, "\n".join(filter(None, [_in_text(run), *words])), report)
+    text = "\n".join(filter(None, [_in_text(run), *words]))
+    if text or given.json:
+        shell.emit(given, text, report)
     return shell.FAILED if _refused(run) else shell.OK
 
 

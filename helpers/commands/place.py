@@ -47,17 +47,29 @@ def _parser() -> shell.Parser:
     )
     add = made.add_argument
     add("model", nargs="*", help="folders, GGUF files, packages or hub names")
-    add("--log-likelihoods", nargs="+", default=[], metavar="FILE", help="scored elsewhere")
+    add(
+        "--log-likelihoods",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="what another engine scored",
+    )
     add("--engine", default="auto", choices=_ENGINES, help="what wrote these files")
     add("--bos", default="auto", choices=("auto", "yes", "no"),
         help="whether a start token stood first, where these files leave it open")  # fmt: skip
-    add("--map", default="", help="map of your own, of ModelMap.save; default: the book's")
+    add("--map", default="", help="a map that ModelMap.save wrote; default: the book's")
     add("--texts", default="", help="its texts: JSON lines with key and text; default: the book's")
-    add("--n-texts", type=int, default=0, help="use the first N texts, a multiple of 8; 0: all")
-    add("--kind", default="pretrained", choices=_KINDS, help="kind of the models")
+    chosen = "use the first N texts; multiples of 8 balance the genres; default: all"
+    add("--n-texts", type=int, default=0, metavar="N", help=chosen)
+    add(
+        "--kind",
+        default="pretrained",
+        choices=_KINDS,
+        help="kind of your models; default %(default)s",
+    )
     add("--k", type=int, default=5, help="how many neighbours; default %(default)s")
-    add("--confidence", type=float, default=0.8, help="of all intervals; default %(default)s")
-    add("--seed", type=int, default=0)
+    add("--confidence", type=float, default=0.8, help="level of all intervals; default %(default)s")
+    add("--seed", type=int, default=0, help="of every random draw; default %(default)s")
     model_sources.add_arguments(made)
     devices.add_arguments(made)
     return made

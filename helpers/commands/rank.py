@@ -48,9 +48,9 @@ def _parser() -> shell.Parser:
     add = made.add_argument
     add("embeddings", help=".npz with an array per model: (N, d), or (layers, N, d): the last")
     add("labels", help="CSV with a header, one row per entity in the same order")
-    add("--column", default="", help="its column of labels; default: label, or the first")
+    add("--column", default="", help="column of the labels; default: label, or the first")
     add("--by", default="alp", choices=_BY, help="score to sort by; default %(default)s")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="of every random draw; default %(default)s")
     return made
 
 
@@ -126,7 +126,7 @@ def _work(given: argparse.Namespace) -> int:
         ranked = _table(last, labels, by=given.by, seed=given.seed, told=lambda m: step(m, 1))
     rows = ranked.reset_index().to_dict("records")
     value = {"column": column, "by": given.by, "seed": given.seed, "models": rows}
-    shell.emit(given, ranked.round(3).to_string(na_rep=""), value)
+    shell.emit(given, (ranked.round(3) + 0.0).to_string(na_rep=""), value)
     return shell.OK
 
 

@@ -19,7 +19,10 @@ MODEL hub/other@v1.0 --out scored --texts mine.jsonl
 
 
 def _estimate(models: Sequence[str], texts: Sequence[str]) -> str:
-    """Return in words how long models of this machine take on its processor, from their sizes."""
+    """Return in words how long models of this machine take on its processor, from their sizes.
+
+    "" if the size of none is known.
+    """
     from helpers import progress
     from helpers.synthesis import model_kinds
 
@@ -30,9 +33,13 @@ def _estimate(models: Sequence[str], texts: Sequence[str]) -> str:
             here = model_sources.local_source(name) is not None
             sizes.append(model_kinds.look(name).parameters if here else None)
     known, tokens = [n for n in sizes if n], sum(len(text.encode()) for text in texts) / 4
+    if not known:
+        return ""
     seconds = sum(progress.reading(n, tokens) for n in known)
     told = f"estimated time without a GPU: {progress.duration(seconds)}, within a factor of 3"
-    return told + (f"; of {len(known)} of {len(models)} models" if len(known) < len(models) else "")
+    return told + (
+        f", for {len(known)} of {len(models)} models" if len(known) < len(models) else ""
+    )
 
 
 def _parser() -> shell.Parser:
@@ -46,14 +53,14 @@ def _parser() -> shell.Parser:
     )
     add = made.add_argument
     add("model", nargs="*", help="folders, GGUF files, packages or hub names")
-    add("--models", nargs="+", default=[], metavar="MODEL", help="the same")
+    add("--models", nargs="+", default=[], metavar="MODEL", help="the same, by name")
     add("--texts", help="one text per line: .txt, .jsonl, .parquet, ...; default: the book's texts")
     add("--n-texts", type=int, default=128, help="how many of the default set; default 128")
-    add("--limit", type=int, help="score no more than so many texts")
+    add("--limit", type=int, help="score at most so many texts")
     add("--out", required=True, help="folder to write")
     add("--bos", default="tokenizer", choices=("tokenizer", "add", "none"),
         help="put a start token first as the tokenizer does, always, or never")  # fmt: skip
-    add("--max-tokens", type=int, help="read no more of a text")
+    add("--max-tokens", type=int, help="cut a text after so many tokens")
     add("--scheduler", help="address of a Dask scheduler")
     model_sources.add_arguments(made)
     devices.add_arguments(made)
@@ -80,7 +87,8 @@ def _work(given: argparse.Namespace) -> int:
         told = f"no models named: {len(texts):,} texts alone: {given.out}/texts.jsonl"
         shell.emit(given, told, {"n_texts": len(texts), "texts": str(out / "texts.jsonl")})
         return shell.OK
-    shell.note(given, _estimate(models, texts))
+    if estimate := _estimate(models, texts):
+        shell.note(given, estimate)
     total = len(texts) * len(models)
     stream, log = shell.progress_to(given), out / "progress.log"
     with progress.shown(total, "text", stream=stream, log=log) as step:
@@ -104,7 +112,7 @@ def _work(given: argparse.Namespace) -> int:
     if not n:
         told = f"no model could be scored: {given.out}/report.csv says why"
         print(told, file=sys.stderr)
-    told = f"{n} models, {len(texts):,} texts: {given.out}"
+    told = f"{n} model{'s' * (n != 1)}, {len(texts):,} texts: {given.out}"
     report = scored.report.to_dict("records")
     value = {"out": str(out), "n_texts": len(texts), "models": report}
     if n or given.json:

@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(
         self, name: str, about: str, examples: str, more: str = CODES, *, bare: bool = False
     ) -> None:
-        lines = textwrap.dedent(examples).strip().splitlines()
+        lines = textwrap.dedent(examples).strip("\n").splitlines()
         shown = "\n".join(f"  {PROGRAM} {name} {line}".rstrip() for line in lines)
         super().__init__(
             prog=f"{PROGRAM} {name}",

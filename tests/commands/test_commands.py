@@ -146,7 +146,7 @@ def test_embed_writes_what_rank_reads(folder, tmp_path, monkeypatch, capsys):
     (row,) = json.loads(out)["models"]
     assert code == 0 and row["shape"] == [3, 60, 64] and "100%" in err
     code, out, err = run(capsys, *words, tmp_path / "f.npz", "--quiet")
-    assert (code, err) == (0, "") and "1 models, 60 texts" in out
+    assert (code, err) == (0, "") and "1 model, 60 texts" in out
     with np.load(tmp_path / "e.npz") as every, np.load(tmp_path / "f.npz") as last:
         np.testing.assert_array_equal(every["tiny"][-1], last["tiny"])
     code, _, err = run(capsys, *words, tmp_path / "f.csv")
