@@ -12,7 +12,7 @@ from helpers import checkpoints
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.optim import AdamW
+    from torch.optim import AdamW, Optimizer
     from transformers import PreTrainedModel
 
 
@@ -67,7 +67,7 @@ def save(
     """Write a checkpoint of a run: the model, its optimizer and its course; none without a path."""
     if path is not None:
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-        tensors |= checkpoints.optimizer_tensors(optimizer)
+        tensors |= _optimizer_tensors(optimizer)
         checkpoints.write(Path(path), run, tensors, course)
 
 
@@ -84,5 +84,21 @@ def resume(
     tensors, course = found
     weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     model.load_state_dict(weights)
-    checkpoints.restore_optimizer(optimizer, tensors)
+    _restore_optimizer(optimizer, tensors)
     return course
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return what an optimizer has gathered, named `optimizer.NUMBER.FIELD`."""
+    held = optimizer.state_dict()["state"].items()
+    return {f"optimizer.{i}.{name}": t for i, state in held for name, t in state.items()}
+
+
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `_optimizer_tensors` returned; tensors of other names are left alone."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, field = name.split(".")
+            state.setdefault(int(number), {})[field] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

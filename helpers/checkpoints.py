@@ -11,23 +11,6 @@ from helpers import storage
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.optim import Optimizer
-
-
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return what an optimizer has gathered, named `optimizer.NUMBER.FIELD`."""
-    held = optimizer.state_dict()["state"].items()
-    return {f"optimizer.{i}.{name}": t for i, state in held for name, t in state.items()}
-
-
-def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` returned; tensors of other names are left alone."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, field = name.split(".")
-            state.setdefault(int(number), {})[field] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def digest(tensors: dict[str, Tensor], *more: Any) -> str:

@@ -45,9 +45,11 @@ def _with_layers(model: Model, order: Sequence[int]) -> Model:
 def layers_shuffled(model: Model, seed: int = 0) -> Model:
     """Return a copy with the encoder's layers in another order, drawn at random.
 
-    Every order but the present one is as likely.
+    Every order but the present one is as likely. Raises `ValueError` for fewer than 2 layers.
     """
     n = len(_layers(model))
+    if n < 2:
+        raise ValueError(f"model has {n} layers; nothing can be shuffled below 2")
     rng = validation.generator(seed)
     while (order := rng.permutation(n).tolist()) == list(range(n)):
         pass

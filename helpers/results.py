@@ -49,7 +49,7 @@ def write(place: Path, whole: Mapping[str, Any], tables: Mapping[str, str]) -> l
 
     Each is written whole or not at all; raises `storage.CannotWrite`.
     """
-    storage.write_json(place / "results.json", whole)
-    for name, content in tables.items():
+    files = {"results.json": storage.json_text(whole) + "\n", **tables}
+    for name, content in files.items():
         storage.write_text(place / name, content)
-    return [place / name for name in ("results.json", *tables)]
+    return [place / name for name in files]

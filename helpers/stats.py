@@ -316,6 +316,7 @@ def held_out_error(
     for an absent column or fewer than 3 groups. Source: leave-one-group-out cross-validation, as
     scikit-learn's `LeaveOneGroupOut` does it.
     """
+    from sklearn import config_context
     from sklearn.dummy import DummyRegressor
     from sklearn.linear_model import LinearRegression
     from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
@@ -333,6 +334,8 @@ def held_out_error(
         fit = make_pipeline(StandardScaler(), powers, StandardScaler(), LinearRegression())
     else:
         fit = DummyRegressor()
-    X = rows[list(columns)] if columns else np.zeros((len(rows), 1))
-    guess = cross_val_predict(fit, X, rows[y], groups=rows[groups], cv=LeaveOneGroupOut())
-    return float(np.sqrt(np.mean((guess - rows[y].to_numpy()) ** 2)))
+    X = rows[list(columns)].to_numpy() if columns else np.zeros((len(rows), 1))
+    truth, cv = rows[y].to_numpy(), LeaveOneGroupOut()
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        guess = cross_val_predict(fit, X, truth, groups=rows[groups].to_numpy(), cv=cv)
+    return float(np.sqrt(np.mean((guess - truth) ** 2)))

@@ -66,16 +66,8 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write what JSON can hold, for readers that take no NaN: numbers that are not finite are null.
-
-    Numbers of NumPy become those of Python. Raises as `whole`.
-    """
-    write_text(path, json_text(value) + "\n")
-
-
 def json_text(value: Any) -> str:
-    """Return what `write_json` writes: strict JSON, where numbers that are not finite are null."""
+    """Return strict JSON, where numbers that are not finite are null, and NumPy's are Python's."""
     return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
 
 

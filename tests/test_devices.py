@@ -46,7 +46,7 @@ def said(one):
     drawn = closed_book.sample_continuations(*asked, TEXTS, n=2, max_new_tokens=3)
     yield np.array([[list(text.encode()[:1]) for text in row] for row in drawn])
     yield likelihood.draw_tokens(one.model, [1], 2, 4)
-    yield logit_lens.layer_scores(*asked, TEXTS[:2], bos="none")
+    yield logit_lens.layer_scores(*asked, TEXTS[:2])
 
 
 ASKED = {"encoder": [vectors], "masked": [vectors, filled], "causal": [vectors, said]}

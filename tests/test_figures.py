@@ -56,13 +56,6 @@ def test_forest_names_the_missing_column(frame):
         figures.forest(ax, frame, estimate="r", low="low", high="upper", label="name")
 
 
-@pytest.mark.parametrize("position", [{}, {"x": 1, "y": 1}])
-def test_a_reference_line_has_one_position(position):
-    _, ax = figures.axes()
-    with pytest.raises(ValueError, match="either x or y"):
-        figures.reference(ax, **position)
-
-
 def test_neighbouring_colours_differ_in_grey():
     grey = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in map(colors.to_rgb, figures.PALETTE)]
     assert min(abs(a - b) for a, b in zip(grey, grey[1:], strict=False)) > 0.05

@@ -182,9 +182,6 @@ def test_bad_input_is_named(tokenizer):
             likelihood.score_texts(model, tokenizer, TEXTS, **setting)
     with pytest.raises(ValueError, match="sees the tokens to come"):
         likelihood.score_texts(models.load_model()[1], tokenizer, TEXTS)
-    single = pd.DataFrame({"log_likelihood": [0.0], "n_tokens": [1]})
-    with pytest.raises(ValueError, match="longer texts"):
-        likelihood.perplexity(single)
 
 
 def test_encoders_are_told_from_decoders(tokenizer):
@@ -202,11 +199,3 @@ def test_drawing_reads_the_model_without_dropout_and_leaves_it_as_it_was(tokeniz
     before = torch.get_rng_state()
     assert np.array_equal(likelihood.draw_tokens(model, [0], 20, 8, seed=3), calm)
     assert model.training and torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("below", [0, -3, 2.5])
-def test_drawing_refuses_a_number_below_which_there_is_no_token(tokenizer, below):
-    model = tiny("gpt2", tokenizer)
-    assert likelihood.draw_tokens(model, [0], 30, 4, below=2).max() < 2
-    with pytest.raises(ValueError, match=f"below is {below}"):
-        likelihood.draw_tokens(model, [0], 2, 3, below=below)

@@ -266,24 +266,6 @@ def test_equal_entries_go_first_ones_first():
     assert torch.equal(weight, (torch.arange(256) >= 64).float())
 
 
-def test_refuses(model):
-    for make in SEEDED:
-        with pytest.raises(ValueError, match="seed is -1"):
-            make(model, -1)
-    with pytest.raises(ValueError, match="n_layers is 5; this model has 4 layers"):
-        model_edits.truncated(model, 5)
-    with pytest.raises(ValueError, match="n_layers is -1"):
-        model_edits.truncated(model, -1)
-    for bits in (1, 17, 4.0):
-        with pytest.raises(ValueError, match="bits is"):
-            model_edits.rounded(model, bits)
-    for share in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="share is"):
-            model_edits.pruned(model, share)
-    with pytest.raises(ValueError, match="model has 1 layers"):
-        model_edits.layers_shuffled(model_edits.truncated(model, 1))
-
-
 def test_refuses_models_without_layers_of_their_own():
     shape = {"embedding_size": 8, "intermediate_size": 16, "vocab_size": 20}
     albert = AlbertModel(AlbertConfig(hidden_size=8, num_attention_heads=2, **shape))

@@ -39,10 +39,3 @@ def test_the_curve_is_sorted_and_marks_the_choices(table):
     marks = {t.get_text(): c.get_offsets()[:, 0].tolist()
              for t, c in zip(grid.get_yticklabels(), grid.collections, strict=True)}  # fmt: skip
     assert marks["clip: none"] == [2, 3] and marks["ridge: 0.1"] == [0, 3]
-
-
-def test_bad_arguments_are_named(table):
-    with pytest.raises(ValueError, match="table has no rows"):
-        specifications.share(table[:0], above=0)
-    with pytest.raises(ValueError, match="depth"):
-        specifications.specification_curve(table, ["depth"])

@@ -194,8 +194,6 @@ def test_bad_input_is_refused():
         stats.partial_correlation(frame["x"], frame["y"], frame["x"])
     with pytest.raises(ValueError, match="5 complete rows for 3 covariates"):
         stats.partial_correlation(frame["x"][:5], frame["y"][:5], np.eye(5)[:, :3])
-    with pytest.raises(ValueError, match="no column"):
-        stats.bootstrap_correlation(frame, "x", "w")
     with pytest.raises(ValueError, match="at least 3"):
         stats.bootstrap_correlation(frame.assign(g=0), "x", "y", groups="g")
     assert stats.correlation([1, 2, 4], [2, 1, 3])[1:3] == (-1.0, 1.0)
@@ -281,8 +279,6 @@ def test_held_out_error_vanishes_for_the_law_itself_and_not_for_noise():
 
 
 def test_held_out_error_refuses():
-    with pytest.raises(ValueError, match="dose"):
-        stats.held_out_error(levels(), ["dose"], "y", "level")
     with pytest.raises(ValueError, match="groups has 2"):
         stats.held_out_error(levels(2), ["x"], "y", "level")
 

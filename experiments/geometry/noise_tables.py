@@ -15,11 +15,11 @@ from helpers.stats import Correlation
 
 
 def held_out_residuals(
-    frame: pd.DataFrame, columns: Sequence[str], y: str, groups: str, *, degree: int = 2
+    frame: pd.DataFrame, columns: Sequence[str], y: str, groups: str
 ) -> pd.Series:
     """Return observed minus predicted `y`, each group predicted from the others.
 
-    The prediction is least squares on the powers of the columns up to `degree`, without
+    The prediction is least squares on the powers of the columns up to 2, without
     products; with no columns it is the mean of the other groups. In the units of `y`, with the
     index of `frame`. Source: leave-one-group-out cross-validation; `stats.held_out_error` gives
     its mean.
@@ -27,7 +27,7 @@ def held_out_residuals(
     x = frame[list(columns)].to_numpy(float)
     centre = x - x.mean(axis=0)
     scaled = centre / np.where(centre.std(axis=0) > 0, centre.std(axis=0), 1)
-    design = np.hstack([np.ones((len(frame), 1)), *(scaled**k for k in range(1, degree + 1))])
+    design = np.hstack([np.ones((len(frame), 1)), *(scaled**k for k in (1, 2))])
     observed, residual = frame[y].to_numpy(float), np.empty(len(frame))
     for group in frame[groups].unique():
         out = (frame[groups] == group).to_numpy()
@@ -98,7 +98,7 @@ def size_difference(
 
 
 def beyond_noise(
-    models: pd.DataFrame, reliabilities: pd.Series, measures: Sequence[str], y: str = "score"
+    models: pd.DataFrame, reliabilities: pd.Series, measures: Sequence[str]
 ) -> pd.DataFrame:
     """Return what each measure says of the score once the noise is held fixed, a row per measure.
 
@@ -110,32 +110,34 @@ def beyond_noise(
     dose = np.stack([models["dose"], models["dose"] ** 2], axis=1)
     levels, rows = pd.get_dummies(models["level"]), {}
     for name in measures:
-        x, share = models[name], float(reliabilities[name])
-        given, inside = (stats.partial_correlation(x, models[y], held) for held in (dose, levels))
-        ends = stats.correlation(x, models[y]).r, *given[:3], *inside[:3]
+        share = float(reliabilities[name])
+        x, y = models[name], models["score"]
+        given, inside = (stats.partial_correlation(x, y, held) for held in (dose, levels))
+        ends = stats.correlation(x, y).r, *given[:3], *inside[:3]
         rows[name] = (*ends, share, reliability.disattenuated(inside.r, share))
     columns = ["r", "given noise", "low", "high", "within levels", "low ", "high "]
     return pd.DataFrame.from_dict(rows, "index", columns=[*columns, "reliability", "corrected"])
 
 
 def forecasts(
-    teachers: pd.DataFrame, models: pd.DataFrame, measures: Sequence[str], y: str = "score"
+    teachers: pd.DataFrame, models: pd.DataFrame, measures: Sequence[str]
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """Return how a line in each measure, fitted to the teachers, predicts other models.
 
-    Both tables hold the measures and `y`. The first result has a row per measure: `error ratio`,
-    the mean squared error over that of the teachers' mean; `capped`, the same with predictions kept
-    within the teachers' scores; and `rank r` of prediction and score with Fisher's ends. The second
-    maps a measure to the squared errors of each model: `line`, `capped` and `mean`.
+    Both tables hold the measures and `score`. The first result has a row per measure: `error
+    ratio`, the mean squared error over that of the teachers' mean; `capped`, the same with
+    predictions kept within the teachers' scores; and `rank r` of prediction and score with Fisher's
+    ends. The second maps a measure to the squared errors of each model: `line`, `capped` and
+    `mean`.
     """
-    limits, rows, squares = (teachers[y].min(), teachers[y].max()), {}, {}
+    limits, rows, squares = (teachers["score"].min(), teachers["score"].max()), {}, {}
     for name in measures:
-        slope, constant = np.polyfit(teachers[name], teachers[y], 1)
+        slope, constant = np.polyfit(teachers[name], teachers["score"], 1)
         guess = constant + slope * models[name]
-        guesses = {"line": guess, "capped": guess.clip(*limits), "mean": teachers[y].mean()}
-        squares[name] = pd.DataFrame({k: (v - models[y]) ** 2 for k, v in guesses.items()})
+        guesses = {"line": guess, "capped": guess.clip(*limits), "mean": teachers["score"].mean()}
+        squares[name] = pd.DataFrame({k: (v - models["score"]) ** 2 for k, v in guesses.items()})
         mean = squares[name].mean()
-        order = stats.correlation(guess.rank(), models[y].rank())
+        order = stats.correlation(guess.rank(), models["score"].rank())
         ratios = mean["line"] / mean["mean"], mean["capped"] / mean["mean"]
         rows[name] = (*ratios, order.r, order.low, order.high)
     columns = ["error ratio", "capped", "rank r", "low", "high"]

@@ -159,7 +159,7 @@ def _pair_list() -> list[tuple[str, _Run, int, _Run, int]]:
 
 
 def _compare_pairs(
-    folder: str | Path, texts: pd.DataFrame, *, n: int = 48, n_bytes: int = 256, seed: int = 0
+    folder: str | Path, texts: pd.DataFrame, *, n: int = 48, n_bytes: int = 256
 ) -> pd.DataFrame:
     """Return `divergence.compare` for each pair, on `n` samples and `n` texts of `n_bytes` bytes.
 
@@ -173,7 +173,7 @@ def _compare_pairs(
     def compare(name: str, *both: tuple[_Run, int]) -> str:
         models = [_load(folder, *one) for one in both]
         if name not in drawn:
-            drawn[name] = byte_gpt.sample(models[0], n, n_bytes, seed=seed)
+            drawn[name] = byte_gpt.sample(models[0], n, n_bytes, seed=0)
         read = [partial(byte_gpt.conditionals, model) for model in models]
         return divergence.compare(*read, drawn[name], ready).to_csv(index=False)
 
@@ -181,7 +181,7 @@ def _compare_pairs(
     for kind, *both in _pair_list():
         both = [tuple(both[:2]), tuple(both[2:])]
         names = [name_of(*one) for one in both]
-        mark = _mark(folder, both, [text.hex() for text in ready], n, n_bytes, seed)
+        mark = _mark(folder, both, [text.hex() for text in ready], n, n_bytes, 0)
         place = Path(folder) / f"pair-{'-'.join(names)}-{mark}.json"
         text = kept(place, partial(compare, names[0], *both), " ".join(names))
         found = pd.read_csv(io.StringIO(text))

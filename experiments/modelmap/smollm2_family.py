@@ -181,9 +181,11 @@ def family(
     and a row per model: its place in the family and the scores of `held_out_texts`. The first
     `PIECE` texts of all models come first. `of` is a name of `FAMILIES`. `load` gives the tokenizer
     and the parent, and is called when something must be scored; the log gets a line after each
-    piece.
+    piece. Raises `ValueError` for a name that is not of the family.
     """
     name_of_parent, specs = FAMILIES[of]
+    for name in names:
+        validation.choice(name, tuple(specs), "names")
     texts, asked = text_sets.load_texts(n_texts), held_out_texts.load()
     work = [*(texts[i : i + PIECE]["text"] for i in range(0, n_texts, PIECE)), asked.every_text]
     parent, trained = cache(load or partial(load_parent, of)), {}
@@ -237,10 +239,12 @@ def _tables(
     to_folder("folder"),
     option("--family", default="smollm2", choices=list(FAMILIES), dest="of"),
     option("--texts", type=int, default=N_TEXTS, help="texts of the map"),
+    option("--models", nargs="+", default=[], help="some of its models; all by default"),
 )
 def main(given: Namespace) -> Written:
     """Make a family, by default that of SmolLM2-135M, score its models, and write two tables."""
     folder = data.cache_folder() / "descendants"
-    matrix, rows = family(list(FAMILIES[given.of][1]), folder, of=given.of, n_texts=given.texts)
+    names = given.models or list(FAMILIES[given.of][1])
+    matrix, rows = family(names, folder, of=given.of, n_texts=given.texts)
     yield given.folder / f"map_{given.of}.csv", matrix.round(3).to_csv()
     yield given.folder / f"map_{given.of}_models.csv", rows.round(4).to_csv()

@@ -47,13 +47,13 @@ class _Films(NamedTuple):
     binary: pd.DataFrame
 
 
-def load_films(seed: int = 0) -> _Films:
+def load_films() -> _Films:
     """Return the films of the registry's MovieLens archive, those of ten ratings or more.
 
     Raises `DataError` without it.
     """
     ratings, movies = load_movielens(data.fetch("movielens/ml-latest-small.zip"))
-    log = sequences(ratings, seed=seed)
+    log = sequences(ratings, seed=0)
     known = (part.loc[log.items].reset_index(drop=True) for part in genre_and_decade(movies))
     return _Films(*leave_last_out(log.sequences), *known)
 

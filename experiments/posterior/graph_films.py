@@ -86,25 +86,23 @@ def _lightgcn_checkpoints(
     return kept
 
 
-def _film_models(
-    training: Sequence[np.ndarray], n_items: int, seed: int = 0
-) -> dict[str, np.ndarray]:
+def _film_models(training: Sequence[np.ndarray], n_items: int) -> dict[str, np.ndarray]:
     """Return five graph models, four static ones and two controls, each (n_items, 64)."""
-    ages = _lightgcn_checkpoints(training, n_items, steps=STEPS, seed=seed)
+    ages = _lightgcn_checkpoints(training, n_items, steps=STEPS, seed=0)
     models = {f"LightGCN, step {age}": X for age, X in ages.items()}
     for layers, name in ((1, "LightGCN, one round"), (0, "BPR, no graph")):
-        options = {"layers": layers, "steps": STEPS[-1:], "seed": seed}
+        options = {"layers": layers, "steps": STEPS[-1:], "seed": 0}
         models[name] = _lightgcn_checkpoints(training, n_items, **options)[STEPS[-1]]
-    models["SVD"] = films.svd_embedding(training, n_items, seed=seed)
-    models["PPMI-SVD"] = films.ppmi_svd_embedding(training, n_items, seed=seed)
-    word2vec = films.item2vec_embedding(training, n_items, seed=seed)
+    models["SVD"] = films.svd_embedding(training, n_items, seed=0)
+    models["PPMI-SVD"] = films.ppmi_svd_embedding(training, n_items, seed=0)
+    word2vec = films.item2vec_embedding(training, n_items, seed=0)
     models |= {f"item2vec {name}": X for name, X in word2vec.items()}
-    models["popularity"] = films.popularity_embedding(training, n_items, seed=seed)
-    return models | {"random": films.random_embedding(n_items, seed=seed)}
+    models["popularity"] = films.popularity_embedding(training, n_items, seed=0)
+    return models | {"random": films.random_embedding(n_items, seed=0)}
 
 
 def _clusterings(
-    models: dict[str, np.ndarray], labels: pd.DataFrame, binary: pd.DataFrame, seed: int = 0
+    models: dict[str, np.ndarray], labels: pd.DataFrame, binary: pd.DataFrame
 ) -> dict[str, pd.Series]:
     """Return the clusters of each film: by feature, crossed, and by trees of several sizes.
 
@@ -112,7 +110,7 @@ def _clusterings(
     they have the numbers of leaves in `LEAVES`, and once with it.
     """
     trained = [X for name, X in models.items() if name not in CONTROLS]
-    pooled = PCA(16, random_state=seed).fit_transform(np.hstack([scale(X) for X in trained]))
+    pooled = PCA(16, random_state=0).fit_transform(np.hstack([scale(X) for X in trained]))
     found = {"decade": labels.decade, "genre": labels.genre}
     found["crossed"] = crossed(labels.genre, labels.decade)
     grown = {"tree": embedding_tree(pooled, binary)}

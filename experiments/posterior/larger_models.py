@@ -24,6 +24,16 @@ SPELLING = data.PUBLISHED / "alp_larger_spelling.csv"
 CHOICES = {"ridge": [1e-6, 1e-2], "clip": ["none"], "block": [16, 32, 64], "seed": [0]}
 
 
+def names_of_four() -> pd.DataFrame:
+    """Return the stored scores of *names* with four networks: 16 layers and the controls.
+
+    The rows are those of `rival_scores.wide`; the smaller two networks and the controls come from
+    `alp_scores.csv`, the larger two from `alp_larger.csv`.
+    """
+    first = pd.read_csv(data.PUBLISHED / "alp_scores.csv")
+    return rival_scores.wide(pd.concat([first[first.task == "names"], pd.read_csv(STORED)]))
+
+
 def follows(table: pd.DataFrame, n_resamples: int = 500) -> pd.DataFrame:
     """Return how each form of ALP and LogME follows two yardsticks, networks drawn as wholes.
 

@@ -62,7 +62,7 @@ def _ask(
     scores["pmi"] = scores.log_probability - scores.neutral
     names = {"log_probability": "beaten", "per_token": "beaten_per_token", "pmi": "beaten_pmi"}
     true = scores[scores.answer == 0].set_index("prompt")
-    beaten = {name: closed_book.share_beaten(scores, by) for by, name in names.items()}
+    beaten = {name: _share_beaten(scores, by) for by, name in names.items()}
     found = pd.concat(
         [true[["log_probability", "n_tokens", "neutral"]], pd.DataFrame(beaten)], axis=1
     )
@@ -99,7 +99,6 @@ def _sample(
     template: int,
     *,
     n: int = 4,
-    max_new_tokens: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return the share of sampled answers that hold the object, one row per fact.
@@ -109,7 +108,7 @@ def _sample(
     """
     texts = factbook_facts.prompts(rows.relation, rows.subject, template)
     found = closed_book.sample_continuations(
-        model, tokenizer, texts, n=n, max_new_tokens=max_new_tokens, seed=seed
+        model, tokenizer, texts, n=n, max_new_tokens=10, seed=seed
     )
     shares = {
         "sampled": closed_book.grade(found, list(rows.object)),
@@ -334,3 +333,16 @@ def _answers(given: Namespace) -> pd.DataFrame:
             pieces.append(pd.read_csv(io.StringIO(text)))
         parts.append(pieces[0].merge(pieces[1], on=KEY, validate="one_to_one"))
     return pd.concat(parts)
+
+
+def _share_beaten(scores: pd.DataFrame, column: str = "log_probability") -> pd.Series:
+    """Return for each prompt the share of its other answers that score below its answer 0.
+
+    `scores` has the columns `prompt` and `answer` of `answer_log_probability`, and `column`; a tie
+    counts half. 1 means that answer 0 is the model's first choice, 0.5 is chance.
+    """
+    true = scores[scores.answer == 0].set_index("prompt")[column]
+    others = scores[scores.answer != 0]
+    gap = others.prompt.map(true) - others[column]
+    beaten = (gap > 0) + (gap == 0) / 2
+    return beaten.groupby(others.prompt).mean().rename("share_beaten")

@@ -226,13 +226,13 @@ def sampled_share(counts: ArrayLike, true: ArrayLike, *, temperature: float = 1.
     return np.divide(chosen, total, out=np.full(len(true), np.nan), where=total > 0)
 
 
-def counted(world: World, *, temperature: float = 0.7, right_boundary: bool = True) -> pd.DataFrame:
+def counted(world: World, *, right_boundary: bool = True) -> pd.DataFrame:
     """Return the facts with what a count of the documents says of them.
 
     Added to `facts` are `n_documents`, `n_subject`, `n_object`, `n_both`, as `count_documents`
     finds them, `share` (documents with the object, of all documents that hold the subject with any
     object of the relation; 0 where there are none) and `ceiling`, the `sampled_share` at
-    `temperature`. Candidates are counted as pairs of their own, so this works on any corpus with
+    temperature 0.7. Candidates are counted as pairs of their own, so this works on any corpus with
     closed lists of objects. By the released rule, `right_boundary=False`, names are also found
     within longer ones.
     """
@@ -249,5 +249,5 @@ def counted(world: World, *, temperature: float = 0.7, right_boundary: bool = Tr
         n_object=found.table.n_object.to_numpy().reshape(shape)[at],
         n_both=both[at],
         share=np.nan_to_num(sampled_share(both, true)),
-        ceiling=np.nan_to_num(sampled_share(both, true, temperature=temperature)),
+        ceiling=np.nan_to_num(sampled_share(both, true, temperature=0.7)),
     )

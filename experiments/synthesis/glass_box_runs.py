@@ -36,8 +36,13 @@ RUNS = tuple(
     for mix in glass_box_world.SUITE
     for kind in glass_box_training.KINDS
 )
-# The narrowest GPT on three more corpora; its weights are not stored.
-ADDED = tuple(Run("gpt", *SIZES[0], mix, 0) for mix in glass_box_world.ADDED)
+# The GPTs of the suite on three more corpora; their weights are not stored.
+ADDED = tuple(
+    Run("gpt", width, layers, mix, seed)
+    for seed in (0, 1)
+    for width, layers in SIZES
+    for mix in glass_box_world.ADDED
+)
 
 
 def weights_path(folder: str | Path, run: Run, step: int) -> Path:

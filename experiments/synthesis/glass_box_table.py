@@ -168,26 +168,28 @@ def count_predictions(suite: Suite, counts: pd.DataFrame, *, groups: str = "mix"
     of the table such as "mix" or "width", is another; its predictions for stated facts are
     averaged. `counts` are the rows of `count_facts` of all mixes.
     """
+    told = {
+        mix: (rows[rows.frequency > 0][["n_both", "n_subject", "n_object"]].to_numpy(float), rows)
+        for mix, rows in counts.groupby("mix")
+    }
     out = pd.Series(np.nan, suite.table.index)
     for _, part in suite.table.groupby("kind"):
-        frames, y, held = [], [], []
+        frames, y, places = [], [], []
         last = part.step.max()
         for name, model in part.iterrows():
-            facts = counts[counts.mix == model.mix].reset_index(drop=True)
-            stated = facts.frequency > 0
-            facts = facts[stated]
-            read = np.log2(1 + facts[["n_both", "n_subject", "n_object"]] * model.step / last)
-            frames.append(read.assign(size=np.log2(model.parameters), model=name))
-            y.append(suite.accuracy.loc[name].to_numpy()[stated])
-            held.append(np.full(len(facts), model[groups]))
-        table = pd.concat(frames, ignore_index=True)
-        columns = table.drop(columns="model")
-        X = binned_fits.quadratic((columns - columns.mean()) / columns.std())
-        guess = binned_fits.predict_held_out(
-            X, np.concatenate(y), np.concatenate(held), logistic=True, thin=5
-        )
-        means = pd.Series(guess).groupby(table.model).mean()
-        out[means.index] = means
+            n, facts = told[model["mix"]]
+            frames.append(
+                np.column_stack(
+                    [np.log2(1 + n * model.step / last), np.full(len(n), np.log2(model.parameters))]
+                )
+            )
+            y.append(suite.accuracy.loc[name].to_numpy()[(facts.frequency > 0).to_numpy()])
+            places.append(np.full(len(n), len(places)))
+        columns, place = np.vstack(frames), np.concatenate(places)
+        X = binned_fits.quadratic((columns - columns.mean(0)) / columns.std(0, ddof=1))
+        held = part[groups].to_numpy()[place]
+        guess = binned_fits.predict_held_out(X, np.concatenate(y), held, logistic=True, thin=5)
+        out[part.index] = pd.Series(guess).groupby(place).mean().to_numpy()
     return out
 
 

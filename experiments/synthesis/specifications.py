@@ -13,7 +13,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments.command import Written, command
-from experiments.synthesis import glass_box_report, glass_box_table, glass_box_world
+from experiments.synthesis import (
+    glass_box_report,
+    glass_box_table,
+    glass_box_world,
+)
 from helpers import data, specifications
 
 # What is known beforehand and cleared from both sides.
@@ -52,7 +56,7 @@ class _Curve(NamedTuple):
 
 
 class _Tables(NamedTuple):
-    """The balanced suite of both kinds, and the GPTs of the settings that six corpora share."""
+    """The balanced suite of both kinds, and the GPTs on all six corpora."""
 
     suite: pd.DataFrame
     corpora: pd.DataFrame
@@ -62,9 +66,9 @@ def tables() -> _Tables:
     """Return both stored tables with all that the specifications choose from."""
     own, more = (pd.read_csv(f) for f in (glass_box_table.COUNTS, glass_box_table.ADDED_COUNTS))
     suite = _prepared(glass_box_table.load(), own)
-    whole = _prepared(glass_box_table.load(added=True), pd.concat([own, more]))
-    n_mixes = whole.groupby(["kind", "width", "seed", "step"])["mix"].transform("nunique")
-    return _Tables(suite, whole[n_mixes == len(glass_box_world.MIXES)])
+    whole = glass_box_table.load(added=True)
+    gpts = glass_box_table.Suite(*(part[whole.table.kind == "gpt"] for part in whole))
+    return _Tables(suite, _prepared(gpts, pd.concat([own, more])))
 
 
 def _prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
@@ -81,13 +85,14 @@ def _prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFram
     return table
 
 
-# How two of six corpora may differ; all models have read three.
+# How two of six corpora may differ; a BERT has read three.
 SIX = {
     "six": "all",
     "six, same way": "same way",
     "six, opposite ways": "opposite ways",
     "six, equal text": "equal text",
 }
+WIDTHS = {"narrowest": min, "widest": max}
 TEXTS = {"mixed": "validation", "like the facts": "loss_facts", "others": "loss_others"}
 
 
@@ -97,8 +102,8 @@ def _loss_between_corpora(known: _Tables, row: dict[str, Any]) -> dict[str, floa
     part = table[table.kind == row["kind"]]
     if row["steps"] == "last":
         part = part[part.step == part.step.max()]
-    if row["widths"] == "widest":
-        part = part[part.width == part.width.max()]
+    if row["widths"] != "all":
+        part = part[part.width == WIDTHS[row["widths"]](part.width)]
     found = glass_box_report.between_corpora(
         part, [TEXTS[row["texts"]]], "closed_book", n_resamples=N_RESAMPLES
     )
@@ -127,7 +132,7 @@ _KINDS, _SCALES, FACTS = ["gpt", "bert"], ["ranks", "values"], "closed_book"
 _TEXTS = {"texts": list(TEXTS), "steps": ["all", "last"]}
 CURVES = {
     "syn_loss": _Curve(
-        [{"kind": ["gpt"], "corpora": list(SIX), **_TEXTS, "widths": ["narrowest"]},
+        [{"kind": ["gpt"], "corpora": list(SIX), **_TEXTS, "widths": ["all", *WIDTHS]},
          {"kind": _KINDS, "corpora": ["three"], **_TEXTS, "widths": ["all", "widest"]}],
         _loss_between_corpora, "pairs named rightly (share)",
     ),

@@ -107,14 +107,7 @@ def _read_map(given: argparse.Namespace) -> tuple[ModelMap, pd.DataFrame | None,
 
 
 def _placed(
-    made: ModelMap,
-    about: pd.DataFrame | None,
-    values: pd.Series,
-    *,
-    kind: str = "pretrained",
-    k: int = 5,
-    confidence: float = 0.8,
-    seed: int = 0,
+    made: ModelMap, about: pd.DataFrame | None, values: pd.Series, given: argparse.Namespace
 ) -> dict[str, Any]:
     """Return where a model lies: neighbours, and kinship and predicted scores on the book's map.
 
@@ -123,8 +116,8 @@ def _placed(
     """
     from helpers.modelmap import held_out_texts, placement, stored_families
 
-    options = {"confidence": confidence, "n_resamples": 2000, "seed": seed}
-    near = placement.neighbours(made, values, k=k, **options)
+    options = {"confidence": given.confidence, "n_resamples": 2000, "seed": given.seed}
+    near = placement.neighbours(made, values, k=given.k, **options)
     if about is None:
         return {"neighbours": near}
     first = near.iloc[0]
@@ -132,7 +125,7 @@ def _placed(
     scores = about[list(held_out_texts.SCORES)]
     said = placement.predict(made, scores, about.family, values)
     makes = stored_families.makes(about)
-    table = placement.score_table(said, scores, about.family, makes, kind, confidence)
+    table = placement.score_table(said, scores, about.family, makes, given.kind, given.confidence)
     near = near.join(about[["family", "kind", "level"]])
     return {"neighbours": near, "kinship": kin, "scores": table}
 
@@ -194,9 +187,7 @@ def _work(given: argparse.Namespace) -> int:
         raise ValueError("MODEL is missing; name one, or pass --log-likelihoods FILE")
     made, about, texts = _read_map(given)
     values, failed = _scored(given, texts)
-    options = {"kind": given.kind, "k": given.k}
-    options |= {"confidence": given.confidence, "seed": given.seed}
-    found = {name: _placed(made, about, row, **options) for name, row in values.iterrows()}
+    found = {name: _placed(made, about, row, given) for name, row in values.iterrows()}
     for name, why in failed.items():
         print(f"{name}: {why}", file=sys.stderr)
     models = [
@@ -215,7 +206,8 @@ def _work(given: argparse.Namespace) -> int:
         "map": given.map or "the book's",
         "texts": text_sets.fingerprint(texts.to_frame("text")),
     }
-    settings = options | {"n_texts": len(texts), "engine": given.engine, "unit": "nats² per text"}
+    settings = {name: getattr(given, name) for name in ("kind", "k", "confidence", "seed")}
+    settings |= {"n_texts": len(texts), "engine": given.engine, "unit": "nats² per text"}
     text = "\n\n".join(_in_text(name, one) for name, one in found.items())
     if found or given.json:
         shell.emit(given, text, results.head(settings) | {"inputs": inputs, "models": models})

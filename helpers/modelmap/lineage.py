@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from helpers import stats, ties, validation
 from helpers.modelmap.model_map import ModelMap
+from helpers.modelmap.placement import resampled
 
 
 class _Recovery(NamedTuple):
@@ -204,6 +205,39 @@ def children(made: ModelMap, families: pd.Series, parent: str) -> pd.DataFrame:
     return table.assign(ratio=table.stranger / table.distance).sort_values(
         "distance", kind="stable"
     )
+
+
+def kin_first(
+    made: ModelMap,
+    families: pd.Series,
+    family: str,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return the share of a family's models that have kin nearer than any stranger.
+
+    `families` has a name per model of the map, in its order. Kin are the other models of the
+    family; models of other families are strangers. The share comes with the ends of its 95 %
+    interval over texts, drawn alike for all models. Raises `ValueError` for a family of fewer than
+    2 models, and for one without strangers.
+    """
+    names = families.to_numpy()
+    own, strangers = np.flatnonzero(names == family), np.flatnonzero(names != family)
+    if len(own) < 2 or not len(strangers):
+        raise ValueError(
+            f"family is {family!r}, of {len(own)} models beside {len(strangers)} others; it needs "
+            "2 or more, and others"
+        )
+    values, hits = made.log_likelihoods, []
+    for row in own:
+        kin = own[own != row]
+        apart = values[row] - values[[*kin, *strangers]]
+        far = np.vstack([apart.var(axis=1), resampled(apart, n_resamples, seed)])
+        hits.append(far[:, : len(kin)].min(axis=1) < far[:, len(kin) :].min(axis=1))
+    share, *drawn = np.mean(hits, axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(share), float(low), float(high)
 
 
 def cost_slope(

@@ -99,6 +99,23 @@ def gather(parts: Sequence[Gathered]) -> Gathered:
     return Gathered(values, models)
 
 
+def beside(
+    made: model_map.ModelMap, models: pd.DataFrame, other: Gathered
+) -> tuple[model_map.ModelMap, pd.DataFrame]:
+    """Return a saved map with another family on it, and the table of all models, in its order.
+
+    `models` has a row per model of the map. Of the map's texts those stay that the family was
+    scored on, cut at the map's own threshold. Raises `ValueError` for no common text.
+    """
+    values = pd.DataFrame(made.log_likelihoods, made.names, made.texts)
+    joined = gather([Gathered(values, models), other])
+    names, keys = tuple(joined.log_likelihoods.index), tuple(joined.log_likelihoods)
+    places = [made.texts.index(key) for key in keys]
+    n_bytes = None if made.n_bytes is None else np.asarray(made.n_bytes)[places]
+    clipped = np.maximum(joined.log_likelihoods.to_numpy(float), made.threshold)
+    return model_map.map_of(clipped, names, keys, made.threshold, n_bytes), joined.models
+
+
 def load(folder: Path = data.PUBLISHED) -> tuple[model_map.ModelMap, pd.DataFrame]:
     """Return the saved map and the table of its models, in the map's order."""
     made = model_map.load_map(folder / MAP)

@@ -188,13 +188,13 @@ def standardise(values: pd.DataFrame, groups: ArrayLike) -> pd.DataFrame:
     return (values - by.transform("mean")) / spread
 
 
-def quadratic(values: pd.DataFrame, factor: ArrayLike | None = None) -> np.ndarray:
+def quadratic(values: ArrayLike, factor: ArrayLike | None = None) -> np.ndarray:
     """Return a design matrix: 1, the columns, their squares and products, and a factor's levels.
 
     `values` has shape (n, k) and the result 1 + k(k + 3)/2 columns, plus one for each level of
     `factor` but the first.
     """
-    X = values.to_numpy(float)
+    X = np.asarray(values, float)
     first, second = np.triu_indices(X.shape[1])
     parts = [np.ones((len(X), 1)), X, X[:, first] * X[:, second]]
     if factor is not None:

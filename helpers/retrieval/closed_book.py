@@ -145,19 +145,6 @@ def grade(
     return shares
 
 
-def share_beaten(scores: pd.DataFrame, column: str = "log_probability") -> pd.Series:
-    """Return for each prompt the share of its other answers that score below its answer 0.
-
-    `scores` has the columns `prompt` and `answer` of `answer_log_probability`, and `column`; a tie
-    counts half. 1 means that answer 0 is the model's first choice, 0.5 is chance.
-    """
-    true = scores[scores.answer == 0].set_index("prompt")[column]
-    others = scores[scores.answer != 0]
-    gap = others.prompt.map(true) - others[column]
-    beaten = (gap > 0) + (gap == 0) / 2
-    return beaten.groupby(others.prompt).mean().rename("share_beaten")
-
-
 def _end_of(model: PreTrainedModel) -> int | None:
     end = getattr(model.config, "eos_token_id", None)
     return end[0] if isinstance(end, list) else end

@@ -150,25 +150,6 @@ def few_texts():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ngrams.fit([]), "documents is empty"),
-        (lambda: ngrams.fit("one"), "documents is empty or one text"),
-        (lambda: ngrams.fit(["a", ""]), r"documents\[1\] is empty"),
-        (lambda: ngrams.fit(["a"], 8), "order is 8; give at most 7"),
-        (lambda: ngrams.fit(["a"], -1), "order is -1"),
-        (lambda: ngrams.fit(["a"], 1).restrict(2), "order is 2, but this model"),
-        (lambda: ngrams.log_likelihood(ngrams.fit(["a"]), [""]), r"texts\[0\] is empty"),
-        (lambda: ngrams.sample(ngrams.fit(["a"]), 0, 1), "n is 0"),
-        (lambda: ngrams.sample(ngrams.fit(["a"]), 1, 0), "n_bytes is 0"),
-        (
-            lambda: ngrams.zoo(few_texts(), corpora=["poems"]),
-            "corpora is 'poems'",
-        ),
-        (lambda: ngrams.zoo(few_texts(), orders=[8]), "above 7"),
-        (
-            lambda: ngrams.zoo(few_texts(), sizes=[7]),
-            "sizes has none of corpus",
-        ),
-        (lambda: text_sets.training_texts("poems", 9), "genre is 'poems'"),
         (lambda: text_sets.training_texts("slavic", 10**6), "n_bytes asks for 1000000 bytes"),
     ],
 )

@@ -126,8 +126,6 @@ def test_the_order_of_documents_hangs_on_the_seed(tokenizer):
     [
         ({"width": 20}, "width"),
         ({"width": 0}, "width"),
-        ({"layers": 0}, "layers"),
-        ({"context": 1}, "context"),
     ],
 )
 def test_models_of_bad_size_are_refused(tokenizer, options, name):
@@ -138,18 +136,9 @@ def test_models_of_bad_size_are_refused(tokenizer, options, name):
 @pytest.mark.parametrize(
     ("documents", "options", "message"),
     [
-        (TEXTS, {"epochs": 0}, "epochs"),
-        (TEXTS, {"batch": 0}, "batch"),
-        (TEXTS[:3], {"batch": 8}, "documents has length 3"),
-        ([], {}, "documents"),
         (["A likes U and B and C and D"], {"batch": 1}, "larger context"),
     ],
 )
 def test_training_refuses_what_it_cannot_do(tokenizer, documents, options, message):
     with pytest.raises(ValueError, match=message):
         tiny_gpt.train(made(tokenizer), tokenizer, documents, **{**QUICK, **options})
-
-
-def test_a_tokenizer_wants_words():
-    with pytest.raises(ValueError, match="documents has no word"):
-        tiny_gpt.word_tokenizer(["", " "])

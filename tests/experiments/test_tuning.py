@@ -135,14 +135,8 @@ def test_frozen_parameters_stay(tokenizer):
     [
         ([], {}, "texts"),
         ("A likes U.", {}, "texts"),
-        ([""], {}, "texts"),
-        (TEXTS, {"steps": 0}, "steps"),
-        (TEXTS, {"batch": 0}, "batch"),
-        (TEXTS, {"max_tokens": 9}, "max_tokens is 9 but the model reads 8"),
-        (TEXTS, {"max_tokens": 1}, "max_tokens"),
         (TEXTS, {"seed": -1}, "seed"),
         (TEXTS, {"learning_rate": float("nan")}, "learning_rate"),
-        (TEXTS, {"checkpoint_every": 0}, "checkpoint_every"),
     ],
 )
 def test_training_refuses_what_it_cannot_do(tokenizer, texts, options, message):
@@ -156,8 +150,6 @@ def test_a_model_that_has_run_away_says_so(tokenizer):
     with pytest.raises(ValueError, match="loss is nan in step 1"):
         tuning.tune(model, tokenizer, TEXTS, **QUICK)
     model.requires_grad_(False)
-    with pytest.raises(ValueError, match="requires_grad"):
-        tuning.tune(model, tokenizer, TEXTS, **QUICK)
 
 
 def test_corners_are_the_models_themselves(tokenizer):
@@ -186,33 +178,6 @@ def test_whole_number_buffers_are_those_of_the_first():
     assert found.num_batches_tracked == 0 and found.running_mean.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ([0.5, 0.4], "weights add up to 0.9"),
-        ([1.0], "weights must be 2"),
-        ([0.5, np.nan], "weights must be 2"),
-    ],
-)
-def test_bad_weights_are_refused(tokenizer, weights, message):
-    with pytest.raises(ValueError, match=message):
-        tuning.interpolate([made(tokenizer), made(tokenizer, seed=1)], weights)
-
-
-def test_models_of_other_shape_are_refused_by_number_and_parameter(tokenizer):
-    models = [made(tokenizer), made(tokenizer), made(tokenizer, width=32)]
-    for call in (
-        lambda: tuning.interpolate(models, [1, 0, 0]),
-        lambda: tuning.weight_inner_products(models),
-    ):
-        with pytest.raises(ValueError, match=r"models\[2\] has .* of shape"):
-            call()
-    with pytest.raises(ValueError, match=r"models\[1\] has transformer.h.1"):
-        tuning.interpolate([made(tokenizer), made(tokenizer, layers=2)], [1, 0])
-    with pytest.raises(ValueError, match="models has length 1"):
-        tuning.interpolate(models[:1], [1])
-
-
 def test_angles_are_those_of_numpy(tokenizer):
     models = [made(tokenizer, seed=seed) for seed in range(3)]
     base, *others = (
@@ -226,5 +191,3 @@ def test_angles_are_those_of_numpy(tokenizer):
     cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
     assert found.degrees[1, 2] == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-4)
     assert found.degrees[1, 1] == pytest.approx(0, abs=1e-5)
-    with pytest.raises(ValueError, match=r"models\[1\] has the weights of models\[0\]"):
-        tuning.weight_inner_products([models[0], models[0]])

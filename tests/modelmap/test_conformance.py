@@ -28,8 +28,8 @@ def test_the_distance_is_that_of_the_map_on_which_both_are_placed(clip):
 def test_the_interval_is_that_of_the_distance_to_a_model_on_the_map():
     made = model_map.fit_map(ROWS, list("abcdef"), clip=0)
     other = ROWS[2] + RNG.normal(1, 2, 40)
-    found = conformance.compare(ROWS[2], other, TOKENS, 8.0, n_resamples=400, seed=5)
-    expected = placement.neighbours(made, other, k=1, n_resamples=400, seed=5).loc["c"]
+    found = conformance.compare(ROWS[2], other, TOKENS, 8.0)
+    expected = placement.neighbours(made, other, k=1).loc["c"]
     assert found.low < found.share < found.high
     assert [8 * found.low, 8 * found.high] == pytest.approx([expected.low, expected.high])
     again = conformance.compare(ROWS[2], ROWS[2] + 1, TOKENS, 8.0)
@@ -52,8 +52,6 @@ def test_it_refuses():
     compare = conformance.compare
     with pytest.raises(ValueError, match="shapes"):
         compare(ROWS[0], ROWS[1][:39], TOKENS, 1.0)
-    with pytest.raises(ValueError, match=r"other\[3\] is nan"):
-        compare(ROWS[0], np.where(np.arange(40) == 3, np.nan, ROWS[1]), TOKENS, 1.0)
 
 
 KEYS = ["c++-1", "007", "e-2"]
@@ -103,24 +101,20 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
             conformance.read_scores(tmp_path / name, KEYS)
 
 
-def test_the_yardstick_is_the_least_distance_of_two_seeds_that_is_stored(tmp_path):
+def test_the_yardstick_is_the_least_distance_of_two_seeds_that_is_stored():
     stored = stored_families.stored("tiny_gpts").log_likelihoods
     others = [
         stored.loc[f"gpt-{size}-seed0-step0512"] - stored.loc[f"gpt-{size}-seed1-step0512"]
         for size in ("small", "large")
     ]
     assert 0 < conformance.seed_distance() < min(other.var(ddof=0) for other in others)
-    with pytest.raises(FileNotFoundError, match="experiments merges"):
-        conformance.seed_distance(tmp_path)
 
 
-def test_the_other_yardstick_is_what_ten_steps_of_training_move_smollm2(tmp_path):
+def test_the_other_yardstick_is_what_ten_steps_of_training_move_smollm2():
     stored = stored_families.stored("smollm2").log_likelihoods
     apart = model_map.fit_map(stored, clip=0).distances()[list(stored.index).index("smollm2")]
     tuned = [d for d, name in zip(apart, stored.index, strict=True) if "tuned" in name]
     assert len(tuned) == 2 and conformance.stage_distance() == pytest.approx(min(tuned))
-    with pytest.raises(FileNotFoundError, match="experiments smollm2_family"):
-        conformance.stage_distance(tmp_path)
 
 
 @pytest.fixture

@@ -111,11 +111,3 @@ def test_compare_is_the_pieces_put_together_and_small_steps_obey_the_formula(dra
     # With all bytes independent the only error left is that of drawing texts.
     assert small["own_8"] / small["true"] == pytest.approx(1, abs=0.1)
     assert small["true"] == pytest.approx(full["true"] * 0.05**2, rel=0.2)
-
-
-def test_bad_requests_are_refused_by_name():
-    p = partial(ngrams.conditionals, ONE)
-    with pytest.raises(ValueError, match=r"lengths \[1, 2\]; cut them"):
-        divergence.compare(p, p, [b"a", b"a"], [b"ab", b"ab"])
-    with pytest.raises(ValueError, match="ratios has shape"):
-        divergence.by_sampling([1.0])

@@ -48,18 +48,6 @@ def test_the_book_has_one_script_for_all_its_pages(monkeypatch):
     assert len(picture()) < 30_000 < 3_000_000 < len(alone)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"positions": {"flat": np.zeros((3, 2))}}, "positions must be 4 rows"),
-        ({"trails": [["left", "nowhere"]]}, "'nowhere' not in the index of table"),
-    ],
-)
-def test_bad_requests_are_refused_by_name(options, message):
-    with pytest.raises(ValueError, match=message):
-        picture(**options)
-
-
 @pytest.fixture
 def page(browser, tmp_path):
     file = tmp_path / "map.html"

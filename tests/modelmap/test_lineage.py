@@ -24,11 +24,7 @@ def test_families_apart_are_found_and_shuffled_names_are_not():
 
 def test_near_copies_do_not_count_as_neighbours():
     made, families = blobs()
-    apart, names = made.distances(), families.to_numpy()
-    # Each family's models are copies of one another, so that no model has a relative left.
-    copies = names[:, None] == names
-    with pytest.raises(ValueError, match="no two models of one kind"):
-        lineage.recovered(apart, families, copies=copies)
+    apart = made.distances()
     # Two copies in each family: the other three are still found, and the copies find them.
     twins = np.zeros((30, 30), bool)
     for first in range(0, 30, 5):
@@ -124,3 +120,26 @@ def test_the_slope_of_a_known_cost(monkeypatch):
     assert slope == pytest.approx(1.5) and seconds[4] == pytest.approx(8)
     assert low == pytest.approx(1.5) and high == pytest.approx(1.5)
     assert calls == [2, 4, 8, 2, 4, 8]
+
+
+def test_kin_are_first_where_families_lie_apart():
+    made, families = blobs()
+    assert lineage.kin_first(made, families, "b", n_resamples=50) == (1, 1, 1)
+    # A model called by another family's name has strangers beside it, whatever the texts.
+    wrong = families.mask(families.index == "b0", "a")
+    share, low, high = lineage.kin_first(made, wrong, "a", n_resamples=50)
+    assert share == low == high == pytest.approx(5 / 6)
+    with pytest.raises(ValueError, match="family is 'z', of 0 models beside 30 others"):
+        lineage.kin_first(made, families, "z")
+
+
+def test_kin_may_be_farther_than_a_stranger_on_some_texts():
+    rng = np.random.default_rng(1)
+    child, apart = rng.normal(size=(2, 200))
+    rows = np.array([child + apart, child, child + 1.001 * rng.permutation(apart)])
+    families = pd.Series(["x", "x", "y"], ["parent", "child", "stranger"])
+    made = model_map.fit_map(rows, list(families.index), 0)
+    # The parent has its child nearest on all texts; the child has a stranger as near.
+    assert lineage.kin_first(made, families, "x") == (1, 0.5, 1)
+    far = model_map.fit_map(np.vstack([rows[:2], 100 * rows[2]]), made.names, 0)
+    assert lineage.kin_first(far, families, "x") == (1, 1, 1)

@@ -29,33 +29,17 @@ def model(kind):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
-@pytest.mark.parametrize("bos", ["none", "add"])
-def test_the_last_layer_is_the_model_and_the_others_are_cut_models(kind, bos):
+def test_the_last_layer_is_the_model_and_the_others_are_cut_models(kind):
     whole = model(kind)
-    found = logit_lens.layer_scores(whole, TOKENIZER, TEXTS, bos=bos, head_rows=3)
+    found = logit_lens.layer_scores(whole, TOKENIZER, TEXTS)
     assert found.shape == (4, 3) and found.index.name == "layer"
-    truth = likelihood.score_texts(whole, TOKENIZER, TEXTS, bos=bos).log_likelihood
+    truth = likelihood.score_texts(whole, TOKENIZER, TEXTS).log_likelihood
     np.testing.assert_allclose(found.loc[3], truth, atol=1e-4)
     # A model that ends after two layers, by taking the third away.
     body = whole.base_model
     name = "h" if kind == "gpt2" else "layers"
     setattr(body, name, getattr(body, name)[:2])
     body.config.num_hidden_layers = 2
-    cut = likelihood.score_texts(whole, TOKENIZER, TEXTS, bos=bos).log_likelihood
+    cut = likelihood.score_texts(whole, TOKENIZER, TEXTS).log_likelihood
     np.testing.assert_allclose(found.loc[2], cut, atol=1e-4)
     assert abs(found.loc[2] - found.loc[3]).min() > 1e-3
-
-
-def test_bad_requests_are_refused_by_name():
-    whole = model("gpt2")
-    with pytest.raises(ValueError, match="texts is empty"):
-        logit_lens.layer_scores(whole, TOKENIZER, [])
-    with pytest.raises(ValueError, match=r"texts\[1\] is 3; pass a string"):
-        logit_lens.layer_scores(whole, TOKENIZER, ["a fox", 3])
-    with pytest.raises(ValueError, match=r"texts\[1\] has 40 tokens; give 1 to 32"):
-        logit_lens.layer_scores(whole, TOKENIZER, ["a fox", "fox " * 40])
-    with pytest.raises(ValueError, match=r"texts\[0\] has 0 tokens"):
-        logit_lens.layer_scores(whole, TOKENIZER, [""])
-    del whole.transformer.ln_f
-    with pytest.raises(ValueError, match="without norm or ln_f"):
-        logit_lens.layer_scores(whole, TOKENIZER, TEXTS)

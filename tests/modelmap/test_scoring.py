@@ -33,9 +33,10 @@ def folders(tmp_path_factory):
 # Texts
 
 
-@given(st.lists(st.text("aé漢😀", max_size=60), max_size=5), st.integers(4, 40), st.integers(0, 3))
-def test_chunks_are_the_documents_cut_between_characters(documents, most, above):
-    found = list(text_sets.chunk_texts(documents, most=most, above=above))
+@given(st.lists(st.text("aé漢😀", max_size=12), max_size=5), st.integers(1, 120))
+def test_chunks_are_the_documents_cut_between_characters(parts, times):
+    most, above, documents = 1024, 256, [part * times for part in parts]
+    found = list(text_sets.chunk_texts(documents))
     assert all(above < len(text.encode()) <= most for text in found)
     expected = []
     for document in documents:
@@ -50,8 +51,6 @@ def test_chunks_are_the_documents_cut_between_characters(documents, most, above)
 def test_the_papers_chunks_have_257_to_1024_bytes():
     found = list(text_sets.chunk_texts(["x" * 2500, "y" * 256, "z" * 257]))
     assert [len(text) for text in found] == [1024, 1024, 452, 257]
-    with pytest.raises(ValueError, match="most is 100 and above 256"):
-        list(text_sets.chunk_texts(["x"], most=100))
 
 
 def test_samples_are_different_texts_each_as_likely_as_another():

@@ -49,11 +49,11 @@ def test_sfda_is_the_released_procedure_with_its_eigenvectors(scale, k):
 def test_nleep_is_leep_of_a_mixture():
     X, y = mixture()
     Z = PCA(0.8, svd_solver="full").fit_transform(X / X.std(axis=0).max())
-    joint = GaussianMixture(15, max_iter=1000, random_state=4).fit(Z).predict_proba(Z)
+    joint = GaussianMixture(15, max_iter=1000, random_state=0).fit(Z).predict_proba(Z)
     empirical = np.array([[joint[y == c, z].sum() for z in range(15)] for c in range(3)])
     p_of = empirical / empirical.sum(axis=0)
     naive = [np.log(sum(p_of[y[i], z] * joint[i, z] for z in range(15))) for i in range(len(y))]
-    assert nleep(X, y, seed=4) == pytest.approx(np.mean(naive), abs=1e-9)
+    assert nleep(X, y) == pytest.approx(np.mean(naive), abs=1e-9)
 
 
 def test_nleep_of_shuffled_labels_is_about_minus_their_entropy():
@@ -63,23 +63,23 @@ def test_nleep_of_shuffled_labels_is_about_minus_their_entropy():
     assert nleep(X, shuffled) == pytest.approx((p * np.log(p)).sum(), abs=0.01)
 
 
-@pytest.mark.parametrize(("k", "penalty", "prior"), [(3, 1.0, 10.0), (2, 0.1, 1.0), (3, 10.0, 100)])
-def test_pactran_is_the_bound_at_scikit_learns_optimum(k, penalty, prior):
+@pytest.mark.parametrize("k", [2, 3])
+def test_pactran_is_the_bound_at_scikit_learns_optimum(k):
     X, y = mixture(k=k, radius=1.0)
     n, d = X.shape
     Z = X - X.mean(axis=0)
     if k == 2:
         # One vector of weights w stands for w/2 and -w/2, whose penalty is half as large.
-        model = LogisticRegression(C=2 * penalty, tol=1e-10, max_iter=10_000).fit(Z, y)
+        model = LogisticRegression(C=2.0, tol=1e-10, max_iter=10_000).fit(Z, y)
         weights = np.vstack([-model.coef_, model.coef_]) / 2
     else:
-        model = LogisticRegression(C=penalty, tol=1e-10, max_iter=10_000).fit(Z, y)
+        model = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000).fit(Z, y)
         weights = model.coef_
     p = model.predict_proba(Z)
-    bound = -np.log(p[np.arange(n), y]).mean() + (weights**2).sum() / (2 * penalty * n)
-    curvature = ((Z**2).T @ (p - p**2)).sum() + (p - p**2).sum() + d * k / (penalty * n)
-    bound += prior * k / (2 * penalty * n) * np.log(curvature * penalty * n / (d * k))
-    assert pactran(X, y, penalty=penalty, prior=prior) == pytest.approx(-bound, abs=1e-5)
+    bound = -np.log(p[np.arange(n), y]).mean() + (weights**2).sum() / (2 * n)
+    curvature = ((Z**2).T @ (p - p**2)).sum() + (p - p**2).sum() + d * k / n
+    bound += 10 * k / (2 * n) * np.log(curvature * n / (d * k))
+    assert pactran(X, y) == pytest.approx(-bound, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -166,19 +166,3 @@ GAPS = np.where(np.arange(240).reshape(80, 3) == 50, np.nan, X)
 def test_bad_input_is_refused(name, X, labels, message):
     with pytest.raises(ValueError, match=message):
         MEASURES[name](X, labels)
-
-
-@pytest.mark.parametrize(
-    ("call", "argument"),
-    [
-        (lambda: pactran(X, LABELS, penalty=0), "penalty"),
-        (lambda: pactran(X, LABELS, prior="a"), "prior"),
-        (lambda: nleep(X, LABELS, variance=1.5), "variance"),
-        (lambda: nleep(X, LABELS, components_per_cluster=0), "components_per_cluster"),
-        (lambda: nleep(X, LABELS, components_per_cluster=50), "components_per_cluster is 50"),
-        (lambda: nleep(X, LABELS, seed=-1), "seed"),
-    ],
-)
-def test_bad_arguments_are_refused(call, argument):
-    with pytest.raises(ValueError, match=argument):
-        call()

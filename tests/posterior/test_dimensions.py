@@ -20,9 +20,6 @@ def test_scale_offset_and_the_order_of_rows_do_not_matter():
     assert varied(rng.standard_normal((50, 3))).all() and not varied(np.ones((50, 3))).any()
 
 
-@pytest.mark.parametrize(
-    ("X", "share", "message"), [([[1], [2]], 1.5, "least_share"), ("text", 0.1, "X")]
-)
-def test_bad_input_is_named(X, share, message):
-    with pytest.raises(ValueError, match=message):
-        varied(X, share)
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="X"):
+        varied("text")

@@ -91,18 +91,12 @@ def test_questions_and_answers_take_their_articles():
     assert ask(["capital"], ["Netherlands"], 0) == ["The capital of the Netherlands is"]
     assert ask(["region"], ["Gambia"], 0) == ["The Gambia is located in"]
     assert factbook_facts.answers(["France", "Soviet Union"]) == [" France", " the Soviet Union"]
-    with pytest.raises(ValueError, match="relation is 'colour'; choose one of capital"):
-        ask(["colour"], ["France"], 0)
-    with pytest.raises(ValueError, match="template is 5; give 0 to 4"):
-        ask(["capital"], ["France"], 5)
 
 
 def test_draws_are_nested_and_repeat(facts):
     few, many = (factbook_facts.draw_facts(facts, n, seed=3) for n in (10, 50))
     pd.testing.assert_frame_equal(few, many[:10])
     assert len(factbook_facts.draw_facts(facts, 10**6)) == len(facts)
-    with pytest.raises(ValueError, match="n is 0"):
-        factbook_facts.draw_facts(facts, 0)
 
 
 def test_choices_begin_with_the_truth_and_do_not_hang_on_other_rows(facts):

@@ -369,8 +369,3 @@ def test_the_table_and_titles():
     table = model_kinds.table([model_kinds.look(""), model_kinds.look(models.MINILM)])
     assert table.kind.tolist() == ["refused", "encoder"]
     assert "empty" in table.iloc[0, -1]
-
-
-def test_unknown_examples_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="kind is 'vision'; choose"):
-        example_models.write("vision", tmp_path)

@@ -46,5 +46,3 @@ def test_reliability_within_levels_is_that_of_logarithms():
     assert list(found.index) == ["x"]
     assert found.loc["x", "low"] < 0.75 < found.loc["x", "high"]
     assert found.loc["x", "models"] == pytest.approx(0.2, rel=0.05)
-    with pytest.raises(ValueError, match="positive throughout"):
-        noise_reliability.within_levels(sweep, repeats, ["y"])

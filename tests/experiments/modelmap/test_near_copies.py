@@ -1,6 +1,5 @@
 import numpy as np
 import pandas as pd
-import pytest
 
 from experiments.modelmap import near_copies
 
@@ -19,8 +18,6 @@ def test_ngrams_are_copies_by_steps_within_a_corpus():
     assert list(zip(left.n_bytes, left.order, strict=True)) == [(30_000, 5)]
     for mask in masks.values():
         assert np.array_equal(mask, mask.T) and not mask.diagonal().any()
-    with pytest.raises(ValueError, match="rule"):
-        near_copies.of_ngrams(known, "all")
 
 
 def test_rates_fall_as_copies_are_barred():
@@ -50,5 +47,3 @@ def test_neighbouring_checkpoints_and_fine_roundings_are_copies():
     assert pairs == {(1, 2), (0, 2), (4, 5), (4, 6), (5, 6)}
     whole = near_copies.joined(list("xabcdefghy"), [(list("abcdefgh"), mask)])
     assert whole.sum() == mask.sum() and whole[2, 3] and not whole[0].any()
-    with pytest.raises(ValueError, match="'q', which names has not"):
-        near_copies.joined(["a"], [(["q"], np.zeros((1, 1), bool))])

@@ -86,8 +86,3 @@ def test_a_family_is_compared_in_pieces_that_are_kept(models, monkeypatch, tmp_p
     # The last layer is the model itself, read as its tokenizer does by itself.
     last = layers.iloc[-1].to_numpy()
     assert sum(np.allclose(last, bos[way], atol=1e-3) for way in ("with_bos", "without")) == 1
-
-
-def test_a_model_needs_something_to_begin_with(models):
-    with pytest.raises(ValueError, match="start is empty"):
-        likelihood.draw_tokens(models[0], [], 1, 1)

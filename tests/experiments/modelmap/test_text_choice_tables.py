@@ -223,19 +223,7 @@ def test_a_ratio_has_a_range_over_smaller_maps(L):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda L: text_choice_tables.choose_texts(L, 5, "best"), "rule"),
-        (lambda L: text_choice_tables.choose_texts(L, 41, "pivoted"), "n is 41 but there are 40"),
-        (lambda L: text_choice_tables.split_curves(L, FAMILIES, [5], n_splits=0), "n_splits is 0"),
         (lambda L: text_choice_tables._draw_once(np.ones(4), 2), "probabilities"),
-        (lambda L: text_choice_tables.rule_curve(L, [5], choosers=np.ones(12)), "choosers"),
-        (lambda L: text_choice_tables.rule_curve(L, [5], judged=np.zeros(12, bool)), "judged"),
-        (lambda L: text_choice_tables.rule_curve(L, [5], clip=0.5), "clip"),
-        (lambda L: text_choice_tables.rule_curve(L, [5], n_runs=0), "n_runs"),
-        (lambda L: text_choice_tables.split_curves(L, ["a"] * 12, [5]), "families has 1"),
-        (lambda L: text_choice_checks.ratio_interval(L, FAMILIES, [5]), "families"),
-        (lambda L: text_choice_tables.total_error_check(L, 2, 1), "n_sample"),
-        (lambda L: text_choice_checks.texts_needed(curve_of([1], [1], "a"), 0), "error"),
-        (lambda L: text_choice_checks.texts_ratio(curve_of([1], [1], "a"), "a", "b"), "no rule"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(L, call, message):

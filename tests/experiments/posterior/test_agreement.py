@@ -63,8 +63,6 @@ def test_pairs_of_columns_agree_as_their_mean_correlation_says():
 @pytest.mark.parametrize(
     ("tables", "options", "message"),
     [
-        ({}, {}, "tables is empty"),
-        ({"x": frame().drop(columns="bad")}, {}, "bad"),
         ({"x": frame().replace(frame().bad[0], np.nan)}, {}, "missing"),
         ({"x": frame(), "y": frame(n=8)}, {"joint": True}, "8 models"),
     ],

@@ -61,11 +61,6 @@ def test_training_brings_films_of_one_audience_together():
     assert cosine[same].mean() > cosine[~same].mean() + 0.5
 
 
-def test_codes_beyond_the_items_and_bad_counts_are_refused():
-    with pytest.raises(ValueError, match="code 5"):
-        graph_films._lightgcn_checkpoints(TRAINING, 5)
-
-
 def test_trees_have_the_leaves_that_were_asked_for_and_a_crossing_is_of_both():
     rng = np.random.default_rng(0)
     n = 1200

@@ -124,8 +124,6 @@ def test_the_same_seed_makes_the_same_world_and_another_does_not(world):
         ({"most": 1}, "most"),
         ({"n_objects": 1}, "n_objects"),
         ({"n_objects": 101}, "n_objects"),
-        ({"nested": 0.5}, "nested"),
-        ({"leaked": -0.1}, "leaked"),
     ],
 )
 def test_sizes_that_cannot_be_made_are_refused_by_name(wrong, name):
@@ -191,13 +189,6 @@ def test_a_ladder_stopped_on_the_way_gives_what_an_uninterrupted_one_gives(
     same = ["epoch", "loss", "training", "held_out"]
     assert course_again[same].equals(course[same])
     assert not list(tmp_path.glob("*/*.safetensors"))
-
-
-def test_settings_that_would_share_a_column_are_refused_before_any_is_trained(tmp_path):
-    setting = {"width": 16, "layers": 1, "epochs": 1, "seed": 0}
-    with pytest.raises(ValueError, match="settings has '16-0' twice"):
-        small_world_runs._ladder([setting, setting | {"layers": 2}], tmp_path, world=SMALL)
-    assert not list(tmp_path.iterdir())
 
 
 def test_answers_are_the_mean_over_forms_of_the_models_own_probability(world):

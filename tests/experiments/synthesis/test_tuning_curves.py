@@ -77,9 +77,6 @@ def test_extrapolation_sees_that_curves_cross():
     assert same == (0, 0, 0)
     r, low, high = tuning_curves.mean_order(found, "truth", n_resamples=20)
     assert (r, low, high) == pytest.approx((1, 1, 1))
-    for k in (3, 14):
-        with pytest.raises(ValueError, match="k"):
-            tuning_curves.predictions(table, k)
 
 
 def test_pairs_within_and_across_groups_are_told_apart():
@@ -98,8 +95,6 @@ def test_pairs_within_and_across_groups_are_told_apart():
     losses = table.truth.to_numpy(float)
     assert tuning_curves.share_within(losses, table.unit, 3.7) == pytest.approx(1 / 9)
     assert tuning_curves.share_within(losses, table.unit, 1.0) == 0
-    with pytest.raises(ValueError, match="ratio"):
-        tuning_curves.share_within(losses, table.unit, 0.9)
     assert tuning_curves.order_changes(losses, -losses, table.unit) == (9, 9)
     assert tuning_curves.order_changes(losses, 2 * losses, table.unit) == (0, 9)
 
