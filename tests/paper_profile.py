@@ -55,8 +55,8 @@ ENDS = {
 
 def profile(pictures: Path) -> dict[str, dict]:
     """Return the paper profile with the sizes of the smoke profile, by page."""
-    paper, smoke, pages = planning.read_profile("paper"), planning.read_profile("smoke"), {}
-    for page in planning.discover():
+    paper, smoke, pages = planning._read_profile("paper"), planning.read_profile("smoke"), {}
+    for page in planning._discover():
         values = {**paper.get(page, {}), **smoke.get(page, {}), **SIZES.get(page, {})}
         asked = paper.get(page, {})
         values |= {name: asked[name] for name in (*ONE, *MANY) if name in asked}
@@ -116,7 +116,7 @@ def run(pages: dict[str, dict], words: list[str], build: str) -> dict[str, dict]
 
 def main(words: list[str]) -> int:
     """Run the pages named, or all; return 1 where one does not end as it should."""
-    every = words or planning.discover()
+    every = words or planning._discover()
     taking = [page for page in every if page in ENDS]
     faults, home = [], os.getcwd()
     # Results of own runs are written where they are called.
