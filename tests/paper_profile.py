@@ -55,7 +55,7 @@ ENDS = {
 
 def profile(pictures: Path) -> dict[str, dict]:
     """Return the paper profile with the sizes of the smoke profile, by page."""
-    paper, smoke, pages = planning._read_profile("paper"), planning.read_profile("smoke"), {}
+    paper, smoke, pages = planning._read_profile("paper"), planning._read_profile("smoke"), {}
     for page in planning._discover():
         values = {**paper.get(page, {}), **smoke.get(page, {}), **SIZES.get(page, {})}
         asked = paper.get(page, {})
