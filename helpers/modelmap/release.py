@@ -205,14 +205,14 @@ def same_family_rate(distances: np.ndarray, families: pd.Series) -> float:
     return float(found[names.duplicated(keep=False)].mean())
 
 
-def diffusion_exponent(distances: np.ndarray, steps: np.ndarray) -> float:
-    """Return the slope of log squared distance on log elapsed steps, from the first checkpoint on.
+def diffusion_exponent(distances: np.ndarray, steps: np.ndarray, start: int = 0) -> float:
+    """Return the slope of log squared distance on log elapsed steps, from one checkpoint on.
 
-    `distances` are squared, shape (c, c), `steps` ascending. 1 is what a random walk gives, below
-    it movement is subdiffusive. Source: the released code of arXiv 2505.15353, which takes the next
-    ten.
+    `distances` are squared, shape (c, c), `steps` ascending, `start` the number of the checkpoint
+    from which both are measured to all later ones. 1 is what a random walk gives, below it movement
+    is subdiffusive. Source: the released code of arXiv 2505.15353, which takes the next ten.
     """
     steps = np.asarray(steps, float)
-    elapsed = np.log(steps[1:] - steps[0])
-    apart = np.log(np.asarray(distances, float)[0, 1:])
+    elapsed = np.log(steps[start + 1 :] - steps[start])
+    apart = np.log(np.asarray(distances, float)[start, start + 1 :])
     return float(np.polyfit(elapsed, apart, 1)[0])
