@@ -123,7 +123,14 @@ def _why_not(found: _Answers) -> str:
     return ""
 
 
-def knowledge(found: _Answers, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def knowledge(
+    found: _Answers,
+    *,
+    n_shuffles: int = 9999,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Return whether answers depend on the subject: rows "first" and "gain".
 
     "first" is the share of facts whose object comes first, "gain" the mean, in nats, of how much
@@ -138,9 +145,9 @@ def knowledge(found: _Answers, *, n_resamples: int = 1000, seed: int = 0) -> pd.
         if not len(found.facts):
             break
         rng = np.random.default_rng(seed)
-        values = _shuffled(found, rng, 9999, score)
+        values = _shuffled(found, rng, n_shuffles, score)
         sample = weights @ values[0] / weights.sum(axis=1)
-        low, high = np.quantile(sample, [0.025, 0.975])
+        low, high = np.quantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
         means = values.mean(axis=1)
         p = np.nan if why else _p_value(means)
         rows[name] = {"value": means[0], "low": min(low, means[0]), "high": max(high, means[0])}
@@ -165,7 +172,14 @@ def two_way(facts: pd.DataFrame, n_resamples: int, seed: int) -> np.ndarray:
     return weights[weights.sum(axis=1) > 0]
 
 
-def follow(found: _Answers, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def follow(
+    found: _Answers,
+    *,
+    n_shuffles: int = 9999,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Return how the gain of `knowledge` follows what a corpus says, by rank within relations.
 
     One row per count: index "N(s,o)", "P(o|s)", "SMI"; `value`, Spearman's rho; `low`, `high`, over
@@ -180,7 +194,7 @@ def follow(found: _Answers, *, n_resamples: int = 1000, seed: int = 0) -> pd.Dat
     if len(facts) < 3:
         return pd.DataFrame(columns=columns)
     rng = np.random.default_rng(seed)
-    values = _shuffled(found, rng, 9999, _centred)
+    values = _shuffled(found, rng, n_shuffles, _centred)
     ranked = _ranks(values, facts["relation"])
     signals = factbook_facts.ranks(facts[list(COUNTS.values())], facts["relation"])
     weights = two_way(facts, n_resamples, seed)
@@ -195,7 +209,7 @@ def follow(found: _Answers, *, n_resamples: int = 1000, seed: int = 0) -> pd.Dat
         rho = ranked @ x / np.sqrt((ranked**2).sum(axis=1).clip(1e-12) * (x @ x))
         with np.errstate(invalid="ignore", divide="ignore"):
             sample = weighted_correlation(x, ranked[0], weights)
-        ends = np.nanquantile(sample, [0.025, 0.975])
+        ends = np.nanquantile(sample, [0.5 - confidence / 2, 0.5 + confidence / 2])
         rows[name] = {"value": rho[0], "low": min(ends[0], rho[0]), "high": max(ends[1], rho[0])}
         rows[name] |= {"p": np.nan if why else _p_value(rho), "why": why}
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
