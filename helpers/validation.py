@@ -58,7 +58,8 @@ def labels(labels: ArrayLike, n_rows: int, argument: str = "labels") -> pd.Serie
     """Return `labels` as a series of `n_rows` present values, or raise `ValueError`."""
     if np.ndim(labels) != 1:
         raise ValueError(f"{argument} has {np.ndim(labels)} dimensions; pass one label a row")
-    series, rows = pd.Series(list(labels)), argument.replace("labels", "X")
+    series = pd.Series(list(labels))
+    rows = argument.replace("labels", "X") if "labels" in argument else "points"
     if len(series) != n_rows:
         raise ValueError(
             f"{argument} has length {len(series)} but {rows} has {n_rows} rows; "
