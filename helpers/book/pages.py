@@ -64,8 +64,19 @@ def picture(notebook: str, nb: NotebookNode, name: str, kind: str = "image/png")
             if kind in output.get("data", {}):
                 png = base64.b64decode(output["data"][kind])
                 own = name if kind == "image/png" else f"card-{name}"
+                png = png if kind == "image/png" else _fewer_colours(png)
                 return Picture(notebook, title[1] if title else "", own, png, told["image"]["alt"])
     return None
+
+
+def _fewer_colours(png: bytes) -> bytes:
+    """Return a PNG with 256 colours at most, a third of its size."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    few = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+    few.save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
 def small_picture(notebook: str, nb: NotebookNode, name: str) -> Picture | None:

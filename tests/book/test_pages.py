@@ -47,10 +47,12 @@ def test_a_picture_is_the_named_figure_of_an_executed_page():
 
 
 def test_a_card_is_the_copy_that_was_drawn_for_it():
-    both = {"image/png": base64.b64encode(b"big").decode()}
-    both[figures._CARD] = base64.b64encode(PNG).decode()
+    both, card = {"image/png": base64.b64encode(b"big").decode()}, io.BytesIO()
+    Image.new("RGB", (3, 2), "#0072B2").save(card, "PNG")
+    both[figures._CARD] = base64.b64encode(card.getvalue()).decode()
     found = pages.picture("a/b", executed(data=both), "fig-a", pages.CARD)
-    assert (found.name, found.png) == ("card-fig-a", PNG)
+    drawn, shown = (Image.open(p).convert("RGB") for p in (card, io.BytesIO(found.png)))
+    assert found.name == "card-fig-a" and drawn.tobytes() == shown.tobytes()
     assert pages.small_picture("a/b", executed(data=both), "fig-a") == found
     assert pages.picture("a/b", executed(), "fig-a", pages.CARD) is None
     assert pages.small_picture("a/b", executed(), "fig-a").name == "fig-a"
