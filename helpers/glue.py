@@ -118,18 +118,26 @@ def score(task_or_metric: Task | str, truth: ArrayLike, prediction: ArrayLike) -
 
     CoLA: Matthews correlation. MRPC, QQP: mean of accuracy and F1 of label 1. STS-B: mean of
     Pearson's and Spearman's correlation. Others: accuracy. A correlation with a constant does not
-    exist; it counts as 0 here, for a constant prediction tells nothing. Source: Wang et al. (2018).
+    exist; it counts as 0 here, for a constant prediction tells nothing. Raises `ValueError` for
+    unequal lengths, no rows, or values that are missing or not finite. Source: Wang et al. (2018).
     """
     metric = task_or_metric if isinstance(task_or_metric, str) else task_or_metric.metric
+    validation.choice(metric, _METRICS, "task_or_metric")
     truth, prediction = np.asarray(truth), np.asarray(prediction)
+    if truth.ndim != 1 or truth.shape != prediction.shape or not len(truth):
+        raise ValueError(
+            f"truth has shape {truth.shape}, prediction {prediction.shape}; pass one value a row"
+        )
+    for argument, values in [("truth", truth), ("prediction", prediction)]:
+        if pd.isna(values).any() or (values.dtype.kind == "f" and np.isinf(values).any()):
+            raise ValueError(f"{argument} has values that are missing or not finite; repair them")
+    accuracy = float((truth == prediction).mean())
     if metric == "accuracy":
-        return float((truth == prediction).mean())
+        return accuracy
     if metric == "accuracy_f1":
         from sklearn.metrics import f1_score
 
-        return (
-            float((truth == prediction).mean()) + f1_score(truth, prediction, zero_division=0)
-        ) / 2
+        return (accuracy + f1_score(truth, prediction, zero_division=0)) / 2
     if (truth == truth[0]).all() or (prediction == prediction[0]).all():
         return 0.0
     if metric == "matthews":

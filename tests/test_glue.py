@@ -203,3 +203,19 @@ def test_a_constant_prediction_scores_nothing_without_a_warning():
         assert glue.score("accuracy_f1", [0, 0, 1], [0, 0, 0]) == pytest.approx(1 / 3)
         assert glue.score("accuracy_f1", [0, 0], [0, 0]) == 0.5
     assert glue.score("accuracy", ["a", "b"], ["a", "a"]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("metric", "truth", "found", "message"),
+    [
+        ("f1", [1], [1], "task_or_metric is 'f1'; choose one of accuracy"),
+        ("accuracy", [1, 0], [1], "truth has shape \\(2,\\), prediction \\(1,\\)"),
+        ("accuracy", [], [], "one value a row"),
+        ("pearson_spearman", [1.0, 2.0], [np.nan, 1.0], "prediction has values that are missing"),
+        ("pearson_spearman", [np.inf, 2.0], [0.0, 1.0], "truth has values"),
+        ("accuracy", ["a", None], ["a", "b"], "truth has values"),
+    ],
+)
+def test_score_refuses(metric, truth, found, message):
+    with pytest.raises(ValueError, match=message):
+        glue.score(metric, truth, found)

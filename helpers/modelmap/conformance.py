@@ -46,9 +46,14 @@ def compare(
     `per_token` is the sum of all absolute differences over that of tokens. `yardstick` is a squared
     distance, nats^2 per text: `seed_distance` or `stage_distance`. `threshold` is the map's, below
     which values are cut (`model_map.ModelMap`); its means of texts cancel. The interval is that of
-    percentiles (`placement.resampled`).
+    percentiles (`placement.resampled`). Raises `ValueError` for unequal lengths and values that are
+    not finite.
     """
     one, two = (np.asarray(values, float) for values in (reference, other))
+    for name, row in (("reference", one), ("other", two)):
+        if not np.isfinite(row).all():
+            bad = int(np.argmin(np.isfinite(row)))
+            raise ValueError(f"{name}[{bad}] is {row[bad]}; score that text again")
     gaps = np.abs(two - one)
     moved = np.maximum(two, threshold) - np.maximum(one, threshold)
     ends = np.quantile(placement.resampled(moved[None], 1000) / yardstick, [0.025, 0.975])

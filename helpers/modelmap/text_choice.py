@@ -24,9 +24,10 @@ def text_probabilities(coordinates: ArrayLike, rule: str = "length-squared") -> 
 
     `coordinates` has shape (K, N), doubly centred. "length-squared" takes the sum of squares of a
     column, its variance over models; "KL" the root of the sum, over pairs of models, of the fourth
-    power of their difference; "uniform" makes all texts equal. Source: arXiv 2505.15428, released
-    code.
+    power of their difference; "uniform" makes all texts equal. Raises `ValueError` for another
+    rule. Source: arXiv 2505.15428, released code.
     """
+    validation.choice(rule, RULES, "rule")
     q = validation.matrix(coordinates, "coordinates").astype(float)
     if rule == "uniform":
         return np.full(q.shape[1], 1 / q.shape[1])

@@ -52,6 +52,8 @@ def test_it_refuses():
     compare = conformance.compare
     with pytest.raises(ValueError, match="shapes"):
         compare(ROWS[0], ROWS[1][:39], TOKENS, 1.0)
+    with pytest.raises(ValueError, match=r"other\[3\] is nan"):
+        compare(ROWS[0], np.where(np.arange(40) == 3, np.nan, ROWS[1]), TOKENS, 1.0)
 
 
 KEYS = ["c++-1", "007", "e-2"]

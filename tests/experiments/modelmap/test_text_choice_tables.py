@@ -224,6 +224,7 @@ def test_a_ratio_has_a_range_over_smaller_maps(L):
     ("call", "message"),
     [
         (lambda L: text_choice_tables._draw_once(np.ones(4), 2), "probabilities"),
+        (lambda L: text_choice.text_probabilities(L, "best"), "rule is .best.; choose one of"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(L, call, message):
