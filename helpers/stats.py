@@ -313,7 +313,7 @@ def held_out_error(
     `columns`, `y` and `groups` name columns of `frame`. The prediction is least squares on the
     powers of the columns up to `degree`, products included; with no columns it is the mean of the
     other groups. In the units of `y`. Rows with a missing value are left out. Raises `ValueError`
-    for an absent column or fewer than 3 groups. Source: leave-one-group-out cross-validation, as
+    for fewer than 3 groups. Source: leave-one-group-out cross-validation, as
     scikit-learn's `LeaveOneGroupOut` does it.
     """
     from sklearn import config_context

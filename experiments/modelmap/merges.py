@@ -156,7 +156,7 @@ def score_merges(
     """Score the models (1 - a - b) w0 + a w1 + b w2 of a triple on texts, a and b from levels.
 
     Returns the log-likelihoods, nats, a row per model named "TRIPLE A B" and a column per text,
-    and a     row a model with `triple`, `a`, `b`, `weight_distance` (root mean square over
+    and a row a model with `triple`, `a`, `b`, `weight_distance` (root mean square over
     parameters of the difference from w0), `degrees` (the angle between the two differences of
     the triple) and `n_parameters`.
     """

@@ -168,25 +168,22 @@ def count_predictions(suite: Suite, counts: pd.DataFrame, *, groups: str = "mix"
     of the table such as "mix" or "width", is another; its predictions for stated facts are
     averaged. `counts` are the rows of `count_facts` of all mixes.
     """
-    told = {
-        mix: (rows[rows.frequency > 0][["n_both", "n_subject", "n_object"]].to_numpy(float), rows)
-        for mix, rows in counts.groupby("mix")
-    }
+    names, told = ["n_both", "n_subject", "n_object"], {}
+    for mix, rows in counts.groupby("mix"):
+        stated = rows.frequency.to_numpy() > 0
+        told[mix] = stated, rows.loc[stated, names].to_numpy(float)
     out = pd.Series(np.nan, suite.table.index)
     for _, part in suite.table.groupby("kind"):
-        frames, y, places = [], [], []
+        columns, y, places = [], [], []
         last = part.step.max()
         for name, model in part.iterrows():
-            n, facts = told[model["mix"]]
-            frames.append(
-                np.column_stack(
-                    [np.log2(1 + n * model.step / last), np.full(len(n), np.log2(model.parameters))]
-                )
-            )
-            y.append(suite.accuracy.loc[name].to_numpy()[(facts.frequency > 0).to_numpy()])
+            stated, n = told[model["mix"]]
+            size = np.full(len(n), np.log2(model.parameters))
+            columns.append(np.column_stack([np.log2(1 + n * model.step / last), size]))
+            y.append(suite.accuracy.loc[name].to_numpy()[stated])
             places.append(np.full(len(n), len(places)))
-        columns, place = np.vstack(frames), np.concatenate(places)
-        X = binned_fits.quadratic((columns - columns.mean(0)) / columns.std(0, ddof=1))
+        X, place = np.vstack(columns), np.concatenate(places)
+        X = binned_fits.quadratic((X - X.mean(axis=0)) / X.std(axis=0, ddof=1))
         held = part[groups].to_numpy()[place]
         guess = binned_fits.predict_held_out(X, np.concatenate(y), held, logistic=True, thin=5)
         out[part.index] = pd.Series(guess).groupby(place).mean().to_numpy()

@@ -13,11 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments.command import Written, command
-from experiments.synthesis import (
-    glass_box_report,
-    glass_box_table,
-    glass_box_world,
-)
+from experiments.synthesis import glass_box_report, glass_box_table, glass_box_world
 from helpers import data, specifications
 
 # What is known beforehand and cleared from both sides.

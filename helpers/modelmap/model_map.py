@@ -311,7 +311,8 @@ def principal_coordinates(made: ModelMap, k: int | None = None) -> _Principal:
     At most K - 1 of them, exactly, from the K x K Gram matrix; without `k`, all with variance. They
     are a rotation: distances between positions over N are those of the map. The sign of an axis is
     such that its largest entry in `axes` is positive. New models are placed by
-    `_Placement.coordinates @ axes.T`. Raises `ValueError` for `k` below 1. Source: Gower (1966).
+    `made.place(...).coordinates @ axes.T`. Raises `ValueError` for `k` below 1. Source: Gower
+    (1966).
 
     >>> from helpers.modelmap import fit_map, principal_coordinates
     >>> made = fit_map([[-10, -20], [-11, -20], [-20, -10]], names=["a", "b", "c"], clip=0)

@@ -236,7 +236,7 @@ def tuned_probe(
     """Return a `linear_probe` whose penalty is chosen inside each fold, and the choices.
 
     `penalties` are the values of C to choose from. The training entities of a fold are divided
-    once more, one part in 3 apart; the C with the highest log likelihood there is fitted
+    once more, a third set apart; the C with the highest log likelihood there is fitted
     to all of them. No entity has a part in the choice by which it is judged. `labels` are of
     clusters of 6 entities at least. The other arguments and the errors are those of
     `linear_probe`; it takes about as many times longer as there are penalties.

@@ -144,7 +144,7 @@ def tidy(
                 test = {"expected": 0.0, "p": p, "why": few if np.isnan(p) else ""}
                 add(signal, measure, *ends, by, **(test if measure == "above_spelling" else {}))
         elif signal == "latent space":
-            t = float(student.ppf(0.5 + 0.95 / 2, raw["n_groups"] - 1))
+            t = float(student.ppf(0.975, raw["n_groups"] - 1))
             for measure, part in raw["measures"].items():
                 reach = t * part["error"]
                 ends = part["value"] - reach, part["value"] + reach
