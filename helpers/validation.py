@@ -54,16 +54,18 @@ def varying(X: np.ndarray, argument: str = "X") -> np.ndarray:
     return X
 
 
-def labels(labels: ArrayLike, n_rows: int, argument: str = "labels") -> pd.Series:
-    """Return `labels` as a series of `n_rows` present values, or raise `ValueError`."""
+def labels(labels: ArrayLike, n_rows: int, argument: str = "labels", rows: str = "") -> pd.Series:
+    """Return `labels` as a series of `n_rows` present values, or raise `ValueError`.
+
+    `argument` names them in the message and `rows` what they belong to, by default the X to labels.
+    """
     if np.ndim(labels) != 1:
         raise ValueError(f"{argument} has {np.ndim(labels)} dimensions; pass one label a row")
     series = pd.Series(list(labels))
-    rows = argument.replace("labels", "X") if "labels" in argument else "points"
     if len(series) != n_rows:
+        of = rows or argument.replace("labels", "X")
         raise ValueError(
-            f"{argument} has length {len(series)} but {rows} has {n_rows} rows; "
-            "pass one label a row"
+            f"{argument} has length {len(series)} but {of} has {n_rows} rows; pass one label a row"
         )
     if series.isna().any():
         raise ValueError(f"{argument} has {series.isna().sum()} missing values; drop these rows")

@@ -187,7 +187,7 @@ def split_curves(
     is "old models" or "all models".
     """
     values = validation.matrix(log_likelihoods, "log_likelihoods")
-    names = validation.labels(families, len(values), "families").to_numpy()
+    names = validation.labels(families, len(values), "families", "log_likelihoods").to_numpy()
     kinds = np.array(list(dict.fromkeys(names)))
     parts = []
     for split in range(n_splits):

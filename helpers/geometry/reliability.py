@@ -35,7 +35,7 @@ def pooled_variance(values: ArrayLike, groups: ArrayLike) -> Variance:
     has two values.
     """
     column = validation.numbers(values, "values")
-    labels = validation.labels(groups, len(column), "groups")
+    labels = validation.labels(groups, len(column), "groups", "values")
     if column.ndim != 1 or not np.isfinite(column).all():
         raise ValueError("values must be finite numbers in one row; drop the missing ones")
     parts = pd.Series(column).groupby(labels.to_numpy())

@@ -267,7 +267,7 @@ def between_share(points: ArrayLike, groups: ArrayLike) -> float:
     squared of the analysis of variance.
     """
     x = validation.varying(validation.matrix(points, "points"), "points")
-    codes, names = pd.factorize(validation.labels(groups, len(x), "groups"))
+    codes, names = pd.factorize(validation.labels(groups, len(x), "groups", "points"))
     # Scaled first: squares of tiny or huge entries are lost otherwise.
     x = x.astype(np.float64)
     x /= np.abs(x).max()
