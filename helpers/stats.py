@@ -305,6 +305,20 @@ def _column(values: ArrayLike, argument: str) -> np.ndarray:
     return column
 
 
+def held_out_residuals(X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return `y` minus what least squares on `X` gives, each group predicted from the others.
+
+    `X` (n, k) has its own column of ones, `y` and `groups` have shape (n,); in the units of `y`.
+    Source: leave-one-group-out cross-validation.
+    """
+    residual = np.empty(len(y))
+    for group in pd.unique(groups):
+        out = groups == group
+        weights = np.linalg.lstsq(X[~out], y[~out], rcond=None)[0]
+        residual[out] = y[out] - X[out] @ weights
+    return residual
+
+
 def held_out_error(
     frame: pd.DataFrame, columns: Sequence[str], y: str, groups: str, *, degree: int = 2
 ) -> float:

@@ -28,12 +28,8 @@ def held_out_residuals(
     centre = x - x.mean(axis=0)
     scaled = centre / np.where(centre.std(axis=0) > 0, centre.std(axis=0), 1)
     design = np.hstack([np.ones((len(frame), 1)), *(scaled**k for k in (1, 2))])
-    observed, residual = frame[y].to_numpy(float), np.empty(len(frame))
-    for group in frame[groups].unique():
-        out = (frame[groups] == group).to_numpy()
-        weights = np.linalg.lstsq(design[~out], observed[~out], rcond=None)[0]
-        residual[out] = observed[out] - design[out] @ weights
-    return pd.Series(residual, index=frame.index)
+    given = design, frame[y].to_numpy(float), frame[groups].to_numpy()
+    return pd.Series(stats.held_out_residuals(*given), index=frame.index)
 
 
 def resampled(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from experiments import intervals
 from experiments.command import Written, command, to_folder
@@ -159,6 +162,14 @@ def variant_rows(variants: pd.DataFrame, sweep: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _gap(pairs: Sequence[np.ndarray], scale: str, rows: np.ndarray) -> float:
+    """Return the first pair of columns' correlation minus the second pair's, in some rows."""
+    some = [pair[rows] for pair in pairs]
+    some = [rankdata(pair, axis=0) for pair in some] if scale == "ranks" else some
+    one, other = (np.corrcoef(pair.T)[0, 1] for pair in some)
+    return float(one - other)
+
+
 def base_rows(noisy: pd.DataFrame, *, n_resamples: int = N_RESAMPLES) -> pd.DataFrame:
     """Return how much more closely patchiness follows the scores in MPNet than in MiniLM.
 
@@ -181,11 +192,7 @@ def base_rows(noisy: pd.DataFrame, *, n_resamples: int = N_RESAMPLES) -> pd.Data
             wide = wide.groupby("level").mean()
         level = wide.index.get_level_values("level")
         pairs = [wide.xs(name, axis=1, level=1).to_numpy() for name in base_encoder.SWEEPS]
-        if choice["scale"] == "ranks":
-            follow = lambda pair: float(intervals.rank_correlations(pair)[0])  # noqa: E731
-        else:
-            follow = lambda pair: float(np.corrcoef(pair.T)[0, 1])  # noqa: E731
-        gap = lambda some: follow(pairs[0][some]) - follow(pairs[1][some])  # noqa: B023, E731
+        gap = partial(_gap, pairs, choice["scale"])
         with np.errstate(invalid="ignore", divide="ignore"):
             found = intervals.bootstrap(gap, level, n_resamples=n_resamples)
         ends = dict(zip(("estimate", "low", "high"), found, strict=True))

@@ -19,7 +19,7 @@ from experiments.command import Written, command, option, to_folder
 from experiments.posterior import invented, real_models, rival_scores
 from experiments.posterior.agreement import rank_agreement
 from experiments.posterior.real_models import Task
-from helpers import data
+from helpers import data, stats
 from helpers.posterior import average_log_posterior, held_out_log_posterior
 from helpers.posterior.dimensions import varied
 from helpers.posterior.transferability import tuned_probe
@@ -107,12 +107,8 @@ def glass_box_gain(
     values, corpora = np.hstack(columns), part[left_out].to_numpy()
 
     def error(X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
-        design, squares = np.column_stack([np.ones(len(X)), X]), 0.0
-        for group in set(groups):
-            out = groups == group
-            weights = np.linalg.lstsq(design[~out], y[~out], rcond=None)[0]
-            squares += float(((y[out] - design[out] @ weights) ** 2).sum())
-        return squares**0.5
+        design = np.column_stack([np.ones(len(X)), X])
+        return float(np.linalg.norm(stats.held_out_residuals(design, y, groups)))
 
     def saved(rows: np.ndarray) -> float:
         some, groups = values[rows], corpora[rows]
@@ -176,8 +172,9 @@ def film_rows(
     """
     rows = []
     scored = {k: v for k, v in choices.items() if k != "models"}
+    tasks = {by: real_models.clustered(films, by) for by in choices["clusters"]}
     for choice in combinations(**scored):
-        task = real_models.clustered(films, choice["clusters"])
+        task = tasks[choice["clusters"]]
         options: dict = {"head_dim": None}
         if choice["space"] != "whole":
             options["head_dim"] = int(choice["space"].split()[-1])
