@@ -89,7 +89,7 @@ def _work(given: argparse.Namespace) -> int:
         if row.why:
             print(f"{name}: {row.why}", file=sys.stderr)
     n = len(vectors)
-    told = f"{n} model{'s' * (n != 1)}, {len(texts):,} texts: {given.out}"
+    told = shell.models_done(n, texts, given.out)
     shell.emit(given, told, {"out": given.out, "n_texts": len(texts), "models": rows})
     return shell.OK if n == len(names) else shell.FAILED
 

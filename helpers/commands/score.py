@@ -112,7 +112,7 @@ def _work(given: argparse.Namespace) -> int:
     if not n:
         told = f"no model could be scored: {given.out}/report.csv says why"
         print(told, file=sys.stderr)
-    told = f"{n} model{'s' * (n != 1)}, {len(texts):,} texts: {given.out}"
+    told = shell.models_done(n, texts, given.out)
     report = scored.report.to_dict("records")
     value = {"out": str(out), "n_texts": len(texts), "models": report}
     if n or given.json:

@@ -55,6 +55,11 @@ def progress_to(given: argparse.Namespace) -> TextIO:
     return _Nowhere() if given.quiet else sys.stderr
 
 
+def models_done(n: int, texts: Sequence[str], out: str) -> str:
+    """Return in words how many models have read how many texts, and where the result lies."""
+    return f"{n} model{'s' * (n != 1)}, {len(texts):,} texts: {out}"
+
+
 def note(given: argparse.Namespace, text: str) -> None:
     """Print a remark that is no result."""
     print(text, file=progress_to(given))
