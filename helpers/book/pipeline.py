@@ -73,6 +73,15 @@ def _command(task: Task) -> list[str]:
     return words + (["-y", json.dumps(task.overrides)] if task.overrides else [])
 
 
+def _readers_copy(task: Task, folder: Path) -> Path:
+    """Write a page without what it tests about itself, its cells tagged `book_only`."""
+    book = nbformat.read(task.source, as_version=4)
+    book.cells = [c for c in book.cells if "book_only" not in c.metadata.get("tags", [])]
+    copy = folder / task.source.name
+    nbformat.write(book, copy)
+    return copy
+
+
 def _failure_of(notebook: Path) -> dict[str, Any]:
     """Return the cell that failed in an executed notebook: its number, first line and error."""
     try:
@@ -142,7 +151,8 @@ def _execute(
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    words = [os.path.relpath(task.source, ROOT), str(part), *_command(task)[3:]]
+    source = _readers_copy(task, Path(scratch.name)) if task.own else task.source
+    words = [os.path.relpath(source, ROOT), str(part), *_command(task)[3:]]
     started = time.time()
     process = subprocess.Popen(
         [sys.executable, "-c", _PAPERMILL, *words, "--progress-bar", "--kernel", "python3"],

@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from helpers import data, devices, model_sources
+from helpers import data, devices, model_sources, results
 from helpers.commands import shell
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def _measured(
     Returns the run, its inputs, the folder that is meant for its files, and the ranking if one is
     asked for. Raises `ValueError` and `OSError` as its parts do.
     """
-    from helpers import results
     from helpers.synthesis import (
         model_kinds,
         ranking,
@@ -83,16 +82,19 @@ def _in_text(run: Run) -> str:
     return shown.round(3).to_string(index=False) if len(shown) else ""
 
 
-def _refused(run: Run) -> list[str]:
-    """Print why a signal is missing to standard error; return the models that were not read."""
-    from helpers.synthesis import signal_prose
-
-    for row in signal_prose.reasons(run.found).itertuples():
-        print(f"{row.model}: {row.signal}: {row.why}", file=sys.stderr)
-    found = [t for t, raw in run.found.items() if raw["model"]["status"] != "computed"]
-    if len(found) == len(run.found):
+def _code(models: list[dict[str, Any]]) -> int:
+    """Print what of a run is missing and why to standard error; return the exit code."""
+    for one in models:
+        missing: dict[str, list[str]] = {}
+        for part in one["signals"]:
+            if part["status"] != "computed":
+                missing.setdefault(part["why"], []).append(part["signal"])
+        for why, signals in missing.items():
+            print(f"{one['model']}: {', '.join(signals)}: {why}", file=sys.stderr)
+    read = [one["status"] == "computed" for one in models]
+    if not any(read):
         print("no model could be read", file=sys.stderr)
-    return found
+    return shell.OK if all(read) else shell.FAILED
 
 
 def _parser() -> shell.Parser:
@@ -128,15 +130,17 @@ def _work(given: argparse.Namespace) -> int:
     if not (given.text or given.json):
         devices.given(given)
         default = _parser().parse_args(["none"])
+        place = results.folder(given.out, given.model, vars(given), page="your_model")
+        given.out = str(place)
         asked = {k: v for k, v in vars(given).items() if k not in _OWN and v != getattr(default, k)}
         names = [model_sources.at_revision(name, given.revision) for name in given.model]
         words = [_PAGE, "--book"]
         for key, value in {"models": names, **asked}.items():
             words += ["-p", key, json.dumps(value)]
-        code = shell.run_pages(given, words, "pass --text or --json")
-        if not code:
-            print(data.ROOT / "build" / "html" / "notebooks" / f"{_PAGE}.html")
-        return code
+        if code := shell.run_pages(given, words, "pass --text or --json"):
+            return code
+        print(data.ROOT / "build" / "html" / "notebooks" / f"{_PAGE}.html")
+        return _code(json.loads((place / "results.json").read_text(encoding="utf-8"))["models"])
     from helpers.synthesis import ranking, your_model
 
     run, inputs, folder, ranks = _measured(given, shell.progress_to(given))
@@ -147,7 +151,7 @@ def _work(given: argparse.Namespace) -> int:
     text = "\n".join(filter(None, [_in_text(run), *words]))
     if text or given.json:
         shell.emit(given, text, report)
-    return shell.FAILED if _refused(run) else shell.OK
+    return _code(report["models"])
 
 
 main = shell.Command(_parser, _work, kept="run again, and what was measured so far is kept")

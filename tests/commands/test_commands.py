@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -201,16 +202,35 @@ def test_place_reads_models_and_says_which_failed(folder, tmp_path, monkeypatch,
 
 
 def test_judge_asks_the_page_for_what_it_takes(folder, monkeypatch, capsys):
-    asked = []
-    monkeypatch.setattr(pipeline, "main", lambda words: asked.append(words) or print("run") or 0)
+    asked, read = [], {"model": "tiny", "status": "computed", "signals": []}
+    parts = [{"signal": s, "status": "refused", "why": "no such name"} for s in ("facts", "map")]
+    models = [read, {"model": "hub/x", "status": "refused", "signals": parts}]
+
+    def written(words):
+        asked.append(words)
+        place = Path(json.loads(words[words.index("out") + 1]))
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "results.json").write_text(json.dumps({"models": models}))
+        print("run")
+        return 0
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(pipeline, "main", written)
     words = ["judge", folder / "tiny", "hub/x", "--revision", "v1", "--rank-for", "texts"]
     words += ["--device", "cpu", "--dtype", "bfloat16", "--batch-tokens", 256]
     code, out, err = run(capsys, *words, "--limit", 9, "--signals", "facts", "map")
-    assert code == 0 and err == "run\n"
+    # The page stands, and the model that could not be read is named and shows in the exit code.
+    assert code == 1 and err == "run\nhub/x: facts, map: no such name\n"
     assert out.strip().endswith("build/html/notebooks/synthesis/your_model.html")
     name, book, *rest = asked[0]
     values = zip(rest[1::3], rest[2::3], strict=True)
     extra = {key: planning.read_yaml(value, key) for key, value in values}
+    place = Path(extra.pop("out"))
+    assert place.parent == folder / "results" and place.name.startswith("your_model-")
+    models.pop()
+    assert run(capsys, *words, "--out", "mine")[0] == 0
+    again = asked.pop()
+    assert json.loads(again[again.index("out") + 1]) == str(folder / "mine")
     assert extra == {
         "models": [str(folder / "tiny"), "hub/x@v1"], "rank_for": "texts", "limit": 9,
         "signals": ["facts", "map"], "device": "cpu", "dtype": "bfloat16", "batch_tokens": 256,
