@@ -9,6 +9,7 @@ from helpers.__main__ import dispatch
 RUNS = {
     "noise_sweep": ("geometry.noise_sweep", "models harmed by noise, of the geometry part"),
     "base_encoder": ("geometry.base_encoder", "MPNet's clouds twice, and encoders of other makes"),
+    "push_first": ("geometry.push_first", "patchiness pushed first, training afterwards"),
     "glass_box_geometry": (
         "geometry.glass_box_geometry",
         "geometry of the glass box, and its null",

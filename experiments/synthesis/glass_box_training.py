@@ -103,6 +103,7 @@ def train(
     keep: Collection[int] = (),
     at: Callable[[int], None] | None = None,
     checkpoint: str | Path | None = None,
+    loss: Callable[[PreTrainedModel, np.ndarray, np.random.Generator], Tensor] | None = None,
 ) -> list[dict[str, float]]:
     """Train a model on documents, in place, and return the mean loss between the steps kept.
 
@@ -114,9 +115,9 @@ def train(
 
     `at` is called after each number of steps in `keep`, 0 for the beginning. With `checkpoint`, a
     path ending in .safetensors, the run is saved then as well, and goes on from the last save to
-    the very bit on the same machine. Rows have `step`, `epoch` (from 1) and `loss` (nats per token
-    guessed). Raises `ValueError` for bad sizes, no documents or none with a token, and the
-    checkpoint of another run.
+    the very bit on the same machine. `loss` stands in for that of `LOSSES`. Rows have `step`,
+    `epoch` (from 1) and `loss` (nats per token guessed). Raises `ValueError` for bad sizes, no
+    documents or none with a token, and the checkpoint of another run.
     """
     import torch
 
@@ -130,16 +131,16 @@ def train(
     options = [VERSION, steps, batch_tokens, learning_rate, seed, kept, documents]
     run = checkpoints.digest(model.state_dict(), options, torch.__version__)
     kept_run = checkpoint, run, model, training.adamw(model)
-    course, loss_of = training.resume(*kept_run), _LOSSES[model.config.model_type]
+    course, loss_of = training.resume(*kept_run), loss or LOSSES[model.config.model_type]
     done = int(course[-1]["step"]) if course else 0
     if not done and 0 in keep and at is not None:
         at(0)
     total = 0.0
     model.train()
     for step in range(done, steps):
-        loss = loss_of(model, batches.at(step), np.random.default_rng([seed, step, 1]))
+        value = loss_of(model, batches.at(step), np.random.default_rng([seed, step, 1]))
         share = training.schedule(step, steps, steps // 20)
-        total += training.step(model, kept_run[-1], loss, rate * share)
+        total += training.step(model, kept_run[-1], value, rate * share)
         if step + 1 in kept:
             since = step + 1 - (course[-1]["step"] if course else 0)
             course.append({"step": step + 1, "epoch": batches.epoch + 1, "loss": total / since})
@@ -206,4 +207,4 @@ def _masked_loss(model: PreTrainedModel, rows: np.ndarray, rng: np.random.Genera
     return torch.nn.functional.cross_entropy(model.cls(states), targets)
 
 
-_LOSSES = {"gpt2": _next_loss, "bert": _masked_loss}
+LOSSES = {"gpt2": _next_loss, "bert": _masked_loss}
