@@ -14,8 +14,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from experiments import training
+from experiments import intervals, training
 from experiments.command import Written, command, option, parts
 from experiments.geometry import noise_sweep
 from experiments.synthesis import (
@@ -24,7 +25,7 @@ from experiments.synthesis import (
     glass_box_training,
     glass_box_world,
 )
-from helpers import data, encoding, factbook, fine_tuning, glue, injection, models
+from helpers import data, encoding, factbook, fine_tuning, glue, injection, models, stats
 from helpers.geometry import penalties, quantization, quantizers, spread
 
 if TYPE_CHECKING:
@@ -76,17 +77,18 @@ def push(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     sign: int,
+    far: float,
     *,
     seed: int = 0,
     most_steps: int = MOST_STEPS,
 ) -> tuple[PreTrainedModel, int]:
-    """Return a copy pushed by the penalty alone until its index has moved by `distance`, and steps.
+    """Return a copy pushed by the penalty alone until its index has moved by `far`, and steps.
 
     Word embeddings stay. A push that has not come so far after `most_steps` ends there.
     """
     import torch
 
-    start, far = indices(model, tokenizer), distance()
+    start = indices(model, tokenizer)
     model = copy.deepcopy(model).train()
     model.embeddings.requires_grad_(False)
     optimizer, rng = training.adamw(model), np.random.default_rng(seed)
@@ -132,7 +134,7 @@ def _arm(noise: float, arm: str, seed: int) -> tuple[PreTrainedModel, int]:
     if arm == "random":
         pushed, steps = _arm(noise, "up", seed)
         return randomly_moved(start, pushed, seed), steps
-    return push(start, tokenizer, {"up": 1, "down": -1}[arm], seed=seed)
+    return push(start, tokenizer, {"up": 1, "down": -1}[arm], distance(), seed=seed)
 
 
 @cache
@@ -154,6 +156,15 @@ def tuned_row(task: str, noise: float, arm: str, seed: int) -> dict[str, Any]:
     tuned = fine_tuning.fine_tune(model, tokenizer, glue.load_task(task), **TUNING, seed=seed)
     row |= {"score": tuned.score, "loss": tuned.history["loss"].tail(20).mean()}
     return row | {f"{name}_after": indices(tuned.model, tokenizer, name) for name in DRAWS}
+
+
+def difference(rows: pd.DataFrame, column: str, first: str, second: str) -> stats.Mean:
+    """Return a column in one arm minus the other, mean over tasks and seeds; the unit is the seed.
+
+    Both tasks of a seed start from the same pushed model.
+    """
+    wide = rows.pivot(index=["seed", "task"], columns="arm", values=column)
+    return intervals.student_mean((wide[first] - wide[second]).groupby("seed").mean())
 
 
 def _pushed_loss(
