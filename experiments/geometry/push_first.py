@@ -45,7 +45,7 @@ TASKS, NOISE, SEEDS = ("sst2", "stsb"), 2.0, (0, 1, 2)
 # No push, the penalty up or down, and random weights that moved as far as those of "up".
 ARMS = ("none", "up", "down", "random")
 PUSHES = (-0.05, 0.0, 0.05)
-SHAPES = {"gpt": (64, 2), "bert": (64, 2)}
+SHAPES, STEPS = {"gpt": (64, 2), "bert": (64, 2)}, 2048
 
 
 def penalty(states: Tensor, mask: Tensor) -> Tensor:
@@ -187,9 +187,8 @@ def pretrained_row(kind: str, push: float, seed: int) -> dict[str, Any]:
     bench, tokenizer, texts = _glass_box()
     model = glass_box_training.new_model(kind, tokenizer, width=width, layers=layers, seed=seed)
     options = {"learning_rate": glass_box_runs.RATES[kind], "seed": seed}
-    steps = max(glass_box_runs.KEEP[kind])
     loss = partial(_pushed_loss, push)
-    glass_box_training.train(model, tokenizer, texts, steps, **options, loss=loss)
+    glass_box_training.train(model, tokenizer, texts, STEPS, **options, loss=loss)
     return dict(glass_box_measures.measure(model, tokenizer, bench).row)
 
 
@@ -220,7 +219,7 @@ def main(given: Namespace) -> Written:
     else:
         cases = product(given.seeds, SHAPES, PUSHES)
         plan = [{"kind": kind, "push": push, "seed": seed} for seed, kind, push in cases]
-        measure, key = pretrained_row, {"shapes": SHAPES, "bits": BATCH_BITS}
+        measure, key = pretrained_row, {"shapes": SHAPES, "steps": STEPS, "bits": BATCH_BITS}
     folder = data.cache_folder() / "push_first"
     noise_sweep.collect_rows(plan[given.part], measure, folder, key=key)
     table = noise_sweep.collect_rows(plan, None, folder, key=key)
