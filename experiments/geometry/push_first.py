@@ -209,7 +209,7 @@ def _glass_box() -> tuple[glass_box_measures.Bench, Any, list[str]]:
 def main(given: Namespace) -> Written:
     """Push patchiness first and train afterwards, or push it in pre-training."""
     if given.what == "tuned":
-        ill = [(NOISE, arm) for arm in ("none", "up", "random")]
+        ill = [(NOISE, arm) for arm in ("none", "up")]
         cases = product(given.seeds, [*((0.0, arm) for arm in ARMS), *ill], TASKS)
         plan = [
             {"task": task, "noise": noise, "arm": arm, "seed": seed}
