@@ -128,10 +128,10 @@ def ranks_language(signal: str, one_vocabulary: bool = False) -> Found:
     )
 
 
-def five_hundred_steps() -> Found:
-    """Return the lead of 500 steps over size in the rows that `tuning_prices` stores."""
+def lead_over_size(rank_by: str) -> Found:
+    """Return a lead over size among encoders, of the rows that `tuning_prices` stores."""
     rows = prices_of.specification_rows(released_truths.encoders())
-    rows = rows[rows["rank by"] == "500 steps"]
+    rows = rows[rows["rank by"] == rank_by]
     names = ["agreement", "tasks", "models"]
     estimates = rows.set_index(names).estimate
     return under(
@@ -203,7 +203,8 @@ def sealed_leads(truth: str) -> Found:
 
 
 CLAIMS: dict[str, Callable[[], Found]] = headlines_checkpoints.CLAIMS | {
-    "syn-price-500-steps": five_hundred_steps,
+    "syn-price-500-steps": partial(lead_over_size, "500 steps"),
+    "syn-price-best-score": partial(lead_over_size, "best score"),
     "syn-price-stop-gains": line_gains,
     "syn-choices-size-ranks-encoders": size_ranks_encoders,
     "syn-choices-scores-ahead-of-size": scores_ahead_of_size,
@@ -212,6 +213,7 @@ CLAIMS: dict[str, Callable[[], Found]] = headlines_checkpoints.CLAIMS | {
     "syn-choices-list-ranks-language": partial(ranks_language, "static_order"),
     "syn-sealed-ranks-facts": partial(sealed_ranks, "closed_book"),
     "syn-sealed-ranks-tuning": partial(sealed_ranks, "fine_tuned"),
+    "syn-sealed-ranks-probe": partial(sealed_ranks, "probe"),
     "syn-sealed-leads-facts": partial(sealed_leads, "closed_book"),
     "syn-sealed-leads-tuning": partial(sealed_leads, "fine_tuned"),
     "syn-sealed-leads-probe": partial(sealed_leads, "probe"),
