@@ -254,9 +254,9 @@ def _coverage() -> pd.DataFrame:
         found = covered(read, grid, families)
         return min(found[name] for name in scores[score])
 
-    choices = {"score": [*scores], "read": ["128 texts", "64 texts", "32 texts"]}
+    choices = {"score": [*scores], "read": ["64 texts", "32 texts", "16 texts"]}
     choices |= {"grid": [*penalties], "families": [*out][:2]}
-    few = {"score": [*scores], "read": ["128 texts"], "grid": ["default"], "families": [*out]}
+    few = {"score": [*scores], "read": ["64 texts"], "grid": ["default"], "families": [*out]}
     return joined(rows(measure, choices), rows(measure, few))
 
 
