@@ -45,7 +45,7 @@ RUNS = {
     "tuning_prices": ("synthesis.tuning_prices", "what brief fine-tuning and scores cost"),
     "real_choices": ("synthesis.real_choices", "signals against scores of real tuned models"),
     "synthesis_specifications": ("synthesis.specifications", "the synthesis under other choices"),
-    "headlines_choices": (
+    "choices_headlines": (
         "synthesis.headlines_choices",
         "sentences on checkpoints and choices under other choices",
     ),

@@ -6,7 +6,7 @@ A function gives the specifications of one claim; the first value of every choic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -14,15 +14,14 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from experiments import headlines
 from experiments.synthesis import glass_box_report as report
 from experiments.synthesis import glass_box_table as box
 from experiments.synthesis import glass_box_world as world_of
 from experiments.synthesis import text_sources
-from helpers import specifications
 from helpers.synthesis import paired_tests
 
-PAGE, ALL = "as on the page", "all models"
-Found = dict[str, float]
+ALL = "all models"
 # Significance levels, and corrections for the number of tests.
 LEVELS = {"level .05": (0.05, ""), "level .01": (0.01, ""), "level .10": (0.1, "")}
 LEVELS |= {"Holm's correction": (0.05, "holm"), "Bonferroni's correction": (0.05, "bonferroni")}
@@ -43,18 +42,14 @@ EVERY = ["all packages", *(f"without package {name}" for name in text_sources.PA
 AVERAGES = {"mean": np.mean, "median": np.median, "harmonic mean": stats.hmean}
 
 
-def under(measure: Callable[..., float], *blocks: dict[str, Sequence[str]]) -> Found:
-    """Return what a measure gives for every combination in each block of choices.
+def under(measure: Callable[..., float], *blocks: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return `headlines.rows` of all blocks of choices, the first value of each being the page's.
 
-    A key says what differs from the page, which has the first value of every choice.
+    A block crosses its choices; those that it does not name stay as on the page.
     """
     page = {name: next(iter(values)) for block in blocks for name, values in block.items()}
-    out: Found = {}
-    for row in (row for block in blocks for row in specifications.combinations(**block)):
-        text = ", ".join(value for name, value in row.items() if value != page[name]) or PAGE
-        if text not in out:
-            out[text] = float(measure(**(page | row)))
-    return out
+    single = {name: [value] for name, value in page.items()}
+    return headlines.joined(*(headlines.rows(measure, single | block, page) for block in blocks))
 
 
 def each(table: pd.DataFrame, *columns: str) -> list[str]:
@@ -100,7 +95,7 @@ def _pairs(kind: str, seeds: bool = False) -> pd.DataFrame:
     return table.join(about, on="before")
 
 
-def sees_every_step(kind: str = "gpt") -> Found:
+def sees_every_step(kind: str = "gpt") -> pd.DataFrame:
     """Return the share of pairs of checkpoints in which a test finds the loss improved."""
     pairs = _pairs(kind)
 
@@ -114,7 +109,7 @@ def sees_every_step(kind: str = "gpt") -> Found:
     )
 
 
-def texts_needed(kind: str) -> Found:
+def texts_needed(kind: str) -> pd.DataFrame:
     """Return the texts that are enough in nine of ten pairs of checkpoints."""
 
     def texts(estimator: str, models: str, level: str, power: str) -> float:
@@ -135,7 +130,7 @@ def texts_needed(kind: str) -> Found:
     return under(texts, all_of, all_of | {"models": [ALL], "level": levels, "power": powers})
 
 
-def loss_means_tuning(kind: str) -> Found:
+def loss_means_tuning(kind: str) -> pd.DataFrame:
     """Return the share of moved fine-tuned scores that rose where the loss improved."""
     pairs, values = _pairs(kind), suite().table
 
@@ -151,7 +146,7 @@ def loss_means_tuning(kind: str) -> Found:
     return under(share, {"least": LEAST, "models": models}, {"least": LEAST, **asked})
 
 
-def seeds_told_apart() -> Found:
+def seeds_told_apart() -> pd.DataFrame:
     """Return the share of settings in which a test finds that two seeds differ."""
     twins = _pairs("gpt", seeds=True)
 
@@ -179,7 +174,7 @@ def _by_source(unit: str, texts: str, packages: str) -> pd.DataFrame:
     return found[found.kind == "gpt"].rename(columns={"mix": "corpus"})
 
 
-def _sourced(measure: Callable[..., float], name: str, values: Sequence[str]) -> Found:
+def _sourced(measure: Callable[..., float], name: str, values: Sequence[str]) -> pd.DataFrame:
     """Return a measure of `_by_source` by texts, units, packages, models and one choice more."""
     models = each(_by_source(UNITS[0], TEXTS[0], EVERY[0]), "width", "corpus")
     page = {"unit": UNITS[:1], "texts": TEXTS[:1], "packages": EVERY[:1], "models": models[:1]}
@@ -192,7 +187,7 @@ def _sourced(measure: Callable[..., float], name: str, values: Sequence[str]) ->
     )
 
 
-def seeds_by_package() -> Found:
+def seeds_by_package() -> pd.DataFrame:
     """Return the share of settings in which two seeds differ on new packages, corrected."""
 
     def share(unit: str, texts: str, packages: str, models: str, level: str) -> float:
@@ -201,7 +196,7 @@ def seeds_by_package() -> Found:
     return _sourced(share, "level", CORRECTED)
 
 
-def design_effect() -> Found:
+def design_effect() -> pd.DataFrame:
     """Return how much larger packages make the variance of the difference of two seeds."""
 
     def effect(unit: str, texts: str, packages: str, models: str, average: str) -> float:
@@ -232,7 +227,7 @@ def _alarms(
     return models.assign(alarms=[paired_tests.false_alarms(row, **how) for row in rows])
 
 
-def false_alarms_on_packages() -> Found:
+def false_alarms_on_packages() -> pd.DataFrame:
     """Return how often a model differs from itself on two halves of the packages."""
     models = each(_alarms("texts", TEXTS[0], EVERY[0], "log probabilities", "40 draws", True),
                   "width", "corpus", "seed")  # fmt: skip
@@ -250,7 +245,7 @@ def false_alarms_on_packages() -> Found:
     )
 
 
-def false_alarms_on_communities() -> Found:
+def false_alarms_on_communities() -> pd.DataFrame:
     """Return how often ALP of a model differs from itself on two halves of the communities."""
 
     def share(steps: str, scale: str, draws: str, models: str) -> float:
@@ -263,7 +258,7 @@ def false_alarms_on_communities() -> Found:
     return under(share, page | {"models": models}, page | {"draws": DRAWS})
 
 
-CLAIMS: dict[str, Callable[[], Found]] = {
+CLAIMS: dict[str, Callable[[], pd.DataFrame]] = {
     "syn-loss-sees-every-step": sees_every_step,
     "syn-few-texts-are-enough": partial(texts_needed, "gpt"),
     "syn-few-texts-are-enough-bert": partial(texts_needed, "bert"),

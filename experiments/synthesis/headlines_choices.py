@@ -1,30 +1,27 @@
 """Sentences on seeds, prices, real models and the sealed forecast, each under other choices.
 
-`python -m experiments headlines_choices` writes one table of these and of the sentences of
+`python -m experiments choices_headlines` writes one table of these and of the sentences of
 `headlines_checkpoints`; it needs the registry's files.
 """
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import numpy as np
 import pandas as pd
 
-from experiments.command import Written, command, log
+from experiments import headlines
 from experiments.synthesis import glass_box_forecast, headlines_checkpoints, released_truths
 from experiments.synthesis import tuning_curves as curves_of
 from experiments.synthesis import tuning_prices as prices_of
 from experiments.synthesis.glass_box_table import TRUTHS
-from experiments.synthesis.headlines_checkpoints import ALL, PAGE, Found, each, under, without
+from experiments.synthesis.headlines_checkpoints import ALL, each, under, without
 from experiments.synthesis.real_choices import SCORERS, STEPS
-from helpers import data, stats
+from helpers import stats
 from helpers.synthesis import gate
 
-TABLE = data.PUBLISHED / "headlines_choices.csv"
-COLUMNS = ["claim", "specification", "estimate", "low", "high"]
 HOW = ["Spearman's correlation", "Kendall's correlation", "Pearson's correlation"]
 GLUE = ["eight tasks", *(f"without task {task}" for task in released_truths.GLUE)]
 CORPORA = ["three corpora", *(f"without task {task}" for task in released_truths.CORPORA)]
@@ -66,7 +63,7 @@ def _language(after: str, one_vocabulary: bool) -> pd.DataFrame:
     return table.assign(static_order=gate.static_order(table))
 
 
-def size_ranks_encoders() -> Found:
+def size_ranks_encoders() -> pd.DataFrame:
     """Return how the number of parameters ranks the encoders."""
 
     def mean(how: str, tasks: str, models: str) -> float:
@@ -77,7 +74,7 @@ def size_ranks_encoders() -> Found:
     return under(mean, page | {"tasks": GLUE}, page | {"models": each(_encoders(), "model")})
 
 
-def scores_ahead_of_size() -> Found:
+def scores_ahead_of_size() -> pd.DataFrame:
     """Return how many of 18 scores have a lead over size whose interval lies above 0.
 
     The page draws tasks and models. Drawn alone, the tasks give narrower intervals.
@@ -105,11 +102,12 @@ def scores_ahead_of_size() -> Found:
     wnli = [GLUE[0], "without task wnli"]
     drawn = under(count, page | {"models": models}, page | {"tasks": wnli, "sure": list(SURE)})
     alone = under(count_by_task, {"how": HOW, "models": models, "tasks": wnli})
-    words = {text: f", {text}" if text != PAGE else "" for text in alone}
-    return drawn | {f"only tasks drawn{words[text]}": n for text, n in alone.items()}
+    words = ["" if text == headlines.PAGE else f", {text}" for text in alone.specification]
+    alone["specification"] = [f"only tasks drawn{text}" for text in words]
+    return headlines.joined(drawn, alone)
 
 
-def ranks_language(signal: str, one_vocabulary: bool = False) -> Found:
+def ranks_language(signal: str, one_vocabulary: bool = False) -> pd.DataFrame:
     """Return how a signal ranks language models by their loss after tuning."""
 
     def mean(how: str, after: str, corpora: str, models: str) -> float:
@@ -128,7 +126,7 @@ def ranks_language(signal: str, one_vocabulary: bool = False) -> Found:
     )
 
 
-def lead_over_size(rank_by: str) -> Found:
+def lead_over_size(rank_by: str) -> pd.DataFrame:
     """Return a lead over size among encoders, of the rows that `tuning_prices` stores."""
     rows = prices_of.specification_rows(released_truths.encoders())
     rows = rows[rows["rank by"] == rank_by]
@@ -140,7 +138,7 @@ def lead_over_size(rank_by: str) -> Found:
     )
 
 
-def line_gains() -> Found:
+def line_gains() -> pd.DataFrame:
     """Return by how much a straight line ranks language models better than the last point."""
     curves, methods = released_truths.tuning_curves(), ["accept then stop", "last point"]
     seen = cache(partial(curves_of.predictions, curves))
@@ -174,7 +172,7 @@ def _sealed() -> pd.DataFrame:
 
 def _of_the_sealed(
     truth: str, measure: Callable[[pd.Series, str], float], rivals: list[str]
-) -> Found:
+) -> pd.DataFrame:
     """Return what a measure makes of the mean correlations of all columns, by rival."""
     table, columns = _sealed()[lambda t: t.task == truth], ["signals", "recipe", *gate.FREE]
 
@@ -187,12 +185,12 @@ def _of_the_sealed(
     return under(value, page | {"models": models}, page | {"within": list(WITHIN)})
 
 
-def sealed_ranks(truth: str) -> Found:
+def sealed_ranks(truth: str) -> pd.DataFrame:
     """Return how the sealed forecast ranks the models of the third seed."""
     return _of_the_sealed(truth, lambda rho, _: rho["signals"], RIVALS[:1])
 
 
-def sealed_leads(truth: str) -> Found:
+def sealed_leads(truth: str) -> pd.DataFrame:
     """Return by how much the sealed forecast ranks better than what costs nothing."""
 
     def lead(rho: pd.Series, rival: str) -> float:
@@ -202,7 +200,7 @@ def sealed_leads(truth: str) -> Found:
     return _of_the_sealed(truth, lead, RIVALS)
 
 
-CLAIMS: dict[str, Callable[[], Found]] = headlines_checkpoints.CLAIMS | {
+CLAIMS: dict[str, Callable[[], pd.DataFrame]] = headlines_checkpoints.CLAIMS | {
     "syn-price-500-steps": partial(lead_over_size, "500 steps"),
     "syn-price-best-score": partial(lead_over_size, "best score"),
     "syn-price-stop-gains": line_gains,
@@ -220,16 +218,4 @@ CLAIMS: dict[str, Callable[[], Found]] = headlines_checkpoints.CLAIMS | {
 }
 
 
-def measured(claim: str) -> pd.DataFrame:
-    """Return the specifications of a claim, a row each, in `COLUMNS`; no intervals are computed."""
-    found = CLAIMS[claim]()
-    log.info(f"{claim}: {len(found)} specifications")
-    rows = {"claim": claim, "specification": list(found), "estimate": list(found.values())}
-    return pd.DataFrame(rows).reindex(columns=COLUMNS)
-
-
-@command("headlines_choices")
-def main(_: Namespace) -> Written:
-    """Measure the sentences under all their specifications, and write the table."""
-    table = pd.concat([measured(claim) for claim in CLAIMS], ignore_index=True)
-    yield TABLE, table.round(9).to_csv(index=False)
+main = headlines.command_of("choices", CLAIMS)
