@@ -31,7 +31,8 @@ SINGLE, CORRECTED = list(LEVELS)[:4], list(LEVELS)[3:]
 TESTS = ["paired t-test", "Wilcoxon's test", "sign test", "genres as the unit"]
 SCORES = {"both tasks": "fine_tuned", "sections only": "fine_tuned_section"}
 SCORES |= {"same field only": "fine_tuned_same_field"}
-LEAST = {"moved by .01": 0.01, "by any amount": 0.0, "by .005": 0.005, "by .02": 0.02}
+LEAST = {"changes above .01": 0.01, "changes of any size": 0.0}
+LEAST |= {"changes above .005": 0.005, "changes above .02": 0.02}
 ESTIMATORS = ["by the normal distribution", "corrected for Student's t", "genres as the unit"]
 # How the items of one model enter the test of its two halves.
 SCALES = {"log probabilities": np.asarray, "probabilities": np.exp, "ranks": stats.rankdata}

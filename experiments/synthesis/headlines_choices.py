@@ -26,8 +26,8 @@ HOW = ["Spearman's correlation", "Kendall's correlation", "Pearson's correlation
 GLUE = ["eight tasks", *(f"without task {task}" for task in released_truths.GLUE)]
 CORPORA = ["three corpora", *(f"without task {task}" for task in released_truths.CORPORA)]
 ALONE = {f"{task} alone": task for task in released_truths.CORPORA}
-AFTER = {"all examples": 1_638_400, "819,200 examples": 819_200, "102,400 examples": 102_400}
-AFTER |= {"12,800 examples": 12_800}
+AFTER = {"after all examples": 1_638_400, "after 819,200 examples": 819_200}
+AFTER |= {"after 102,400 examples": 102_400, "after 12,800 examples": 12_800}
 # Sizes of the tuning set that the beginning of a curve holds.
 SEEN = {"12,800 examples seen": 7, "3,200 examples seen": 5, "6,400 examples seen": 6}
 SEEN |= {"25,600 examples seen": 8, "51,200 examples seen": 9, "102,400 examples seen": 10}
@@ -116,7 +116,7 @@ def ranks_language(signal: str, one_vocabulary: bool = False) -> pd.DataFrame:
             part = part[part.task == ALONE[corpora]]
         return agreement(part, [signal], how).mean().iloc[0]
 
-    table = _language("all examples", one_vocabulary)
+    table = _language("after all examples", one_vocabulary)
     page = {"how": HOW, "after": list(AFTER)[:1], "corpora": CORPORA, "models": [ALL]}
     return under(
         mean,
