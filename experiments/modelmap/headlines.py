@@ -233,10 +233,10 @@ def _coverage() -> pd.DataFrame:
     made, about = stored_families.load()
     names = ["bits_per_byte", "accuracy"]
     scores = {"lower": names, "bits per byte": names[:1], "accuracy": names[1:]}
-    small = stored_families.makes(about) == "small GPT"
-    out = {"all": small & False, "without small GPTs": small}
-    for name in about.loc[stored_families.makes(about) == "n-gram", "family"].unique():
-        out[f"without {name}"] = about["family"] == name
+    # Small GPTs have no scores, and so no say.
+    grams = about.loc[stored_families.makes(about) == "n-gram", "family"].unique()
+    out = {"all": about["family"] == ""}
+    out |= {f"without {name}": about["family"] == name for name in grams}
     penalties = {"default": {}, "penalties as released": {"penalties": score_prediction.ALPHAS}}
 
     @cache
@@ -255,7 +255,7 @@ def _coverage() -> pd.DataFrame:
         return min(found[name] for name in scores[score])
 
     choices = {"score": [*scores], "read": ["64 texts", "32 texts", "16 texts"]}
-    choices |= {"grid": [*penalties], "families": [*out][:2]}
+    choices |= {"grid": [*penalties], "families": ["all"]}
     few = {"score": [*scores], "read": ["64 texts"], "grid": ["default"], "families": [*out]}
     return joined(rows(measure, choices), rows(measure, few))
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,12 +82,20 @@ def _gate_lead(forms: dict[str, str]) -> pd.DataFrame:
             return float(ours - width), np.nan, np.nan
         frames = {t: p.set_index(f"{t}: " + p.index) for t, p in chosen.items()}
         stack = gate.stacked(frames, "downstream").rename(columns={"width": "parameters"})
-        how = {"unit": "unit", "draw_tasks": False, "n_resamples": 500}
-        row = gate.beside(stack, {score: score}, free=free, **how).loc[score]
-        return row["lead"], row["lead_low"], row["lead_high"]
+        page = (form, tasks, models, kind) == first
+        return _lead(stack, score, page=page, n_resamples=500, free=free, unit="unit")
 
     choices = {"form": [*named], "tasks": [*sets], "models": ["all", "without controls"]}
-    return rows(measure, choices | {"kind": [SPEARMAN, KENDALL]})
+    choices["kind"] = [SPEARMAN, KENDALL]
+    first = tuple(values[0] for values in choices.values())
+    return rows(measure, choices)
+
+
+def _lead(stack: pd.DataFrame, score: str, *, page: bool, n_resamples: int, **how: Any) -> Ends:
+    """Return the lead over the best of the gate, with its interval in the row of the page alone."""
+    drawn = n_resamples if page else 2
+    row = gate.beside(stack, {score: score}, draw_tasks=False, n_resamples=drawn, **how).loc[score]
+    return row["lead"], *(row[["lead_low", "lead_high"]] if page else (np.nan, np.nan))
 
 
 def _fooled() -> pd.DataFrame:
@@ -156,10 +165,7 @@ def _images() -> pd.DataFrame:
         if models != "all":
             frames = {k: v.drop(index=["noise", "pixels + noise"]) for k, v in frames.items()}
         page = (draw, form, truth, models) == first
-        how = {"draw_tasks": False, "n_resamples": 1000 if page else 2, "free": free}
-        row = gate.beside(gate.stacked(frames, truth), {form: form}, **how).loc[form]
-        ends = row["lead_low"], row["lead_high"]
-        return row["lead"], *(ends if page else (np.nan, np.nan))
+        return _lead(gate.stacked(frames, truth), form, page=page, n_resamples=1000, free=free)
 
     choices = {"draw": [*draws], "form": [*_FORMS], "truth": ["accuracy", "log likelihood"]}
     choices["models"] = ["all", "without noise"]
