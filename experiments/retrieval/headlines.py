@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from experiments.headlines import command_of, joined, rows
+from experiments.headlines import command_of, first, joined, rows
 from experiments.retrieval import audit_tables, clean_facts, factbook_proxy, specifications
 
 Ends = tuple[float, float, float]
@@ -45,19 +45,17 @@ def _leading(version: str) -> pd.DataFrame:
     A table of leads takes minutes, so the stricter rule of leaks is joined with facts drawn only.
     """
 
-    def measure(leaks: str, test: str, bins: str) -> float:
-        groups, column = _TESTS[test]
-        table = _leads(groups, bins != "each bin once", _LEAKS[leaks])
-        return float((table.loc[table["facts"] == version, column] > 0).sum())
+    def measure(leaks: str, test: tuple[str | None, str], weighted: bool) -> float:
+        table = _leads(test[0], weighted, leaks)
+        return float((table.loc[table["facts"] == version, test[1]] > 0).sum())
 
-    choices = {"leaks": [*_LEAKS][:1], "test": [*_TESTS]}
-    choices["bins"] = ["each bin once", "bins by their facts"]
+    choices = first({"leaks": _LEAKS}) | {"test": _TESTS}
+    choices["weighted"] = {"each bin once": False, "bins by their facts": True}
     if version == "all facts":
         return rows(measure, choices)
-    drawn = [name for name, (groups, _) in _TESTS.items() if groups is None]
-    return joined(
-        rows(measure, choices), rows(measure, choices | {"leaks": [*_LEAKS], "test": drawn})
-    )
+    facts_drawn = {words: test for words, test in _TESTS.items() if test[0] is None}
+    stricter = choices | {"leaks": _LEAKS, "test": facts_drawn}
+    return joined(rows(measure, choices), rows(measure, stricter))
 
 
 def _above_threshold() -> pd.DataFrame:
@@ -70,16 +68,16 @@ def _above_threshold() -> pd.DataFrame:
 
     @cache
     def given(leaks: str) -> tuple[pd.DataFrame, np.ndarray]:
-        part = large[~(large[_LEAKS[leaks]] > 0)]
+        part = large[~(large[leaks] > 0)]
         return part, clean_facts.fact_weights(part, _RESAMPLES)
 
-    def measure(leaks: str, bins: str, fit: str) -> Ends:
-        r2 = clean_facts.draws(*given(leaks), generation, fit=fit, **specifications.BINS[bins])
+    def measure(leaks: str, bins: dict[str, int], fit: str) -> Ends:
+        r2 = clean_facts.draws(*given(leaks), generation, fit=fit, **bins)
         above = (r2.to_numpy() > specifications.THRESHOLDS[generation]).sum(axis=0)
         return audit_tables.of_row(above)[:3]
 
     fits = [fit for fit in clean_facts.FITS if fit != "facts"]
-    return rows(measure, {"leaks": [*_LEAKS], "bins": [*specifications.BINS], "fit": fits})
+    return rows(measure, {"leaks": _LEAKS, "bins": specifications.BINS, "fit": fits})
 
 
 def _proxy_costs() -> pd.DataFrame:
@@ -94,15 +92,15 @@ def _proxy_costs() -> pd.DataFrame:
     sets["above 6 B"] = size > 6e9
     sets |= {f"without {name}": (size > 1e9) & (family != name) for name in family.unique()}
 
-    def measure(summary: str, models: str, signal: str) -> Ends:
-        found = by_signal.loc[sets[models], signal]
+    def measure(summary: str, models: pd.Series, signal: str) -> Ends:
+        found = by_signal.loc[models, signal]
         if summary != "smallest":
             return getattr(found, summary)(), np.nan, np.nan
         row = losses.loc[found.idxmin()]
         known = signal == "P(o|s)"
         return found.min(), *((row["low"], row["high"]) if known else (np.nan, np.nan))
 
-    choices = {"summary": ["smallest", "median", "mean"], "models": [*sets]}
+    choices = {"summary": ["smallest", "median", "mean"], "models": sets}
     return rows(measure, choices | {"signal": ["P(o|s)", "N(s,o)"]})
 
 
