@@ -99,7 +99,7 @@ def _lead(stack: pd.DataFrame, score: str, *, page: bool, n_resamples: int, **ho
 def _fooled() -> pd.DataFrame:
     """Return how many models in-sample ALP ranks below noise, by what says that they know more."""
     sets = _sets(alone=False)
-    margins = {"0.05 nats": 0.05, "by 0 nats": 0.0, "by 0.02 nats": 0.02, "by 0.1 nats": 0.1}
+    margins = {"0.05 nats": 0.05, "margin 0": 0.0, "margin 0.02 nats": 0.02, "margin 0.1 nats": 0.1}
 
     def measure(probe: str, margin: float, tasks: list[str]) -> float:
         chosen, names = {task: _tables()[task] for task in tasks}, ["ALP published"]
