@@ -26,19 +26,24 @@ PEARSON, SPEARMAN, KENDALL = CORRELATIONS = ("Pearson's r", "Spearman's rho", "K
 
 def rows(
     measure: Callable[..., float | Sequence[float]],
-    choices: Mapping[str, Sequence[Any]],
+    choices: Mapping[str, Sequence[Any] | Mapping[str, Any]],
     page: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Return one row per combination of choices: `specification`, `estimate`, `low`, `high`.
 
-    `measure` takes one value of each choice by its name and returns an estimate, with the ends of
-    its interval or without; NaN where there is nothing to measure, which leaves the row out. The
-    values of `page`, by default the first of each choice, are those of the page.
+    A choice has values, or a mapping from words to values. `measure` takes one value of each choice
+    by its name and returns an estimate, with the ends of its interval or without; NaN where there
+    is nothing to measure, which leaves the row out. The values (words) of `page`, by default the
+    first of each choice, are those of the page.
     """
     every = specifications.combinations(**choices)
-    found = [np.append(np.atleast_1d(measure(**choice)), [np.nan] * 2)[:3] for choice in every]
+    worded = {name: each for name, each in choices.items() if isinstance(each, Mapping)}
+    found = []
+    for choice in every:
+        values = {k: worded[k][word] if k in worded else word for k, word in choice.items()}
+        found.append(np.append(np.atleast_1d(measure(**values)), [np.nan] * 2)[:3])
     table = pd.DataFrame(every).join(pd.DataFrame(found, columns=ENDS))
-    return of_table(table, page or {name: values[0] for name, values in choices.items()})
+    return of_table(table, page or every[0])
 
 
 def of_table(table: pd.DataFrame, page: Mapping[str, Any]) -> pd.DataFrame:
@@ -53,6 +58,14 @@ def of_table(table: pd.DataFrame, page: Mapping[str, Any]) -> pd.DataFrame:
     found = table.reindex(columns=ENDS).assign(specification=told).dropna(subset=["estimate"])
     first = np.argsort(found["specification"] != PAGE, kind="stable")
     return found[["specification", *ENDS]].iloc[first].reset_index(drop=True)
+
+
+def first(choices: Mapping[str, Sequence[Any] | Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the choices with the page's value alone, to vary another one by itself."""
+    return {
+        name: dict([*each.items()][:1]) if isinstance(each, Mapping) else each[:1]
+        for name, each in choices.items()
+    }
 
 
 def joined(*tables: pd.DataFrame) -> pd.DataFrame:

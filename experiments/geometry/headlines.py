@@ -14,6 +14,7 @@ from experiments.headlines import (
     SPEARMAN,
     command_of,
     correlation,
+    first,
     joined,
     of_table,
     rows,
@@ -21,6 +22,7 @@ from experiments.headlines import (
 from helpers import data, stats
 from helpers.geometry import release
 
+Ends = tuple[float, float, float]
 _NOISE = data.PUBLISHED / "geometry_noise.csv"
 _QUANTIZERS = {"additive": "aq_patchiness", "product quantizer": "pq_patchiness"}
 _NOISY = {"all": "alpha >= 0", "up to 20 % noise": "alpha <= 20", "over 2 % noise": "alpha > 2"}
@@ -36,21 +38,21 @@ def _bert_small() -> pd.DataFrame:
     units = {"all": runs, "medians of noise levels": medians}
     units |= {f"copies {i} alone": runs[runs["replicate"] == i] for i in (1, 2, 3)}
 
-    def measure(quantizer: str, models: str, levels: str, kind: str) -> tuple[float, float, float]:
-        part = units[models].query(_NOISY[levels])
-        return correlation(part[_QUANTIZERS[quantizer]], part["glue"], kind)
+    def measure(quantizer: str, models: pd.DataFrame, levels: str, kind: str) -> Ends:
+        part = models.query(levels)
+        return correlation(part[quantizer], part["glue"], kind)
 
-    choices = {"quantizer": [*_QUANTIZERS], "models": [*units], "levels": [*_NOISY]}
+    choices = {"quantizer": _QUANTIZERS, "models": units, "levels": _NOISY}
     names = [name for name in runs.filter(like="task_") if name != "task_wnli"]
     tasks = {f"without {name.removeprefix('task_').upper()}": name for name in names}
 
-    def without(task: str) -> tuple[float, float, float]:
-        left = runs[[name for name in names if name != tasks[task]]].mean(axis=1)
+    def without(task: str) -> Ends:
+        left = runs[[name for name in names if name != task]].mean(axis=1)
         return correlation(runs["aq_patchiness"], left, PEARSON)
 
     return joined(
         rows(measure, choices | {"kind": [PEARSON, SPEARMAN]}),
-        rows(without, {"task": [*tasks]}, {"task": "none"}),
+        rows(without, {"task": tasks}, {"task": "none"}),
     )
 
 
@@ -72,16 +74,16 @@ def _tuned_follows() -> pd.DataFrame:
     tasks = {"lesser": ["sst2", "stsb"], "SST-2 alone": ["sst2"], "STS-B alone": ["stsb"]}
     levels = {"all": -1} | {f"without {level} % noise": level for level in arm["level"].unique()}
 
-    def measure(kind: str, probed: str, task: str, models: str) -> tuple[float, float, float]:
-        part = arm[arm["level"] != levels[models]]
+    def measure(kind: str, probed: pd.DataFrame, tasks: list[str], left_out: int) -> Ends:
+        part = arm[arm["level"] != left_out]
         found = []
-        for name in tasks[task]:
+        for name in tasks:
             one = part[part["task"] == name]
-            probe = frozen[probed].loc[one["level"], f"task_{name}"]
+            probe = probed.loc[one["level"], f"task_{name}"]
             found.append(correlation(probe, one["tuned"], kind))
         return min(found, key=lambda ends: ends[0])
 
-    choices = {"kind": CORRELATIONS, "probed": [*copies], "task": [*tasks], "models": [*levels]}
+    choices = {"kind": CORRELATIONS, "probed": frozen, "tasks": tasks, "left_out": levels}
     return rows(measure, choices)
 
 
@@ -103,20 +105,16 @@ def _bert_patchiness() -> pd.DataFrame:
         values = berts[column].unique()
         left |= {f"without {column} {v}": berts[berts[column] != v] for v in values}
 
-    def measure(
-        cells: str, truth: str, width: str, scale: str, models: str
-    ) -> tuple[float, float, float]:
-        x, y, part = measures[cells], truths[truth], left[models]
+    def measure(cells: str, truth: str, width: list[str], scale: str, models: pd.DataFrame) -> Ends:
         if scale == "values":
-            return stats.partial_correlation(part[x], part[y], part[held[width]])[:3]
-        rank = partial(noise_tables.partial_rank, x=x, y=y, given=held[width])
-        return noise_tables.resampled(part, rank, None, n_resamples=200, seed=0)[:3]
+            return stats.partial_correlation(models[cells], models[truth], models[width])[:3]
+        rank = partial(noise_tables.partial_rank, x=cells, y=truth, given=width)
+        return noise_tables.resampled(models, rank, None, n_resamples=200, seed=0)[:3]
 
-    scales = {"scale": ["ranks", "values"]}
-    choices = {"cells": [*measures], "truth": [*truths], "width": [*held], **scales}
-    few = {"cells": [*measures][:1], "truth": [*truths][:1], "width": [*held][:1], **scales}
+    choices, scales = {"cells": measures, "truth": truths, "width": held}, ["ranks", "values"]
+    every = choices | {"scale": scales, "models": {"all": berts}}
     return joined(
-        rows(measure, choices | {"models": ["all"]}), rows(measure, few | {"models": [*left]})
+        rows(measure, every), rows(measure, first(choices) | {"scale": scales, "models": left})
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from experiments import intervals
-from experiments.headlines import PEARSON, SPEARMAN, command_of, joined, of_table, rows
+from experiments.headlines import PEARSON, SPEARMAN, command_of, first, joined, of_table, rows
 from experiments.modelmap import (
     corpus_directions,
     corpus_names,
@@ -52,8 +52,7 @@ def _distance() -> pd.DataFrame:
     sets["tiny GPTs"] = pairs[pairs["models"] == "tiny GPT"]
     kinds = [f"without pairs of kind {kind}" for kind in pairs["kind"].unique()]
 
-    def measure(models: str, chosen: str, summary: str) -> Ends:
-        part = sets[models]
+    def measure(part: pd.DataFrame, chosen: str, summary: str) -> Ends:
         near = part["true"] <= part["true"].median()
         masks = {"all": near | True, "nearer half": near, "farther half": ~near}
         mask = masks.get(chosen, ~part["kind"].map(chosen.endswith))
@@ -62,7 +61,7 @@ def _distance() -> pd.DataFrame:
         part = part[mask]
         return intervals.ratio_interval(part["texts"] / part["true"], part["first"], summary)
 
-    choices = {"models": [*sets], "chosen": ["all", "nearer half", "farther half", *kinds]}
+    choices = {"part": sets, "chosen": ["all", "nearer half", "farther half", *kinds]}
     stored = pd.read_csv(spec.FACTOR)
     stored = stored[stored["models"].isin(["n-grams and GPTs", "n-grams", "tiny GPTs"])]
     stored["texts"] = "128 texts, " + stored["texts"].replace("mixed", "all genres")
@@ -90,11 +89,14 @@ def _beats_spline() -> pd.DataFrame:
         return score_prediction.prediction_gain(*ranks, family[known])
 
     def without(name: str) -> Ends:
-        part = source._replace(scores=source.scores[family != name.removeprefix("without ")])
-        return spec.score_gain(part, **{k: v[0] for k, v in choices.items()}, **seeds)
+        part = source._replace(scores=source.scores[family != name])
+        page = {"penalties": "as released", "models": "all", "splits": "five folds"}
+        return spec.score_gain(part, **page, **seeds)
 
-    choices = {k: spec.SCORE_CHOICES[k] for k in ("penalties", "models", "splits")}
-    names = [f"without {name}" for name in family.unique()]
+    penalties = {"as released": "as released", "penalties down to 0.01": "down to 0.01"}
+    splits = {"five folds": "five folds", "families left out one by one": "each family"}
+    choices = {"penalties": penalties, "models": spec.SCORE_CHOICES["models"], "splits": splits}
+    names = {f"without {name}": name for name in family.unique()}
     return joined(
         rows(measure, choices | {"kind": [PEARSON, SPEARMAN]}),
         rows(without, {"name": names}, {"name": "none"}),
@@ -112,26 +114,25 @@ def _gate_lead() -> pd.DataFrame:
     sets = {name: guesses[name] for name in score_tables.VECTORS}
     sets["penalties down to 0.01"] = score_prediction.repeated(*given)[1]
     tasks = {"all": ""} | {f"without {task}": task for task in scores.columns.drop("mean")}
-    families = {f"without {name}": about["family"] != name for name in about["family"].unique()}
-    models = {"all": about["pile"] < 2, "not of the Pile": ~about["pile"]} | families
+    few = {"all": about, "not of the Pile": about[~about["pile"]]}
+    families = {f"without {k}": about[about["family"] != k] for k in about["family"].unique()}
 
-    def measure(vector: str, left: str, chosen: str) -> Ends:
-        known = about[["parameters", "family"]][models[chosen]]
+    def measure(vector: pd.DataFrame, left_out: str, models: pd.DataFrame) -> Ends:
+        known = models[["parameters", "family"]]
         frames = {
-            task: known.assign(guess=sets[vector][task], truth=scores[task])
+            task: known.assign(guess=vector[task], truth=scores[task])
             for task in tasks.values()
-            if task not in ("", tasks[left])
+            if task not in ("", left_out)
         }
-        page = (vector, left, chosen) == first
+        page = vector is sets[score_tables.VECTORS[0]] and not left_out and models is about
         drawn = {"n_resamples": 1000 if page else 2, "unit": "family"}
         row = gate.beside(gate.stacked(frames, "truth"), {"guess": "predicted"}, **drawn)
         ends = row.loc["guess", ["lead", "lead_low", "lead_high"]]
         return tuple(ends) if page else (ends["lead"], np.nan, np.nan)
 
-    choices = {"vector": [*sets], "left": [*tasks], "chosen": [*models][:2]}
-    first = tuple(values[0] for values in choices.values())
-    few = {"vector": [*sets][:1], "left": [*tasks][:1], "chosen": [*models]}
-    return joined(rows(measure, choices), rows(measure, few))
+    choices = {"vector": sets, "left_out": tasks}
+    alone = first(choices) | {"models": few | families}
+    return joined(rows(measure, choices | {"models": few}), rows(measure, alone))
 
 
 def _same_family() -> pd.DataFrame:
@@ -145,14 +146,14 @@ def _same_family() -> pd.DataFrame:
     keep, family = lineage.one_of_each(copies, newest), source.models["family"]
     apart = model_map.fit_map(source.log_likelihoods).distances()
     sizes = family[keep].value_counts()
-    large = [f"without {name}" for name in sizes.index[sizes > 1]]
+    large = {"all": ""} | {f"without {name}": name for name in sizes.index[sizes > 1]}
 
     counted = {"models": "models", "each family alike": "families"}
 
-    def on_page(unit: str, models: str) -> Ends:
-        chosen = keep & (family != models.removeprefix("without ")).to_numpy()
+    def on_page(unit: str, left_out: str) -> Ends:
+        chosen = keep & (family != left_out).to_numpy()
         few = apart[np.ix_(chosen, chosen)], family[chosen]
-        return lineage.recovered(*few, by=counted[unit]).gain
+        return lineage.recovered(*few, by=unit).gain
 
     known = source.log_likelihoods, family, copies, newest
     choices = {name: list(values) for name, values in spec.NEIGHBOUR_CHOICES.items()}
@@ -161,9 +162,10 @@ def _same_family() -> pd.DataFrame:
     table = table.assign(map="map of what stays", clip="clip " + table["clip"].astype(str))
     page = {"map": "of all", "near-copies": "models out", "coordinates": "centred"}
     page |= {"clip": "clip 0.02", "texts": "all", "unit": "models"}
-    table = table.replace({"half": "half of the texts", "families": "each family alike"})
+    words = {"half": "half of the texts", "families": "each family alike", "raw": "not centred"}
+    table = table.replace(words)
     return joined(
-        rows(on_page, {"unit": [*counted], "models": ["all", *large]}),
+        rows(on_page, {"unit": counted, "left_out": large}),
         of_table(table, page),
     )
 
@@ -176,19 +178,21 @@ def _corpus_gpt() -> pd.DataFrame:
     texts = {"128 texts": 1, "32 texts": 4, "8 texts": 16}
     ways = {"another width": ["width"], "another width and seed": ["width", "seed"]}
 
-    def measure(corpora: str, checkpoints: str, read: str, values: str, teachers: str) -> Ends:
-        table, step = suites[corpora].table, steps[checkpoints]
+    def measure(
+        suite: glass_box_table.Suite, step: int | None, every: int, values: str, teachers: list[str]
+    ) -> Ends:
+        table = suite.table
         chosen = (table["kind"] == "gpt") & (table["step"].eq(step) if step else True)
-        part, seen = table[chosen], suites[corpora].log_likelihoods[chosen].iloc[:, :: texts[read]]
+        part, seen = table[chosen], suite.log_likelihoods[chosen].iloc[:, ::every]
         X = seen.to_numpy()
         X = corpus_names.signatures(X, logs=False) if values == "signature" else X
-        others = [corpus_names.other_groups(part[name]) for name in ways[teachers]]
+        others = [corpus_names.other_groups(part[name]) for name in teachers]
         mix = part["mix"].to_numpy()
         right = corpus_names.nearest_labels(X, mix, np.logical_and.reduce(others)) == mix
         return corpus_names.group_rate(right, part["width"])[:3]
 
-    choices = {"corpora": [*suites], "checkpoints": [*steps], "read": [*texts]}
-    choices |= {"values": ["signature", "with its level"], "teachers": [*ways]}
+    choices = {"suite": suites, "step": steps, "every": texts}
+    choices |= {"values": ["signature", "with its level"], "teachers": ways}
     return rows(measure, choices)
 
 
@@ -199,25 +203,24 @@ def _design_ratio() -> pd.DataFrame:
     corpora = {"both": ["C4", "FineWeb-Edu"], "other corpus C4": ["C4"]}
     corpora["other corpus FineWeb-Edu"] = ["FineWeb-Edu"]
     designs = models.loc[models["corpus"] == "The Pile", "architecture"].unique()
-    over = ["mean", *(f"{name} alone" for name in designs if name != "Llama")]
+    over = {"mean": ""} | {f"{name} alone": name for name in designs if name != "Llama"}
 
-    def measure(read: str, unit: str, values: str, against: str, summary: str) -> Ends:
-        names = [n for n in corpus_names.LOSSES if n != texts[read]]
-        names = [f"{n}, nats" for n in names] if unit == "nats per token" else names
-        learned = models["corpus"].isin([*corpora[against], "The Pile"])
+    def measure(left_out: str, unit: str, values: str, other: list[str], summary: str) -> Ends:
+        names = [f"{name}{unit}" for name in corpus_names.LOSSES if name != left_out]
+        learned = models["corpus"].isin([*other, "The Pile"])
         part = models[learned].dropna(subset=names)
         losses = part[names].to_numpy(float)
         X = corpus_names.signatures(losses) if values == "signature" else np.log(losses)
         ratio = corpus_directions.design_and_data(X, part, "Llama", "The Pile")
-        if summary != "mean":
-            return ratio.get(summary.removesuffix(" alone"), np.nan), np.nan, np.nan
+        if summary:
+            return ratio[summary], np.nan, np.nan
         return stats.bootstrap_mean(ratio, seed=0)[:3]
 
-    choices = {"read": [*texts], "unit": ["bits per byte", "nats per token"]}
-    choices |= {"values": ["signature", "with its level"], "against": [*corpora]}
-    few = {name: values[:1] for name, values in choices.items()}
+    choices = {"left_out": texts, "unit": {"bits per byte": "", "nats per token": ", nats"}}
+    choices |= {"values": ["signature", "with its level"], "other": corpora}
     return joined(
-        rows(measure, choices | {"summary": ["mean"]}), rows(measure, few | {"summary": over})
+        rows(measure, choices | {"summary": {"mean": ""}}),
+        rows(measure, first(choices) | {"summary": over}),
     )
 
 
@@ -225,6 +228,9 @@ def _over_weights() -> pd.DataFrame:
     """Return how much more often the map finds parents than weights do: the stored curve's rows."""
     bench = pd.read_csv(lineage_benchmark.TABLE)
     choices = {k: v for k, v in spec.LINEAGE_CHOICES.items() if k != "rival"}
+    words = ("all", "without reordered units", "without further training", "mild edits")
+    choices["edits"] = dict(zip(words, choices["edits"], strict=True))
+    choices["unit"] = dict(zip(("kinds", "each child alike"), choices["unit"], strict=True))
     return rows(lambda **row: spec.lineage_gain(bench, rival="weights", **row), choices)
 
 
@@ -233,16 +239,15 @@ def _coverage() -> pd.DataFrame:
     made, about = stored_families.load()
     names = ["bits_per_byte", "accuracy"]
     scores = {"lower": names, "bits per byte": names[:1], "accuracy": names[1:]}
-    small = stored_families.makes(about) == "small GPT"
-    out = {"all": small & False, "without small GPTs": small}
-    for name in about.loc[stored_families.makes(about) == "n-gram", "family"].unique():
-        out[f"without {name}"] = about["family"] == name
+    # Small GPTs have no scores, and so no say.
+    grams = about.loc[stored_families.makes(about) == "n-gram", "family"].unique()
+    out = {"all": ""} | {f"without {name}": name for name in grams}
     penalties = {"default": {}, "penalties as released": {"penalties": score_prediction.ALPHAS}}
 
     @cache
-    def covered(read: str, grid: str, families: str) -> dict[str, float]:
-        saved = placement.first_texts(made, int(read.split()[0]))
-        truth, found = about[names].mask(out[families]), {}
+    def covered(n_texts: int, grid: str, left_out: str) -> dict[str, float]:
+        saved = placement.first_texts(made, n_texts)
+        truth, found = about[names].mask(about["family"] == left_out), {}
         given = truth, about["family"], saved.log_likelihoods[:1]
         said = placement.predict(saved, *given, **penalties[grid])
         for name in names:
@@ -250,14 +255,15 @@ def _coverage() -> pd.DataFrame:
             found[name] = placement.coverage(error, about["family"], 0.8).covered["smollm2"]
         return found
 
-    def measure(score: str, read: str, grid: str, families: str) -> float:
-        found = covered(read, grid, families)
-        return min(found[name] for name in scores[score])
+    def measure(scores: list[str], n_texts: int, grid: str, left_out: str) -> float:
+        found = covered(n_texts, grid, left_out)
+        return min(found[name] for name in scores)
 
-    choices = {"score": [*scores], "read": ["64 texts", "32 texts", "16 texts"]}
-    choices |= {"grid": [*penalties], "families": [*out][:2]}
-    few = {"score": [*scores], "read": ["64 texts"], "grid": ["default"], "families": [*out]}
-    return joined(rows(measure, choices), rows(measure, few))
+    choices = {"n_texts": {f"{n} texts": n for n in (64, 32, 16)}, "grid": [*penalties]}
+    return joined(
+        rows(measure, {"scores": scores, **choices, "left_out": {"all": ""}}),
+        rows(measure, {"scores": scores, **first(choices), "left_out": out}),
+    )
 
 
 CLAIMS = {

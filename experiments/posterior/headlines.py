@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from helpers.posterior.transferability import tuned_probe
 from helpers.synthesis import gate
 
 Ends = tuple[float, float, float]
-_ALP = {"ALP calibrated": "whole space", "ALP calibrated, blocks": "blocks", "ALP recipe": "recipe"}
+_ALP = {"whole space": "ALP calibrated", "blocks": "ALP calibrated, blocks", "recipe": "ALP recipe"}
 # Forms of ALP on digits: the whole space for the recipe, else blocks of 8 dimensions.
 _FORMS = {
     "calibrated, rotated": {"form": "calibrated", "head_kind": "rotations"},
@@ -65,10 +66,10 @@ def _gate_lead(forms: dict[str, str]) -> pd.DataFrame:
     """Return the lead of a score over the width, by its form, tasks, models and correlation."""
     sets = _sets(alone=True)
     free = gate.FREE | {"parameters": "gate: width of the embedding"}
-    named = {label: name for name, label in forms.items()}
+    page = next(iter(forms.values()))
 
-    def measure(form: str, tasks: str, models: str, kind: str) -> Ends:
-        score, chosen = named[form], {name: _tables()[name] for name in sets[tasks]}
+    def measure(score: str, tasks: list[str], models: str, kind: str) -> Ends:
+        chosen = {name: _tables()[name] for name in tasks}
         if models != "all":
             chosen = {task: part[part["trained"]] for task, part in chosen.items()}
         if kind == KENDALL:
@@ -81,26 +82,32 @@ def _gate_lead(forms: dict[str, str]) -> pd.DataFrame:
             return float(ours - width), np.nan, np.nan
         frames = {t: p.set_index(f"{t}: " + p.index) for t, p in chosen.items()}
         stack = gate.stacked(frames, "downstream").rename(columns={"width": "parameters"})
-        how = {"unit": "unit", "draw_tasks": False, "n_resamples": 500}
-        row = gate.beside(stack, {score: score}, free=free, **how).loc[score]
-        return row["lead"], row["lead_low"], row["lead_high"]
+        own = score == page and tasks == sets["all"] and models == "all"
+        return _lead(stack, score, page=own, n_resamples=500, free=free, unit="unit")
 
-    choices = {"form": [*named], "tasks": [*sets], "models": ["all", "without controls"]}
+    choices = {"score": forms, "tasks": sets, "models": ["all", "without controls"]}
     return rows(measure, choices | {"kind": [SPEARMAN, KENDALL]})
+
+
+def _lead(stack: pd.DataFrame, score: str, *, page: bool, n_resamples: int, **how: Any) -> Ends:
+    """Return the lead over the best of the gate, with its interval in the row of the page alone."""
+    drawn = n_resamples if page else 2
+    row = gate.beside(stack, {score: score}, draw_tasks=False, n_resamples=drawn, **how).loc[score]
+    return row["lead"], *(row[["lead_low", "lead_high"]] if page else (np.nan, np.nan))
 
 
 def _fooled() -> pd.DataFrame:
     """Return how many models in-sample ALP ranks below noise, by what says that they know more."""
     sets = _sets(alone=False)
-    margins = {"0.05 nats": 0.05, "by 0 nats": 0.0, "by 0.02 nats": 0.02, "by 0.1 nats": 0.1}
+    margins = {"0.05 nats": 0.05, "margin 0": 0.0, "margin 0.02 nats": 0.02, "margin 0.1 nats": 0.1}
 
-    def measure(probe: str, margin: str, tasks: str) -> float:
-        chosen = {task: _tables()[task] for task in sets[tasks]}
-        how = {"probe": probe, "margin": margins[margin]}
-        return float(rival_scores.fooled_by_noise(chosen, ["ALP published"], **how).iloc[0])
+    def measure(probe: str, margin: float, tasks: list[str]) -> float:
+        chosen, names = {task: _tables()[task] for task in tasks}, ["ALP published"]
+        found = rival_scores.fooled_by_noise(chosen, names, probe=probe, margin=margin)
+        return float(found.iloc[0])
 
     probes = rival_scores.PROBES[::-1]
-    return rows(measure, {"probe": probes, "margin": [*margins], "tasks": [*sets]})
+    return rows(measure, {"probe": probes, "margin": margins, "tasks": sets})
 
 
 def _glass_box_gain(checkpoints: str) -> pd.DataFrame:
@@ -109,19 +116,18 @@ def _glass_box_gain(checkpoints: str) -> pd.DataFrame:
     suites = {k: glass_box_table.load(added=v).table.query("kind == 'gpt'")
               for k, v in corpora.items()}  # fmt: skip
     one = suites["three corpora"]
-    some = {"all": lambda t: t["step"] > 0}
-    some |= {f"seed {s} alone": lambda t, s=s: t["seed"] == s for s in one["seed"].unique()}
-    some |= {f"without width {w}": lambda t, w=w: t["width"] != w for w in one["width"].unique()}
+    some = {"all": "step > 0"}
+    some |= {f"seed {seed} alone": f"seed == {seed}" for seed in one["seed"].unique()}
+    some |= {f"without width {width}": f"width != {width}" for width in one["width"].unique()}
     if checkpoints == "all":
-        some["without the first step"] = lambda t: t["step"] > t["step"].min()
+        some["without the first step"] = f"step > {one['step'].min()}"
 
-    def measure(suite: str, left_out: str, scale: str, models: str) -> Ends:
-        table = suites[suite]
-        how = {"left_out": left_out.split()[0], "scale": scale, "checkpoints": checkpoints}
-        return specifications.glass_box_gain(table[some[models](table)], **how)
+    def measure(suite: pd.DataFrame, left_out: str, scale: str, models: str) -> Ends:
+        how = {"left_out": left_out, "scale": scale, "checkpoints": checkpoints}
+        return specifications.glass_box_gain(suite.query(models), **how)
 
-    choices = {"suite": [*suites], "left_out": ["mix", "width left out"]}
-    return rows(measure, choices | {"scale": ["ranks", "values"], "models": [*some]})
+    choices = {"suite": suites, "left_out": {"corpus left out": "mix", "width left out": "width"}}
+    return rows(measure, choices | {"scale": ["ranks", "values"], "models": some})
 
 
 def _digits(seed: int) -> dict[str, pd.DataFrame]:
@@ -149,21 +155,17 @@ def _images() -> pd.DataFrame:
     """Return how far ALP leads the gate over representations of digits, by draw and form."""
     draws = {"first draw": 0, "second draw": 1, "third draw": 2}
     levels = {name: _digits(seed) for name, seed in draws.items()}
+    page = levels["first draw"]
     free = gate.FREE | {"parameters": "gate: number of dimensions"}
 
-    def measure(draw: str, form: str, truth: str, models: str) -> Ends:
-        frames = levels[draw]
-        if models != "all":
-            frames = {k: v.drop(index=["noise", "pixels + noise"]) for k, v in frames.items()}
-        page = (draw, form, truth, models) == first
-        how = {"draw_tasks": False, "n_resamples": 1000 if page else 2, "free": free}
-        row = gate.beside(gate.stacked(frames, truth), {form: form}, **how).loc[form]
-        ends = row["lead_low"], row["lead_high"]
-        return row["lead"], *(ends if page else (np.nan, np.nan))
+    def measure(draw: dict[str, pd.DataFrame], form: str, truth: str, left_out: list[str]) -> Ends:
+        frames = {level: table.drop(index=left_out) for level, table in draw.items()}
+        own = draw is page and form == "calibrated, rotated" and truth == "accuracy"
+        how = {"page": own and not left_out, "n_resamples": 1000, "free": free}
+        return _lead(gate.stacked(frames, truth), form, **how)
 
-    choices = {"draw": [*draws], "form": [*_FORMS], "truth": ["accuracy", "log likelihood"]}
-    choices["models"] = ["all", "without noise"]
-    first = tuple(values[0] for values in choices.values())
+    choices = {"draw": levels, "form": [*_FORMS], "truth": ["accuracy", "log likelihood"]}
+    choices["left_out"] = {"none": [], "without noise": ["noise", "pixels + noise"]}
     return rows(measure, choices)
 
 

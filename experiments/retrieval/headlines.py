@@ -39,14 +39,13 @@ def _leads(groups: str | None, weighted: bool, leak: str) -> pd.DataFrame:
 def _leading(version: str) -> pd.DataFrame:
     """Return how many of 24 models have a lead above zero, by what is drawn and how bins count."""
 
-    def measure(test: str, bins: str, leaks: str) -> float:
-        groups, column = _TESTS[test]
-        table = _leads(groups, bins != "each bin once", _LEAKS[leaks])
-        return float((table.loc[table["facts"] == version, column] > 0).sum())
+    def measure(leaks: str, test: tuple[str | None, str], weighted: bool) -> float:
+        table = _leads(test[0], weighted, leaks)
+        return float((table.loc[table["facts"] == version, test[1]] > 0).sum())
 
-    leaks = [*_LEAKS][: 1 if version == "all facts" else 2]
-    weights = ["each bin once", "bins by their facts"]
-    return rows(measure, {"test": [*_TESTS], "bins": weights, "leaks": leaks})
+    leaks = _LEAKS if version == "clean" else {"all facts": "leak"}
+    weighted = {"each bin once": False, "bins by their facts": True}
+    return rows(measure, {"leaks": leaks, "test": _TESTS, "weighted": weighted})
 
 
 def _above_threshold() -> pd.DataFrame:
@@ -59,16 +58,16 @@ def _above_threshold() -> pd.DataFrame:
 
     @cache
     def given(leaks: str) -> tuple[pd.DataFrame, np.ndarray]:
-        part = large[~(large[_LEAKS[leaks]] > 0)]
+        part = large[~(large[leaks] > 0)]
         return part, clean_facts.fact_weights(part, _RESAMPLES)
 
-    def measure(leaks: str, bins: str, fit: str) -> Ends:
-        r2 = clean_facts.draws(*given(leaks), generation, fit=fit, **specifications.BINS[bins])
+    def measure(leaks: str, bins: dict[str, int], fit: str) -> Ends:
+        r2 = clean_facts.draws(*given(leaks), generation, fit=fit, **bins)
         above = (r2.to_numpy() > specifications.THRESHOLDS[generation]).sum(axis=0)
         return audit_tables.of_row(above)[:3]
 
     fits = [fit for fit in clean_facts.FITS if fit != "facts"]
-    return rows(measure, {"leaks": [*_LEAKS], "bins": [*specifications.BINS], "fit": fits})
+    return rows(measure, {"leaks": _LEAKS, "bins": specifications.BINS, "fit": fits})
 
 
 def _proxy_costs() -> pd.DataFrame:
@@ -83,15 +82,15 @@ def _proxy_costs() -> pd.DataFrame:
     sets["above 6 B"] = size > 6e9
     sets |= {f"without {name}": (size > 1e9) & (family != name) for name in family.unique()}
 
-    def measure(summary: str, models: str, signal: str) -> Ends:
-        found = by_signal.loc[sets[models], signal]
+    def measure(summary: str, models: pd.Series, signal: str) -> Ends:
+        found = by_signal.loc[models, signal]
         if summary != "smallest":
             return getattr(found, summary)(), np.nan, np.nan
         row = losses.loc[found.idxmin()]
         known = signal == "P(o|s)"
         return found.min(), *((row["low"], row["high"]) if known else (np.nan, np.nan))
 
-    choices = {"summary": ["smallest", "median", "mean"], "models": [*sets]}
+    choices = {"summary": ["smallest", "median", "mean"], "models": sets}
     return rows(measure, choices | {"signal": ["P(o|s)", "N(s,o)"]})
 
 
