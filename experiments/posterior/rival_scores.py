@@ -142,14 +142,20 @@ def rival_table(tables: Mapping[str, pd.DataFrame], n_resamples: int = 500) -> p
     return pd.DataFrame(rows)
 
 
-def fooled_by_noise(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.Series:
-    """Return how many models each score puts below noise although a tuned probe knows better.
+def fooled_by_noise(
+    tables: Mapping[str, pd.DataFrame],
+    names: Sequence[str],
+    *,
+    probe: str = "probe, tuned",
+    margin: float = 0.05,
+) -> pd.Series:
+    """Return how many models each score puts below noise although a probe knows better.
 
-    Counted over all tables are the models whose tuned probe is above that of noise by more than
-    0.05 nats.
+    Counted over all tables are the models whose `probe`, one of `PROBES`, is above that of noise by
+    more than `margin` nats.
     """
     total = pd.Series(0, index=list(names))
     for table in tables.values():
-        knows = table[table["probe, tuned"] > table["probe, tuned"]["noise"] + 0.05]
+        knows = table[table[probe] > table[probe]["noise"] + margin]
         total += (knows[list(names)] < table.loc["noise", list(names)]).sum()
     return total
