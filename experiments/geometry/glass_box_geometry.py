@@ -120,7 +120,7 @@ def width_table(models: pd.DataFrame, truth: str, **options: int) -> pd.DataFram
     """Return what each measure says of a truth, before and after a correction for width.
 
     One row per kind of model, measure and form (`FORMS`): the measure or the measure minus its
-    null, its rank correlation with the truth, plain or with width held fixed. `with_width` is the
+    null, its rank correlation with the truth, plain or with width held fixed. `with width` is the
     rank correlation of the same quantity with width; `reliability` the rank correlation of the
     measure's two measurements, given what the form holds fixed; `corrected` divides by its root.
     Intervals come from models drawn again, with the fit made again in every draw. All models have
@@ -140,7 +140,7 @@ def width_table(models: pd.DataFrame, truth: str, **options: int) -> pd.DataFram
                 repeat = noise_tables.partial_rank(part, name, f"again_{name}", given)
                 width = noise_tables.partial_rank(part, x, "width")
                 row = {"kind": kind, "measure": label, "form": form, **found._asdict()}
-                row |= {"with_width": width, "reliability": repeat}
+                row |= {"with width": width, "reliability": repeat}
                 rows.append(row | {"corrected": reliability.disattenuated(found.r, repeat)})
     return pd.DataFrame(rows)
 

@@ -72,6 +72,18 @@ LABELS = {
     "log_perplexity": "ln(perplexity)",
     "dose": "ln(noise-to-signal)",
 }
+TASKS = {
+    "task_sst2": "SST-2",
+    "task_mrpc": "MRPC",
+    "task_rte": "RTE",
+    "task_cola": "CoLA",
+    "task_stsb": "STS-B",
+    "task_qnli": "QNLI",
+    "task_section": "section",
+    "task_word_order": "word order",
+    "task_same_field": "same field",
+    "task_region": "region",
+}
 # What a row of the book's tables is measured on.
 FEW = {"n_sentences": 500, "bits": 5, "n_train": 200, "n_test": 200}
 SIZES = {

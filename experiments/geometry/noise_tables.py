@@ -9,9 +9,19 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from experiments import intervals
-from helpers import stats
+from helpers import figures, stats
 from helpers.geometry import reliability
 from helpers.stats import Correlation
+
+# Heads of what these tables hold, as a page shows them; those of a second interval end in a space.
+HEADS = {
+    **figures.ENDS,
+    **{f"{end} ": f"{head} " for end, head in figures.ENDS.items()},
+    "models": "SD of models",
+    "repeats": "SD of repeats",
+    "capped": "error ratio, capped",
+    "rank r": "rank correlation",
+}
 
 
 def held_out_residuals(

@@ -53,7 +53,7 @@ def test_the_null_takes_width_away_and_leaves_what_the_measure_knows(suite):
     for kind in LAST:
         plain = table.loc[(kind, "RankMe", "plain")]
         free = table.loc[(kind, "RankMe", "minus its null")]
-        assert plain["with_width"] > 0.9 > 0.4 > abs(free["with_width"])
+        assert plain["with width"] > 0.9 > 0.4 > abs(free["with width"])
         assert free["r"] > 0.6 and free["low"] > 0.2
         useless = table.loc[(kind, "patchiness (AQ)", "given width")]
         assert useless["low"] < 0 < useless["high"]
