@@ -25,7 +25,7 @@ from experiments.synthesis import (
     glass_box_training,
     glass_box_world,
 )
-from helpers import data, encoding, factbook, fine_tuning, glue, injection, models, stats
+from helpers import data, encoding, factbook, figures, fine_tuning, glue, injection, models, stats
 from helpers.geometry import penalties, quantization, quantizers, spread
 
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ BATCH_BITS, BITS, DRAWS = 4, 5, {"kmeans": 10, "lsq": 4}
 N_SENTENCES, BATCH, RATE, EVERY, MOST_STEPS = 300, 16, 1e-5, 2, 100
 TUNING = {"steps": 100, "n_test": 600, "max_tokens": 48}
 TASKS, NOISE, SEEDS = ("sst2", "stsb"), 2.0, (0, 1, 2)
+# How a page names columns and rows of the tables.
+HEADS = {
+    "lsq_before": "index before (LSQ)", "lsq_after": "index after (LSQ)",
+    "kmeans_before": "index before (k-means)", "isoscore": "IsoScore", "rankme": "RankMe",
+    "sst2": "SST-2", "stsb": "STS-B", "gpt": "GPT", "bert": "BERT", **figures.ENDS,
+    "lloyd_index": "Lloyd's index", "bits_per_byte": "bits per byte",
+    "closed_book": "facts known", "fine_tuned": "fine-tuned score",
+}  # fmt: skip
 # No push, the penalty up or down, and random weights that moved as far as those of "up".
 ARMS = ("none", "up", "down", "random")
 PUSHES = (-0.05, 0.0, 0.05)
