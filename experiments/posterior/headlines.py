@@ -153,7 +153,7 @@ def _digits(seed: int) -> dict[str, pd.DataFrame]:
 
 def _images() -> pd.DataFrame:
     """Return how far ALP leads the gate over representations of digits, by draw and form."""
-    draws = {"first draw": 0, "second draw": 1}
+    draws = {"first draw": 0, "second draw": 1, "third draw": 2}
     levels = {name: _digits(seed) for name, seed in draws.items()}
     page = levels["first draw"]
     free = gate.FREE | {"parameters": "gate: number of dimensions"}
