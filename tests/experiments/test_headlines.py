@@ -19,7 +19,7 @@ FEWER = {}
 # Of each part the claims that are quickly computed from stored tables.
 LIVE = {
     "geometry": ["geo-noise-tuned-follows"],
-    "modelmap": ["map-lineage-over-weights"],
+    "modelmap": ["map-corpus-gpt"],
     "posterior": ["alp-rivals-published-noise"],
     "retrieval": ["smi-real-proxy-costs"],
 }
