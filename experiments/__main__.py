@@ -41,6 +41,7 @@ RUNS = {
     "tuning_prices": ("synthesis.tuning_prices", "what brief fine-tuning and scores cost"),
     "real_choices": ("synthesis.real_choices", "signals against scores of real tuned models"),
     "synthesis_specifications": ("synthesis.specifications", "the synthesis under other choices"),
+    "synthesis_headlines": ("synthesis.headlines", "sentences on the glass box, all choices"),
     "text_sources": ("synthesis.text_sources", "the glass-box suite on texts of twenty packages"),
     "reference_encoders": ("synthesis.reference_encoders", "encoders beside a reader's own"),
 }
