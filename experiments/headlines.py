@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
-from helpers import data
+from helpers import data, escaping
 from helpers.book import claims
 
 PAGE = "as on the page"
@@ -60,3 +61,31 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         out[column] = [rows[claim][name] for claim in out.index]
     out["interval"] = [rows[claim].get("interval") for claim in out.index]
     return out.sort_values("share", kind="stable")
+
+
+def scaled(part: pd.DataFrame) -> pd.Series:
+    """Return how far rows of one claim are from its threshold, as shares of the farthest.
+
+    Those on the side of the page are positive.
+    """
+    gap = part.estimate - part.threshold
+    return gap.abs().where(part.agrees, -gap.abs()) / (gap.abs().max() or 1.0)
+
+
+def shown(rows: pd.DataFrame, part: str | None = None) -> Styler:
+    """Return rows of `summary`, of one part where it is named, as a table to be read."""
+    rows = rows if part is None else rows[rows.part == part]
+    about, number = claims.load(), claims.number
+    frame = pd.DataFrame(
+        {
+            "sentence": rows.statement,
+            "claim": rows.index,
+            "expected": [claims.published_text(about[claim]) for claim in rows.index],
+            "on the page": rows.page.map(number),
+            "agree": [f"{row.share:.0%} of {row.n:.0f}" for row in rows.itertuples()],
+            "lowest": rows.lowest.map(number),
+            "highest": rows.highest.map(number),
+        }
+    )
+    text = {"text-align": "left", "white-space": "normal", "vertical-align": "top"}
+    return escaping.styled(frame).hide(axis="index").set_properties(**text)
