@@ -157,13 +157,14 @@ def _of_pair(
     signal: str, truth: str, *, given: tuple[str, ...] = (), kind: str = "gpt", last: bool = False
 ) -> _Sentence:
     """Return the sentence that a signal correlates with a truth, given what is known."""
-    cuts = [*SEEDS, *WIDTHS, *CORPORA, *([SIX] if kind == "gpt" else [])]
+    cuts = [*WIDTHS, *CORPORA, *([SIX] if kind == "gpt" else [])]
     own = {"scale": SCALES[:2], "controls": ["", "controls as classes"]} if given else {}
+    own = own or {"scale": SCALES}
     # The steps do not vary at one checkpoint.
     steps = ["", FIRST_OUT, LAST_OUT] if signal == "step" else STEPS[: 1 if last else 2]
-    choices = _choices(
-        cuts, tuning=truth == "fine_tuned", steps=steps, **(own or {"scale": SCALES})
-    )
+    choices = _choices(cuts, tuning=truth == "fine_tuned", steps=steps, **own)
+    # Among one seed's 12 last models nothing remains of a signal, given size and corpus.
+    choices.append(own | {"steps": STEPS[:1] if "mix" in given else steps, "cut": SEEDS})
     measure = partial(_correlation, signal=signal, truth=truth, given=given)
     return _Sentence(measure, choices, kind, last=last)
 
