@@ -38,7 +38,7 @@ SEEDS = [f"seed {seed} alone" for seed in (0, 1)]
 WIDTHS = [f"without width {width}" for width in (16, 32, 64, 128)]
 CORPORA = [f"without corpus {mix}" for mix in glass_box_world.SUITE]
 ADDED = [f"without corpus {mix}" for mix in glass_box_world.ADDED]
-SIX, THREE, WIDTHS_FIT = "six corpora", "three corpora", "fitted to other widths"
+SIX, THREE = "six corpora", "three corpora"
 TUNED = {f"{name} alone": column for name, column in SCORES.items() if name != "both tasks"}
 CLASSES = {"parameters": "each width", "step": "each step"}
 LEASTS = {"": 0.01, "any difference": 0.0, "differences above 0.02": 0.02}
@@ -136,8 +136,6 @@ def _seeds_agree(
 
 def _off(models: pd.DataFrame, row: Choice) -> float:
     """Return the largest error of a corpus's mean, as the curve on counts predicts it."""
-    fit = "from_counts_widths" if row["fit"] else "from_counts"
-    models = models.assign(from_counts=models[fit])
     parts = [glass_box_report.calibration(part) for _, part in models.groupby("step")]
     return float(pd.concat(parts, axis=1).mean(axis=1).abs().max())
 
@@ -234,7 +232,7 @@ SENTENCES = {
     "syn-tuning-repeats-in-the-widest": _of_seeds((_TUNED,), "widest"),
     "syn-counts-are-calibrated": _Sentence(
         _off,
-        _choices(_SUITE_CUTS, tuning=False, steps=["", ALL], fit=["", WIDTHS_FIT]),
+        _choices(_SUITE_CUTS, tuning=False, steps=["", ALL]),
         last=True,
     ),
 }  # fmt: skip
