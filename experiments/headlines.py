@@ -15,8 +15,8 @@ from helpers.book import claims
 
 PAGE = "as on the page"
 TABLES = ("posterior", "geometry", "retrieval", "modelmap", "which_signal", "choices")
-# From this share of its specifications on a sentence is robust; below this one it flips.
-ROBUST, FLIPS = 0.9, 0.5
+# A sentence of which fewer specifications agree flips.
+FLIPS = 0.5
 
 
 def load() -> pd.DataFrame:
@@ -47,7 +47,7 @@ def judged(claim: str, estimates: pd.Series) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per claim of `load`, the least robust first.
+    """Return one row per claim of `load`, the lowest share first.
 
     Columns: `part`, `statement`, `page`, `threshold`, `share` (of the specifications that agree),
     `lowest`, `highest`, `n`; `status` and `interval` as the last full run decided them.
