@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import Written, command, digest, kept, option
-from experiments.headlines import PAGE
+from experiments.headline_shares import PAGE
 from experiments.synthesis import (
     glass_box_forecast,
     glass_box_report,

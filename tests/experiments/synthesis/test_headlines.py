@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import headlines as judging
+from experiments import headline_shares as judging
 from experiments.synthesis import glass_box_table, headlines
 from experiments.synthesis.specifications import Tables
 from helpers.book import claims
