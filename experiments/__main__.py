@@ -50,6 +50,7 @@ RUNS = {
         "synthesis.headlines_choices",
         "sentences on checkpoints and choices under other choices",
     ),
+    "synthesis_headlines": ("synthesis.headlines", "sentences on the glass box, all choices"),
     "text_sources": ("synthesis.text_sources", "the glass-box suite on texts of twenty packages"),
     "reference_encoders": ("synthesis.reference_encoders", "encoders beside a reader's own"),
 }

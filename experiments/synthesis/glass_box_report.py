@@ -72,9 +72,9 @@ def correlations(
         rows = agreement.rank_correlations(part, asked, list(truths), **options)
         parts.append(rows.assign(kind=kind))
     out = pd.concat(parts, ignore_index=True)
-    out["p_holm"] = np.nan
-    tested = out.p_value.notna()
-    if tested.any():
+    out["p_holm"], tested = out.p_value, out.p_value.notna()
+    # Of one row nothing is corrected; statsmodels collects garbage at each call, which is slow.
+    if tested.sum() > 1:
         out.loc[tested, "p_holm"] = multipletests(out.p_value[tested], method="holm")[1]
     return out.assign(label=out.signal.map(SIGNALS))
 

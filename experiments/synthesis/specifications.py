@@ -42,7 +42,7 @@ class _Curve(NamedTuple):
     """One sentence: its choices, what measures one row, a label, and where it holds."""
 
     choices: list[dict[str, list[str]]]
-    measure: Callable[[_Tables, dict[str, Any]], dict[str, float]]
+    measure: Callable[[Tables, dict[str, Any]], dict[str, float]]
     label: str
     above: float = 0.5
 
@@ -51,20 +51,20 @@ class _Curve(NamedTuple):
         return [row for some in self.choices for row in specifications.combinations(**some)]
 
 
-class _Tables(NamedTuple):
+class Tables(NamedTuple):
     """The balanced suite of both kinds, and the GPTs on all six corpora."""
 
     suite: pd.DataFrame
     corpora: pd.DataFrame
 
 
-def tables() -> _Tables:
+def tables() -> Tables:
     """Return both stored tables with all that the specifications choose from."""
     own, more = (pd.read_csv(f) for f in (glass_box_table.COUNTS, glass_box_table.ADDED_COUNTS))
     suite = _prepared(glass_box_table.load(), own)
     whole = glass_box_table.load(added=True)
     gpts = glass_box_table.Suite(*(part[whole.table.kind == "gpt"] for part in whole))
-    return _Tables(suite, _prepared(gpts, pd.concat([own, more])))
+    return Tables(suite, _prepared(gpts, pd.concat([own, more])))
 
 
 def _prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
@@ -92,7 +92,7 @@ WIDTHS = {"narrowest": min, "widest": max}
 TEXTS = {"mixed": "validation", "like the facts": "loss_facts", "others": "loss_others"}
 
 
-def _loss_between_corpora(known: _Tables, row: dict[str, Any]) -> dict[str, float]:
+def _loss_between_corpora(known: Tables, row: dict[str, Any]) -> dict[str, float]:
     """Return in how many pairs the better loss names the corpus that teaches more facts."""
     table = known.corpora if row["corpora"] in SIX else known.suite
     part = table[table.kind == row["kind"]]
@@ -107,7 +107,7 @@ def _loss_between_corpora(known: _Tables, row: dict[str, Any]) -> dict[str, floa
     return {"estimate": float(pair.share), "low": float(pair.low), "high": float(pair.high)}
 
 
-def _correlation(known: _Tables, row: dict[str, Any]) -> dict[str, float]:
+def _correlation(known: Tables, row: dict[str, Any]) -> dict[str, float]:
     """Return the correlation of a predictor from counts with facts known, or of RankMe with scores.
 
     Of one kind of model; cells of width and corpus are drawn.
@@ -154,7 +154,7 @@ def load(name: str) -> pd.DataFrame:
     return pd.read_csv(_path(name))
 
 
-def again(name: str, known: _Tables, rows: pd.DataFrame) -> pd.DataFrame:
+def again(name: str, known: Tables, rows: pd.DataFrame) -> pd.DataFrame:
     """Return stored rows measured again on `tables`."""
     choices = [column for column in rows if column not in ("estimate", "low", "high")]
     chosen = rows[choices].to_dict("records")

@@ -28,7 +28,7 @@ def known():
         table[name] = states * table.step
     for name in specifications.TEXTS.values():
         table[name] = states + 0.0
-    return specifications._Tables(table[table["mix"].isin(glass_box_world.SUITE)], table)
+    return specifications.Tables(table[table["mix"].isin(glass_box_world.SUITE)], table)
 
 
 @pytest.mark.parametrize("name", specifications.CURVES)
