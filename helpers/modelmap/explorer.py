@@ -71,6 +71,7 @@ def show(
     ).groupby(neighbours.point.astype(str))
     about[f"nearest, {distance}"] = near.agg(", ".join).reindex(names, fill_value="")
     words = about.map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
+    words = words.replace({"True": "yes", "False": "no"})
     words = words.where(about.notna(), "\N{EN DASH}")
     shown = words.map(html.escape)
     told = shown.apply(

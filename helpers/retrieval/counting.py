@@ -69,8 +69,8 @@ def count_documents(
     A document holds a name when `prefix` + name is a substring of it, wherever and however often,
     also inside another name. `right_boundary` asks that no word character follows: a letter or
     number of any script (`str.isalnum`) or an underscore. With `case_sensitive=False` prefix, names
-    and documents are put in lower case by `_fold`. Nothing else is normalised. Bytes are searched
-    as they are; a lone surrogate in a `str`, which UTF-8 does not have, equals only itself.
+    and documents are put in lower case. Nothing else is normalised. Bytes are searched as they are;
+    a lone surrogate in a `str`, which UTF-8 does not have, equals only itself.
 
     Raises `ValueError` for an empty name, no pairs, one string in place of many, and when case is
     ignored for bytes that are no UTF-8; `TypeError` for a document of another type. Source:

@@ -130,8 +130,10 @@ def judge(table: pd.DataFrame, signals: Sequence[str], **options: float) -> pd.D
 
     Columns: `signal`, `measure`, `estimate`, `low`, `high`, `n_tasks`, `n_models`. The interval is
     Student's with the spread of the resamples, and the smaller of the numbers of drawn tasks and
-    models less one as degrees of freedom, cut to the possible range. Options and errors as
-    `_score`.
+    models less one as degrees of freedom, cut to the possible range. Options: `n_resamples`,
+    `confidence`, `seed`; `draw_tasks`, without which the interval is one for these tasks; and
+    `unit`, a column whose equal values are drawn together, by default the model. Raises
+    `ValueError` for an absent column, fewer than two tasks to draw, or fewer than three models.
 
     >>> import pandas as pd
     >>> from helpers.synthesis import judge

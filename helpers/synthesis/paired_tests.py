@@ -47,8 +47,10 @@ def clustered_test(
     `clusters` (n,) names the source of each item, such as its package, country or author. The error
     is that of a mean under dependence within clusters, with t of one degree of freedom fewer than
     there are clusters; with clusters of one size it is the t-test of their means. Added are
-    `clusters`, their number, and what `_intraclass` says of the differences. Raises `ValueError` as
-    `paired_test`, and for fewer than 3 clusters. Source: Liang and Zeger (1986), with G / (G - 1).
+    `clusters`, their number, and of the differences `icc`, the intraclass correlation,
+    `design_effect`, by how much their clusters raise the variance of the mean, and `effective`,
+    the number of independent items that would do as well. Raises `ValueError` as `paired_test`,
+    and for fewer than 3 clusters. Source: Liang and Zeger (1986), with G / (G - 1).
 
     >>> from helpers.synthesis import clustered_test
     >>> found = clustered_test([0, 0, 0, 0, 0, 0], [1, 1, 3, 3, 2, 2], list("aabbcc"))
