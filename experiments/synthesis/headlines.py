@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import Written, command, digest, kept, option
-from experiments.headlines import PAGE
+from experiments.headlines import ENDS, PAGE
 from experiments.synthesis import (
     glass_box_forecast,
     glass_box_report,
@@ -269,5 +269,5 @@ def main(given: Namespace) -> Written:
     for claim, part in rows.groupby("claim", sort=False):
         piece = Path(given.pieces) / f"{claim}-{digest(part.choice.tolist(), sources)[:16]}.json"
         found += kept(piece, lambda part=part: again(known, part).tolist(), claim)
-    table = rows.drop(columns="choice").assign(estimate=found)
+    table = rows.assign(estimate=found).reindex(columns=["claim", "specification", *ENDS])
     return [(TABLE, table.round(6).to_csv(index=False))]

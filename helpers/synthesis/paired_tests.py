@@ -94,10 +94,6 @@ def _intraclass(values: ArrayLike, clusters: ArrayLike) -> pd.Series:
     `design_effect` (by how much the variance of the mean is larger than for independent items) and
     `effective`, the number of independent items that would do as well. Raises `ValueError` for
     fewer than 2 clusters or no cluster with two items. Source: Kish (1965); Donner (1986).
-
-    >>> from helpers.synthesis import paired_tests
-    >>> paired_tests.intraclass([1, 2, 5, 6, 9, 10], list("aabbcc")).round(2).to_dict()
-    {'icc': 0.97, 'design_effect': 1.97, 'effective': 3.05}
     """
     x = validation.numbers(values, "values")
     member = _members(clusters, len(x))
