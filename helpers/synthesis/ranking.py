@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers import validation
+from helpers import figures, validation
 from helpers.modelmap import held_out_texts
 from helpers.retrieval.binned_fits import draw_weights
 from helpers.synthesis import fact_tests, gate, signal_inputs
@@ -77,6 +77,16 @@ def rank(
             tables.append(table.assign(kind=kind))
     empty = pd.DataFrame(columns=COLUMNS, index=pd.Index([], name="model"))
     return pd.concat(tables)[COLUMNS] if tables else empty
+
+
+def shown(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Return a ranking as a page has room for it, with its columns in words."""
+    ends = {f"behind_{end}": name for end, name in figures.ENDS.items()}
+    table = ranks.drop(columns="kind") if ranks["kind"].nunique() < 2 else ranks
+    yes = table["above_nothing"].map({True: "yes", False: "no"})
+    sizes = table["parameters"].map("{:,.0f}".format)
+    table = table.assign(above_nothing=yes, parameters=sizes).round(3)
+    return table.rename(columns=ends | {"above_nothing": "above nothing"})
 
 
 def _items(

@@ -318,6 +318,9 @@ def test_random_models_are_not_ranked_by_their_tastes(run, inputs):
     assert set(table.verdict) == {"undecided"} and table.value.abs().max() < 0.2
     for use in ("texts", "categories"):
         assert "first" not in set(ranking.rank(run.found, inputs, use, n_resamples=500).verdict)
+    shown = ranking.shown(table)
+    assert set(shown["above nothing"]) <= {"yes", "no"} and "behind_low" not in shown
+    assert shown["value"].equals(table["value"].round(3))
     entities = ranking.rank(run.found, inputs, "categories", **FEW)
     assert "masked" in entities.index and set(entities.kind) == {"all"}
 
