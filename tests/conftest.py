@@ -149,7 +149,8 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
 MODELS = set(
     """adapters book/pipeline decoders devices each_model encoders encoding examples
     experiments/byte_gpt
-    experiments/geometry/noise_sweep experiments/modelmap/lineage_benchmark
+    experiments/geometry/noise_sweep experiments/geometry/push_first
+    experiments/modelmap/lineage_benchmark
     experiments/modelmap/merges
     experiments/modelmap/smollm2_divergence experiments/modelmap/smollm2_family
     experiments/posterior/images experiments/posterior/movielens
