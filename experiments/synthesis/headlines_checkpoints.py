@@ -144,7 +144,8 @@ def loss_means_tuning(kind: str) -> pd.DataFrame:
 
     models = each(pairs, "width", "corpus", "seed", "stage")
     asked = {"score": list(SCORES), "level": SINGLE, "models": [ALL]}
-    return under(share, {"least": LEAST, "models": models}, {"least": LEAST, **asked})
+    least = {"least": list(LEAST)}
+    return under(share, least | {"models": models}, least | asked)
 
 
 def seeds_told_apart() -> pd.DataFrame:
