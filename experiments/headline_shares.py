@@ -1,52 +1,19 @@
-"""Headline sentences under other choices: the tables of all parts, and how often each holds.
-
-Tables `headlines_*.csv` have a row per claim and specification: `claim`, `specification` (what
-differs from the page, in words; the first of each claim is `headlines.PAGE`), `estimate`.
-"""
+"""Headline sentences under other choices: how often each holds, as a page shows it."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from helpers import data, escaping
+from helpers import escaping
 from helpers.book import claims
 
-TABLES = ("posterior", "geometry", "retrieval", "modelmap", "which_signal", "choices")
 # A sentence of which fewer specifications agree flips.
 FLIPS = 0.5
 
 
-def load() -> pd.DataFrame:
-    """Return the rows of all stored tables, with `page`, `threshold` and `agrees` of each.
-
-    `page` is the estimate as on the page. `threshold` is the bound that the claim expects; where it
-    expects a number, that number if the page misses it, else zero. `agrees` tells whether the
-    estimate is on the same side of it as `page`.
-    """
-    paths = [data.PUBLISHED / f"headlines_{name}.csv" for name in TABLES]
-    table = pd.concat([pd.read_csv(path) for path in paths if path.is_file()], ignore_index=True)
-    parts = table.groupby("claim", sort=False).estimate
-    return table.join(pd.concat([judged(claim, part) for claim, part in parts]))
-
-
-def judged(claim: str, estimates: pd.Series) -> pd.DataFrame:
-    """Return `page`, `threshold` and `agrees`, as `load`, for the estimates of one claim."""
-    entry = claims.load()[claim]
-    expected, page = entry["published"], float(estimates.iloc[0])
-    if isinstance(expected, dict):
-        ((kind, limit),) = expected.items()
-        sides = estimates > limit if kind == "above" else estimates < limit
-    else:
-        missed = isinstance(expected, int | float) and abs(page - expected) > entry["tolerance"]
-        limit = expected if missed else 0.0
-        sides = np.sign(estimates - limit)
-    return pd.DataFrame({"page": page, "threshold": limit, "agrees": sides == sides.iloc[0]})
-
-
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per claim of `load`, the lowest share first.
+    """Return one row per claim of `other_choices.load`, the lowest share first.
 
     Columns: `part`, `statement`, `page`, `threshold`, `share` (of the specifications that agree),
     `lowest`, `highest`, `n`; `status` and `interval` as the last full run decided them.

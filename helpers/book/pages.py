@@ -18,7 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from helpers import escaping
-from helpers.book import claims, scoreboard
+from helpers.book import claims, other_choices, scoreboard
 
 # The pictures of the start page: pages, and the name of one figure of each, drawn for a card.
 CARD = "application/x-card+png"
@@ -199,12 +199,14 @@ def _status_page(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return what was measured for each claim as JSON, for the role `measured` of `book/_ext`."""
+    choices = other_choices.told()
     found = {
         row["id"]: {
             "value": row["ours"],
             "text": claims.number(row["ours"]),
             "interval": row.get("interval"),
             "label": label(row["notebook"]),
+            "choices": choices.get(row["id"], ""),
         }
         for row in rows
     }

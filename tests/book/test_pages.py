@@ -87,6 +87,9 @@ def test_measured_has_every_claim_and_the_page_that_measured_it():
     assert set(found) == set(claims.load())
     told = found["syn-counter-finds-the-planted"]
     assert told["value"] == 0 and told["text"] == "0" and told["label"] == "synthesis-which-signal"
+    table = pd.read_csv(ROOT / "data" / "published" / "headlines_geometry.csv")
+    n = int((table.claim == "geo-beyond-dose").sum()) - 1
+    assert found["geo-beyond-dose"]["choices"].endswith(f" of {n} other choices agree")
     assert found["map-predict-arc"]["value"] is None and found["map-predict-arc"]["text"] == "–"
     written = {p.relative_to(ROOT / "notebooks") for p in (ROOT / "notebooks").glob("*/*.ipynb")}
     labels = {pages.label(str(path.with_suffix(""))) for path in written}
@@ -111,7 +114,13 @@ def build(tmp_path):
     (source / "_generated").mkdir(parents=True)
     (source / "conf.py").write_text("extensions = ['myst_parser', 'measured']\n")
     rows = {
-        "syn-a": {"value": 0.98765, "text": "0.9877", "label": "there", "interval": [0.9, 1.0]},
+        "syn-a": {
+            "value": 0.98765,
+            "text": "0.9877",
+            "label": "there",
+            "interval": [0.9, 1.0],
+            "choices": "7 of 9 other choices agree",
+        },
         "syn-b": {"value": -2.5, "text": "-2.5", "label": "there", "interval": None},
         "syn-none": {"value": None, "text": "–", "label": "nowhere", "interval": None},
     }
@@ -133,6 +142,7 @@ def test_the_role_puts_in_the_number_with_a_link(build):
     html, said = build("It is {measured}`syn-a:.2f`, or {measured}`syn-a`.")
     assert said == ""
     assert html.count('href="#there"') >= 2 and ">0.99<" in html and ">0.9877<" in html
+    assert html.count('<abbr title="7 of 9 other choices agree">') == 2
 
 
 def test_the_role_puts_in_the_interval_where_there_is_one(build):

@@ -6,7 +6,7 @@ from experiments import headline_shares as judging
 from experiments.headlines import PAGE
 from experiments.synthesis import glass_box_table, headlines
 from experiments.synthesis.specifications import Tables
-from helpers.book import claims
+from helpers.book import claims, other_choices
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +75,13 @@ def test_kendalls_tau_is_put_on_the_scale_of_correlations():
     ],
 )
 def test_a_specification_agrees_on_the_side_of_the_page(claim, estimates, threshold, agrees):
-    found = judging.judged(claim, pd.Series(estimates))
+    found = other_choices.judged(claim, pd.Series(estimates))
     assert found.agrees.tolist() == agrees
     assert (found.threshold == threshold).all() and (found.page == estimates[0]).all()
 
 
 def test_the_summary_counts_what_agrees():
-    table = judging.load()
+    table = other_choices.load()
     rows = judging.summary(table)
     assert rows.share.is_monotonic_increasing and rows.n.sum() == len(table)
     for claim, row in rows.iterrows():
