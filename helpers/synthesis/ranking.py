@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers import figures, validation
+from helpers import validation
 from helpers.modelmap import held_out_texts
 from helpers.retrieval.binned_fits import draw_weights
 from helpers.synthesis import fact_tests, gate, signal_inputs
@@ -80,13 +80,15 @@ def rank(
 
 
 def shown(ranks: pd.DataFrame) -> pd.DataFrame:
-    """Return a ranking as a page has room for it, with its columns in words."""
-    ends = {f"behind_{end}": name for end, name in figures.ENDS.items()}
-    table = ranks.drop(columns="kind") if ranks["kind"].nunique() < 2 else ranks
-    yes = table["above_nothing"].map({True: "yes", False: "no"})
-    sizes = table["parameters"].map("{:,.0f}".format)
-    table = table.assign(above_nothing=yes, parameters=sizes).round(3)
-    return table.rename(columns=ends | {"above_nothing": "above nothing"})
+    """Return a ranking as a page has room for it: intervals in brackets, columns in words."""
+    table = ranks.drop(columns="kind") if ranks["kind"].nunique() < 2 else ranks.copy()
+    for name, end in {"value": "", "behind": "behind_"}.items():
+        ends = zip(ranks[name], ranks[f"{end}low"], ranks[f"{end}high"], strict=True)
+        table[name] = [f"{x:.3g} [{low:.3g}, {high:.3g}]" for x, low, high in ends]
+        table = table.drop(columns=[f"{end}low", f"{end}high"])
+    table["above_nothing"] = table["above_nothing"].map({True: "yes", False: "no"})
+    table["parameters"] = table["parameters"].map("{:,.0f}".format)
+    return table.round(3).rename(columns={"above_nothing": "above nothing"})
 
 
 def _items(
