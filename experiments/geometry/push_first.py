@@ -52,7 +52,7 @@ HEADS = {
 }  # fmt: skip
 # No push, the penalty up or down, and random weights that moved as far as those of "up".
 ARMS = ("none", "up", "down", "random")
-PUSHES = (-0.05, 0.0, 0.05)
+PUSHES = (-0.05, -0.01, 0.0, 0.01, 0.05)
 SHAPES, STEPS = {"gpt": (64, 2), "bert": (64, 2)}, 2048
 
 
