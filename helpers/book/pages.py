@@ -22,6 +22,8 @@ from helpers.book import claims, other_choices, scoreboard
 
 # The pictures of the start page: pages, and the name of one figure of each, drawn for a card.
 CARD = "application/x-card+png"
+# Letters of a figure in a notebook from which on 256 colours must do; a site has room for few.
+_LARGE = 150_000
 COVER = {
     "posterior/synthetic_gmm": "fig-gmm-regimes",
     "geometry/noise_injection": "fig-noise-released",
@@ -128,8 +130,8 @@ def in_short(cell: NotebookNode, shown: Picture | None) -> NotebookNode:
 def fold(nb: NotebookNode) -> None:
     """Fold the code of an executed page: a click opens one cell, the switch on top opens all.
 
-    The copies of figures for the start page, which are in it by then, are left out. In tables a
-    dash stands where there is no value.
+    The copies of figures for the start page, which are in it by then, are left out, and the largest
+    figures get fewer colours. In tables a dash stands where there is no value.
     """
     for cell in nb.cells:
         if cell.cell_type == "code":
@@ -137,6 +139,9 @@ def fold(nb: NotebookNode) -> None:
             for output in cell.outputs:
                 shown = output.get("data", {})
                 shown.pop(CARD, None)
+                if len(png := shown.get("image/png", "")) > _LARGE:
+                    few = _fewer_colours(base64.b64decode(png))
+                    shown["image/png"] = base64.b64encode(few).decode()
                 if table := shown.get("text/html"):
                     shown["text/html"] = table.replace("<td>NaN</td>", "<td>\N{EN DASH}</td>")
 
