@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -214,3 +215,22 @@ def test_a_table_has_a_dash_where_there_is_no_value():
     (output,) = nb.cells[0].outputs
     assert re.findall(r"<td>(.*)</td>", output.data["text/html"]) == ["1.5", "\N{EN DASH}"]
     assert nb.cells[0].metadata["tags"] == ["hide-input"] and pages.CARD not in output.data
+
+
+def test_only_large_figures_lose_colours():
+    rng = np.random.default_rng(0)
+
+    def png(size):
+        out = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(out, "PNG")
+        return base64.b64encode(out.getvalue()).decode()
+
+    given = [png((300, 400)), png((30, 40))]
+    assert len(given[0]) > pages._LARGE > len(given[1])
+    outputs = [nbformat.v4.new_output("display_data", data={"image/png": one}) for one in given]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
+    pages.fold(nb)
+    large, small = (output.data["image/png"] for output in nb.cells[0].outputs)
+    assert small == given[1] and len(large) < len(given[0])
+    few, whole = (Image.open(io.BytesIO(base64.b64decode(p))) for p in (large, given[0]))
+    assert few.size == whole.size and len(few.getcolors()) <= 256
