@@ -62,7 +62,7 @@ def penalty(states: Tensor, mask: Tensor) -> Tensor:
     return penalties.patchiness_penalty(cells, temperature=TEMPERATURE)(states, mask)
 
 
-def indices(
+def mean_index(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quantizer: str = "lsq"
 ) -> float:
     """Return Lloyd's index of the tokens of sentences that no penalty sees, cells fitted anew."""
@@ -78,7 +78,7 @@ def distance(noise: float = NOISE) -> float:
     """Return how far that much noise moves the index of the healthy encoder, mean over seeds."""
     tokenizer, model = models.load_model()
     damaged = [injection.inject_noise(model, noise, seed=seed)[0] for seed in SEEDS]
-    return abs(indices(model, tokenizer) - np.mean([indices(m, tokenizer) for m in damaged]))
+    return abs(mean_index(model, tokenizer) - np.mean([mean_index(m, tokenizer) for m in damaged]))
 
 
 def push(
@@ -96,7 +96,7 @@ def push(
     """
     import torch
 
-    start = indices(model, tokenizer)
+    start = mean_index(model, tokenizer)
     model = copy.deepcopy(model).train()
     model.embeddings.requires_grad_(False)
     optimizer, rng = training.adamw(model), np.random.default_rng(seed)
@@ -111,7 +111,7 @@ def push(
             states = model(**batch).last_hidden_state
             training.step(model, optimizer, -sign * penalty(states, batch["attention_mask"]), RATE)
             if step % EVERY == 0:
-                moved = sign * (indices(model.eval(), tokenizer) - start)
+                moved = sign * (mean_index(model.eval(), tokenizer) - start)
                 if moved >= far:
                     break
                 model.train()
@@ -152,7 +152,7 @@ def _before(noise: float, arm: str, seed: int) -> dict[str, Any]:
     points = encoding.token_vectors(model, tokenizer, factbook.draw_sentences(N_SENTENCES))
     shape = spread.spread_measures(points)
     row = {"push_steps": steps, **{name: shape[name] for name in ("isoscore", "rankme")}}
-    return row | {f"{name}_before": indices(model, tokenizer, name) for name in DRAWS}
+    return row | {f"{name}_before": mean_index(model, tokenizer, name) for name in DRAWS}
 
 
 def tuned_row(task: str, noise: float, arm: str, seed: int) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def tuned_row(task: str, noise: float, arm: str, seed: int) -> dict[str, Any]:
     model.embeddings.requires_grad_(False)
     tuned = fine_tuning.fine_tune(model, tokenizer, glue.load_task(task), **TUNING, seed=seed)
     row |= {"score": tuned.score, "loss": tuned.history["loss"].tail(20).mean()}
-    return row | {f"{name}_after": indices(tuned.model, tokenizer, name) for name in DRAWS}
+    return row | {f"{name}_after": mean_index(tuned.model, tokenizer, name) for name in DRAWS}
 
 
 def difference(rows: pd.DataFrame, column: str, first: str, second: str) -> stats.Mean:

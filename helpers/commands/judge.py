@@ -84,13 +84,11 @@ def _in_text(run: Run) -> str:
 
 def _code(models: list[dict[str, Any]]) -> int:
     """Print what of a run is missing and why to standard error; return the exit code."""
-    for one in models:
-        missing: dict[str, list[str]] = {}
-        for part in one["signals"]:
-            if part["status"] != "computed":
-                missing.setdefault(part["why"], []).append(part["signal"])
-        for why, signals in missing.items():
-            print(f"{one['model']}: {', '.join(signals)}: {why}", file=sys.stderr)
+    from helpers.synthesis import signal_prose
+
+    found = {one["model"]: {part["signal"]: part for part in one["signals"]} for one in models}
+    for row in signal_prose.reasons(found).itertuples():
+        print(f"{row.model}: {row.signal}: {row.why}", file=sys.stderr)
     read = [one["status"] == "computed" for one in models]
     if not any(read):
         print("no model could be read", file=sys.stderr)
