@@ -9,6 +9,7 @@ from helpers.__main__ import dispatch
 RUNS = {
     "noise_sweep": ("geometry.noise_sweep", "models harmed by noise, of the geometry part"),
     "base_encoder": ("geometry.base_encoder", "MPNet's clouds twice, and encoders of other makes"),
+    "full_tuning": ("geometry.full_tuning", "noisy encoders fine-tuned to the end"),
     "push_first": ("geometry.push_first", "patchiness pushed first, training afterwards"),
     "glass_box_geometry": (
         "geometry.glass_box_geometry",
