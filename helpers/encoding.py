@@ -35,10 +35,10 @@ def layer_embeddings(
     Layer 0 is the token embedding, the last layer what the model hands on. `pooling="mean"`
     averages over the tokens of the text, the special ones included and padding never; "last" takes
     the last token, the only one of a decoder that has seen the whole text. `layers` picks some
-    layers, by number, and their order; None takes all. Texts go through in order of length, which changes
-    nothing but the time, and are cut at `max_tokens`. Raises `ValueError` for no texts, a text
-    without tokens, an unknown layer, a layer that has not one vector of the model's width for each
-    token, or states that are not finite.
+    layers, by number, and their order; None takes all. Texts go through in order of length, which
+    changes nothing but the time, and are cut at `max_tokens`. Raises `ValueError` for no texts, a
+    text without tokens, an unknown layer, a layer that has not one vector of the model's width for
+    each token, or states that are not finite.
 
     >>> from helpers.encoding import layer_embeddings
     >>> from helpers.models import load_model

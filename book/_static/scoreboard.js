@@ -45,8 +45,10 @@ document.addEventListener("DOMContentLoaded", () => {
       i !== column ? "none" : order.down ? "descending" : "ascending"));
     const key = (row) => row.cells[column].textContent.trim();
     // What was measured is in the order of its values, and what is no number comes after them.
-    const value = (row) => order.by !== "ours" ? 0
-      : (Number.isNaN(parseFloat(key(row))) ? Infinity : parseFloat(key(row)));
+    const value = (row) => {
+      const number = parseFloat(key(row).replace(/,(?=\d)/g, ""));
+      return order.by !== "ours" ? 0 : Number.isNaN(number) ? Infinity : number;
+    };
     const compare = (a, b) => value(a) === value(b)
       ? key(a).localeCompare(key(b), "en", { numeric: true }) : value(a) - value(b);
     const sorted = [...rows].sort((a, b) => column < 0 ? first.get(a) - first.get(b)
