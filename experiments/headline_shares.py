@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
-from pandas.io.formats.style import Styler
+from IPython.display import HTML
 
 from helpers import escaping
 from helpers.book import claims
@@ -38,10 +38,13 @@ def scaled(part: pd.DataFrame) -> pd.Series:
     return gap.abs().where(part.agrees, -gap.abs()) / (gap.abs().max() or 1.0)
 
 
-def shown(rows: pd.DataFrame, part: str | None = None) -> Styler:
-    """Return rows of `summary`, of one part where it is named, as a table to be read."""
+def shown(rows: pd.DataFrame, part: str | None = None, first: int = 15) -> HTML:
+    """Return rows of `summary`, of one part where it is named, as a table to be read.
+
+    Rows after the `first` stand in a folded table.
+    """
     rows = rows if part is None else rows[rows.part == part]
-    about, number = claims.load(), claims.number
+    about, number = claims.load(), "{:.3g}".format
     frame = pd.DataFrame(
         {
             "sentence": rows.statement,
@@ -54,4 +57,12 @@ def shown(rows: pd.DataFrame, part: str | None = None) -> Styler:
         }
     )
     text = {"text-align": "left", "white-space": "normal", "vertical-align": "top"}
-    return escaping.styled(frame).hide(axis="index").set_properties(**text)
+    tables = [
+        escaping.styled(some).hide(axis="index").set_properties(**text).to_html()
+        for some in (frame[:first], frame[first:])
+        if len(some)
+    ]
+    if len(tables) > 1:
+        label = f"the {len(frame) - first} sentences that hold most often"
+        tables[1] = f"<details><summary>{label}</summary>{tables[1]}</details>"
+    return HTML("\n".join(tables))

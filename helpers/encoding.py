@@ -32,13 +32,13 @@ def layer_embeddings(
 ) -> np.ndarray:
     """Return one vector per text from each layer, shape (n_layers + 1, N, width), float32.
 
-    Layer 0 is the token embedding, the last layer what the model hands on. pooling="mean" averages
-    over the tokens of the text, the special ones included and padding never; "last" takes the last
-    token, the only one of a decoder that has seen the whole text. `layers` picks some layers, by
-    number, and their order; None takes all. Texts go through in order of length, which changes
-    nothing but the time, and are cut at `max_tokens`. Raises `ValueError` for no texts, a text
-    without tokens, an unknown layer, a layer that has not one vector of the model's width for each
-    token, or states that are not finite.
+    Layer 0 is the token embedding, the last layer what the model hands on. `pooling="mean"`
+    averages over the tokens of the text, the special ones included and padding never; "last" takes
+    the last token, the only one of a decoder that has seen the whole text. `layers` picks some
+    layers, by number, and their order; None takes all. Texts go through in order of length, which
+    changes nothing but the time, and are cut at `max_tokens`. Raises `ValueError` for no texts, a
+    text without tokens, an unknown layer, a layer that has not one vector of the model's width for
+    each token, or states that are not finite.
 
     >>> from helpers.encoding import layer_embeddings
     >>> from helpers.models import load_model
@@ -259,7 +259,7 @@ def token_vectors(
     sentences: `reshape(len(sentences), tokens_per_sentence, -1)` gives them back. Tokens are drawn
     without replacement among all tokens, the special ones included; `None` takes every token. The
     draw depends on the tokenizer and the seed only, so that two models with one vocabulary are
-    seen through the same tokens. pooling="mean" draws none: it gives one vector per sentence, the
+    seen through the same tokens. `pooling="mean"` draws none: it gives one vector per sentence, the
     mean over all its tokens. `layer` is 0 for the embeddings, 1 for the first layer and so on;
     `None` is the last. Sentences are cut at `max_tokens`, or at what the model can take, and go
     through it sorted by length, which changes nothing but the time. Dropout is off meanwhile.

@@ -43,7 +43,7 @@ def inject_noise(
 
     `level` is the share of noise a in percent, 0 to 100. rule="published" is W' = (1 - a/100) W +
     (a/100) E with E standard normal in every entry, on every encoder weight and layer-norm gain.
-    At 100 nothing of the weights is left. rule="relative" takes (a/100) s E instead, with s
+    At 100 nothing of the weights is left. `rule="relative"` takes (a/100) s E instead, with s
     the standard deviation of the tensor's own entries (divisor: their number), and leaves the
     gains alone. Biases, embeddings, pooler and heads stay as they are.
 

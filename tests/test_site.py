@@ -443,7 +443,7 @@ def test_numbers_in_the_prose_are_those_of_the_run(html, site, smoke):
             if value is not None:
                 text = f"{value:.2f}"
                 if ends and interval:
-                    text += f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+                    text += f" [{interval[0]:.2f},\N{NO-BREAK SPACE}{interval[1]:.2f}]"
                 assert text.replace("-", "\N{MINUS SIGN}") in words, f"{stem}: {name}"
                 seen += 1
     assert seen > 15

@@ -32,7 +32,8 @@ class Measured(SphinxRole):
         try:
             told = row["text"] if not form or row["value"] is None else format(row["value"], form)
             if self.text.endswith("[]") and row["interval"]:
-                told += " [" + ", ".join(format(end, form) for end in row["interval"]) + "]"
+                ends = (format(end, form) for end in row["interval"])
+                told += " [" + ",\N{NO-BREAK SPACE}".join(ends) + "]"
         except (TypeError, ValueError) as problem:
             return [], [self.inliner.reporter.error(f"measured: {self.text!r}: {problem}")]
         # As in the rest of the prose: a minus and a per cent sign, not a hyphen and a suffix.

@@ -44,8 +44,15 @@ document.addEventListener("DOMContentLoaded", () => {
     heads.forEach((head, i) => head.setAttribute("aria-sort",
       i !== column ? "none" : order.down ? "descending" : "ascending"));
     const key = (row) => row.cells[column].textContent.trim();
+    // What was measured is in the order of its values, and what is no number comes after them.
+    const value = (row) => {
+      const number = parseFloat(key(row).replace(/,(?=\d)/g, ""));
+      return order.by !== "ours" ? 0 : Number.isNaN(number) ? Infinity : number;
+    };
+    const compare = (a, b) => value(a) === value(b)
+      ? key(a).localeCompare(key(b), "en", { numeric: true }) : value(a) - value(b);
     const sorted = [...rows].sort((a, b) => column < 0 ? first.get(a) - first.get(b)
-      : key(a).localeCompare(key(b), "en", { numeric: true }) * (order.down ? -1 : 1));
+      : compare(a, b) * (order.down ? -1 : 1));
     table.tBodies[0].append(...sorted);
   };
   const keep = () => {

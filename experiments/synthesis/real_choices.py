@@ -45,9 +45,9 @@ RIVALS = {
     "corpus_gb": "size of the pre-training text",
     "width": "width of the embedding",
     "n_labels": "classes seen in pre-training",
-    "family_order": "order of its family, other tasks",
+    "family_order": "order of the family, other tasks",
     "source_order": "order of its source, other tasks",
-    "static_order": "its order on other tasks",
+    "static_order": "order on other tasks",
     "any": "a random choice",
 }
 # Ours, of the glass box: `experiments.synthesis.class_fits`.

@@ -49,6 +49,8 @@ PAPERS = {
     # No paper: what this book finds when the four signals meet.
     "synthesis": "All four signals together",
 }
+# What tables call the parts that have a name of two words.
+PART_NAMES = {"modelmap": "model map", "synthesis": "all four together"}
 _NEEDS = {
     "nothing": "not run",
     "registry": "needs the registry's files",

@@ -23,6 +23,10 @@ def _link(row: Mapping[str, Any]) -> str:
     return f'<a href="notebooks/{name}.html">{title}</a>'
 
 
+def _part(paper: str) -> str:
+    return claims.PART_NAMES.get(paper, paper)
+
+
 def _details(row: Mapping[str, Any]) -> str:
     """Return what a click on a claim shows: its source, the run behind it, how to cite it."""
     lines = [f"{row['where']}. Source: {row['source']}."]
@@ -60,12 +64,13 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{claims.MARKS[row['status']]} {escaping.html(word)}",
             f"{escaping.html(row['statement'])}{_details(row)}",
             escaping.html(claims.kind_text(row)),
-            escaping.html(row["paper"]),
+            escaping.html(_part(row["paper"])),
             escaping.html(claims.published_text(row)),
             escaping.html(ours),
             _link(row),
         ]
-        keys = {"status": word, "kind": row["kind"], "part": row["paper"], "page": row["notebook"]}
+        keys = {"status": word, "kind": row["kind"], "part": _part(row["paper"])}
+        keys |= {"page": row["notebook"]}
         marks = " ".join(f'data-{key}="{escaping.html(value)}"' for key, value in keys.items())
         body = "".join(f"<td>{cell}</td>" for cell in cells)
         out.append(f'<tr id="{row["id"]}" {marks}>{body}</tr>')
@@ -87,7 +92,7 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> str:
             chosen = [r for r in rows if r["paper"] == paper and r["kind"] == kind]
             if chosen:
                 count = Counter(row["status"] for row in chosen)
-                cells = [f"{{ref}}`{paper} <part-{paper}>`", kind, len(chosen)]
+                cells = [f"{{ref}}`{_part(paper)} <part-{paper}>`", kind, len(chosen)]
                 cells += [count[status] for status in claims.MARKS]
                 out.append("| " + " | ".join(str(c) for c in cells) + " |")
     return "\n".join(out) + "\n"

@@ -69,11 +69,11 @@ def average_log_posterior(
     `X` (N, d) holds one embedding per row, any real dtype, computed in float64 one head at a time;
     `labels` (N,) names the cluster of each row. Dimensions that never change are left out.
 
-    form="published" fits and scores the same entities: maximum-likelihood Gaussians (divisor
+    `form="published"` fits and scores the same entities: maximum-likelihood Gaussians (divisor
     n_k), weights n_k/N, and `ridge` times the mean variance of the cluster on the diagonal. With
     `ridge=0` it is minus the training log loss of quadratic discriminant analysis.
-    form="leave_one_out" scores each entity by the Gaussians fitted without it, in closed form.
-    form="calibrated" scales the dimensions to unit variance, scores each entity by Gaussians
+    `form="leave_one_out"` scores each entity by the Gaussians fitted without it, in closed form.
+    `form="calibrated"` scales the dimensions to unit variance, scores each entity by Gaussians
     fitted without its fold (`n_folds` stratified folds, OAS covariances, no ridge), and raises
     the likelihoods to one power, the temperature, fitted on these out-of-fold scores; the weights
     are those of all entities, so that power 0 is exactly chance. A cluster

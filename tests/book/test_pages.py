@@ -148,7 +148,11 @@ def test_the_role_puts_in_the_number_with_a_link(build):
 
 def test_the_role_puts_in_the_interval_where_there_is_one(build):
     html, said = build("It is {measured}`syn-a:.2f []`, or {measured}`syn-b:.1f []`.")
-    assert said == "" and ">0.99 [0.90, 1.00]<" in html and ">\N{MINUS SIGN}2.5<" in html
+    assert (
+        said == ""
+        and ">0.99 [0.90,\N{NO-BREAK SPACE}1.00]<" in html
+        and ">\N{MINUS SIGN}2.5<" in html
+    )
 
 
 def test_signs_are_those_of_the_prose(build):

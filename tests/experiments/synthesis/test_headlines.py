@@ -91,5 +91,8 @@ def test_the_summary_counts_what_agrees():
         assert ((scaled > 0) <= part.agrees).all() and ((scaled < 0) <= ~part.agrees).all()
         assert scaled.abs().max() == pytest.approx(1)
         assert row.share == part.agrees.mean() and row.lowest <= row.page <= row.highest
-    shown = judging.shown(rows, "synthesis").to_html()
-    assert shown.count("<tr>") == 1 + (rows.part == "synthesis").sum()
+    of_part = rows[rows.part == "synthesis"]
+    for first, n_heads in ((len(of_part), 1), (3, 2)):
+        shown = judging.shown(rows, "synthesis", first=first).data
+        assert shown.count("<tr>") == n_heads + len(of_part)
+        assert shown.count("<details>") == n_heads - 1
