@@ -264,10 +264,11 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
     for name, ends in (("rank_correlation", ("low", "high")), ("lead", ("lead_low", "lead_high"))):
         columns = told[[name, *ends]].itertuples(index=False)
         text = [
-            "" if pd.isna(v) else f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, low, high in columns
+            "\N{EN DASH}" if pd.isna(v) else f"{v:.2f} [{low:.2f}, {high:.2f}]"
+            for v, low, high in columns
         ]
         out[{"lead": "lead over the best of the gate"}.get(name, "rank correlation")] = text
-    empty = out["rank correlation"].eq("")
+    empty = told["rank_correlation"].isna()
     out.loc[empty, "rank correlation"] = "no gate: " + told.loc[empty, "why"].to_numpy()
     counts = told[["n_tasks", "n_models", "n_units"]].astype(int).astype(str)
     return out.assign(**{"tasks, models, units": counts.agg(", ".join, axis=1)})

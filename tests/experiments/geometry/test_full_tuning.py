@@ -22,7 +22,7 @@ SWEEP = pd.DataFrame(
 )
 
 
-def test_a_stop_at_any_time_leaves_whole_rounds():
+def test_a_stop_at_any_time_leaves_no_noisy_copy_alone():
     plan = full_tuning.plan()
     cells = [(one["task"], one["level"], one["replicate"]) for one in plan]
     assert len(set(cells)) == len(cells)
