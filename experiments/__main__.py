@@ -28,6 +28,7 @@ RUNS = {
     "merges": ("modelmap.merges", "small relatives and the models between their weights"),
     "reference_map": ("modelmap.reference_map", "the saved map on which a model is placed"),
     "smollm2_divergence": ("modelmap.smollm2_divergence", "divergences of SmolLM2 and its copies"),
+    "two_decoders": ("modelmap.two_decoders", "how far SmolLM2 and Gemma are from each other"),
     "smollm2_family": ("modelmap.smollm2_family", "copies of SmolLM2 changed on purpose"),
     "factbook_counts": ("retrieval.factbook_counts", "the Factbook's facts counted in corpora"),
     "factbook_answers": ("retrieval.factbook_answers", "a model's answers to these facts"),

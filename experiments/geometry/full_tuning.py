@@ -27,10 +27,10 @@ REPLICATES = (0, 1)
 
 def plan() -> list[dict[str, Any]]:
     """Return the settings of all fine-tunings in their order: 0 and 2 % of noise by task first."""
-    rounds = product(REPLICATES, [LEVELS[:2], LEVELS[2:]])
+    rounds = product([LEVELS[:2], LEVELS[2:]], REPLICATES)
     return [
         {"task": task, "level": level, "replicate": replicate}
-        for replicate, levels in rounds
+        for levels, replicate in rounds
         for task, level in product(STEPS, levels)
     ]
 

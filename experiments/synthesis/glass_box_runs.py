@@ -36,9 +36,10 @@ RUNS = tuple(
     for mix in glass_box_world.SUITE
     for kind in glass_box_training.KINDS
 )
-# The GPTs of the suite on three more corpora; their weights are not stored.
+# The suite on three more corpora, all GPTs before all BERTs; their weights are not stored.
 ADDED = tuple(
-    Run("gpt", width, layers, mix, seed)
+    Run(kind, width, layers, mix, seed)
+    for kind in glass_box_training.KINDS
     for seed in (0, 1)
     for width, layers in SIZES
     for mix in glass_box_world.ADDED
@@ -152,7 +153,7 @@ def train(
     parts("trains every k-th model"),
     option("--seeds", nargs="+", type=int, default=[0, 1]),
     option("--widths", nargs="+", type=int, default=[width for width, _ in SIZES]),
-    option("--added", action="store_true", help="GPTs of the three added corpora"),
+    option("--added", action="store_true", help="the models of the three added corpora"),
     one_thread=True,
 )
 def main(given: Namespace) -> Written:

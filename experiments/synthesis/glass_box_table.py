@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TABLE = data.PUBLISHED / "glass_box.csv"
 ITEMS = data.PUBLISHED / "glass_box_items.npz"
 COUNTS = data.PUBLISHED / "glass_box_counts.csv"
-# The same for the GPTs of the added corpora, whose weights are not stored.
+# The same for the models of the added corpora, whose weights are not stored.
 ADDED_TABLE = data.PUBLISHED / "glass_box_added.csv"
 ADDED_ITEMS = data.PUBLISHED / "glass_box_added_items.npz"
 ADDED_COUNTS = data.PUBLISHED / "glass_box_added_counts.csv"
@@ -232,7 +232,7 @@ def judged(suite: Suite, counts: pd.DataFrame) -> pd.DataFrame:
     option("--pieces", default="build/glass_box/measured"),
     option("--kinds", nargs="+", default=["gpt", "bert"]),
     option("--keep", action="store_true", help="only pieces; leave the book's tables"),
-    option("--added", action="store_true", help="the GPTs of the added corpora"),
+    option("--added", action="store_true", help="the models of the added corpora"),
     one_thread=True,
 )
 def main(given: Namespace) -> Written:
