@@ -245,7 +245,7 @@ def test_too_many_sentences_are_refused(n):
 
 # Decoders and GGUF files
 
-TENSORS = example_models.GGUF_NAMES
+TENSORS = example_models._GGUF_NAMES
 ALPHABET = sorted(ByteLevel.alphabet())
 MERGES = ["s e", "se a", "Ġ t", "Ġt h"]
 

@@ -21,7 +21,7 @@ from helpers import escaping
 from helpers.book import claims, other_choices, scoreboard
 
 # The pictures of the start page: pages, and the name of one figure of each, drawn for a card.
-CARD = "application/x-card+png"
+_CARD = "application/x-card+png"
 # Letters of a figure in a notebook from which on 256 colours must do; a site has room for few.
 _LARGE = 150_000
 COVER = {
@@ -55,7 +55,7 @@ def label(notebook: str) -> str:
 def picture(notebook: str, nb: NotebookNode, name: str, kind: str = "image/png") -> Picture | None:
     """Return a figure of an executed notebook by its name, None where it is not there.
 
-    With the kind `CARD` it is the figure's copy for the start page, under a name of its own.
+    With the kind `_CARD` it is the figure's copy for the start page, under a name of its own.
     """
     title = re.search(r"^# (.+)$", nb.cells[0].source, re.M)
     for cell in nb.cells:
@@ -83,7 +83,7 @@ def _fewer_colours(png: bytes) -> bytes:
 
 def small_picture(notebook: str, nb: NotebookNode, name: str) -> Picture | None:
     """Return a figure's copy for a card or an opening box, or the figure where it has none."""
-    return picture(notebook, nb, name, CARD) or picture(notebook, nb, name)
+    return picture(notebook, nb, name, _CARD) or picture(notebook, nb, name)
 
 
 def cover(pictures: Sequence[Picture]) -> str:
@@ -138,7 +138,7 @@ def fold(nb: NotebookNode) -> None:
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
             for output in cell.outputs:
                 shown = output.get("data", {})
-                shown.pop(CARD, None)
+                shown.pop(_CARD, None)
                 if len(png := shown.get("image/png", "")) > _LARGE:
                     few = _fewer_colours(base64.b64decode(png))
                     shown["image/png"] = base64.b64encode(few).decode()

@@ -12,7 +12,7 @@ _DISTANCES = 1024
 # Points that a search in float32 names for each point, itself among them.
 _CANDIDATES = 4
 # Fewest distinct points for an intrinsic dimension.
-FEWEST_DISTINCT = 10
+_FEWEST_DISTINCT = 10
 
 
 def twonn(
@@ -43,15 +43,15 @@ def twonn(
     (2.0, 1.0)
     """
     x = validation.cloud(points)
-    validation.counts(most=(most, FEWEST_DISTINCT), seed=(seed, 0))
+    validation.counts(most=(most, _FEWEST_DISTINCT), seed=(seed, 0))
     if not 0 < discard < 1:
         raise ValueError(f"discard is {discard}; pass a share between 0 and 1")
     validation.non_negative(tolerance, "tolerance")
     kept, slope = distinct_and_slope(x, most=most, discard=discard, tolerance=tolerance, seed=seed)
-    if kept < FEWEST_DISTINCT:
+    if kept < _FEWEST_DISTINCT:
         raise ValueError(
             f"points has {kept} distinct points among those looked at; TwoNN needs "
-            f"{FEWEST_DISTINCT} or more: lower tolerance, or pass more points"
+            f"{_FEWEST_DISTINCT} or more: lower tolerance, or pass more points"
         )
     return slope
 
@@ -61,7 +61,7 @@ def distinct_and_slope(
 ) -> tuple[int, float]:
     """Return how many distinct points `twonn` sees, and its value, NaN where they are too few."""
     kept, first, second = _neighbours(x, most, tolerance, seed)
-    return kept, _slope(first, second, discard) if kept >= FEWEST_DISTINCT else np.nan
+    return kept, _slope(first, second, discard) if kept >= _FEWEST_DISTINCT else np.nan
 
 
 def _neighbours(
@@ -76,7 +76,7 @@ def _neighbours(
     x = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
     size = np.sqrt(np.mean(np.einsum("nd,nd->n", x, x)))
     none = np.empty(0)
-    if not size or len(x) < FEWEST_DISTINCT:
+    if not size or len(x) < _FEWEST_DISTINCT:
         return (len(x) if size else 1), none, none
     x /= size
 
@@ -89,7 +89,7 @@ def _neighbours(
             near = euclidean_distances(x[start : start + _DISTANCES], x) <= tolerance
             keep[start : start + _DISTANCES] = ~np.tril(near, start - 1).any(axis=1)
         x = x[keep]
-        if len(x) < FEWEST_DISTINCT:
+        if len(x) < _FEWEST_DISTINCT:
             return len(x), none, none
         distances = _two_nearest(x)
     return len(x), distances[:, 0], distances[:, 1]

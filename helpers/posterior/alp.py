@@ -17,9 +17,9 @@ from helpers.posterior.gaussians import Block, Layout
 from helpers.validation import Clusters, name_some
 
 FORMS = ("calibrated", "leave_one_out", "published")
-COVARIANCES = ("empirical", "oas")
+_COVARIANCES = ("empirical", "oas")
 # Most out-of-fold scores kept while the temperature is fitted: 256 MiB of float64.
-STORED_SCORES = 2**25
+_STORED_SCORES = 2**25
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def held_out_log_posterior(
     >>> held_out_log_posterior(X, labels, [[6.5], [7.0]], ["low", "low"]).round(2)
     array([-0.69, -4.02])
     """
-    validation.choice(covariance, COVARIANCES, "covariance")
+    validation.choice(covariance, _COVARIANCES, "covariance")
     validation.counts(chunk_rows=(chunk_rows, 1))
     validation.non_negative(ridge, "ridge")
     train, test = validation.matrix(X_train, "X_train"), validation.matrix(X_test, "X_test")
@@ -277,7 +277,7 @@ def _tempered(
     Scores too many to be kept are computed twice, and a random part of the rows fits the
     temperature.
     """
-    n, most = len(layout.codes), STORED_SCORES // (len(log_prior) * n_heads)
+    n, most = len(layout.codes), _STORED_SCORES // (len(log_prior) * n_heads)
     wanted = np.ones(n, dtype=bool)
     if n > most:
         wanted[validation.generator(seed).permutation(n)[max(100, most) :]] = False

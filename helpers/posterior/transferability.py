@@ -15,7 +15,7 @@ from helpers import ties, validation
 from helpers.validation import Clusters
 
 # The least variance of a cluster, against that of all entities.
-FLOOR = 1e-4
+_FLOOR = 1e-4
 # Values of C from which a tuned probe chooses.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
@@ -118,7 +118,7 @@ def gbc(X: ArrayLike, labels: ArrayLike) -> float:
     means = np.array([part.mean(axis=0) for part in parts])
     overall = X.var(axis=0).mean()
     variances = np.array([part.var(axis=0).mean() for part in parts])
-    variances = np.maximum(variances, FLOOR * (overall if overall > 0 else 1))
+    variances = np.maximum(variances, _FLOOR * (overall if overall > 0 else 1))
     overlap, logs = 0.0, np.log(variances)
     for k, (mean, variance, log) in enumerate(zip(means, variances, logs, strict=True)):
         both = (variances + variance) / 2

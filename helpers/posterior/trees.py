@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from helpers import ties, validation
 
-STOPS = ("bic", "none")
+_STOPS = ("bic", "none")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def embedding_tree(
     >>> embedding_tree(X, features).names
     ['war', 'not war']
     """
-    validation.choice(stop, STOPS, "stop")
+    validation.choice(stop, _STOPS, "stop")
     validation.counts(min_cluster_size=(min_cluster_size, 2), max_leaves=(max_leaves, 1))
     validation.positive(prior_rows, "prior_rows")
     X = validation.varying(validation.matrix(X).astype(np.float64))

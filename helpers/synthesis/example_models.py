@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 READ = ("encoder", "masked", "causal", "gguf")
-MERGES = ("Ġ t", "Ġt h", "Ġth e", "i n", "e r", "a n")
+_MERGES = ("Ġ t", "Ġt h", "Ġth e", "i n", "e r", "a n")
 # Whole words of the masked examples, so that some answers are one token.
 _WORDS = (
     "the of in english french spanish arabic portuguese russian christians muslims catholics "
@@ -27,7 +27,7 @@ _SHAPE = {
     "max_position_embeddings": _ROOM,
     "initializer_range": 0.2,
 }
-GGUF_NAMES = {
+_GGUF_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -167,7 +167,7 @@ def _characters() -> PreTrainedTokenizerFast:
 def _tokens() -> list[str]:
     from tokenizers.pre_tokenizers import ByteLevel
 
-    return ["<|end|>", *sorted(ByteLevel.alphabet()), *(m.replace(" ", "") for m in MERGES)]
+    return ["<|end|>", *sorted(ByteLevel.alphabet()), *(m.replace(" ", "") for m in _MERGES)]
 
 
 def _bytes() -> PreTrainedTokenizerFast:
@@ -177,7 +177,7 @@ def _bytes() -> PreTrainedTokenizerFast:
     from tokenizers.models import BPE
 
     vocab = {token: i for i, token in enumerate(_tokens())}
-    made = Tokenizer(BPE(vocab, [tuple(m.split()) for m in MERGES]))
+    made = Tokenizer(BPE(vocab, [tuple(m.split()) for m in _MERGES]))
     # As the reader of GGUF files splits: figures one by one, then bytes.
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -235,7 +235,7 @@ def _write_gguf(path: Path, model: PreTrainedModel) -> Path:
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(_tokens())
     writer.add_token_types([3] + [1] * (len(_tokens()) - 1))
-    writer.add_token_merges(list(MERGES))
+    writer.add_token_merges(list(_MERGES))
     writer.add_eos_token_id(0)
     writer.add_unk_token_id(0)
     writer.add_add_bos_token(False)
@@ -244,7 +244,7 @@ def _write_gguf(path: Path, model: PreTrainedModel) -> Path:
     if not model.config.tie_word_embeddings:
         writer.add_tensor("output.weight", model.lm_head.weight.detach().numpy())
     for layer in range(_LAYERS):
-        for name, theirs in GGUF_NAMES.items():
+        for name, theirs in _GGUF_NAMES.items():
             weight = state[f"layers.{layer}.{theirs}.weight"]
             if name in ("attn_q", "attn_k"):
                 # GGUF files have the two halves of each head's rows interleaved.

@@ -29,10 +29,10 @@ FREE = {
     "tokens": "gate: training tokens",
     "static_order": "gate: its order, other tasks",
 }
-LEAST_MODELS = 3
-BESIDE = ("rank_correlation", "low", "high", "lead", "lead_low", "lead_high")
+_LEAST_MODELS = 3
+_BESIDE = ("rank_correlation", "low", "high", "lead", "lead_low", "lead_high")
 # Orders are rounded to so many digits, or rounding errors would break ties.
-DIGITS = 12
+_DIGITS = 12
 
 
 class _Scores(NamedTuple):
@@ -59,7 +59,7 @@ def static_order(table: pd.DataFrame) -> pd.Series:
     ranks = np.nan_to_num(ranks)
     n_others = known.sum(axis=0) - known
     others = (ranks.sum(axis=0) - ranks) / np.where(n_others > 0, n_others, np.nan)
-    return pd.Series(others[tasks, models].round(DIGITS), table.index)
+    return pd.Series(others[tasks, models].round(_DIGITS), table.index)
 
 
 def family_order(table: pd.DataFrame, family: str = "family") -> pd.Series:
@@ -73,7 +73,7 @@ def family_order(table: pd.DataFrame, family: str = "family") -> pd.Series:
     groups = order.groupby([table["task"], table[family]])
     others = groups.transform("count") - order.notna()
     relatives = (groups.transform("sum") - order.fillna(0)) / others.replace(0, np.nan)
-    return relatives.fillna(order.mean()).round(DIGITS)
+    return relatives.fillna(order.mean()).round(_DIGITS)
 
 
 def _score(
@@ -106,10 +106,10 @@ def _score(
     (y, *x), _, _ = _cube(table, ["truth", *signals])
     x = np.stack(x)
     n_tasks, n_models = y.shape
-    if n_tasks < 1 + draw_tasks or n_models < LEAST_MODELS:
+    if n_tasks < 1 + draw_tasks or n_models < _LEAST_MODELS:
         raise ValueError(
             f"table has {n_tasks} tasks and {n_models} models; pass {1 + draw_tasks} and "
-            f"{LEAST_MODELS} at least"
+            f"{_LEAST_MODELS} at least"
         )
     members = _members(table, unit)
     if (n_units := len(members)) < 2:
@@ -215,20 +215,20 @@ def beside(
     rivals = [name for name in free if name not in why]
     names, n_models = [*signals, *rivals], table["model"].nunique()
     rows = pd.DataFrame({"label": {**signals, **free}})
-    rows[[*BESIDE]] = np.nan
+    rows[[*_BESIDE]] = np.nan
     rows["n_tasks"], rows["n_models"] = table["task"].nunique(), n_models
-    if n_models < LEAST_MODELS:
-        told = f"{n_models} models, and {LEAST_MODELS} are needed"
+    if n_models < _LEAST_MODELS:
+        told = f"{n_models} models, and {_LEAST_MODELS} are needed"
         return rows.assign(n_units=n_models, why=told)
     scores = _score(table, names, **options) if names else None
     if scores is not None:
         values, drawn = scores.estimate[0], scores.resamples[:, 0]
-        rows.loc[names, [*BESIDE[:3]]] = _ends(values, drawn, scores.t, 1.0)
+        rows.loc[names, [*_BESIDE[:3]]] = _ends(values, drawn, scores.t, 1.0)
     if scores is not None and rivals:
         best = len(signals) + int(values[len(signals) :].argmax())
         leads_of = [i for i in range(len(names)) if i != best]
         gaps = values[leads_of] - values[best], drawn[:, leads_of] - drawn[:, [best]]
-        rows.loc[[names[i] for i in leads_of], [*BESIDE[3:]]] = _ends(*gaps, scores.t, 2.0)
+        rows.loc[[names[i] for i in leads_of], [*_BESIDE[3:]]] = _ends(*gaps, scores.t, 2.0)
     rows["n_units"] = n_models if scores is None else scores.n_units
     return rows.assign(why=pd.Series(why, dtype=object).reindex(rows.index).fillna(""))
 

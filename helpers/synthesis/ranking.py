@@ -15,7 +15,7 @@ from helpers.retrieval.binned_fits import draw_weights
 from helpers.synthesis import fact_tests, gate, signal_inputs
 
 # Use: what is compared, whether more is better, and what a model that learnt nothing gives.
-USES = {
+_USES = {
     "facts": ("right answers beyond its preferences (share)", 1, "its preferences alone"),
     "categories": ("ALP above chance (nats)", 1, "the spelling of the names alone"),
     "texts": ("bits per byte", -1, "a guess with equal probability for all tokens"),
@@ -23,7 +23,7 @@ USES = {
 COLUMNS = ["kind", "value", "low", "high", "behind", "behind_low", "behind_high", "first"]
 COLUMNS += ["parameters", "above_nothing", "verdict"]
 # With fewer groups of entities, or texts, nothing is ranked: bootstraps of so few are too narrow.
-LEAST_UNITS = 10
+_LEAST_UNITS = 10
 
 
 class _Items(NamedTuple):
@@ -48,7 +48,7 @@ def rank(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the models from best to worst for one of `USES`, with what resamples say.
+    """Return the models from best to worst for one use, with what resamples say.
 
     `found` maps a model to what `signals.measure` returned. All models get the same resamples of
     subjects and objects, groups of entities, or texts. `first` is the share of resamples in which
@@ -62,7 +62,7 @@ def rank(
     kinds are ranked apart, but for categories. `parameters` is the rival: their number costs
     nothing. Models that were not measured are absent; so are kinds with one model only.
     """
-    validation.choice(use, tuple(USES), "rank_for")
+    validation.choice(use, tuple(_USES), "rank_for")
     kinds: dict[str, dict[str, Any]] = {}
     for name, raw in found.items():
         if raw["model"]["status"] == "computed":
@@ -72,7 +72,7 @@ def rank(
     for kind, group in kinds.items():
         items = _items(group, inputs, use, n_resamples, seed)
         if items is not None and len(items.names) > 1:
-            table = _ranked(items, USES[use][1])
+            table = _ranked(items, _USES[use][1])
             table["parameters"] = [group[name]["model"]["parameters"] for name in table.index]
             tables.append(table.assign(kind=kind))
     empty = pd.DataFrame(columns=COLUMNS, index=pd.Index([], name="model"))
@@ -102,7 +102,7 @@ def _items(
         return _right(raws, inputs.facts, n_resamples, seed)
     if use == "categories":
         n_units = inputs.entities["group"].nunique()
-        if n_units < LEAST_UNITS:
+        if n_units < _LEAST_UNITS:
             return None
         values, spelling = (
             np.array([raw[name] for raw in raws.values()]) for name in ("skill", "spelling")
@@ -115,7 +115,7 @@ def _items(
     n = len(inputs.texts) or len(held_out_texts.load().texts)
     read = [raw["read"] for raw in raws.values()]
     shared = sorted(set.intersection(*map(set, read)) & set(range(n)))
-    if len(shared) < LEAST_UNITS:
+    if len(shared) < _LEAST_UNITS:
         return None
     bits, guesses, sizes = [], [], np.zeros(0)
     for raw, numbers in zip(raws.values(), read, strict=True):
@@ -186,7 +186,7 @@ def beside_gate(table: pd.DataFrame, use: str, **options: float) -> pd.DataFrame
     """
     rows = []
     for kind, part in table.groupby("kind", sort=False):
-        frame = pd.DataFrame({"truth": USES[use][1] * part["value"].astype(float)}, part.index)
+        frame = pd.DataFrame({"truth": _USES[use][1] * part["value"].astype(float)}, part.index)
         frame["parameters"] = part["parameters"].astype(float)
         found = gate.beside(gate.stacked({kind: frame}, "truth"), {}, draw_tasks=False, **options)
         rows.append(found.assign(kind=kind))
@@ -202,11 +202,11 @@ def in_words(table: pd.DataFrame, use: str) -> str:
     told = []
     for kind, part in table.groupby("kind", sort=False):
         names = list(part.index[part["verdict"].isin(("first", "undecided"))])
-        of = f"Of {len(part)} {'' if kind == 'all' else f'{kind} '}models, by {USES[use][0]}: "
+        of = f"Of {len(part)} {'' if kind == 'all' else f'{kind} '}models, by {_USES[use][0]}: "
         shares = f"{part['first'].iloc[0]:.0%} of resamples"
         if not part["above_nothing"].iloc[0]:
             of += f"undecided, because {part.index[0]}, first in {shares}, is not shown to be "
-            of += f"better than {USES[use][2]}"
+            of += f"better than {_USES[use][2]}"
         elif len(names) == 1:
             of += f"{names[0]} comes first ({shares})"
         else:

@@ -12,8 +12,8 @@ from helpers.model_files import sentence
 from helpers.posterior import entities
 from helpers.retrieval import corpora, corpus_counts, factbook_facts
 
-FACTBOOK = "factbook"
-ENTITIES = ["text", "label", "group"]
+_FACTBOOK = "factbook"
+_ENTITIES = ["text", "label", "group"]
 FACTS = ["relation", "subject", "object", "prompt", "choices", "block", "hint"]
 # Rows that a label must have.
 LEAST = 10
@@ -77,7 +77,7 @@ def read_inputs(
         missing["facts"] = missing["corpus"] = sentence(error)
     if not corpus:
         missing.setdefault("corpus", "no corpus was given; name files by `corpus`")
-    elif corpus == FACTBOOK and facts_file:
+    elif corpus == _FACTBOOK and facts_file:
         why = "no corpus was given, and the Factbook stands in for the book's own facts only; "
         missing.setdefault("corpus", why + "name files by `corpus`")
     elif len(asked):
@@ -94,7 +94,7 @@ def read_inputs(
                 raise ValueError(f"texts {texts_file!r} is empty; write one text per line")
         except (ValueError, OSError, RuntimeError) as error:
             missing["my texts"] = sentence(error)
-    own = frozenset(name for name, value in given.items() if value not in ("", FACTBOOK))
+    own = frozenset(name for name, value in given.items() if value not in ("", _FACTBOOK))
     return Inputs(known, asked, lines, own, missing)
 
 
@@ -105,7 +105,7 @@ def read_entities(path: str = "", n_per_label: int = 60, seed: int = 0) -> pd.Da
     """
     if not path:
         table = entities.factbook_entities(n_per_label, seed)
-        return table.rename(columns={"region": "label", "country": "group"})[ENTITIES]
+        return table.rename(columns={"region": "label", "country": "group"})[_ENTITIES]
     table = entities.read_csv(path, "entities", dtype=str)
     names = ["text", "label"] if {"text", "label"} <= set(table) else list(table.columns[:2])
     if len(names) < 2:
@@ -184,7 +184,7 @@ def _add_choices(
 
 def _count_facts(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
     """Return facts with the counts of a corpus and what they say (`factbook_facts.add_signals`)."""
-    if corpus == FACTBOOK:
+    if corpus == _FACTBOOK:
         return factbook_facts.add_signals(
             factbook_facts.count_facts(table, factbook_facts.paragraphs(named=True))
         )

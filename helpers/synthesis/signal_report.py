@@ -38,12 +38,12 @@ MEASURES = {
     "own_pseudo_bits": ("pseudo-bits per byte, my texts", "bits", "worse"),
 }
 # What the packaged models are called among the references.
-ITSELF = {models.MINILM: ["MiniLM, 6 layers"], models.SMOLLM: ["SmolLM2", "smollm2"]}
+_ITSELF = {models.MINILM: ["MiniLM, 6 layers"], models.SMOLLM: ["SmolLM2", "smollm2"]}
 COLUMNS = ["model", "signal", "measure", "value", "low", "high", "unit", "place", "among", "by"]
 TESTS = ["expected", "p", "p_adjusted", "verdict", "why"]
 _SUBJECTS = "subjects and objects"
 # Fewer groups of entities than this carry no test.
-LEAST_GROUPS = 10
+_LEAST_GROUPS = 10
 
 
 class References(NamedTuple):
@@ -140,7 +140,7 @@ def tidy(
             ):
                 *ends, p, n = _grouped(values, inputs.entities["group"], 0.95)
                 by = f"{n} groups of entities" if n < len(values) else "entities"
-                few = f"{n} groups of entities; a test needs {LEAST_GROUPS} that differ"
+                few = f"{n} groups of entities; a test needs {_LEAST_GROUPS} that differ"
                 test = {"expected": 0.0, "p": p, "why": few if np.isnan(p) else ""}
                 add(signal, measure, *ends, by, **(test if measure == "above_spelling" else {}))
         elif signal == "latent space":
@@ -262,7 +262,7 @@ def _place(
             others = others[~(close(others) & (others.model == row.model))]
         else:
             # A packaged model is a reference itself, under whatever name.
-            others = others[~(close(others) | others.model.isin(ITSELF.get(row.model, [])))]
+            others = others[~(close(others) | others.model.isin(_ITSELF.get(row.model, [])))]
         if not len(others):
             continue
         told = _among(row.value, row.low, row.high, others.value, worse=worse)
@@ -292,14 +292,14 @@ def _grouped(
 ) -> tuple[float, float, float, float, int]:
     """Return a mean, the ends of its interval, its p-value against 0, and the number of groups.
 
-    Rows of a group may depend on each other. p is NaN for fewer than `LEAST_GROUPS`.
+    Rows of a group may depend on each other. p is NaN for fewer than ten groups.
     """
     codes = pd.factorize(groups)[0]
     n = int(codes.max()) + 1
     if n < 3 or not np.ptp(values):
         return float(values.mean()), float(values.min()), float(values.max()), np.nan, n
     mean, low, high, p = paired_tests.mean_test(values, codes, confidence)
-    return mean, low, high, p if n >= LEAST_GROUPS else np.nan, n
+    return mean, low, high, p if n >= _LEAST_GROUPS else np.nan, n
 
 
 def _beside_guess(raw: Mapping[str, Any], n: int) -> dict[str, Any]:

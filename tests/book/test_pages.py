@@ -51,11 +51,11 @@ def test_a_card_is_the_copy_that_was_drawn_for_it():
     both, card = {"image/png": base64.b64encode(b"big").decode()}, io.BytesIO()
     Image.new("RGB", (3, 2), "#0072B2").save(card, "PNG")
     both[figures._CARD] = base64.b64encode(card.getvalue()).decode()
-    found = pages.picture("a/b", executed(data=both), "fig-a", pages.CARD)
+    found = pages.picture("a/b", executed(data=both), "fig-a", pages._CARD)
     drawn, shown = (Image.open(p).convert("RGB") for p in (card, io.BytesIO(found.png)))
     assert found.name == "card-fig-a" and drawn.tobytes() == shown.tobytes()
     assert pages.small_picture("a/b", executed(data=both), "fig-a") == found
-    assert pages.picture("a/b", executed(), "fig-a", pages.CARD) is None
+    assert pages.picture("a/b", executed(), "fig-a", pages._CARD) is None
     assert pages.small_picture("a/b", executed(), "fig-a").name == "fig-a"
 
 
@@ -211,14 +211,14 @@ def test_code_leads_to_the_function_that_it_imports_and_to_no_namesake(monkeypat
 
 
 def test_a_table_has_a_dash_where_there_is_no_value():
-    shown = {"text/html": pd.DataFrame({"a": [1.5, None]}).to_html(), pages.CARD: "x"}
+    shown = {"text/html": pd.DataFrame({"a": [1.5, None]}).to_html(), pages._CARD: "x"}
     cell = nbformat.v4.new_code_cell("1")
     cell.outputs = [nbformat.v4.new_output("display_data", shown)]
     nb = nbformat.v4.new_notebook(cells=[cell])
     pages.fold(nb)
     (output,) = nb.cells[0].outputs
     assert re.findall(r"<td>(.*)</td>", output.data["text/html"]) == ["1.5", "\N{EN DASH}"]
-    assert nb.cells[0].metadata["tags"] == ["hide-input"] and pages.CARD not in output.data
+    assert nb.cells[0].metadata["tags"] == ["hide-input"] and pages._CARD not in output.data
 
 
 def test_only_large_figures_lose_colours():

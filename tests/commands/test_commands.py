@@ -73,7 +73,7 @@ def test_each_command_shows_examples_and_refuses_in_one_line(name, capsys):
 
 
 def test_the_choices_typed_here_are_those_of_the_parts():
-    assert tuple(signals.SIGNALS) == judge._SIGNALS and set(ranking.USES) == set(judge._USES)
+    assert tuple(signals.SIGNALS) == judge._SIGNALS and set(ranking._USES) == set(judge._USES)
     assert place._ENGINES == engine_outputs._ENGINES
     _, about = stored_families.load()
     assert set(stored_families.makes(about)) == set(place._KINDS)

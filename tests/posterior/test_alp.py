@@ -162,7 +162,7 @@ def test_calibrated_form_is_cross_fitted_oas_to_one_power():
 def test_many_scores_are_computed_twice_instead_of_kept(monkeypatch):
     X, labels = mixture(n=3000, d=4)
     whole = average_log_posterior(X, labels, head_dim=2)
-    monkeypatch.setattr(alp, "STORED_SCORES", 8 * 1500)
+    monkeypatch.setattr(alp, "_STORED_SCORES", 8 * 1500)
     part = average_log_posterior(X, labels, head_dim=2)
     assert "1500 of 3000" in part.warnings[0]
     assert part.temperature == pytest.approx(whole.temperature, rel=0.1)
@@ -173,7 +173,7 @@ def test_many_scores_are_computed_twice_instead_of_kept(monkeypatch):
 def test_small_buffers_change_nothing(monkeypatch):
     X, labels = mixture()
     whole = average_log_posterior(X, labels, form="published")
-    monkeypatch.setattr(gaussians, "STACKED", 50)
+    monkeypatch.setattr(gaussians, "_STACKED", 50)
     parts = average_log_posterior(X, labels, form="published", chunk_rows=7)
     np.testing.assert_allclose(parts.per_entity, whole.per_entity, rtol=0, atol=1e-11)
 
@@ -383,7 +383,7 @@ def test_rows_read_in_pieces_give_the_same(monkeypatch, form, kind):
     options = {"form": form, "head_dim": 4, "head_kind": kind, "seed": 3}
     whole = average_log_posterior(X, labels, **options)
     monkeypatch.setattr(gaussians, "KEPT", 0)
-    monkeypatch.setattr(gaussians, "STACKED", 60)
+    monkeypatch.setattr(gaussians, "_STACKED", 60)
     parts = average_log_posterior(X, labels, chunk_rows=11, **options)
     np.testing.assert_allclose(parts.per_entity, whole.per_entity, rtol=0, atol=1e-9)
 
@@ -396,8 +396,8 @@ def test_memory_does_not_grow_with_the_width_of_the_input(monkeypatch, tmp_path,
     np.save(path, rng.standard_normal((n, d), dtype=np.float32))
     X, labels = np.load(path, mmap_mode="r"), np.arange(n) % k
     monkeypatch.setattr(gaussians, "KEPT", 2**16)
-    monkeypatch.setattr(gaussians, "STACKED", 2**18)
-    monkeypatch.setattr(alp, "STORED_SCORES", 2**16)
+    monkeypatch.setattr(gaussians, "_STACKED", 2**18)
+    monkeypatch.setattr(alp, "_STORED_SCORES", 2**16)
     tracemalloc.start()
     average_log_posterior(X, labels, form=form, head_dim=64)
     _, peak = tracemalloc.get_traced_memory()
@@ -520,7 +520,7 @@ def test_no_unit_is_too_small_or_too_large(scale, form):
     if form == "calibrated":
         one = X * np.array([1, 1, 1, scale])
         assert alp.average_log_posterior(one, y).score == pytest.approx(plain.score, rel=1e-9)
-    for covariance in alp.COVARIANCES:
+    for covariance in alp._COVARIANCES:
         new = {"covariance": covariance}
         expected = alp.held_out_log_posterior(X[::2], y[::2], X[1::2], y[1::2], **new)
         Z = scale * X

