@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,13 @@ from helpers.retrieval import smi
 _RANGES = (-25, -30, -35, -40, -45, -50)
 
 
+def _sheet(key: str, **how: Any) -> pd.DataFrame:
+    return pd.read_excel(data.fetch(key), engine="calamine", **how)
+
+
 def load_models() -> pd.DataFrame:
     """Return the models of the released tables: `family`, `parameters`, `corpus`, by name."""
-    sheet = pd.read_excel(data.fetch("smi/baseline.xlsx"))
+    sheet = _sheet("smi/baseline.xlsx")
     name = sheet.models.str.split("/").str[-1].astype("str")
     return pd.DataFrame(
         {
@@ -96,7 +101,7 @@ def load_templates() -> dict[str, list[str]]:
 
 def load_v1() -> pd.DataFrame:
     """Return the evaluation sheet of the paper's first version: counts, accuracies, metrics."""
-    return pd.read_excel(data.fetch("smi/v1/evaluation_set_and_metrics.xlsx"), index_col=0)
+    return _sheet("smi/v1/evaluation_set_and_metrics.xlsx", index_col=0)
 
 
 def _tally(facts: pd.DataFrame, mask: np.ndarray, information: np.ndarray) -> pd.DataFrame:
@@ -184,12 +189,12 @@ def release_range_sweep() -> pd.DataFrame:
 def load_sheet(generation: str) -> pd.DataFrame:
     """Return the authors' stored table of a generation, indexed as `table` is."""
     keys = {"v5-v7": "smi/main_table.xlsx", "v2-v4": "smi/v4/main_table.xlsx"}
-    return pd.read_excel(data.fetch(keys[generation]), index_col=[0, 1]).drop(columns="F")
+    return _sheet(keys[generation], index_col=[0, 1]).drop(columns="F")
 
 
 def load_sweep(name: str) -> pd.DataFrame:
     """Return a stored sweep of the second generation, `unit` or `range`: R² by model (column)."""
-    return pd.read_excel(data.fetch(f"smi/v4/{name}_sweep.xlsx"), index_col=0)
+    return _sheet(f"smi/v4/{name}_sweep.xlsx", index_col=0)
 
 
 def publish() -> None:
