@@ -155,7 +155,7 @@ def _of_pair(
     signal: str, truth: str, *, given: tuple[str, ...] = (), kind: str = "gpt", last: bool = False
 ) -> _Sentence:
     """Return the sentence that a signal correlates with a truth, given what is known."""
-    cuts = [*WIDTHS, *CORPORA, *([SIX] if kind == "gpt" else [])]
+    cuts = [*WIDTHS, *CORPORA, SIX]
     own = {"scale": SCALES[:2], "controls": ["", "controls as classes"]} if given else {}
     own = own or {"scale": SCALES}
     # The steps do not vary at one checkpoint.

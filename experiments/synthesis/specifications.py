@@ -52,7 +52,7 @@ class _Curve(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The balanced suite of both kinds, and the GPTs on all six corpora."""
+    """The balanced suite of both kinds, and both kinds on all six corpora."""
 
     suite: pd.DataFrame
     corpora: pd.DataFrame
@@ -63,8 +63,7 @@ def tables() -> Tables:
     own, more = (pd.read_csv(f) for f in (glass_box_table.COUNTS, glass_box_table.ADDED_COUNTS))
     suite = _prepared(glass_box_table.load(), own)
     whole = glass_box_table.load(added=True)
-    gpts = glass_box_table.Suite(*(part[whole.table.kind == "gpt"] for part in whole))
-    return Tables(suite, _prepared(gpts, pd.concat([own, more])))
+    return Tables(suite, _prepared(whole, pd.concat([own, more])))
 
 
 def _prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +80,7 @@ def _prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFram
     return table
 
 
-# How two of six corpora may differ; a BERT has read three.
+# How two of six corpora may differ.
 SIX = {
     "six": "all",
     "six, same way": "same way",
@@ -128,7 +127,7 @@ _KINDS, _SCALES, FACTS = ["gpt", "bert"], ["ranks", "values"], "closed_book"
 _TEXTS = {"texts": list(TEXTS), "steps": ["all", "last"]}
 CURVES = {
     "syn_loss": _Curve(
-        [{"kind": ["gpt"], "corpora": list(SIX), **_TEXTS, "widths": ["all", *WIDTHS]},
+        [{"kind": _KINDS, "corpora": list(SIX), **_TEXTS, "widths": ["all", *WIDTHS]},
          {"kind": _KINDS, "corpora": ["three"], **_TEXTS, "widths": ["all", "widest"]}],
         _loss_between_corpora, "pairs named rightly (share)",
     ),
