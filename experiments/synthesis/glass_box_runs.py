@@ -44,6 +44,9 @@ ADDED = tuple(
     for width, layers in SIZES
     for mix in glass_box_world.ADDED
 )
+# GPTs twice as wide as the widest of the suite; their weights are not stored either.
+WIDE = tuple(Run("gpt", 256, 2, mix, seed) for seed in (0, 1) for mix in glass_box_world.SUITE)
+SETS = {"suite": RUNS, "added": ADDED, "wide": WIDE}
 
 
 def weights_path(folder: str | Path, run: Run, step: int) -> Path:
@@ -152,14 +155,14 @@ def train(
     option("--folder", default="build/glass_box"),
     parts("trains every k-th model"),
     option("--seeds", nargs="+", type=int, default=[0, 1]),
-    option("--widths", nargs="+", type=int, default=[width for width, _ in SIZES]),
-    option("--added", action="store_true", help="the models of the three added corpora"),
+    option("--widths", nargs="+", type=int, help="by default all"),
+    option("--set", choices=SETS, default="suite", help="added: three more corpora; wide: 256"),
     one_thread=True,
 )
 def main(given: Namespace) -> Written:
     """Train the suite."""
-    runs = ADDED if given.added else RUNS
-    runs = [run for run in runs if run.seed in given.seeds and run.width in given.widths]
+    runs = [run for run in SETS[given.set] if run.seed in given.seeds]
+    runs = [run for run in runs if run.width in (given.widths or [run.width])]
     world = glass_box_world.make_world()
     tokenizer = glass_box_world.tokenizer(world)
     texts = {mix: glass_box_world.corpus(world, mix) for mix in glass_box_world.MIXES}

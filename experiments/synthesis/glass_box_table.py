@@ -32,6 +32,8 @@ COUNTS = data.PUBLISHED / "glass_box_counts.csv"
 ADDED_TABLE = data.PUBLISHED / "glass_box_added.csv"
 ADDED_ITEMS = data.PUBLISHED / "glass_box_added_items.npz"
 ADDED_COUNTS = data.PUBLISHED / "glass_box_added_counts.csv"
+# The table of the wide GPTs, whose corpora are the suite's.
+WIDE_TABLE = data.PUBLISHED / "glass_box_wide.csv"
 ABOUT = ["kind", "width", "layers", "mix", "seed", "step"]
 LISTS = ("log_likelihoods", "accuracy", "log_posterior")
 TRUTHS = {
@@ -232,15 +234,14 @@ def judged(suite: Suite, counts: pd.DataFrame) -> pd.DataFrame:
     option("--pieces", default="build/glass_box/measured"),
     option("--kinds", nargs="+", default=["gpt", "bert"]),
     option("--keep", action="store_true", help="only pieces; leave the book's tables"),
-    option("--added", action="store_true", help="the models of the added corpora"),
+    option("--set", choices=glass_box_runs.SETS, default="suite", help="that of glass_box_runs"),
     one_thread=True,
 )
 def main(given: Namespace) -> Written:
     """Measure the suite, and write the tables that the pages read."""
     world = glass_box_world.make_world()
     tokenizer, bench = glass_box_world.tokenizer(world), glass_box_measures.make_bench(world)
-    runs = glass_box_runs.ADDED if given.added else glass_box_runs.RUNS
-    runs = [run for run in runs if run.kind in given.kinds]
+    runs = [run for run in glass_box_runs.SETS[given.set] if run.kind in given.kinds]
     suite = _measure_all(given.folder, given.pieces, bench, tokenizer, runs=runs)
     absent = sum(len(glass_box_runs.KEEP[run.kind]) for run in runs) - len(suite.table)
     if given.keep:
@@ -248,10 +249,14 @@ def main(given: Namespace) -> Written:
     if absent:
         print(
             f"{absent} model(s) have no weights in {given.folder}; the tables stay as they are;\n"
-            f"train them: python -m experiments glass_box_runs --folder {given.folder}"
+            f"train them: python -m experiments glass_box_runs --set {given.set} "
+            f"--folder {given.folder}"
         )
         return 1
-    _save(suite, added=given.added)
-    mixes = glass_box_world.ADDED if given.added else glass_box_world.SUITE
+    if given.set == "wide":
+        return [(WIDE_TABLE, suite.table.round(6).to_csv())]
+    added = given.set == "added"
+    _save(suite, added=added)
+    mixes = glass_box_world.ADDED if added else glass_box_world.SUITE
     counts = pd.concat([count_facts(world, mix) for mix in mixes])
-    return [(ADDED_COUNTS if given.added else COUNTS, counts.to_csv(index=False))]
+    return [(ADDED_COUNTS if added else COUNTS, counts.to_csv(index=False))]
