@@ -19,6 +19,7 @@ import pandas as pd
 from experiments.command import Written, command, digest, kept, option
 from experiments.modelmap import smollm2_family
 from helpers import data, decoders, factbook, likelihood, models
+from helpers.modelmap import divergence
 
 TABLE = data.PUBLISHED / "map_two_decoders.csv"
 # Part of every key: raise it when the same settings would give other numbers.
@@ -91,6 +92,28 @@ def compare_prompt(text: str, n: int, n_tokens: int) -> list[dict[str, Any]]:
             about = {"writer": writer, "number": number, "n_bytes": len(words.encode())}
             rows.append(about | pair)
     return rows
+
+
+def summary(rows: pd.DataFrame) -> dict[str, float]:
+    """Return how far the two models are from each other, bits per byte, from rows of all writers.
+
+    `smollm2` and `gemma` are the divergences from the model of that name to the other, `both` is
+    their mean, `own` half the variance of the log-ratio over what the two wrote, and `texts` the
+    same over the texts' own continuations, as on a map; `ratio` is `texts` over `both`.
+    """
+    found, halves = {}, []
+    ratio = (rows["smollm2"] - rows["gemma"]).to_numpy()
+    for writer, sign in (("smollm2", 1), ("gemma", -1), ("text", 0)):
+        mask = (rows["writer"] == writer).to_numpy()
+        size = rows["n_bytes"].to_numpy()[mask].mean()
+        half = divergence.half_variance_kl(ratio[mask]).value
+        halves.append(float(divergence.bits_per_byte(half, size)))
+        if sign:
+            mean = divergence.by_sampling(sign * ratio[mask]).value
+            found[writer] = float(divergence.bits_per_byte(mean, size))
+    found["both"] = (found["smollm2"] + found["gemma"]) / 2
+    found |= {"own": (halves[0] + halves[1]) / 2, "texts": halves[2]}
+    return found | {"ratio": found["texts"] / found["both"]}
 
 
 def prose(n: int, *, seed: int = 0) -> list[str]:

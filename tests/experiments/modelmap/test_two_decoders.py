@@ -59,3 +59,28 @@ def test_the_paragraphs_are_prose_in_a_fixed_order():
     few, more = two_decoders.prose(4), two_decoders.prose(8)
     assert more[:4] == few and len(set(more)) == 8
     assert all(len(text.split()) >= two_decoders.LEAST for text in more)
+
+
+def test_the_summary_is_the_mean_ratio_of_what_each_wrote_per_byte():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"writer": np.repeat(["smollm2", "gemma", "text"], 50), "n_bytes": 100})
+    rows = rows.assign(smollm2=rng.normal(-70, 9, 150), gemma=rng.normal(-90, 9, 150))
+    gap = (rows.smollm2 - rows.gemma).groupby(rows.writer).agg(["mean", "var"]) / 100 / np.log(2)
+    found = two_decoders.summary(rows)
+    assert found["smollm2"] == pytest.approx(gap["mean"]["smollm2"])
+    assert found["gemma"] == pytest.approx(-gap["mean"]["gemma"])
+    assert found["texts"] == pytest.approx(gap["var"]["text"] / 2 * 49 / 50)
+    assert found["ratio"] == pytest.approx(found["texts"] / found["both"])
+    own = (gap["var"]["smollm2"] + gap["var"]["gemma"]) / 4 * 49 / 50
+    assert found["own"] == pytest.approx(own)
+
+
+def test_of_normal_ratios_the_two_estimates_agree():
+    """A normal log-ratio of mean k under p has the variance 2k, and the formula holds."""
+    rng, k = np.random.default_rng(1), 3.0
+    ratio = np.concatenate([rng.normal(m, np.sqrt(2 * k), 20_000) for m in (k, -k, 0)])
+    writers = np.repeat(["smollm2", "gemma", "text"], 20_000)
+    rows = pd.DataFrame({"writer": writers, "n_bytes": 10, "smollm2": ratio, "gemma": 0.0})
+    found = two_decoders.summary(rows)
+    assert found["own"] == pytest.approx(found["both"], rel=0.05)
+    assert found["ratio"] == pytest.approx(1, abs=0.05)
