@@ -130,7 +130,7 @@ def prose(n: int, *, seed: int = 0) -> list[str]:
 @command(
     "two_decoders",
     option("--folder", type=Path, default="build/two_decoders", help="pieces"),
-    option("--texts", type=int, default=32),
+    option("--texts", type=int, default=24),
     one_thread=True,
 )
 def main(given: Namespace) -> Written:
