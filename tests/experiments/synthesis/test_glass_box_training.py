@@ -322,7 +322,7 @@ def test_models_in_a_folder_are_told_by_name(tmp_path, tokenizer):
 
 
 def test_what_is_stored_is_not_trained_again(monkeypatch, tmp_path, tokenizer, documents, caplog):
-    monkeypatch.setattr(glass_box_runs, "RUNS", (RUN, RUN._replace(seed=1)))
+    monkeypatch.setitem(glass_box_runs.SETS, "suite", (RUN, RUN._replace(seed=1)))
     monkeypatch.setitem(glass_box_runs.KEEP, "gpt", (1, 2))
     monkeypatch.setattr(glass_box_world, "tokenizer", lambda world: tokenizer)
     monkeypatch.setattr(glass_box_world, "corpus", lambda world, mix: documents)
@@ -350,7 +350,7 @@ def test_tables_of_a_suite_that_is_not_whole_stay_as_they_are(
     glass_box_runs._store(
         tmp_path, RUN, 3, glass_box_training.new_model("gpt", tokenizer, width=16)
     )
-    monkeypatch.setattr(glass_box_runs, "RUNS", (RUN, RUN._replace(seed=1)))
+    monkeypatch.setitem(glass_box_runs.SETS, "suite", (RUN, RUN._replace(seed=1)))
     monkeypatch.setitem(glass_box_runs.KEEP, "gpt", (3,))
     suite = glass_box_table.Suite(pd.DataFrame(index=["one"]), *[pd.DataFrame()] * 3)
     monkeypatch.setattr(glass_box_table, "_measure_all", lambda *_, **__: suite)
@@ -530,3 +530,11 @@ def test_the_list_of_runs_is_sizes_by_corpora_by_seeds_by_kinds():
     assert len(set(runs)) == len(runs) == 4 * 3 * 2 * 2
     assert len({run.name for run in runs}) == len(runs)
     assert {run.width for run in runs} == {16, 32, 64, 128}
+
+
+def test_every_set_has_models_of_its_own():
+    runs = [run for some in glass_box_runs.SETS.values() for run in some]
+    assert len(set(runs)) == len(runs)
+    mixes = {name: {run.mix for run in some} for name, some in glass_box_runs.SETS.items()}
+    assert mixes["wide"] == mixes["suite"] and not mixes["suite"] & mixes["added"]
+    assert min(run.width for run in glass_box_runs.WIDE) > max(r.width for r in glass_box_runs.RUNS)
