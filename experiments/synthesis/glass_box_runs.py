@@ -44,9 +44,7 @@ ADDED = tuple(
     for width, layers in SIZES
     for mix in glass_box_world.ADDED
 )
-# GPTs twice as wide as the widest of the suite; their weights are not stored either.
-WIDE = tuple(Run("gpt", 256, 2, mix, seed) for seed in (0, 1) for mix in glass_box_world.SUITE)
-SETS = {"suite": RUNS, "added": ADDED, "wide": WIDE}
+SETS = {"suite": RUNS, "added": ADDED}
 
 
 def weights_path(folder: str | Path, run: Run, step: int) -> Path:
@@ -156,7 +154,7 @@ def train(
     parts("trains every k-th model"),
     option("--seeds", nargs="+", type=int, default=[0, 1]),
     option("--widths", nargs="+", type=int, help="by default all"),
-    option("--set", choices=SETS, default="suite", help="added: three more corpora; wide: 256"),
+    option("--set", choices=SETS, default="suite", help="added: three more corpora"),
     one_thread=True,
 )
 def main(given: Namespace) -> Written:
