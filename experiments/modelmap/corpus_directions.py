@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -46,3 +48,30 @@ def design_and_data(values: ArrayLike, table: pd.DataFrame, pivot: str, shared: 
     corpora = [d for (name, corpus), d in away.items() if name == pivot and corpus != shared]
     designs = {name: d for (name, corpus), d in away.items() if name != pivot and corpus == shared}
     return pd.Series(designs) / float(np.mean(corpora))
+
+
+def design_ratios(
+    table: pd.DataFrame, texts: Mapping[str, Sequence[str]], sizes: tuple[float, float]
+) -> pd.DataFrame:
+    """Return `design_and_data` of Llama and the Pile for several sets of texts: a row each.
+
+    `texts` names the columns of losses of each set; the index is their names, and one column per
+    architecture has the ratio for signatures. Columns: first `of` ("signature" or "log losses",
+    with their level) and `models` ("all", or "like size": a `size` within the two of `sizes`).
+    Models without one of the losses are left out. Raises `ValueError` for a loss not above 0.
+    """
+    rows = {}
+    for name, columns in texts.items():
+        whole = table.dropna(subset=list(columns))
+        for models, part in {
+            "all": whole,
+            "like size": whole[whole["size"].between(*sizes)],
+        }.items():
+            losses = validation.numbers(part[list(columns)], "losses")
+            if not (losses > 0).all():
+                raise ValueError("table has a loss not above 0; drop the model")
+            logs = np.log(losses)
+            values = {"signature": logs - logs.mean(axis=1, keepdims=True), "log losses": logs}
+            for of, X in values.items():
+                rows[name, of, models] = design_and_data(X, part, "Llama", "The Pile")
+    return pd.DataFrame(rows).T.rename_axis(["texts", "of", "models"])

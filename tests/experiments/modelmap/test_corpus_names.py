@@ -162,6 +162,14 @@ def test_released_models_are_named_and_summed_up():
     values = corpus_names.signatures(table[list(corpus_names.LOSSES)])
     ratio = corpus_directions.design_and_data(values, table, "Llama", "The Pile")
     assert list(ratio.index) == ["Mamba"] and ratio["Mamba"] < 0.2
+    sized = table.assign(size=np.where(table.index % 2 == 0, 1e9, 9e9))
+    rows = corpus_directions.design_ratios(sized, {"five": corpus_names.LOSSES}, (5e8, 2e9))
+    assert rows.loc[("five", "signature", "all"), "Mamba"] == pytest.approx(ratio["Mamba"])
+    assert len(rows) == 4 and list(rows.columns) == ["Mamba"]
+    with pytest.raises(ValueError, match="not above 0"):
+        corpus_directions.design_ratios(
+            sized.assign(C4=0.0), {"five": corpus_names.LOSSES}, (5e8, 2e9)
+        )
 
 
 def test_the_file_is_read_without_repeated_or_incomplete_rows(tmp_path):
