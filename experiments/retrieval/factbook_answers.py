@@ -252,6 +252,26 @@ def lead(
     return audit_tables.of_row(one - two)
 
 
+def leads_by_rule(
+    answers: pd.DataFrame,
+    counted: Mapping[str, pd.DataFrame],
+    signal: str,
+    than: str,
+    outcome: str,
+    **options: int,
+) -> dict[str, Gain]:
+    """Return the lead of a signal over another one by each way of counting, leaks left out.
+
+    `answers` are as in `by_fact`, `counted` maps ways of counting to tables of facts; `options`
+    and errors are those of `lead`.
+    """
+    leads = {}
+    for rule, counts in counted.items():
+        facts = factbook_facts.add_signals(by_fact(answers, counts[~counts.leak]))
+        leads[rule] = lead(facts, (signal, outcome), (than, outcome), **options)
+    return leads
+
+
 def partial_link(
     facts: pd.DataFrame, signal: str, outcome: str, taken_out: Sequence[str]
 ) -> stats.Correlation:

@@ -200,6 +200,23 @@ def test_a_lead_is_the_difference_of_two_links(frame):
     assert factbook_answers.lead(frame, ("x", "y"), ("x", "y"), n_resamples=20).gain == 0
 
 
+def test_leads_by_rule_leave_leaks_out_of_each_way_of_counting(table):
+    rows = factbook_facts.draw_facts(table, 80)
+    rng = np.random.default_rng(0)
+    answers = rows[["relation", "subject"]].assign(template=0, sampled=rng.random(len(rows)))
+    answers = answers.assign(log_probability=-1.0, neutral=-1.0)
+    both = rng.integers(1, 9, len(rows))
+    counts = {"n_documents": 1000, "n_subject": both + 5, "n_object": both + 50, "n_both": both}
+    counted = {"a": rows.assign(**counts), "b": rows.assign(**counts).iloc[:50]}
+    pair = "log2 N(s,o)", "sampled"
+    ours = factbook_answers.leads_by_rule(answers, counted, "MI", *pair, n_resamples=20)
+    assert list(ours) == list(counted)
+    for rule, part in counted.items():
+        facts = factbook_facts.add_signals(factbook_answers.by_fact(answers, part))
+        one = facts[~facts.leak]
+        assert ours[rule] == factbook_answers.lead(one, ("MI", "sampled"), pair, n_resamples=20)
+
+
 def test_shuffled_facts_are_linked_by_chance_only(frame):
     ours = factbook_answers.shuffled(frame, "x", "y", n=300)
     assert abs(ours.mean()) < 0.02 and ours.std() == pytest.approx(1 / np.sqrt(len(frame)), rel=0.2)
