@@ -62,22 +62,23 @@ def repeated_rows(
 
 
 def within_levels(
-    sweep: pd.DataFrame, again: pd.DataFrame, measures: Sequence[str]
+    sweep: pd.DataFrame, again: pd.DataFrame, measures: Sequence[str], *, above: float = 0.0
 ) -> pd.DataFrame:
     """Return how much of each measure's scatter within noise levels is not measurement error.
 
     `sweep` has a row per noisy model with its `level`, `again` a row per measurement of one
-    model of a level; without noise, the replicates of a level are one model. Logarithms are
-    compared, so that levels count alike. Columns: the standard deviations of `models` within
-    levels and of `repeats`, `reliability`, `low`, `high` (`helpers.geometry.reliability`), a
-    row per measure; a measure that is not positive throughout is left out.
+    model of a level; without noise, the replicates of a level are one model. Logarithms of
+    the excess over `above` are compared, so that levels count alike. Columns: the standard
+    deviations of `models` within levels and of `repeats`, `reliability`, `low`, `high`
+    (`helpers.geometry.reliability`), a row per measure; a measure that is not `above` throughout
+    is left out.
     """
     rows = {}
     for name in measures:
-        if not ((sweep[name] > 0).all() and (again[name] > 0).all()):
+        if not ((sweep[name] > above).all() and (again[name] > above).all()):
             continue
         observed, error = (
-            reliability.pooled_variance(np.log(part[name]), part["level"].to_numpy())
+            reliability.pooled_variance(np.log(part[name] - above), part["level"].to_numpy())
             for part in (sweep, again)
         )
         found = reliability.reliability(observed, error)

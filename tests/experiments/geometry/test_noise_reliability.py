@@ -46,3 +46,6 @@ def test_reliability_within_levels_is_that_of_logarithms():
     assert list(found.index) == ["x"]
     assert found.loc["x", "low"] < 0.75 < found.loc["x", "high"]
     assert found.loc["x", "models"] == pytest.approx(0.2, rel=0.05)
+    higher = noise_reliability.within_levels(sweep + 1, repeats + 1, ["x"], above=1.0)
+    assert higher.loc["x"].tolist() == pytest.approx(found.loc["x"].tolist())
+    assert noise_reliability.within_levels(sweep, repeats, ["x"], above=9.0).empty
