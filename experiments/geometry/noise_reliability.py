@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Tokens drawn from each sentence, as in the sweep.
 TOKENS = 3
+# Lloyd's index by the additive quantizer, the product quantizer and flat k-means.
+QUANTIZERS = ["lloyd_index", "pq_lloyd_index", "km_lloyd_index"]
 
 
 def _drawn_rows(lengths: Sequence[int], tokens: int, seed: int) -> np.ndarray:
@@ -84,3 +86,18 @@ def within_levels(
         found = reliability.reliability(observed, error)
         rows[name] = {"models": observed.value**0.5, "repeats": error.value**0.5, **found._asdict()}
     return pd.DataFrame(rows).T.rename(columns={"share": "reliability"})
+
+
+def by_scale(sweep: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
+    """Return `within_levels` of Lloyd's index by each quantizer, on two scales.
+
+    `sweep` and `again` are as there. One row per `scale` (the logarithm of the index, or of its
+    excess over 1, which is 0 for points at random) and `measure`; a row is NaN where the index
+    does not stay above 1.
+    """
+    scales = {"log of index": 0.0, "log of index - 1": 1.0}
+    parts = {
+        name: within_levels(sweep, again, QUANTIZERS, above=above).reindex(QUANTIZERS)
+        for name, above in scales.items()
+    }
+    return pd.concat(parts, names=["scale", "measure"])
