@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -66,6 +67,17 @@ def beside_probes(rows: pd.DataFrame, sweep: pd.DataFrame) -> pd.DataFrame:
         without = whole[kind].reindex(pd.MultiIndex.from_frame(out[["task", "replicate"]]))
         out[f"{kind}_lost"] = without.to_numpy() - out[kind]
     return out
+
+
+def lost_to_noise(tasks: Sequence[str], level: float = 2.0) -> float:
+    """Return the score that noise takes from MiniLM fine-tuned to the end, mean over some tasks.
+
+    `level` is in percent. Each noisy copy is compared with the healthy one of its replicate, from
+    the stored table. Raises `KeyError` for a task or level that the table lacks.
+    """
+    scores = pd.read_csv(FILE).pivot(index=["task", "replicate"], columns="level", values="score")
+    lost = (scores[0.0] - scores[level]).groupby("task").mean()
+    return float(lost.loc[[*tasks]].mean())
 
 
 @command(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Tokens drawn from each sentence, as in the sweep.
 TOKENS = 3
+# Lloyd's index by the additive quantizer, the product quantizer and flat k-means.
+QUANTIZERS = ["lloyd_index", "pq_lloyd_index", "km_lloyd_index"]
 
 
 def _drawn_rows(lengths: Sequence[int], tokens: int, seed: int) -> np.ndarray:
@@ -62,24 +64,40 @@ def repeated_rows(
 
 
 def within_levels(
-    sweep: pd.DataFrame, again: pd.DataFrame, measures: Sequence[str]
+    sweep: pd.DataFrame, again: pd.DataFrame, measures: Sequence[str], *, above: float = 0.0
 ) -> pd.DataFrame:
     """Return how much of each measure's scatter within noise levels is not measurement error.
 
     `sweep` has a row per noisy model with its `level`, `again` a row per measurement of one
-    model of a level; without noise, the replicates of a level are one model. Logarithms are
-    compared, so that levels count alike. Columns: the standard deviations of `models` within
-    levels and of `repeats`, `reliability`, `low`, `high` (`helpers.geometry.reliability`), a
-    row per measure; a measure that is not positive throughout is left out.
+    model of a level; without noise, the replicates of a level are one model. Logarithms of
+    the excess over `above` are compared, so that levels count alike. Columns: the standard
+    deviations of `models` within levels and of `repeats`, `reliability`, `low`, `high`
+    (`helpers.geometry.reliability`), a row per measure; a measure that is not `above` throughout
+    is left out.
     """
     rows = {}
     for name in measures:
-        if not ((sweep[name] > 0).all() and (again[name] > 0).all()):
+        if not ((sweep[name] > above).all() and (again[name] > above).all()):
             continue
         observed, error = (
-            reliability.pooled_variance(np.log(part[name]), part["level"].to_numpy())
+            reliability.pooled_variance(np.log(part[name] - above), part["level"].to_numpy())
             for part in (sweep, again)
         )
         found = reliability.reliability(observed, error)
         rows[name] = {"models": observed.value**0.5, "repeats": error.value**0.5, **found._asdict()}
     return pd.DataFrame(rows).T.rename(columns={"share": "reliability"})
+
+
+def by_scale(sweep: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
+    """Return `within_levels` of Lloyd's index by each quantizer, on two scales.
+
+    `sweep` and `again` are as there. One row per `scale` (the logarithm of the index, or of its
+    excess over 1, which is 0 for points at random) and `measure`; a row is NaN where the index
+    does not stay above 1.
+    """
+    scales = {"log of index": 0.0, "log of index - 1": 1.0}
+    parts = {
+        name: within_levels(sweep, again, QUANTIZERS, above=above).reindex(QUANTIZERS)
+        for name, above in scales.items()
+    }
+    return pd.concat(parts, names=["scale", "measure"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,11 @@ HEADS = {
 
 
 def held_out_residuals(
-    frame: pd.DataFrame, columns: Sequence[str], y: str, groups: str
+    frame: pd.DataFrame, columns: Sequence[str], y: str, groups: str, *, degree: int = 2
 ) -> pd.Series:
     """Return observed minus predicted `y`, each group predicted from the others.
 
-    The prediction is least squares on the powers of the columns up to 2, without
+    The prediction is least squares on the powers of the columns up to `degree`, without
     products; with no columns it is the mean of the other groups. In the units of `y`, with the
     index of `frame`. Source: leave-one-group-out cross-validation; `stats.held_out_error` gives
     its mean.
@@ -37,7 +38,7 @@ def held_out_residuals(
     x = frame[list(columns)].to_numpy(float)
     centre = x - x.mean(axis=0)
     scaled = centre / np.where(centre.std(axis=0) > 0, centre.std(axis=0), 1)
-    design = np.hstack([np.ones((len(frame), 1)), *(scaled**k for k in (1, 2))])
+    design = np.hstack([np.ones((len(frame), 1)), *(scaled**k for k in range(1, degree + 1))])
     given = design, frame[y].to_numpy(float), frame[groups].to_numpy()
     return pd.Series(stats.held_out_residuals(*given), index=frame.index)
 
@@ -77,6 +78,35 @@ def mean_ratio(
     is nearer. `options` are those of `resampled`.
     """
     return resampled(squares, lambda rows: rows[one].mean() / rows[other].mean(), groups, **options)
+
+
+def error_ratios(
+    frame: pd.DataFrame,
+    measures: Sequence[str],
+    rival: str,
+    y: str,
+    groups: str,
+    *,
+    degrees: Sequence[int] = (1, 2, 3),
+    **options: int,
+) -> pd.DataFrame:
+    """Return each measure's error over the rival's, for groups left out, by the degree of the fit.
+
+    One row per measure and degree, with `ratio` (of root mean squared errors; below 1 the measure
+    predicts better) and the ends of its interval from whole groups, `low` and `high`. Both are
+    fitted with the same degree (`held_out_residuals`). `options` are those of `resampled`.
+    """
+    rows = {}
+    for name, degree in product(measures, degrees):
+        pair = {"measure": name, "rival": rival}
+        left = {
+            k: held_out_residuals(frame, [m], y, groups, degree=degree) for k, m in pair.items()
+        }
+        squares = pd.DataFrame(left) ** 2
+        found = mean_ratio(squares.assign(group=frame[groups]), *pair, "group", **options)
+        rows[name, degree] = np.sqrt(found[:3])
+    index = pd.MultiIndex.from_tuples(rows, names=["measure", "degree"])
+    return pd.DataFrame([*rows.values()], index, ["ratio", "low", "high"])
 
 
 def size_difference(

@@ -43,6 +43,7 @@ BASE_CHOICES = {
     "unit": ["single models", "level means"],
     "scale": list(SCALES[:2]),
 }
+_BASE_SCORES = {"mean": "score", "SST-2": "task_sst2", "STS-B": "task_stsb"}
 N_RESAMPLES = 500
 
 
@@ -170,6 +171,33 @@ def _gap(pairs: Sequence[np.ndarray], scale: str, rows: np.ndarray) -> float:
     return float(one - other)
 
 
+def _base_pairs(wide: pd.DataFrame, unit: str) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the columns of each encoder, and the noise level of each row, models or means."""
+    wide = wide.groupby("level").mean() if unit == "level means" else wide
+    pairs = [wide.xs(name, axis=1, level=1).to_numpy() for name in base_encoder.SWEEPS]
+    return pairs, wide.index.get_level_values("level").to_numpy()
+
+
+def base_windows(noisy: pd.DataFrame, *, fewest: int = 5) -> pd.DataFrame:
+    """Return `base_rows` without intervals, for every run of neighbouring noise levels.
+
+    `noisy` is as there. One row per run of at least `fewest` levels and combination of the other
+    `BASE_CHOICES`, with the `first` and `last` level (percent) and the `estimate`.
+    """
+    levels, rows = np.sort(noisy["level"].unique()), []
+    others = {name: kinds for name, kinds in BASE_CHOICES.items() if name != "levels"}
+    for choice in specifications.combinations(**others):
+        columns = [OURS[choice["quantizer"]], _BASE_SCORES[choice["score"]]]
+        wide = noisy.pivot(index=["level", "replicate"], columns="encoder", values=columns)
+        pairs, level = _base_pairs(wide, choice["unit"])
+        for i, first in enumerate(levels):
+            for last in levels[i + fewest - 1 :]:
+                inside = np.flatnonzero((level >= first) & (level <= last))
+                gap = _gap(pairs, choice["scale"], inside)
+                rows.append({**choice, "first": first, "last": last, "estimate": gap})
+    return pd.DataFrame(rows)
+
+
 def base_rows(noisy: pd.DataFrame, *, n_resamples: int = N_RESAMPLES) -> pd.DataFrame:
     """Return how much more closely patchiness follows the scores in MPNet than in MiniLM.
 
@@ -177,7 +205,6 @@ def base_rows(noisy: pd.DataFrame, *, n_resamples: int = N_RESAMPLES) -> pd.Data
     `BASE_CHOICES`: the difference of the two correlations, with an interval that draws whole noise
     levels.
     """
-    task = {"mean": "score", "SST-2": "task_sst2", "STS-B": "task_stsb"}
     keep = {
         "all": "level > 0",
         "up to 20 %": "level <= 20",
@@ -185,18 +212,15 @@ def base_rows(noisy: pd.DataFrame, *, n_resamples: int = N_RESAMPLES) -> pd.Data
     }
     rows = []
     for choice in specifications.combinations(**BASE_CHOICES):
-        columns = [OURS[choice["quantizer"]], task[choice["score"]]]
+        columns = [OURS[choice["quantizer"]], _BASE_SCORES[choice["score"]]]
         part = noisy.query(keep[choice["levels"]])
         wide = part.pivot(index=["level", "replicate"], columns="encoder", values=columns)
-        if choice["unit"] == "level means":
-            wide = wide.groupby("level").mean()
-        level = wide.index.get_level_values("level")
-        pairs = [wide.xs(name, axis=1, level=1).to_numpy() for name in base_encoder.SWEEPS]
+        pairs, level = _base_pairs(wide, choice["unit"])
         gap = partial(_gap, pairs, choice["scale"])
         with np.errstate(invalid="ignore", divide="ignore"):
             found = intervals.bootstrap(gap, level, n_resamples=n_resamples)
         ends = dict(zip(("estimate", "low", "high"), found, strict=True))
-        rows.append({**choice, **ends, "n": len(wide)})
+        rows.append({**choice, **ends, "n": len(level)})
     return pd.DataFrame(rows)
 
 

@@ -48,6 +48,18 @@ def test_a_loss_without_its_healthy_copy_is_missing():
     assert found["tuned_lost"].isna().all() and found["frozen"].item() == pytest.approx(0.7)
 
 
+def test_what_noise_takes_is_the_mean_over_tasks_of_the_mean_over_copies(monkeypatch, tmp_path):
+    rows = [("a", 0.0, 0, 0.9), ("a", 2.0, 0, 0.8), ("a", 0.0, 1, 0.9), ("a", 2.0, 1, 0.6)]
+    rows += [("b", 0.0, 0, 0.5), ("b", 2.0, 0, 0.4)]
+    table = pd.DataFrame(rows, columns=["task", "level", "replicate", "score"])
+    monkeypatch.setattr(full_tuning, "FILE", tmp_path / "table.csv")
+    table.to_csv(full_tuning.FILE, index=False)
+    assert full_tuning.lost_to_noise(["a"]) == pytest.approx(0.2)
+    assert full_tuning.lost_to_noise(["a", "b"]) == pytest.approx(0.15)
+    with pytest.raises(KeyError):
+        full_tuning.lost_to_noise(["c"])
+
+
 def test_runs_are_kept_and_only_the_missing_ones_are_made(monkeypatch, tmp_path):
     made = []
 

@@ -46,3 +46,19 @@ def test_reliability_within_levels_is_that_of_logarithms():
     assert list(found.index) == ["x"]
     assert found.loc["x", "low"] < 0.75 < found.loc["x", "high"]
     assert found.loc["x", "models"] == pytest.approx(0.2, rel=0.05)
+    higher = noise_reliability.within_levels(sweep + 1, repeats + 1, ["x"], above=1.0)
+    assert higher.loc["x"].tolist() == pytest.approx(found.loc["x"].tolist())
+    assert noise_reliability.within_levels(sweep, repeats, ["x"], above=9.0).empty
+
+
+def test_the_scales_are_those_of_the_index_and_of_its_excess():
+    rng, names = np.random.default_rng(0), noise_reliability.QUANTIZERS
+    values = 1 + np.exp(rng.standard_normal((2, 12, 3)))
+    sweep, again = (pd.DataFrame(v, columns=names).assign(level=[1.0, 2.0] * 6) for v in values)
+    sweep["km_lloyd_index"] -= 0.999
+    found = noise_reliability.by_scale(sweep, again)
+    for (scale, name), row in found.iterrows():
+        above = float(scale.endswith("- 1"))
+        known = noise_reliability.within_levels(sweep, again, [name], above=above)
+        assert known.empty == row.isna().all() == (above == 1 and name == "km_lloyd_index")
+        assert known.empty or row.tolist() == known.loc[name].tolist()

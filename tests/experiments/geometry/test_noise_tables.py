@@ -94,6 +94,19 @@ def test_forecasts_of_the_teachers_line(noisy):
     assert table.loc["x", "rank r"] == pytest.approx(1)
 
 
+def test_ratios_of_errors_are_those_of_held_out_errors(noisy):
+    found = noise_tables.error_ratios(
+        noisy, ["x", "dose"], "dose", "score", "level", degrees=(1, 2), n_resamples=50
+    )
+    for degree in (1, 2):
+        held = {"y": "score", "groups": "level", "degree": degree}
+        ours, theirs = (stats.held_out_error(noisy, [m], **held) for m in ("x", "dose"))
+        row = found.loc["x", degree]
+        assert row["ratio"] == pytest.approx(ours / theirs)
+        assert row["low"] <= row["ratio"] <= row["high"]
+        assert found.loc["dose", degree].tolist() == [1, 1, 1]
+
+
 def test_bad_input_is_named(noisy):
     with pytest.raises(ValueError, match="3 or more"):
         noise_tables.resampled(noisy.assign(level=noisy.level > 3), len, "level")

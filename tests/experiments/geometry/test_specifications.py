@@ -120,3 +120,12 @@ def test_the_encoders_differ_where_one_follows_and_the_other_opposes():
     table = specs.base_rows(rows, n_resamples=5)
     assert len(table) == 108
     assert table.query("score == 'mean'")["estimate"].to_numpy() == pytest.approx(-2)
+
+
+def test_the_window_of_all_levels_is_the_specification_of_all_levels():
+    rows = base_encoder.load_sweeps().query("level > 0")
+    windows, known = specs.base_windows(rows, fewest=8), specs.base_rows(rows, n_resamples=2)
+    whole = windows.query("first == 1 and last == 100")["estimate"].to_numpy()
+    assert whole == pytest.approx(known.query("levels == 'all'")["estimate"].to_numpy())
+    n = rows["level"].nunique()
+    assert len(windows) == 36 * sum(range(1, n - 6)) and (windows["last"] > windows["first"]).all()
