@@ -138,6 +138,21 @@ def between_corpora(
     return pd.DataFrame(rows)
 
 
+def between_corpora_by_step(
+    table: pd.DataFrame, signals: Sequence[str], truth: str, **options: float
+) -> pd.DataFrame:
+    """Return `between_corpora` over all pairs of corpora, of all checkpoints and of the last alone.
+
+    A row a signal; the columns are `share`, `low`, `high` under "all" and "last".
+    """
+    parts = {"all": table, "last": table[table.step == table.step.max()]}
+    found = {}
+    for name, part in parts.items():
+        rows = between_corpora(part, signals, truth, **options).set_index("signal")
+        found[name] = rows.loc[rows.contrast == "all", ["share", "low", "high"]]
+    return pd.concat(found, axis=1)
+
+
 def retest(table: pd.DataFrame) -> pd.DataFrame:
     """Return how far two seeds agree: the rank correlation over settings, one row per measure.
 

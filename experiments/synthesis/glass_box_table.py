@@ -113,6 +113,18 @@ def _measure_all(
     return Suite(table, *(pd.DataFrame.from_dict(lists[n], orient="index") for n in LISTS))
 
 
+def measure_again(
+    names: Sequence[str], tokenizer: PreTrainedTokenizerFast, bench: glass_box_measures.Bench
+) -> pd.DataFrame:
+    """Return some signals of stored models, measured again without the slow truths, a row each."""
+    rows = {}
+    for name in names:
+        model = glass_box_runs.load_named(name, tokenizer)
+        rows[name] = glass_box_measures.measure(model, tokenizer, bench, truths=False).row
+    columns = ["alp", "lloyd_index", "eee", "rankme", "bits_per_byte", "log_me"]
+    return pd.DataFrame.from_dict(rows, orient="index")[columns].astype(float)
+
+
 def _save(suite: Suite, *, added: bool = False) -> None:
     """Write the tables of the book, `TABLE` and, without pickles, `ITEMS`, or those `added`."""
     table, items = (ADDED_TABLE, ADDED_ITEMS) if added else (TABLE, ITEMS)

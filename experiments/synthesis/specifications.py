@@ -69,14 +69,16 @@ def tables() -> Tables:
 def _prepared(suite: glass_box_table.Suite, counts: pd.DataFrame) -> pd.DataFrame:
     """Return a suite's table with all that the specifications choose from.
 
-    Added to `glass_box_table.judged` are `from_counts_widths`, fitted to other widths, and the mean
-    log-likelihoods `loss_facts` and `loss_others` of unread texts of that genre and of the rest.
+    Added to `glass_box_table.judged` are `from_counts_widths`, fitted to other widths, the mean
+    log-likelihoods `loss_facts` and `loss_others` of unread texts of that genre and of the rest,
+    and `fewer`, minus the rate at which the corpus states facts.
     """
     table = glass_box_table.judged(suite, counts)
     table["from_counts_widths"] = glass_box_table.count_predictions(suite, counts, groups="width")
     like = glass_box_world.unseen_texts().genre.eq("facts").to_numpy()
     table["loss_facts"] = suite.log_likelihoods.loc[:, like].mean(axis=1)
     table["loss_others"] = suite.log_likelihoods.loc[:, ~like].mean(axis=1)
+    table["fewer"] = -table["mix"].map(glass_box_world.statement_rate)
     return table
 
 
