@@ -129,7 +129,8 @@ _KINDS, _SCALES, FACTS = ["gpt", "bert"], ["ranks", "values"], "closed_book"
 _TEXTS = {"texts": list(TEXTS), "steps": ["all", "last"]}
 CURVES = {
     "syn_loss": _Curve(
-        [{"kind": _KINDS, "corpora": list(SIX), **_TEXTS, "widths": ["all", *WIDTHS]},
+        [{"kind": ["gpt"], "corpora": list(SIX), **_TEXTS, "widths": ["all", *WIDTHS]},
+         {"kind": ["bert"], "corpora": list(SIX), **_TEXTS, "widths": ["all"]},
          {"kind": _KINDS, "corpora": ["three"], **_TEXTS, "widths": ["all", "widest"]}],
         _loss_between_corpora, "pairs named rightly (share)",
     ),
