@@ -70,7 +70,9 @@ def command(
             if one_thread:
                 import torch
 
-                torch.set_num_threads(1)
+                # Set again, it makes a pool that a process forked from this one cannot use.
+                if torch.get_num_threads() != 1:
+                    torch.set_num_threads(1)
             written = run(given)
             if isinstance(written, int):
                 return written

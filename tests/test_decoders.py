@@ -38,9 +38,12 @@ build = lru_cache(None)(small_decoders.build)
 def one_thread():
     """Read on one thread: several take ten times as long for models as small as these."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    # Set again, it makes a pool that forked pages cannot use.
+    if before != 1:
+        torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    if before != 1:
+        torch.set_num_threads(before)
 
 
 def logits(model, ids):
