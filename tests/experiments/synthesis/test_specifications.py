@@ -9,9 +9,9 @@ from experiments.synthesis import glass_box_world, specifications
 def known():
     rows = [
         {"kind": kind, "width": width, "mix": mix, "seed": seed, "step": step}
-        for kind, mixes in (("gpt", glass_box_world.MIXES), ("bert", glass_box_world.SUITE))
+        for kind in ("gpt", "bert")
         for width in (16, 32, 64)
-        for mix in mixes
+        for mix in glass_box_world.MIXES
         for seed in (0, 1)
         for step in (128, 512, 2048)
     ]
