@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from experiments.modelmap import corpus_names
 from helpers import ties, validation
 
 
@@ -67,11 +68,8 @@ def design_ratios(
             "all": whole,
             "like size": whole[whole["size"].between(*sizes)],
         }.items():
-            losses = validation.numbers(part[list(columns)], "losses")
-            if not (losses > 0).all():
-                raise ValueError("table has a loss not above 0; drop the model")
-            logs = np.log(losses)
-            values = {"signature": logs - logs.mean(axis=1, keepdims=True), "log losses": logs}
+            losses = part[list(columns)]
+            values = {"signature": corpus_names.signatures(losses), "log losses": np.log(losses)}
             for of, X in values.items():
                 rows[name, of, models] = design_and_data(X, part, "Llama", "The Pile")
     return pd.DataFrame(rows).T.rename_axis(["texts", "of", "models"])
