@@ -160,7 +160,11 @@ def retest(table: pd.DataFrame) -> pd.DataFrame:
     truths that training decides. A truth on which the seeds disagree is one that no signal can
     follow. Raises `ValueError` where the table has not two seeds.
     """
-    out = {kind: _two_runs(part)[0] for kind, part in table.groupby("kind", sort=False)}
+    labels = TRUTHS | {name: label for name, label in SIGNALS.items() if name not in GIVEN}
+    out = {}
+    for kind, part in table.groupby("kind", sort=False):
+        one, two = _two_runs(part, list(labels))
+        out[kind] = one.corrwith(two, method="spearman").loc[list(labels)].rename(labels)
     return pd.DataFrame(out)
 
 
@@ -179,7 +183,7 @@ def retest_within(
     """
     rows = []
     for values, part in table.groupby(list(by), sort=False):
-        _, one, two = _two_runs(part)
+        one, two = _two_runs(part, names)
         for name in names:
             pair = pd.DataFrame({"one": one[name], "two": two[name]}).reset_index(drop=True)
             pair, how = pair.assign(setting=pair.index), {"groups": "setting", **options}
@@ -189,13 +193,12 @@ def retest_within(
     return pd.DataFrame(rows)
 
 
-def _two_runs(part: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame, pd.DataFrame]:
-    """Return the agreement of two seeds by label, and the measures of each, a row per setting."""
+def _two_runs(part: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the measures `names` of each of two seeds, a row per setting."""
     seeds = _two_seeds(part)
-    labels = TRUTHS | {name: label for name, label in SIGNALS.items() if name not in GIVEN}
-    wide = part.pivot(index=["width", "mix", "step"], columns="seed", values=list(labels))
+    wide = part.pivot(index=["width", "mix", "step"], columns="seed", values=list(names))
     one, two = (wide.xs(seed, axis=1, level="seed") for seed in seeds)
-    return one.corrwith(two, method="spearman").loc[list(labels)].rename(labels), one, two
+    return one, two
 
 
 def gains(

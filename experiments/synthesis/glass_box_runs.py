@@ -46,7 +46,9 @@ ADDED = tuple(
     for mix in glass_box_world.ADDED
     if width <= most
 )
-SETS = {"suite": RUNS, "added": ADDED}
+# Wider than the suite, at one end: do the truths repeat there?
+WIDE = tuple(Run("gpt", 256, 2, mix, seed) for seed in (0, 1) for mix in glass_box_world.SUITE)
+SETS = {"suite": RUNS, "added": ADDED, "wide": WIDE}
 
 
 def weights_path(folder: str | Path, run: Run, step: int) -> Path:
@@ -156,7 +158,12 @@ def train(
     parts("trains every k-th model"),
     option("--seeds", nargs="+", type=int, default=[0, 1]),
     option("--widths", nargs="+", type=int, help="by default all"),
-    option("--set", choices=SETS, default="suite", help="added: three more corpora"),
+    option(
+        "--set",
+        choices=SETS,
+        default="suite",
+        help="added: three more corpora; wide: more width",
+    ),
     one_thread=True,
 )
 def main(given: Namespace) -> Written:
