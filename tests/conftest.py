@@ -1,8 +1,12 @@
+import gc
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
+# Building the grammars of internet addresses takes a second; notebooks hold none to check.
+sys.modules["rfc3987_syntax"] = None
 # One thread a process: several processes are at work, and threads that wait for each other spin.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -189,3 +193,9 @@ def pytest_collection_modifyitems(items):
             if name in names:
                 item.add_marker(mark)
     items.sort(key=lambda item: "site" not in item.keywords)
+
+
+def pytest_collection_finish():
+    """Let later collections of garbage leave alone what was imported."""
+    gc.collect()
+    gc.freeze()

@@ -54,16 +54,23 @@ LOOK = """() => ({
 
 
 def visit(context, path):
-    """Open a page, scroll through it, and return what went wrong and what each view shows."""
-    page, wrong, seen = context.new_page(), [], {}
+    """Open a page, and return what went wrong and what each view shows.
+
+    All pages are opened in one tab: a new one is a new process, which reads all scripts again.
+    """
+    page, wrong, seen = (context.pages or [context.new_page()])[0], [], {}
+    local = ("file:", "data:", "blob:")
+    hear = {
+        "console": lambda m: wrong.append(m.text) if m.type == "error" else None,
+        "pageerror": lambda e: wrong.append(str(e)),
+        "requestfailed": lambda r: wrong.append(f"failed {r.url}"),
+        "request": lambda r: None if r.url.startswith(local) else wrong.append(f"left {r.url}"),
+    }
+    for event, act in hear.items():
+        page.on(event, act)
     width, height, scheme = next(iter(VIEWS.values()))
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme=scheme)
-    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: wrong.append(str(e)))
-    page.on("requestfailed", lambda r: wrong.append(f"failed {r.url}"))
-    local = ("file:", "data:", "blob:")
-    page.on("request", lambda r: None if r.url.startswith(local) else wrong.append(f"left {r.url}"))
     page.goto(path.as_uri())
     page.wait_for_load_state("load")
     page.wait_for_function(
@@ -74,13 +81,16 @@ def visit(context, path):
     )
     page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
     page.evaluate("document.querySelectorAll('article details').forEach(d => d.open = true)")
+    page.wait_for_function("[...document.images].every(i => i.complete)", timeout=30000)
     for view, (width, height, scheme) in VIEWS.items():
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme)
-        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
         page.wait_for_timeout(100)
         seen[view] = page.evaluate(LOOK)
-    page.close()
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_timeout(100)
+    for event, act in hear.items():
+        page.remove_listener(event, act)
     return wrong, seen
 
 

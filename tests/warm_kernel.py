@@ -9,6 +9,7 @@ cannot be forked safely (macOS), kernels start as always.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -71,6 +72,8 @@ def nursery(place: str) -> None:
 
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # Collections in the kernels leave the libraries' objects alone.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(place)
