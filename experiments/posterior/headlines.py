@@ -185,10 +185,10 @@ def _probe_cost(dearest: bool) -> pd.DataFrame:
 
 def _noise_first() -> pd.DataFrame:
     """Return how many layers of language models stand below noise, as in the stored curve."""
-    table = pd.read_csv(data.PUBLISHED / "spec_alp_noise.csv").replace({"clip": {"none": "no"}})
+    table = pd.read_csv(data.PUBLISHED / "spec_alp_noise.csv")
     page = {"ridge": "ridge 1e-06", "clip": "no clip", "block": "blocks of 32", "seed": "seed 0"}
     table["ridge"] = table["ridge"].map("ridge {:g}".format)
-    table["clip"] = table["clip"].where(table["clip"] == "no", "at " + table["clip"]) + " clip"
+    table["clip"] = ("clip at " + table["clip"]).replace("clip at none", "no clip")
     table["block"] = table["block"].map("blocks of {}".format)
     return of_table(table.assign(seed=table["seed"].map("seed {}".format)), page)
 
