@@ -204,13 +204,13 @@ def seeds_plain() -> pd.DataFrame:
     The last rows are of the suite's own 128 texts, by other tests too.
     """
     twins = _pairs("gpt", seeds=True)
-    last = twins[twins.step == twins.step.max()]
+    last, own = twins[twins.step == twins.step.max()], "the suite's 128 texts"
 
     def share(texts: str, packages: str, models: str, level: str, test: str) -> float:
-        if texts == "the 128 texts":
+        if texts == own:
             return _found(without(last, models)[test], level).mean()
         tests = without(_by_source(UNITS[0], texts, packages), models)
-        return _found(tests.plain, level).mean()
+        return _found(tests.plain, level).mean() if test == TESTS[0] else np.nan
 
     models, levels = each(_by_source(UNITS[0], TEXTS[0], EVERY[0]), "width", "corpus"), SINGLE
     page = {"texts": TEXTS[:1], "packages": EVERY[:1], "models": models[:1], "level": levels[:1]}
@@ -220,7 +220,7 @@ def seeds_plain() -> pd.DataFrame:
         page | {"texts": TEXTS, "models": models, "level": levels[:2]},
         page | {"texts": TEXTS, "level": levels},
         page | {"packages": EVERY},
-        page | {"texts": ["the 128 texts"], "level": levels[:2], "test": TESTS},
+        page | {"texts": [TEXTS[0], own], "level": levels[:2], "test": TESTS},
     )
 
 
