@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
-from experiments.geometry import glass_box_geometry, noise_tables
+from experiments.geometry import base_encoder, glass_box_geometry, noise_tables
 from experiments.geometry import specifications as specs
 from experiments.headlines import (
     CORRELATIONS,
+    KENDALL,
     PEARSON,
     SPEARMAN,
     command_of,
@@ -54,6 +56,78 @@ def _bert_small() -> pd.DataFrame:
         rows(measure, choices | {"kind": [PEARSON, SPEARMAN]}),
         rows(without, {"task": tasks}, {"task": "none"}),
     )
+
+
+def _pooled() -> pd.DataFrame:
+    """Return r of patchiness and GLUE over architectures; not Kendall's, for 0.9 is no tau."""
+    runs = release.load_perturbed_runs()
+    medians = runs.groupby(["architecture", "alpha"]).median(numeric_only=True).reset_index()
+    units = {"single models": runs, "medians of noise levels": medians}
+    left = {"all": ""} | {f"without {name}": name for name in runs["architecture"].unique()}
+
+    def measure(
+        quantizer: str, models: pd.DataFrame, left_out: str, kind: str, form: str, levels: str
+    ) -> Ends:
+        part = models[models["architecture"] != left_out].query(levels)
+        if form == "one line":
+            return correlation(part[quantizer], part["glue"], kind)
+        pair = part[[quantizer, "glue"]]
+        x, y = (pair.rank() if kind == SPEARMAN else pair).to_numpy(float).T
+        return stats.partial_correlation(x, y, pd.get_dummies(part["architecture"]))[:3]
+
+    choices = {"quantizer": _QUANTIZERS, "models": units, "left_out": left}
+    choices |= {"kind": [PEARSON, SPEARMAN], "form": ["one line", "an offset per architecture"]}
+    alone = first(choices) | {"models": units, "kind": [PEARSON, SPEARMAN], "levels": _NOISY}
+    return joined(rows(measure, choices | {"levels": {"all": _NOISY["all"]}}), rows(measure, alone))
+
+
+def _variants_order() -> pd.DataFrame:
+    """Return the order of models changed in other ways, as the stored curve and one by one."""
+    variants = pd.read_csv(data.PUBLISHED / "geometry_variants.csv")
+    table = specs.variant_rows(variants, pd.read_csv(_NOISE))
+    sizes = {"full": "full measurement", "small": "small measurement"}
+    table = table.replace({"quantizer": {"PQ": "product quantizer"}, "size": sizes})
+    page = {"quantizer": "AQ", "size": sizes["full"], "models": "all", "scale": "ranks"}
+    full = variants[variants["size"] == "full"]
+    noisy = pd.read_csv(_NOISE).query("size == 'full' and rule == 'published' and level > 0")
+
+    def without(quantizer: str, left_out: str, kind: str) -> Ends:
+        models = full[full["model"] != left_out]
+        guess = np.polyval(np.polyfit(noisy[quantizer], noisy["score"], 1), models[quantizer])
+        return correlation(guess, models["score"], kind)
+
+    names = {"none": ""} | {f"without {name}": name for name in full["model"]}
+    tools = {"AQ": "lloyd_index", "product quantizer": "pq_lloyd_index"}
+    tools["k-means"] = "km_lloyd_index"
+    one = {"quantizer": {"AQ": "lloyd_index"}, "left_out": names, "kind": [SPEARMAN, KENDALL]}
+    every = one | {"quantizer": tools, "left_out": {"none": ""}}
+    return joined(of_table(table, page), rows(without, one), rows(without, every))
+
+
+def _base() -> pd.DataFrame:
+    """Return r of patchiness and scores in noisy copies of MPNet, noise levels resampled."""
+    noisy = base_encoder.load_sweeps().query("encoder == 'MPNet' and level > 0")
+    means = noisy.groupby("level", as_index=False).mean(numeric_only=True)
+    tools = {"additive": "lloyd_index", "product quantizer": "pq_lloyd_index"}
+    tools["k-means"] = "km_lloyd_index"
+    scores = {"mean score": "score", "SST-2 alone": "task_sst2", "STS-B alone": "task_stsb"}
+    levels = {"all": "level > 0", "up to 20 % noise": "level <= 20"}
+    levels |= {"without 3 to 6 % noise": "level < 3 or level > 6", "from 4 % noise": "level >= 4"}
+    units = {"single models": noisy, "means of noise levels": means}
+    left = {f"without {n:g} % noise": f"level != {n}" for n in means["level"]}
+
+    def measure(quantizer: str, score: str, levels: str, models: pd.DataFrame, kind: str) -> Ends:
+        part = models.query(levels)[[quantizer, score, "level"]]
+        if kind == SPEARMAN:
+            part = part.rank().assign(level=part["level"])
+        return stats.bootstrap_correlation(part, quantizer, score, groups="level")[:3]
+
+    choices = {"quantizer": tools, "score": scores, "levels": levels, "models": units}
+    choices["kind"] = [PEARSON, SPEARMAN]
+    alone = first(choices) | {"levels": {"all": levels["all"]} | left}
+    return joined(rows(measure, choices | {"models": {"single models": noisy}}),
+                  rows(measure, choices | {"score": {"mean score": "score"}}),
+                  rows(measure, alone))  # fmt: skip
 
 
 def _beyond_dose() -> pd.DataFrame:
@@ -123,5 +197,8 @@ CLAIMS = {
     "geo-glass-patchiness-bert": _bert_patchiness,
     "geo-r-patchiness-bert-small": _bert_small,
     "geo-beyond-dose": _beyond_dose,
+    "geo-variants-order": _variants_order,
+    "geo-r-patchiness-pooled": _pooled,
+    "geo-base-new-model": _base,
 }
 main = command_of("geometry", CLAIMS)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ LOSSES = ("C4", "FineWeb-Edu", "The Pile UC", "RefineWeb", "Slimpajama")
 OWN = {"C4": "C4", "FineWeb-Edu": "FineWeb-Edu", "The Pile UC": "The Pile"}
 ANSWERS = ("ARC-Challenge", "ARC-Easy", "HellaSwag", "PIQA", "Social IQa", "CommonSenseQA", "COPA")
 ANSWERS += ("OpenBookQA", "Winogrande")
+TEXTS = {"all five": LOSSES, "RefinedWeb and SlimPajama": LOSSES[3:], "nine answers": ANSWERS}
 
 
 class _Rate(NamedTuple):
@@ -259,20 +260,19 @@ def rates_by_texts(
     return pd.DataFrame(rows)
 
 
-def named_real(table: pd.DataFrame) -> pd.DataFrame:
+def named_real(table: pd.DataFrame, texts: Mapping[str, Sequence[str]] = TEXTS) -> pd.DataFrame:
     """Return how many released models are named rightly, by rule, texts and architecture.
 
-    `table` is that of `load_loss_lines`. Rules learn from the checkpoints of Llama alone;
-    models whose corpus these do not know are left out. Columns: `rule`, `texts`, `architecture`,
-    `n`, `right`.
+    `table` is that of `load_loss_lines`, `texts` names sets of its losses. Rules learn from the
+    checkpoints of Llama alone; models whose corpus these do not know are left out. Columns:
+    `rule`, `texts`, `architecture`, `n`, `right`.
     """
     known = set(table.loc[table["architecture"] == "Llama", "corpus"])
     about = table[table["corpus"].isin(known)].dropna(subset=list(ANSWERS)).reset_index(drop=True)
     learns = (about["architecture"] == "Llama").to_numpy()
     teaches = np.repeat(learns[None], len(about), axis=0)
-    sets = {"all five": LOSSES, "RefinedWeb and SlimPajama": LOSSES[3:], "nine answers": ANSWERS}
     names = {}
-    for label, columns in sets.items():
+    for label, columns in texts.items():
         values, level = signatures(about[list(columns)]), np.log(about[list(columns)]).mean(axis=1)
         names["nearest mean", label] = nearest_labels(values, about["corpus"], teaches)
         names["nearest line", label] = _nearest_line_labels(values, level, about["corpus"], learns)

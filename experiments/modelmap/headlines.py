@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -170,19 +172,30 @@ def _same_family() -> pd.DataFrame:
     )
 
 
-def _corpus_gpt() -> pd.DataFrame:
-    """Return how often the corpus of a glass-box GPT is named rightly, by GPTs of other widths."""
-    suites = {"three corpora": False, "six corpora": True}
-    suites = {name: glass_box_table.load(added=added) for name, added in suites.items()}
-    steps = {"all": None} | {f"step {step} alone": step for step in (128, 512, 2048)}
+def _corpus_of(
+    kind: str, corpora: tuple[str, ...] = ("three corpora", "six corpora")
+) -> pd.DataFrame:
+    """Return how often the corpus of a glass-box model is named rightly, by other widths.
+
+    With all six corpora alone, each of them, and each width and seed, is left out, too.
+    """
+    suites = {name: glass_box_table.load(added=name == "six corpora") for name in corpora}
+    about = suites[corpora[0]].table.query("kind == @kind")
+    steps = {"all": None} | {f"step {step} alone": step for step in np.unique(about["step"])}
     texts = {"128 texts": 1, "32 texts": 4, "8 texts": 16}
     ways = {"another width": ["width"], "another width and seed": ["width", "seed"]}
 
     def measure(
-        suite: glass_box_table.Suite, step: int | None, every: int, values: str, teachers: list[str]
+        suite: glass_box_table.Suite,
+        step: int | None,
+        every: int,
+        values: str,
+        teachers: list[str],
+        left_out: tuple[str, Any] = ("kind", ""),
     ) -> Ends:
-        table = suite.table
-        chosen = (table["kind"] == "gpt") & (table["step"].eq(step) if step else True)
+        table, (column, value) = suite.table, left_out
+        chosen = (table["kind"] == kind) & (table["step"].eq(step) if step else True)
+        chosen &= table[column] != value
         part, seen = table[chosen], suite.log_likelihoods[chosen].iloc[:, ::every]
         X = seen.to_numpy()
         X = corpus_names.signatures(X, logs=False) if values == "signature" else X
@@ -193,34 +206,85 @@ def _corpus_gpt() -> pd.DataFrame:
 
     choices = {"suite": suites, "step": steps, "every": texts}
     choices |= {"values": ["signature", "with its level"], "teachers": ways}
-    return rows(measure, choices)
+    if len(suites) > 1:
+        return rows(measure, choices)
+    left = {"all": ("kind", "")}
+    for column, word in {"mix": "corpus", "width": "width", "seed": "seed"}.items():
+        left |= {f"without {word} {v}": (column, v) for v in about[column].unique()}
+    return joined(rows(measure, choices), rows(measure, first(choices) | {"left_out": left}))
 
 
-def _design_ratio() -> pd.DataFrame:
-    """Return how far another architecture moves a signature, over how far another corpus does."""
+# Losses that the release gives in two units, and sizes between which Llama lies.
+_UNITS = {"bits per byte": "", "nats per token": ", nats"}
+_SIZES = {"all sizes": (0, np.inf), "models of like size": (1e9, 3.2e9)}
+
+
+def _design_ratio(
+    losses: Sequence[str] = corpus_names.LOSSES, units: dict[str, str] = _UNITS
+) -> pd.DataFrame:
+    """Return how far another architecture moves a signature, over how far another corpus does.
+
+    On other losses than all five, models of unlike size are left out in some rows.
+    """
     models = corpus_names.load_loss_lines()
-    texts = {"all": ""} | {f"without texts of {name}": name for name in corpus_names.LOSSES}
+    texts = {"all": ""} | {f"without texts of {name}": name for name in losses if len(losses) > 2}
     corpora = {"both": ["C4", "FineWeb-Edu"], "other corpus C4": ["C4"]}
     corpora["other corpus FineWeb-Edu"] = ["FineWeb-Edu"]
     designs = models.loc[models["corpus"] == "The Pile", "architecture"].unique()
     over = {"mean": ""} | {f"{name} alone": name for name in designs if name != "Llama"}
 
-    def measure(left_out: str, unit: str, values: str, other: list[str], summary: str) -> Ends:
-        names = [f"{name}{unit}" for name in corpus_names.LOSSES if name != left_out]
-        learned = models["corpus"].isin([*other, "The Pile"])
+    def measure(
+        left_out: str,
+        unit: str,
+        values: str,
+        other: list[str],
+        summary: str,
+        sizes: tuple[float, float] = _SIZES["all sizes"],
+    ) -> Ends:
+        names = [f"{name}{unit}" for name in losses if name != left_out]
+        learned = models["corpus"].isin([*other, "The Pile"]) & models["size"].between(*sizes)
         part = models[learned].dropna(subset=names)
-        losses = part[names].to_numpy(float)
-        X = corpus_names.signatures(losses) if values == "signature" else np.log(losses)
+        found = part[names].to_numpy(float)
+        X = corpus_names.signatures(found) if values == "signature" else np.log(found)
         ratio = corpus_directions.design_and_data(X, part, "Llama", "The Pile")
         if summary:
             return ratio[summary], np.nan, np.nan
         return stats.bootstrap_mean(ratio, seed=0)[:3]
 
-    choices = {"left_out": texts, "unit": {"bits per byte": "", "nats per token": ", nats"}}
+    choices = {"left_out": texts, "unit": units}
     choices |= {"values": ["signature", "with its level"], "other": corpora}
+    mean = {"summary": {"mean": ""}}
+    table = joined(rows(measure, choices | mean), rows(measure, first(choices) | {"summary": over}))
+    if losses == corpus_names.LOSSES:
+        return table
+    alike = first(choices) | {name: choices[name] for name in ("values", "other")} | mean
+    return joined(table, rows(measure, alike | {"sizes": _SIZES}))
+
+
+def _corpus_from_answers() -> pd.DataFrame:
+    """Return how often the corpus of real models is named rightly from their losses on answers."""
+    models, names = corpus_names.load_loss_lines(), corpus_names.ANSWERS
+    texts = {"all": ""} | {f"without {name}": name for name in names}
+    designs = models.loc[models["corpus"] == "The Pile", "architecture"].unique()
+    over = {"architectures alike": ""} | {f"without {k}": k for k in designs if k != "Llama"}
+
+    @cache
+    def named(left_out: str, sizes: tuple[float, float]) -> pd.DataFrame:
+        part = models[models["size"].between(*sizes)]
+        return corpus_names.named_real(part, {"": [name for name in names if name != left_out]})
+
+    def measure(left_out: str, rule: str, sizes: tuple[float, float], over: str) -> Ends:
+        found = named(left_out, sizes).query("rule == @rule and texts == ''")
+        if over == "models":
+            return found["right"].sum() / found["n"].sum(), np.nan, np.nan
+        return corpus_names.named_rate(found[found["architecture"] != over], rule, "")[:3]
+
+    ways = {"rule": ["nearest mean", "nearest line"], "sizes": _SIZES}
+    alike = {"over": {"architectures alike": ""}}
+    over |= {"each model alike": "models"}
     return joined(
-        rows(measure, choices | {"summary": {"mean": ""}}),
-        rows(measure, first(choices) | {"summary": over}),
+        rows(measure, {"left_out": texts, **ways, **alike}),
+        rows(measure, {"left_out": {"all": ""}, **ways, "over": over}),
     )
 
 
@@ -268,8 +332,15 @@ def _coverage() -> pd.DataFrame:
 
 CLAIMS = {
     "map-lineage-over-weights": _over_weights,
-    "map-corpus-gpt": _corpus_gpt,
+    "map-corpus-gpt": partial(_corpus_of, "gpt"),
+    "map-corpus-gpt-six": partial(_corpus_of, "gpt", ("six corpora",)),
+    "map-corpus-bert": partial(_corpus_of, "bert"),
     "map-corpus-design-ratio": _design_ratio,
+    "map-corpus-design-ratio-neutral": partial(_design_ratio, corpus_names.LOSSES[3:]),
+    "map-corpus-design-ratio-answers": partial(
+        _design_ratio, corpus_names.ANSWERS, {"bits per byte": ""}
+    ),
+    "map-corpus-answers": _corpus_from_answers,
     "map-place-coverage-smollm2": _coverage,
     "map-same-family-without-copies": _same_family,
     "map-distance-is-kl": _distance,

@@ -16,10 +16,13 @@ from experiments.headlines import (
     SPEARMAN,
     command_of,
     correlation,
+    first,
+    joined,
     of_table,
     rows,
 )
 from experiments.posterior import images, rival_scores, specifications
+from experiments.posterior.agreement import difference, rank_agreement
 from experiments.synthesis import glass_box_table
 from helpers import data
 from helpers.posterior import average_log_posterior, linear_probe
@@ -53,6 +56,15 @@ def _sets(*, alone: bool) -> dict[str, list[str]]:
     return found | ({f"{name} alone": [name] for name in names if name != "films"} if alone else {})
 
 
+def _chosen(tasks: list[str], models: str) -> dict[str, pd.DataFrame]:
+    """Return the tables of some tasks: all models, or without the controls or one network."""
+    parts = {name: _tables()[name] for name in tasks}
+    if models == "without controls":
+        return {name: part[part["trained"]] for name, part in parts.items()}
+    unit = models.removeprefix("without ")
+    return {name: part[part["unit"] != unit] for name, part in parts.items()}
+
+
 def _logme() -> pd.DataFrame:
     """Return how much closer ALP follows a yardstick than LogME does, as in the stored curve."""
     table = rival_scores.rival_table(_tables())
@@ -62,16 +74,39 @@ def _logme() -> pd.DataFrame:
     return of_table(table, page)
 
 
-def _gate_lead(forms: dict[str, str]) -> pd.DataFrame:
-    """Return the lead of a score over the width, by its form, tasks, models and correlation."""
-    sets = _sets(alone=True)
+def _over_published() -> pd.DataFrame:
+    """Return how much closer calibrated ALP follows a yardstick than the published form does."""
+    yardsticks = {"tuned probe": "probe, tuned", "downstream result": "downstream"}
+    yardsticks |= {f"probe with C = {C:g}": f"probe, C = {C:g}" for C in rival_scores.FIXED[1:]}
+    sets = _sets(alone=True) | {"films alone": ["films"]}
+
+    def measure(yardstick: str, form: str, kind: str, models: str, tasks: list[str]) -> Ends:
+        chosen, pair = _chosen(tasks, models), [form, "ALP published"]
+        if kind == SPEARMAN:
+            found = rank_agreement(chosen, pair, yardstick, unit="unit")
+            return difference(found, *pair)
+        each = [[correlation(part[x], part[yardstick], kind)[0] for x in pair]
+                for part in chosen.values()]  # fmt: skip
+        ours, theirs = np.mean(each, axis=0)
+        return float(ours - theirs), np.nan, np.nan
+
+    choices = {"yardstick": yardsticks, "form": _ALP, "kind": [SPEARMAN, KENDALL]}
+    every = choices | {"models": ["all", "without controls"], "tasks": {"all": sets["all"]}}
+    alone = {"kind": [SPEARMAN], "models": ["all"], "tasks": sets}
+    return joined(rows(measure, every), rows(measure, choices | alone))
+
+
+def _gate_lead(forms: dict[str, str], sets: dict[str, list[str]] | None = None) -> pd.DataFrame:
+    """Return the lead of a score over the width, by its form, tasks, models and correlation.
+
+    With `sets` of tasks, of which the first is the page's, networks are left out one by one, too.
+    """
+    one_by_one, sets = bool(sets), sets or _sets(alone=True)
     free = gate.FREE | {"parameters": "gate: width of the embedding"}
-    page = next(iter(forms.values()))
+    page, whole = next(iter(forms.values())), next(iter(sets.values()))
 
     def measure(score: str, tasks: list[str], models: str, kind: str) -> Ends:
-        chosen = {name: _tables()[name] for name in tasks}
-        if models != "all":
-            chosen = {task: part[part["trained"]] for task, part in chosen.items()}
+        chosen = _chosen(tasks, models)
         if kind == KENDALL:
             # A width that is the same everywhere orders nothing.
             found = [
@@ -82,11 +117,23 @@ def _gate_lead(forms: dict[str, str]) -> pd.DataFrame:
             return float(ours - width), np.nan, np.nan
         frames = {t: p.set_index(f"{t}: " + p.index) for t, p in chosen.items()}
         stack = gate.stacked(frames, "downstream").rename(columns={"width": "parameters"})
-        own = score == page and tasks == sets["all"] and models == "all"
+        own = score == page and tasks == whole and models == "all"
         return _lead(stack, score, page=own, n_resamples=500, free=free, unit="unit")
 
     choices = {"score": forms, "tasks": sets, "models": ["all", "without controls"]}
-    return rows(measure, choices | {"kind": [SPEARMAN, KENDALL]})
+    kinds = {"kind": [SPEARMAN, KENDALL]}
+    table = rows(measure, choices | kinds)
+    if not one_by_one:
+        return table
+    units = pd.concat([_tables()[name]["unit"] for name in whole]).unique()
+    left = {"models": ["all", *(f"without {unit}" for unit in units)]}
+    return joined(table, rows(measure, first(choices) | left | kinds))
+
+
+def _logme_over_width() -> pd.DataFrame:
+    """Return the lead of LogME over the width, in the tasks whose models differ in width."""
+    two = [name for name, part in _tables().items() if part["width"].nunique() > 1]
+    return _gate_lead({"LogME": "LogME"}, {"both": two} | {f"{name} alone": [name] for name in two})
 
 
 def _lead(stack: pd.DataFrame, score: str, *, page: bool, n_resamples: int, **how: Any) -> Ends:
@@ -108,6 +155,42 @@ def _fooled() -> pd.DataFrame:
 
     probes = rival_scores.PROBES[::-1]
     return rows(measure, {"probe": probes, "margin": margins, "tasks": sets})
+
+
+def _probe_cost(dearest: bool) -> pd.DataFrame:
+    """Return the seconds of a tuned probe over those of ALP, of all models or the dearest task."""
+    averages = {
+        "ratio of means": lambda probe, alp: probe.mean() / alp.mean(),
+        "ratio of medians": lambda probe, alp: probe.median() / alp.median(),
+        "geometric mean of ratios": lambda probe, alp: np.exp(np.log(probe / alp).mean()),
+    }
+    stored, sets = pd.read_csv(data.PUBLISHED / "alp_scores.csv"), _sets(alone=False)
+    ways = ["dearest task"] if dearest else ["all together", "mean of tasks"]
+
+    def measure(form: str, average: str, models: str, tasks: list[str], way: str) -> float:
+        part = stored[stored["task"].isin(tasks) & (stored["trained"] | (models == "all"))]
+        seconds = part.pivot(index=["task", "model"], columns="score", values="seconds")
+        together = way == "all together"
+        groups = [seconds] if together else [one for _, one in seconds.groupby("task")]
+        ratios = [averages[average](one["probe, tuned"], one[form]) for one in groups]
+        return float(max(ratios) if dearest else np.mean(ratios))
+
+    choices = {"form": _ALP, "average": [*averages], "models": ["all", "without controls"]}
+    choices |= {"tasks": sets, "way": ways}
+    return joined(
+        rows(measure, choices | {"way": ways[:1]}),
+        rows(measure, choices | {"tasks": {"all": sets["all"]}}),
+    )
+
+
+def _noise_first() -> pd.DataFrame:
+    """Return how many layers of language models stand below noise, as in the stored curve."""
+    table = pd.read_csv(data.PUBLISHED / "spec_alp_noise.csv")
+    page = {"ridge": "ridge 1e-06", "clip": "no clip", "block": "blocks of 32", "seed": "seed 0"}
+    table["ridge"] = table["ridge"].map("ridge {:g}".format)
+    table["clip"] = ("clip at " + table["clip"]).replace("clip at none", "no clip")
+    table["block"] = table["block"].map("blocks of {}".format)
+    return of_table(table.assign(seed=table["seed"].map("seed {}".format)), page)
 
 
 def _glass_box_gain(checkpoints: str) -> pd.DataFrame:
@@ -183,6 +266,11 @@ CLAIMS = {
     "alp-glass-box-gain-last": partial(_glass_box_gain, "last"),
     "alp-rivals-gate-lead": partial(_gate_lead, _ALP),
     "alp-rivals-gate-logme": partial(_gate_lead, {"LogME": "LogME"}),
+    "alp-rivals-gate-logme-two-tasks": _logme_over_width,
+    "alp-rivals-calibrated-over-published": _over_published,
+    "alp-rivals-tuned-probe-cost": partial(_probe_cost, dearest=False),
+    "alp-rivals-tuned-probe-cost-most": partial(_probe_cost, dearest=True),
+    "alp-lm-published-noise-first": _noise_first,
     "alp-images-gate-lead": _images,
 }
 CLAIMS = {name: partial(_quiet, make) for name, make in CLAIMS.items()}

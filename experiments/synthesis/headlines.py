@@ -173,11 +173,11 @@ def _of_lead(signal: str, truth: str) -> _Sentence:
     return _Sentence(partial(_lead, signal=signal, truth=truth), choices)
 
 
-def _of_corpora(signal: str, truth: str, contrast: str = "all") -> _Sentence:
+def _of_corpora(signal: str, truth: str, contrast: str = "all", kind: str = "gpt") -> _Sentence:
     cuts = [*SEEDS, *WIDTHS, *CORPORA, *ADDED, THREE]
     choices = _choices(cuts, tuning=truth == "fine_tuned", least=list(LEASTS))
     measure = partial(_between, signal=signal, truth=truth, contrast=contrast)
-    return _Sentence(measure, choices, six=True)
+    return _Sentence(measure, choices, kind, six=True)
 
 
 def _of_seeds(truths: tuple[str, ...], widths: str) -> _Sentence:
@@ -220,6 +220,7 @@ SENTENCES = {
     "syn-rankme-between-corpora": _of_corpora("rankme", _FACTS),
     "syn-rankme-between-corpora-tuning": _of_corpora("rankme", _TUNED),
     "syn-loss-between-corpora": _of_corpora("validation", _FACTS),
+    "syn-loss-between-corpora-bert": _of_corpora("validation", _FACTS, kind="bert"),
     "syn-loss-on-facts-between-corpora": _of_corpora("loss_facts", _FACTS),
     "syn-loss-on-facts-opposite": _of_corpora("loss_facts", _FACTS, "opposite ways"),
     "syn-rankme-names-better-seed": _Sentence(

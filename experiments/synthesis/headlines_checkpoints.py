@@ -198,6 +198,32 @@ def seeds_by_package() -> pd.DataFrame:
     return _sourced(share, "level", CORRECTED)
 
 
+def seeds_plain() -> pd.DataFrame:
+    """Return the share of settings in which two seeds differ at the last checkpoints, by texts.
+
+    The last rows are of the suite's own 128 texts, by other tests too.
+    """
+    twins = _pairs("gpt", seeds=True)
+    last, own = twins[twins.step == twins.step.max()], "the suite's 128 texts"
+
+    def share(texts: str, packages: str, models: str, level: str, test: str) -> float:
+        if texts == own:
+            return _found(without(last, models)[test], level).mean()
+        tests = without(_by_source(UNITS[0], texts, packages), models)
+        return _found(tests.plain, level).mean() if test == TESTS[0] else np.nan
+
+    models, levels = each(_by_source(UNITS[0], TEXTS[0], EVERY[0]), "width", "corpus"), SINGLE
+    page = {"texts": TEXTS[:1], "packages": EVERY[:1], "models": models[:1], "level": levels[:1]}
+    page |= {"test": TESTS[:1]}
+    return under(
+        share,
+        page | {"texts": TEXTS, "models": models, "level": levels[:2]},
+        page | {"texts": TEXTS, "level": levels},
+        page | {"packages": EVERY},
+        page | {"texts": [TEXTS[0], own], "level": levels[:2], "test": TESTS},
+    )
+
+
 def design_effect() -> pd.DataFrame:
     """Return how much larger packages make the variance of the difference of two seeds."""
 
@@ -267,6 +293,7 @@ CLAIMS: dict[str, Callable[[], pd.DataFrame]] = {
     "syn-loss-means-tuning": partial(loss_means_tuning, "gpt"),
     "syn-loss-means-tuning-bert": partial(loss_means_tuning, "bert"),
     "syn-seeds-are-told-apart": seeds_told_apart,
+    "syn-seeds-plain-last": seeds_plain,
     "syn-seeds-by-package": seeds_by_package,
     "syn-design-effect": design_effect,
     "syn-plain-tests-keep-their-level": false_alarms_on_packages,

@@ -94,7 +94,7 @@ def _with_rivals(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**orders, any=0.0)
 
 
-def _encoder_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
+def encoder_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
     """Return the analyses of `released_truths.encoders`: all tasks, seven, and like sizes.
 
     Like sizes are the three base models and the three distilled ones: each task falls into two, in
@@ -127,7 +127,7 @@ def _language_analyses(curves: pd.DataFrame) -> dict[str, Analysis]:
     }
 
 
-def _image_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
+def image_analyses(table: pd.DataFrame) -> dict[str, Analysis]:
     """Return the analyses of `released_truths.image_models`: all, and ViT of one width."""
     rivals = ["width", "n_labels", "family_order", "source_order", "static_order", "any"]
     one = table[(table.family == "ViT") & (table.width == 768)]
@@ -210,9 +210,9 @@ def everything(**options: int) -> pd.DataFrame:
     """
     curves = released_truths.tuning_curves()
     runs = released_truths.encoder_runs()
-    encoders = _encoder_analyses(released_truths.encoders(runs))
+    encoders = encoder_analyses(released_truths.encoders(runs))
     language = _language_analyses(curves)
-    analyses = encoders | language | _image_analyses(released_truths.image_models())
+    analyses = encoders | language | image_analyses(released_truths.image_models())
     sizes = _by_examples(curves, ["after 0", "parameters", "family_order", "static_order"])
     sizes["analysis"] += ", " + sizes.task + " at " + sizes.examples.astype(str)
     sizes = sizes.assign(measure="rank correlation").reindex(columns=COLUMNS)

@@ -18,9 +18,9 @@ MEASURED = {row["id"]: row["ours"] for row in LEDGER}
 FEWER = {}
 # Of each part the claims that are quickly computed from stored tables.
 LIVE = {
-    "geometry": ["geo-noise-tuned-follows"],
-    "modelmap": ["map-corpus-gpt"],
-    "posterior": ["alp-rivals-published-noise"],
+    "geometry": ["geo-noise-tuned-follows", "geo-variants-order", "geo-base-new-model"],
+    "modelmap": ["map-corpus-gpt", "map-corpus-gpt-six", "map-corpus-bert"],
+    "posterior": ["alp-rivals-published-noise", "alp-rivals-tuned-probe-cost-most"],
     "retrieval": ["smi-real-proxy-costs"],
 }
 

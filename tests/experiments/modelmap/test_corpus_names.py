@@ -155,6 +155,8 @@ def test_released_models_are_named_and_summed_up():
     assert set(named.architecture) == {"Mamba"} and (named.n == 6).all()
     rate = corpus_names.named_rate(corpus_names.named_real(table), "nearest mean", "all five")
     assert rate.rate == 1 and rate.n == 1
+    own = corpus_names.named_real(table, {"two answers": corpus_names.ANSWERS[:2]})
+    assert set(own.texts) == {"two answers", "all five"}  # the latter by the mean loss alone
     units = corpus_names.relative_units(table)
     assert list(units.name) == list(units.corpus) and "OLMo" not in set(units.architecture)
     means = corpus_names.signature_means(table)

@@ -43,7 +43,7 @@ def test_agreement_is_that_of_each_group_and_0_where_a_column_is_flat():
 def test_the_stored_table_is_that_of_the_claims_and_some_rows_are_found_again():
     stored = pd.read_csv(data.PUBLISHED / "headlines_choices.csv")
     assert list(dict.fromkeys(stored.claim)) == list(choices.CLAIMS)
-    for claim in ("syn-sealed-leads-facts", "syn-sealed-ranks-tuning"):
+    for claim in ("syn-sealed-leads-facts", "syn-sealed-ranks-tuning", "syn-price-glass-box-size"):
         own = stored[stored.claim == claim].drop(columns="claim").reset_index(drop=True)
         again = choices.CLAIMS[claim]().reset_index(drop=True)
         pd.testing.assert_frame_equal(again, own, atol=1e-6, check_dtype=False)

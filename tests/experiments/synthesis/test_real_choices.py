@@ -44,7 +44,7 @@ def images():
 
 
 def test_encoders_of_like_size_stand_in_tasks_of_three(encoders):
-    found = real_choices._encoder_analyses(encoders)
+    found = real_choices.encoder_analyses(encoders)
     assert {len(a.table) for a in found.values()} == {48, 42}
     like = found["encoders, like size"].table
     assert (like.groupby("task").size() == 3).all() and like.task.nunique() == 16
@@ -54,7 +54,7 @@ def test_encoders_of_like_size_stand_in_tasks_of_three(encoders):
 
 
 def test_judged_has_a_row_per_measure_and_a_lead_over_each_bar(encoders):
-    table = real_choices.judged(real_choices._encoder_analyses(encoders), n_resamples=4)
+    table = real_choices.judged(real_choices.encoder_analyses(encoders), n_resamples=4)
     assert list(table) == real_choices.COLUMNS
     rows = table[(table.analysis == "encoders") & (table.measure == "rank correlation")]
     values = rows[rows.rival == ""].set_index("signal").value
@@ -78,14 +78,14 @@ def test_by_examples_ranks_by_the_loss_at_each_size(curves):
 
 
 def test_image_models_have_only_rivals(images):
-    found = real_choices._image_analyses(images)
+    found = real_choices.image_analyses(images)
     assert found["one architecture"].table.model.nunique() == 7
     table = real_choices.judged(found, n_resamples=4)
     assert set(table.signal) <= set(real_choices.RIVALS)
 
 
 def test_ablated_leaves_each_model_out(encoders):
-    analyses = {"encoders": real_choices._encoder_analyses(encoders)["encoders"]}
+    analyses = {"encoders": real_choices.encoder_analyses(encoders)["encoders"]}
     table = real_choices._ablated(analyses)
     assert table.left_out.nunique() == 6
     assert set(table.measure) == {"rank correlation", "regret"}
