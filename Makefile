@@ -39,6 +39,9 @@ epub: book  ## make the book an EPUB, build/before-fine-tuning.epub
 zip: book  ## pack the site to read offline, build/before-fine-tuning.zip
 	@$(BIN)/python -m helpers.book.forms zip
 
+# Hundreds of processes import our modules: each is compiled once, whatever the environment says.
+test check: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(READY) browser  ## run the linters and all tests, the smoke run and the built pages too
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest $(PARALLEL)

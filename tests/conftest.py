@@ -142,7 +142,7 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
     there = {"BOOK_DATA_CACHE": cache} if os.environ.get("BOOK_DATA_MIRROR") else {}
     sizes = planning._read_profile("smoke")
     sizes["geometry/noise_injection"]["live_levels"] = []
-    sizes["geometry/other_models"]["live_models"] = []
+    sizes["geometry/other_models"] |= {"live_models": [], "live_glass": []}
     sizes["geometry/shaping"]["live_pushes"] = []
     profile = tmp_path_factory.mktemp("profile") / "smoke.yml"
     profile.write_text(yaml.safe_dump(sizes))
