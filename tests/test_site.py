@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections import Counter
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
+from playwright.sync_api import TimeoutError
 
 from helpers import data
 from helpers.book import claims, pages, planning, scoreboard
@@ -53,6 +55,11 @@ LOOK = """() => ({
   theme: document.documentElement.dataset.theme })""".replace("CUT", CUT)
 
 
+FOLLOWS = """scheme => {
+  const theme = document.documentElement.dataset.theme;
+  return !theme || theme === scheme }"""
+
+
 def visit(context, path):
     """Open a page, and return what went wrong and what each view shows.
 
@@ -85,6 +92,8 @@ def visit(context, path):
     for view, (width, height, scheme) in VIEWS.items():
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme)
+        with suppress(TimeoutError):
+            page.wait_for_function(FOLLOWS, arg=scheme, timeout=5000)
         page.wait_for_timeout(100)
         seen[view] = page.evaluate(LOOK)
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
