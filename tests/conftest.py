@@ -74,6 +74,27 @@ def clip(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def bert(tmp_path_factory) -> Path:
+    """The folder of a tiny BERT of random weights, with the tokenizer of MiniLM."""
+    import torch
+    import transformers
+
+    from helpers import model_sources, models
+
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        model_sources.local_source(models.MINILM)
+    )
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "vocab_size": len(tokenizer), "initializer_range": 0.3}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.BertModel(transformers.BertConfig(**sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def browser():
     """A headless Chromium, the one that every test of pages shares."""
     from playwright.sync_api import sync_playwright

@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 
 from experiments.geometry import base_encoder, noise_reliability, wikitext
-from helpers import factbook, models
+from helpers import factbook
 
 
-def test_clouds_are_kept_and_measured_once(monkeypatch, tmp_path):
+def test_clouds_are_kept_and_measured_once(monkeypatch, tmp_path, bert):
     kinds = {"few": (factbook.draw_sentences, {"tokens": 9, "bits": 3})}
     monkeypatch.setattr(base_encoder, "KINDS", kinds)
-    ask = {"encoder": models.MINILM, "n_sentences": 30}
+    ask = {"encoder": str(bert), "n_sentences": 30}
     first = base_encoder.cloud_rows(tmp_path, [0, 3], **ask)
     assert (first["cloud"] == "few").all()
     assert first[["level", "draw"]].to_numpy().tolist() == [[0, 0], [0, 1], [3, 0], [3, 1]]

@@ -15,8 +15,8 @@ def small(monkeypatch):
     monkeypatch.setitem(noise_sweep.SIZES, "small", SMALL)
 
 
-def test_draws_are_those_of_the_sweep(small):
-    tokenizer, model = models.load_model()
+def test_draws_are_those_of_the_sweep(small, bert):
+    tokenizer, model = models.load_model(bert)
     sentences = factbook.draw_sentences(60)
     found = noise_reliability.repeated_rows(tokenizer, model, size="small", draws=(0, 2))
     for row, draw in zip(found.to_dict("records"), (0, 2), strict=True):

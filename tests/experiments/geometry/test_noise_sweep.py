@@ -8,6 +8,7 @@ import pytest
 import transformers
 
 from experiments.geometry import noise_sweep
+from experiments.synthesis import glass_box_runs
 from helpers import data, encoding, factbook, glue, injection, likelihood, models, probing
 from helpers.geometry import quantization, quantizers
 
@@ -20,13 +21,8 @@ def small(monkeypatch):
     monkeypatch.setitem(noise_sweep.SIZES, "small", SMALL)
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    return models.load_model()
-
-
-def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(small, encoder):
-    tokenizer, model = encoder
+def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(small, bert):
+    tokenizer, model = models.load_model(bert)
     tasks = noise_sweep.tasks_of("small")[:2]
     row = noise_sweep.encoder_row(tokenizer, model, size="small", tasks=tasks, seed=1)
     sentences = factbook.draw_sentences(60)
@@ -49,19 +45,19 @@ def test_a_row_holds_the_measures_of_the_very_cloud_and_the_mean_of_the_tasks(sm
 
 
 def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
-    small, monkeypatch, tmp_path, caplog
+    small, bert, monkeypatch, tmp_path, caplog
 ):
     caplog.set_level("INFO", "experiments")
     tasks = noise_sweep.tasks_of("small")[:1]
     monkeypatch.setattr(noise_sweep, "tasks_of", lambda size: tasks)
     settings = noise_sweep.settings_of("published", (0, 5), 1)
     run = {"size": "small", "folder": tmp_path}
-    first = noise_sweep.noise_rows(models.MINILM, settings, **run)
+    first = noise_sweep.noise_rows(bert, settings, **run)
     assert len(caplog.messages) == 2 and "'level': 5.0" in caplog.messages[1]
-    again = noise_sweep.noise_rows(models.MINILM, settings, **run)
+    again = noise_sweep.noise_rows(bert, settings, **run)
     pd.testing.assert_frame_equal(first, again)
     assert len(caplog.messages) == 2
-    tokenizer, model = models.load_model()
+    tokenizer, model = models.load_model(bert)
     noisy, ratio = injection.inject_noise(model, 5, seed=noise_sweep.noise_seed(5, 0))
     row = noise_sweep.encoder_row(tokenizer, noisy, size="small", tasks=tasks)
     stored = first.loc[1, list(row)].astype(float).to_dict()
@@ -71,12 +67,12 @@ def test_noise_rows_resume_and_know_the_model_the_level_and_the_replicate(
     # Other sentences, other rows.
     draw = factbook.draw_sentences
     monkeypatch.setattr(factbook, "draw_sentences", lambda n, seed=1: draw(n, seed))
-    other = noise_sweep.noise_rows(models.MINILM, settings[:1], **run)
+    other = noise_sweep.noise_rows(bert, settings[:1], **run)
     assert other.loc[0, "lloyd_index"] != first.loc[0, "lloyd_index"]
 
 
-def test_rows_of_a_causal_model_tell_its_perplexity(small, monkeypatch, tmp_path):
-    tokenizer, _ = models.load_model()
+def test_rows_of_a_causal_model_tell_its_perplexity(small, bert, monkeypatch, tmp_path):
+    tokenizer = glass_box_runs.stored_tokenizer()
     sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": len(tokenizer)}
     transformers.GPT2Model(transformers.GPT2Config(**sizes)).save_pretrained(tmp_path / "gpt")
     tokenizer.save_pretrained(tmp_path / "gpt")
@@ -90,7 +86,7 @@ def test_rows_of_a_causal_model_tell_its_perplexity(small, monkeypatch, tmp_path
     noisy, _ = injection.inject_noise(model, 50, rule="relative", seed=seed)
     scores = likelihood.score_texts(noisy, tokenizer, factbook.draw_sentences(200, seed=5))
     assert np.exp(row["log_perplexity"]) == pytest.approx(likelihood.perplexity(scores), rel=1e-6)
-    assert "log_perplexity" not in noise_sweep.noise_rows(models.MINILM, settings, **options)
+    assert "log_perplexity" not in noise_sweep.noise_rows(bert, settings, **options)
 
 
 def test_levels_and_replicates_have_noise_of_their_own():
