@@ -45,34 +45,45 @@ class Hyperscan:
     """
 
     def __init__(self, patterns: Sequence[bytes]) -> None:
-        # As codes of bytes: the interface for plain text ends a pattern at its first zero byte.
-        codes = [b"".join(b"\\x%02x" % byte for byte in pattern) for pattern in patterns]
-        databases = [hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK) for _ in range(2)]
-        for database, flags in zip(databases, (0, hyperscan.HS_FLAG_SINGLEMATCH), strict=True):
-            database.compile(expressions=codes, flags=flags)
-        self._keep(patterns, databases)
+        self._keep(patterns, {})
+        self._database(0)
 
-    def _keep(self, patterns: Sequence[bytes], databases: list[hyperscan.Database]) -> None:
+    def _keep(self, patterns: Sequence[bytes], databases: dict[int, hyperscan.Database]) -> None:
         self._patterns, self._databases, self._own = patterns, databases, threading.local()
-        self._longest = max(map(len, patterns))
+        self._longest, self._lock = max(map(len, patterns)), threading.Lock()
 
     def __reduce__(self) -> tuple:
-        return _loaded, (self._patterns, [hyperscan.dumpb(one) for one in self._databases])
+        return _loaded, (
+            self._patterns,
+            {k: hyperscan.dumpb(v) for k, v in self._databases.items()},
+        )
+
+    def _database(self, flags: int) -> hyperscan.Database:
+        """Return the patterns compiled with some flags, at the first call of each."""
+        with self._lock:
+            if flags not in self._databases:
+                # Codes of bytes: the interface for plain text ends a pattern at its first zero.
+                codes = [b"".join(b"\\x%02x" % byte for byte in one) for one in self._patterns]
+                database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+                database.compile(expressions=codes, flags=flags)
+                self._databases[flags] = database
+            return self._databases[flags]
 
     def matches(self, text: bytes) -> Iterator[_Places]:
         """Yield patterns and their ends, wherever they are, also within one another, in pieces."""
-        return _by_pieces(lambda view: self._scan([view], 0)[0], text, self._longest, _PIECE)
+        return _by_pieces(lambda view: self._scan([view])[0], text, self._longest, _PIECE)
 
     def firsts(self, documents: list[bytes]) -> _Places:
         """Return the patterns of each of some documents, once each, and which of them it is."""
-        (pattern, _), ends = self._scan(documents, 1)
+        (pattern, _), ends = self._scan(documents, hyperscan.HS_FLAG_SINGLEMATCH)
         return pattern, np.arange(len(ends)).repeat(np.diff(ends, prepend=0))
 
-    def _scan(self, texts: list, which: int) -> tuple[np.ndarray, list[int]]:
+    def _scan(self, texts: list, flags: int = 0) -> tuple[np.ndarray, list[int]]:
         """Return patterns and ends, shape (2, matches), and how many there are up to each text."""
-        if not hasattr(self._own, "scratches"):
-            self._own.scratches = [hyperscan.Scratch(one) for one in self._databases]
-        found, scan, scratch = array("I"), self._databases[which].scan, self._own.scratches[which]
+        database, scratches = self._database(flags), vars(self._own)
+        if flags not in scratches:
+            scratches[flags] = hyperscan.Scratch(database)
+        found, scan, scratch = array("I"), database.scan, scratches[flags]
         many = [scan(text, _note, 0, found.append, scratch) or len(found) // 2 for text in texts]
         return np.frombuffer(found, np.uint32).reshape(-1, 2).T, many
 
@@ -82,11 +93,12 @@ def _note(pattern: int, begin: int, end: int, flags: int, append: Callable[[int]
     append(end)
 
 
-def _loaded(patterns: Sequence[bytes], stored: list[bytes]) -> Hyperscan | Automaton:
+def _loaded(patterns: Sequence[bytes], stored: dict[int, bytes]) -> Hyperscan | Automaton:
     if hyperscan is None:
         return Automaton(patterns)
     try:
-        databases = [hyperscan.loadb(one, hyperscan.HS_MODE_BLOCK) for one in stored]
+        load, mode = hyperscan.loadb, hyperscan.HS_MODE_BLOCK
+        databases = {flags: load(one, mode) for flags, one in stored.items()}
     except hyperscan.error:  # compiled on another kind of processor
         return scanner(patterns)
     loaded = Hyperscan.__new__(Hyperscan)

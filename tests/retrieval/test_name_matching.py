@@ -99,9 +99,11 @@ def test_very_many_names_go_to_the_automaton(monkeypatch):
 def test_what_was_compiled_is_pickled_and_compiled_again_where_it_is_not_taken():
     made = name_matching.Hyperscan([b"a", b"ab"])
     load, (patterns, stored) = made.__reduce__()
-    for again in (pickle.loads(pickle.dumps(made)), load(patterns, [one[:-9] for one in stored])):
+    short = {flags: one[:-9] for flags, one in stored.items()}
+    for again in (pickle.loads(pickle.dumps(made)), load(patterns, short)):
         assert isinstance(again, name_matching.Hyperscan)
         assert places(again.matches(b"ab")) == [(0, 1), (1, 2)]
+        assert [one.tolist() for one in again.firsts([b"aab", b"b"])] == [[0, 1], [0, 0]]
 
 
 def test_threads_may_search_at_once():
