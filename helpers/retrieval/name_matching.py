@@ -53,10 +53,10 @@ class Hyperscan:
         self._longest, self._lock = max(map(len, patterns)), threading.Lock()
 
     def __reduce__(self) -> tuple:
-        return _loaded, (
-            self._patterns,
-            {k: hyperscan.dumpb(v) for k, v in self._databases.items()},
-        )
+        # Both are compiled here, not in every process that gets them.
+        both = 0, hyperscan.HS_FLAG_SINGLEMATCH
+        stored = {flags: hyperscan.dumpb(self._database(flags)) for flags in both}
+        return _loaded, (self._patterns, stored)
 
     def _database(self, flags: int) -> hyperscan.Database:
         """Return the patterns compiled with some flags, at the first call of each."""
