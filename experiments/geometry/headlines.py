@@ -27,6 +27,9 @@ from helpers.geometry import release
 Ends = tuple[float, float, float]
 _NOISE = data.PUBLISHED / "geometry_noise.csv"
 _QUANTIZERS = {"additive": "aq_patchiness", "product quantizer": "pq_patchiness"}
+# The same of this book's own runs.
+_TOOLS = {"additive": "lloyd_index", "product quantizer": "pq_lloyd_index"}
+_TOOLS["k-means"] = "km_lloyd_index"
 _NOISY = {"all": "alpha >= 0", "up to 20 % noise": "alpha <= 20", "over 2 % noise": "alpha > 2"}
 
 
@@ -84,12 +87,13 @@ def _pooled() -> pd.DataFrame:
 def _variants_order() -> pd.DataFrame:
     """Return the order of models changed in other ways, as the stored curve and one by one."""
     variants = pd.read_csv(data.PUBLISHED / "geometry_variants.csv")
-    table = specs.variant_rows(variants, pd.read_csv(_NOISE))
+    sweep = pd.read_csv(_NOISE)
+    table = specs.variant_rows(variants, sweep)
     sizes = {"full": "full measurement", "small": "small measurement"}
     table = table.replace({"quantizer": {"PQ": "product quantizer"}, "size": sizes})
     page = {"quantizer": "AQ", "size": sizes["full"], "models": "all", "scale": "ranks"}
     full = variants[variants["size"] == "full"]
-    noisy = pd.read_csv(_NOISE).query("size == 'full' and rule == 'published' and level > 0")
+    noisy = sweep.query("size == 'full' and rule == 'published' and level > 0")
 
     def without(quantizer: str, left_out: str, kind: str) -> Ends:
         models = full[full["model"] != left_out]
@@ -97,10 +101,8 @@ def _variants_order() -> pd.DataFrame:
         return correlation(guess, models["score"], kind)
 
     names = {"none": ""} | {f"without {name}": name for name in full["model"]}
-    tools = {"AQ": "lloyd_index", "product quantizer": "pq_lloyd_index"}
-    tools["k-means"] = "km_lloyd_index"
-    one = {"quantizer": {"AQ": "lloyd_index"}, "left_out": names, "kind": [SPEARMAN, KENDALL]}
-    every = one | {"quantizer": tools, "left_out": {"none": ""}}
+    every = {"quantizer": _TOOLS, "left_out": {"none": ""}, "kind": [SPEARMAN, KENDALL]}
+    one = first(every) | {"left_out": names, "kind": every["kind"]}
     return joined(of_table(table, page), rows(without, one), rows(without, every))
 
 
@@ -108,8 +110,6 @@ def _base() -> pd.DataFrame:
     """Return r of patchiness and scores in noisy copies of MPNet, noise levels resampled."""
     noisy = base_encoder.load_sweeps().query("encoder == 'MPNet' and level > 0")
     means = noisy.groupby("level", as_index=False).mean(numeric_only=True)
-    tools = {"additive": "lloyd_index", "product quantizer": "pq_lloyd_index"}
-    tools["k-means"] = "km_lloyd_index"
     scores = {"mean score": "score", "SST-2 alone": "task_sst2", "STS-B alone": "task_stsb"}
     levels = {"all": "level > 0", "up to 20 % noise": "level <= 20"}
     levels |= {"without 3 to 6 % noise": "level < 3 or level > 6", "from 4 % noise": "level >= 4"}
@@ -122,7 +122,7 @@ def _base() -> pd.DataFrame:
             part = part.rank().assign(level=part["level"])
         return stats.bootstrap_correlation(part, quantizer, score, groups="level")[:3]
 
-    choices = {"quantizer": tools, "score": scores, "levels": levels, "models": units}
+    choices = {"quantizer": _TOOLS, "score": scores, "levels": levels, "models": units}
     choices["kind"] = [PEARSON, SPEARMAN]
     alone = first(choices) | {"levels": {"all": levels["all"]} | left}
     return joined(rows(measure, choices | {"models": {"single models": noisy}}),

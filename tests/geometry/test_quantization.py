@@ -472,6 +472,8 @@ def clouds(n, d):
 
 
 NARROW = clouds(2000, 32)
+# Iterations on wide clouds that are compared with each other.
+FEW = {"train_iters": 10}
 
 
 @functools.cache
@@ -484,7 +486,7 @@ def measured(name, quantizer):
     """Measure a wide cloud with 256 cells; a narrow one with 32 by the additive quantizer."""
     additive = quantizer == "lsq"
     points, cells = (NARROW[name], 32) if additive else (wide()[name], 256)
-    options = {"bits": 5, "train_iters": 6} if additive else {"train_iters": 10}
+    options = {"bits": 5, "train_iters": 6} if additive else FEW
     codes, restored = quantizers.quantize_and_restore(points, quantizer=quantizer, **options)
     return quantization.quantized_measures(points, codes, restored, n_cells=cells)
 
@@ -549,9 +551,8 @@ def test_patches_of_a_collapsed_cloud_are_rounding(quantizer):
     lloyd = {name: measured(name, quantizer)["lloyd_index"] for name in ("isotropic", "collapsed")}
     assert lloyd["collapsed"] > 2 * lloyd["isotropic"]
     # Taking off a shift of 1 is exact here: the same points, but no digits are lost to it.
-    codes, error = quantizers.quantize(
-        wide()["collapsed"] - np.float32(1), quantizer=quantizer, train_iters=10
-    )
+    points = wide()["collapsed"] - np.float32(1)
+    codes, error = quantizers.quantize(points, quantizer=quantizer, **FEW)
     centred = quantization.lloyd_index(quantization.cell_counts(codes, 256))
     assert centred == pytest.approx(lloyd["isotropic"], rel=0.03)
     assert error == pytest.approx(measured("isotropic", quantizer)["error"], rel=0.01)
