@@ -266,8 +266,9 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
 
 @contextmanager
 def _heads_read_once() -> Iterator[None]:
-    """Parse the head of a GGUF file once: transformers asks for it four times, seconds each."""
+    """Parse the head of a GGUF file once, transformers asks four times, and name tensors once."""
     import gguf
+    import numpy as np
     from transformers import modeling_gguf_pytorch_utils as reader
 
     load, heads = reader.load_gguf_checkpoint, {}
@@ -279,8 +280,14 @@ def _heads_read_once() -> Iterator[None]:
             heads[path] = load(path)
         return copy.deepcopy(heads[path])
 
-    parsed = patch.object(gguf, "GGUFReader", lru_cache(maxsize=1)(gguf.GGUFReader))
-    with parsed, patch.object(reader, "load_gguf_checkpoint", head):
+    class Plain(gguf.GGUFReader):
+        # A memory map costs more at each of the million slices than the plain array over it.
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, np.asarray(value) if name == "data" else value)
+
+    parsed = patch.object(gguf, "GGUFReader", lru_cache(maxsize=1)(Plain))
+    named = patch.object(gguf, "get_tensor_name_map", lru_cache(gguf.get_tensor_name_map))
+    with parsed, named, patch.object(reader, "load_gguf_checkpoint", head):
         yield
 
 

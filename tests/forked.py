@@ -6,7 +6,9 @@ import sys
 
 from helpers.data import ROOT
 
-START = "fork" if sys.platform == "linux" else "spawn"
+# A forked process has none of the threads of OpenMP, and would wait for them for ever.
+ALONE = os.environ.get("OMP_NUM_THREADS") == "1"
+START = "fork" if sys.platform == "linux" and ALONE else "spawn"
 PROCESSES = multiprocessing.get_context(START)
 
 

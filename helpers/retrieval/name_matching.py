@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -27,12 +28,12 @@ def scanner(patterns: Sequence[bytes]) -> Hyperscan | Automaton:
 
     `patterns` are distinct `bytes`, none of them empty. Both give the same matches, those of one
     end in another order. Hyperscan refuses a pattern of more than some 4,000 bytes, and gains
-    nothing from 100,000 patterns on.
+    nothing from 100,000 patterns on. The last patterns stay compiled, for whoever asks again.
     """
     if hyperscan is None or len(patterns) >= _MANY:
         return Automaton(patterns)
     try:
-        return Hyperscan(patterns)
+        return _compiled(tuple(patterns))
     except hyperscan.error:
         return Automaton(patterns)
 
@@ -86,6 +87,9 @@ class Hyperscan:
         found, scan, scratch = array("I"), database.scan, scratches[flags]
         many = [scan(text, _note, 0, found.append, scratch) or len(found) // 2 for text in texts]
         return np.frombuffer(found, np.uint32).reshape(-1, 2).T, many
+
+
+_compiled = lru_cache(maxsize=1)(Hyperscan)
 
 
 def _note(pattern: int, begin: int, end: int, flags: int, append: Callable[[int], None]) -> None:

@@ -96,6 +96,14 @@ def test_very_many_names_go_to_the_automaton(monkeypatch):
         assert type(made) is engine and len(places(made.matches(b"ab"))) == n
 
 
+def test_the_last_patterns_stay_compiled_and_no_others():
+    first = name_matching.scanner([b"a", b"ab"])
+    assert name_matching.scanner([b"a", b"ab"]) is first
+    other = name_matching.scanner([b"ab", b"a"])
+    assert places(other.matches(b"ab")) == [(0, 2), (1, 1)]
+    assert name_matching.scanner([b"a", b"ab"]) is not first
+
+
 def test_what_was_compiled_is_pickled_and_compiled_again_where_it_is_not_taken():
     made = name_matching.Hyperscan([b"a", b"ab"])
     load, (patterns, stored) = made.__reduce__()
