@@ -217,7 +217,6 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Let collections of garbage be rare from here on, and leave alone what was imported."""
+    """Let later collections of garbage leave alone what was imported."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*warm_kernel.SELDOM)

@@ -31,9 +31,6 @@ LIBRARIES = (
     "transformers.generation.utils", "transformer_ranker", "pyarrow.parquet", "gguf",
 )  # fmt: skip
 
-# Garbage is collected after so many objects more, so many collections of the young, of the old.
-SELDOM = 100_000, 20, 100
-
 
 class Nursery:
     """Start kernels named `python3` warm, for processes that get `environment`; then end it."""
@@ -77,7 +74,6 @@ def nursery(place: str) -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # Collections in the kernels leave the libraries' objects alone.
-    gc.set_threshold(*SELDOM)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(place)
