@@ -108,10 +108,9 @@ def test_formats_in_the_prose_suit_their_claims():
                 )
 
 
-@pytest.fixture
-def build(tmp_path):
-    """Build one page with the role, and return its html and what Sphinx said."""
-    source, out = tmp_path / "source", tmp_path / "out"
+def build(folder, *texts):
+    """Build one page of some lines with the role, and return its html and what Sphinx said."""
+    source, out = folder / "source", folder / "out"
     (source / "_generated").mkdir(parents=True)
     (source / "conf.py").write_text("extensions = ['myst_parser', 'measured']\n")
     rows = {
@@ -126,51 +125,53 @@ def build(tmp_path):
         "syn-none": {"value": None, "text": "–", "label": "nowhere", "interval": None},
     }
     (source / "_generated" / "measured.json").write_text(json.dumps(rows))
-
-    def make(text):
-        (source / "index.md").write_text(f"# Page\n\n{text}\n\n(there)=\n## Place\n")
-        words = [sys.executable, "-m", "sphinx", "-q", "--no-color", str(source), str(out)]
-        paths = os.pathsep.join([str(ROOT / "book" / "_ext"), str(ROOT)])
-        run = subprocess.run(
-            words, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
-        )
-        return (out / "index.html").read_text(), run.stderr
-
-    return make
+    page = "\n\n".join(["# Page", *texts, "(there)=\n## Place\n"])
+    (source / "index.md").write_text(page)
+    words = [sys.executable, "-m", "sphinx", "-q", "--no-color", str(source), str(out)]
+    paths = os.pathsep.join([str(ROOT / "book" / "_ext"), str(ROOT)])
+    run = subprocess.run(
+        words, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    return (out / "index.html").read_text(), run.stderr
 
 
-def test_the_role_puts_in_the_number_with_a_link(build):
-    html, said = build("It is {measured}`syn-a:.2f`, or {measured}`syn-a`.")
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """Return the html of lines that ask for claims, of which Sphinx said nothing."""
+    html, said = build(
+        tmp_path_factory.mktemp("pages"),
+        "Number {measured}`syn-a:.2f`, or {measured}`syn-a`.",
+        "Interval {measured}`syn-a:.2f []`, or {measured}`syn-b:.1f []`.",
+        "Sign {measured}`syn-a:.0%`, or {measured}`syn-b:.1f`.",
+        "Dash {measured}`syn-none:.2f`.",
+    )
     assert said == ""
-    assert html.count('href="#there"') >= 2 and ">0.99<" in html and ">0.9877<" in html
+    return {text.split()[0]: text for text in re.findall(r"<p>(\w+ .*?)</p>", html, re.S)}
+
+
+def test_the_role_puts_in_the_number_with_a_link(lines):
+    html = lines["Number"]
+    assert html.count('href="#there"') == 2 and ">0.99<" in html and ">0.9877<" in html
     assert html.count('<abbr title="7 of 9 other choices agree">') == 2
 
 
-def test_the_role_puts_in_the_interval_where_there_is_one(build):
-    html, said = build("It is {measured}`syn-a:.2f []`, or {measured}`syn-b:.1f []`.")
-    assert (
-        said == ""
-        and ">0.99 [0.90,\N{NO-BREAK SPACE}1.00]<" in html
-        and ">\N{MINUS SIGN}2.5<" in html
-    )
+def test_the_role_puts_in_the_interval_where_there_is_one(lines):
+    html = lines["Interval"]
+    assert ">0.99 [0.90,\N{NO-BREAK SPACE}1.00]<" in html and ">\N{MINUS SIGN}2.5<" in html
 
 
-def test_signs_are_those_of_the_prose(build):
-    html, said = build("It is {measured}`syn-a:.0%`, or {measured}`syn-b:.1f`.")
-    assert said == "" and ">99\N{NO-BREAK SPACE}%<" in html and ">\N{MINUS SIGN}2.5<" in html
+def test_signs_are_those_of_the_prose(lines):
+    html = lines["Sign"]
+    assert ">99\N{NO-BREAK SPACE}%<" in html and ">\N{MINUS SIGN}2.5<" in html
 
 
-def test_what_was_not_measured_is_a_dash_and_no_broken_link(build):
-    html, said = build("It is {measured}`syn-none:.2f`.")
-    assert said == "" and ">–<" in html
+def test_what_was_not_measured_is_a_dash_and_no_broken_link(lines):
+    assert ">–<" in lines["Dash"] and "href" not in lines["Dash"]
 
 
-def test_an_unknown_claim_is_said(build):
-    assert "'syn-gone' is no claim" in build("It is {measured}`syn-gone`.")[1]
-
-
-def test_a_format_that_does_not_fit_is_said(build):
-    assert "'syn-a:.2x'" in build("It is {measured}`syn-a:.2x`.")[1]
+def test_an_unknown_claim_is_said_and_a_format_that_does_not_fit(tmp_path):
+    said = build(tmp_path, "{measured}`syn-gone`", "{measured}`syn-a:.2x`")[1]
+    assert "'syn-gone' is no claim" in said and "'syn-a:.2x'" in said
 
 
 def test_the_pages_of_the_book_ask_for_claims_that_exist():
