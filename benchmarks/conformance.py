@@ -198,7 +198,9 @@ def main(words: Sequence[str] | None = None) -> int:
     about = "key and log_likelihood: .csv or .jsonl, named for the engine"
     options.add_argument("--own", nargs="+", default=[], metavar="FILE", help=about)
     given = options.parse_args(words)
-    torch.set_num_threads(1)
+    # Set again, it makes a pool that a process forked from this one cannot use.
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
     try:
         texts = text_sets.load_texts(given.texts)
         texts = texts[:4] if given.quick else texts
