@@ -22,7 +22,7 @@ from helpers.book import environment, pipeline, planning  # noqa: E402
 
 ROOT = data.ROOT
 # The same examples in every run; HYPOTHESIS_PROFILE=explore draws new ones.
-hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("fixed", max_examples=60, derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
@@ -217,6 +217,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Let later collections of garbage leave alone what was imported."""
+    """Let later collections of garbage be rare, and leave alone what was imported."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
