@@ -22,7 +22,7 @@ from helpers.book import environment, pipeline, planning  # noqa: E402
 
 ROOT = data.ROOT
 # The same examples in every run; HYPOTHESIS_PROFILE=explore draws new ones.
-hypothesis.settings.register_profile("fixed", max_examples=60, derandomize=True, deadline=None)
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from experiments import intervals
 from helpers import data, validation
 from helpers.retrieval.counting import NameIndex, Rule
 
@@ -55,8 +56,8 @@ def agreement(
     facts: `names`, their number; `found`, of those, in the shard; `shard`, Spearman's correlation
     of its counts with the corpus'; `random`, that of random documents, mean of `n_draws`; `gain`,
     the first less the second, with `low` and `high`, which take the documents of both as drawn
-    (jackknife over those of the shard); and `needed`, the fewest random documents, doubled from
-    `n_random` on, that reach `least`.
+    (jackknife over those of the shard, of which there are three or more); and `needed`, the fewest
+    random documents, doubled from `n_random` on, that reach `least`.
     """
     pairs = list(corpus[["subject", "object"]].itertuples(index=False, name=None))
     index, rng = NameIndex(pairs, Rule()), validation.generator(seed)
@@ -64,29 +65,24 @@ def agreement(
     rows = {}
     for what, (keys, column) in _UNITS.items():
         once = ~corpus.duplicated(keys)
-        whole = _ranks(corpus.loc[once, column].to_numpy())
+        whole = corpus.loc[once, column].to_numpy()
+        share = whole / corpus.loc[once, "n_documents"].to_numpy()
         held = np.array([part.loc[once.to_numpy(), column] for part in parts])
-        total, n = held.sum(axis=0), len(held)
-        shard = _alike(total, whole)
-        without = np.array([_alike(total - one, whole) for one in held])
-        share = (corpus.loc[once, column] / corpus.loc[once, "n_documents"]).to_numpy()
-        drawn = [_alike(rng.binomial(n_random, share), whole) for _ in range(n_draws)]
-        gain = shard - np.mean(drawn)
-        spread = (n - 1) / n * ((without - without.mean()) ** 2).sum() + np.var(drawn)
+        total = held.sum(axis=0)
+        shard, *without = _alike([total, *(total - held)], whole)
+        drawn = _alike([rng.binomial(n_random, share) for _ in range(n_draws)], whole)
+        low, high = intervals.jackknife(without, shard)
+        gain = shard - drawn.mean()
+        half = np.hypot((high - low) / 2, 1.96 * drawn.std())
         needed = n_random
-        while _alike(rng.binomial(needed, share), whole) < least and needed < 2**40:
+        while _alike([rng.binomial(needed, share)], whole)[0] < least and needed < 2**40:
             needed *= 2
         row = {"names": len(total), "found": int((total > 0).sum()), "shard": shard}
-        row |= {"random": np.mean(drawn), "gain": gain, "low": gain - 1.96 * spread**0.5}
-        rows[what] = row | {"high": gain + 1.96 * spread**0.5, "needed": needed}
+        row |= {"random": drawn.mean(), "gain": gain, "low": gain - half, "high": gain + half}
+        rows[what] = row | {"needed": needed}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _ranks(counts: np.ndarray) -> np.ndarray:
-    ranks = pd.Series(counts).rank().to_numpy()
-    return (ranks - ranks.mean()) / ranks.std()
-
-
-def _alike(counts: np.ndarray, ranks: np.ndarray) -> float:
-    """Return Spearman's correlation of counts with standard ranks; 0 where all counts are equal."""
-    return float((_ranks(counts) * ranks).mean()) if np.ptp(counts) else 0.0
+def _alike(counts: Sequence[np.ndarray], whole: np.ndarray) -> np.ndarray:
+    """Return Spearman's correlation of each row of counts with the whole; 0 where all are equal."""
+    return np.nan_to_num(intervals.rank_correlations(np.column_stack([*counts, whole])))

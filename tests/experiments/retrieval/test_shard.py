@@ -44,7 +44,7 @@ def test_other_text_ranks_worse(corpus):
 
 
 def test_text_without_a_name_ranks_nothing(corpus):
-    found = shard.agreement(["nothing here", "nor here"], corpus, 250)
+    found = shard.agreement(["nothing here", "nor here", "nor there"], corpus, 250)
     assert (found["shard"] == 0).all() and (found.found == 0).all()
 
 
