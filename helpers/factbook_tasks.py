@@ -101,6 +101,13 @@ def load(name: str) -> tuple[pd.DataFrame, pd.DataFrame, str, str]:
 
     Countries lie whole on one side. The frames and words are those of `glue.Task`.
     """
+    kind = "classes" if name in ("section", "region") else "binary"
+    train, test = (part.copy() for part in _parts(name))
+    return train, test, kind, "matthews" if name == "word_order" else "accuracy"
+
+
+@lru_cache
+def _parts(name: str) -> tuple[pd.DataFrame, ...]:
     book = _every_sentence()
     make = {"section": _section, "word_order": _order, "same_field": _field, "region": _region}
     parts = []
@@ -111,8 +118,7 @@ def load(name: str) -> tuple[pd.DataFrame, pd.DataFrame, str, str]:
         part = make[name](part.iloc[rng.permutation(len(part))], rng)
         columns = [c for c in PAIR if c in part]
         parts.append(part.iloc[rng.permutation(len(part))][columns].reset_index(drop=True))
-    kind = "classes" if name in ("section", "region") else "binary"
-    return *parts, kind, "matthews" if name == "word_order" else "accuracy"
+    return tuple(parts)
 
 
 def _even(table: pd.DataFrame) -> pd.DataFrame:

@@ -205,10 +205,11 @@ def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | Non
         size = 4.4, 2.9
     if size:
         fig.set_size_inches(*size)
-        fig.draw_without_rendering()
     if ax is None:
         shown[_CARD] = png(dpi=180)
     else:
+        if size:
+            fig.draw_without_rendering()
         fig.set_layout_engine("none")
         box = ax.get_tightbbox().transformed(fig.dpi_scale_trans.inverted())
         shown[_CARD] = png(dpi=250, bbox_inches=box.padded(0.05))

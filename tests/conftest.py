@@ -110,9 +110,10 @@ def browser():
         browser.close()
 
 
-def _run(words: list[str], environment: dict[str, str]) -> dict[str, dict]:
+def _run(words: list[str], environment: dict[str, str], papermill: str) -> dict[str, dict]:
     build = ROOT / words[words.index("--build") + 1]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "_PAPERMILL", papermill)
         for name, value in environment.items():
             patch.setenv(name, value)
         assert pipeline.main([*words, "--jobs", "2"]) == 0
@@ -122,9 +123,9 @@ def _run(words: list[str], environment: dict[str, str]) -> dict[str, dict]:
 
 @pytest.fixture(scope="session")
 def kernels(tmp_path_factory):
-    """The environment in which Jupyter's kernels start with their libraries imported."""
-    nursery = warm_kernel.Nursery(tmp_path_factory.mktemp("kernels"))
-    yield nursery.environment
+    """Where kernels and papermill start with their libraries imported."""
+    nursery = warm_kernel.Nursery(tmp_path_factory.mktemp("kernels"), pipeline._PAPERMILL)
+    yield nursery
     nursery.end()
 
 
@@ -138,7 +139,8 @@ def cache(tmp_path_factory) -> str:
 def smoke(kernels, cache):
     """The whole book in the smoke profile, with no data but what pip installed: its records."""
     away = {"BOOK_OFFLINE": "1", "BOOK_DATA_MIRROR": "", "BOOK_DATA_CACHE": cache}
-    return _run(["--profile", "smoke", "--build", "build/smoke", "--book"], away | kernels)
+    words = ["--profile", "smoke", "--build", "build/smoke", "--book"]
+    return _run(words, away | kernels.environment, kernels.papermill)
 
 
 @pytest.fixture(scope="session")
@@ -167,7 +169,8 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
     sizes["geometry/shaping"]["live_pushes"] = []
     profile = tmp_path_factory.mktemp("profile") / "smoke.yml"
     profile.write_text(yaml.safe_dump(sizes))
-    return _run(["--profile", str(profile), "--build", "build/smoke-as-is"], there | kernels)
+    words = ["--profile", str(profile), "--build", "build/smoke-as-is"]
+    return _run(words, there | kernels.environment, kernels.papermill)
 
 
 # Files that load or train models, or run the book: `make check` leaves them out.

@@ -131,7 +131,7 @@ def main(words: list[str]) -> int:
         there |= {"HF_HUB_OFFLINE": "", "BOOK_DATA_CACHE": str(folder / "cache")}
         there["PYTHONPATH"] = str(ROOT)
         with patch.dict(os.environ, there):
-            kernels = warm_kernel.Nursery(folder)
+            kernels = warm_kernel.Nursery(folder, pipeline._PAPERMILL)
             os.environ.update(kernels.environment)
             try:
                 faults += run_all(pages, every, taking)

@@ -1,9 +1,10 @@
-"""A Jupyter kernel that starts with the heavy libraries already imported, for the smoke runs.
+"""Kernels and papermill that start with their libraries already imported, for the smoke runs.
 
 Importing torch, transformers, scikit-learn and the rest costs each of forty notebooks four seconds
-of CPU. `Nursery` imports them once and forks a process for every kernel that Jupyter starts; each
-has its own environment, folder, memory and end, and imports the helpers itself. Where a process
-cannot be forked safely (macOS), kernels start as always.
+of CPU, and papermill half a second. `Nursery` imports them once and forks a process for every
+kernel that Jupyter starts and every papermill that the runner starts; each has its own environment,
+folder, memory and end, and kernels import the helpers themselves. Where a process cannot be forked
+safely (macOS), both start as always.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 # Not matplotlib's inline backend: it must be imported where the shell is, or no figure is shown.
@@ -33,11 +38,15 @@ LIBRARIES = (
 
 
 class Nursery:
-    """Start kernels named `python3` warm, for processes that get `environment`; then end it."""
+    """Start kernels named `python3` warm, for processes that get `environment`; then end it.
 
-    def __init__(self, folder: Path) -> None:
+    `papermill` is what a runner starts instead of the script given, which begins as that ends.
+    """
+
+    def __init__(self, folder: Path, papermill: str) -> None:
         self.environment: dict[str, str] = {}
-        self._process = None
+        self.papermill = papermill
+        self._processes: list[subprocess.Popen[bytes]] = []
         if sys.platform != "linux":
             return
         place = folder / "socket"
@@ -50,28 +59,45 @@ class Nursery:
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONHASHSEED": "0"}
         inline["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-        words = [sys.executable, "-P", __file__, "nursery", str(place)]
-        self._process = subprocess.Popen(
-            words, env={**os.environ, **one, **inline}, stdout=subprocess.PIPE
-        )
-        if self._process.stdout.readline() != b"ready\n":
-            raise RuntimeError("the nursery of kernels did not start")
+        self._begin(str(place), environment={**os.environ, **one, **inline})
+        desk = str(folder / "papermill")
+        self._begin(desk, papermill, environment=dict(os.environ))
         self.environment = {"JUPYTER_PATH": str(folder)}
+        self.papermill = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import warm_kernel; "
+            f"sys.exit(warm_kernel.ask({desk!r}, *sys.argv[1:]))"
+        )
+
+    def _begin(self, *words: str, environment: dict[str, str]) -> None:
+        words = (sys.executable, "-P", __file__, "nursery", *words)
+        self._processes.append(subprocess.Popen(words, env=environment, stdout=subprocess.PIPE))
+        if self._processes[-1].stdout.readline() != b"ready\n":
+            raise RuntimeError("the nursery did not start")
 
     def end(self) -> None:
         """End the nursery; its kernels have ended with their notebooks."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process.stdout.close()
+        for process in self._processes:
+            process.terminate()
+            process.wait()
+            process.stdout.close()
 
 
-def nursery(place: str) -> None:
-    """Import the libraries and fork a keeper, with a kernel, for every connection."""
+def nursery(place: str, script: str = "") -> None:
+    """Import the libraries and fork a keeper, with its process, for every connection.
+
+    Processes are kernels; with a script they run its last line, the others having been run once.
+    """
     import importlib
 
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    action = launch
+    if script:
+        start, last = script.strip().rsplit("\n", 1)
+        names: dict[str, object] = {"__name__": "__main__"}
+        exec(start, names)
+        action = partial(exec, last, names)
+    else:
+        for name in LIBRARIES:
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()  # Collections in the kernels leave the libraries' objects alone.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -84,7 +110,7 @@ def nursery(place: str) -> None:
                 connection, _ = server.accept()
                 if not os.fork():
                     server.close()
-                    keep(connection)
+                    keep(connection, action)
                 connection.close()
             # Waiting for them adds their CPU time to ours, and so to that of the tests.
             with contextlib.suppress(ChildProcessError):
@@ -92,35 +118,59 @@ def nursery(place: str) -> None:
                     pass
 
 
-def keep(connection: socket.socket) -> None:
-    """Fork the kernel that was asked for, tell its number and its end; kill it if nobody waits."""
+def keep(connection: socket.socket, action: Callable[[], None]) -> None:
+    """Fork the process asked for, tell its number and its end; kill it if nobody waits."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     text, files, _, _ = socket.recv_fds(connection, 2**20, 3)
     asked = json.loads(text)
-    kernel = os.fork()
-    if not kernel:
+    child = os.fork()
+    if not child:
         connection.close()
         for number, file in enumerate(files):
             os.dup2(file, number)
         os.environ.clear()
         os.environ.update(asked["environment"])
         os.chdir(asked["folder"])
-        sys.argv = ["ipykernel_launcher", *asked["words"]]
-        if "BOOK_LEDGER" in os.environ:
-            listen(Path(os.environ["BOOK_LEDGER"]).with_suffix(".seen"))
-        from ipykernel import kernelapp
-
-        kernelapp.launch_new_instance()
-        os._exit(0)
-    connection.sendall(f"{kernel}\n".encode())
+        tempfile.tempdir = None
+        sys.argv = ["launcher", *asked["words"]]
+        leave(action)
+    connection.sendall(f"{child}\n".encode())
     while True:
-        ended, status = os.waitpid(kernel, os.WNOHANG)
+        ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             with contextlib.suppress(OSError):
                 connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
             os._exit(0)
         if select.select([connection], [], [], 0.1)[0] and not connection.recv(1):
-            os.kill(kernel, signal.SIGKILL)
+            import psutil
+
+            for process in (*psutil.Process(child).children(recursive=True), psutil.Process(child)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def leave(action: Callable[[], None]) -> None:
+    """Do what a forked process is for, and end it as Python ends one, but for what is not ours."""
+    status = 0
+    try:
+        action()
+    except SystemExit as asked:
+        status = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def launch() -> None:
+    """Be a kernel."""
+    from ipykernel import kernelapp
+
+    if "BOOK_LEDGER" in os.environ:
+        listen(Path(os.environ["BOOK_LEDGER"]).with_suffix(".seen"))
+    kernelapp.launch_new_instance()
 
 
 def listen(place: Path) -> None:
@@ -135,8 +185,8 @@ def listen(place: Path) -> None:
     sys.addaudithook(hear)
 
 
-def kernel(place: str, *words: str) -> int:
-    """Ask the nursery for a kernel, pass signals on to it, and return its exit status."""
+def ask(place: str, *words: str) -> int:
+    """Ask the nursery for a process, pass signals on to it, and return its exit status."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(place)
         environment = {k: v for k, v in os.environ.items() if k != "JPY_PARENT_PID"}
@@ -152,4 +202,4 @@ def kernel(place: str, *words: str) -> int:
 
 if __name__ == "__main__":
     kind, *words = sys.argv[1:]
-    sys.exit({"nursery": nursery, "kernel": kernel}[kind](*words))
+    sys.exit({"nursery": nursery, "kernel": ask}[kind](*words))

@@ -246,12 +246,19 @@ def paragraphs(*, named: bool = False) -> Iterator[str]:
     A paragraph rarely names its own country: the entry does. With `named`, the name of the entry,
     where it is a country, stands in front, as it would on the page.
     """
+    for name, part in _paragraphs():
+        yield f" {name}: {part}" if named and name else part
+
+
+@lru_cache
+def _paragraphs() -> tuple[tuple[str, str], ...]:
+    """Return the paragraphs, each after the name of its entry."""
+    found = []
     for name, entry in _entries().values():
         for text in factbook.texts(entry):
-            for part in factbook.plain(text).split("\n"):
-                part = " ".join(part.split())
-                if part.count(" ") >= 4:
-                    yield f" {name}: {part}" if named and name else part
+            parts = (" ".join(part.split()) for part in factbook.plain(text).split("\n"))
+            found += [(name, part) for part in parts if part.count(" ") >= 4]
+    return tuple(found)
 
 
 def documents(corpora: Sequence[str] = (), *, named: bool = False) -> Iterator[str | bytes]:
