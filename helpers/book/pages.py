@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import nbformat
@@ -71,13 +72,14 @@ def picture(notebook: str, nb: NotebookNode, name: str, kind: str = "image/png")
     return None
 
 
+@lru_cache
 def _fewer_colours(png: bytes) -> bytes:
     """Return a PNG with 256 colours at most, a third of its size."""
     from PIL import Image
 
     out = io.BytesIO()
     few = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-    few.save(out, "PNG", optimize=True)
+    few.save(out, "PNG")
     return out.getvalue()
 
 
@@ -96,6 +98,7 @@ def cover(pictures: Sequence[Picture]) -> str:
     return "\n".join([*out, "::::"]) + "\n" if pictures else ""
 
 
+@lru_cache(maxsize=64)
 def preview(title: str, png: bytes) -> bytes:
     """Return a picture for links to a page from elsewhere, PNG of 1200 x 630: a title, a figure."""
     from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -113,7 +116,7 @@ def preview(title: str, png: bytes) -> bytes:
     card.paste(figure, ((1200 - figure.width) // 2, top + (572 - top - figure.height) // 2))
     out = io.BytesIO()
     # This method keeps colours that few points have.
-    card.quantize(256, Image.Quantize.MAXCOVERAGE).save(out, "PNG", optimize=True)
+    card.quantize(256, Image.Quantize.MAXCOVERAGE).save(out, "PNG")
     return out.getvalue()
 
 

@@ -220,7 +220,7 @@ def plan(
                 overrides=overrides,
                 parameters={**defaults, **overrides},
                 modules=tuple(sorted(_modules(code))),
-                prefixes=tuple(_prefixes(code)),
+                prefixes=_prefixes(code),
                 build=build,
                 online=bool(extra) or Path(profile).stem not in ("laptop", "smoke"),
                 own=changed or profile.endswith((".yml", ".yaml")),
@@ -293,16 +293,13 @@ def _modules(code: str, package: str = "", seen: frozenset[Path] = frozenset()) 
     return seen
 
 
-@cache
-def _texts(code: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _texts(code: str) -> tuple[set[str], set[str]]:
     """Return the texts in code, and those with gaps as patterns: `f"map_{name}.csv"`, map_*.csv."""
     nodes = list(ast.walk(ast.parse(code)))
     texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     gaps = [[v.value if isinstance(v, ast.Constant) else "*" for v in n.values]
             for n in nodes if isinstance(n, ast.JoinedStr)]  # fmt: skip
-    return tuple(sorted(texts)), tuple(
-        sorted({"".join(parts) for parts in gaps if parts[0] != "*"})
-    )
+    return texts, {"".join(parts) for parts in gaps if parts[0] != "*"}
 
 
 def _code_of(task: Task) -> list[str]:
@@ -316,22 +313,28 @@ def _stored_files(codes: Iterable[str]) -> list[Path]:
     A text names a table by its name, its stem, the stem up to an underscore, or a pattern that
     begins with something fixed; and all weights by the name of their folder.
     """
-    found = [_texts(code) for code in codes]
-    texts, patterns = ({t for each in found for t in each[i]} for i in (0, 1))
-    tables = []
-    for path in data.PUBLISHED.glob("*"):
+    folders = tuple(tuple(sorted(folder.glob("*"))) for folder in (data.PUBLISHED, _WEIGHTS))
+    return sorted({path for code in codes for path in _named(code, *folders)})
+
+
+@cache
+def _named(code: str, tables: tuple[Path, ...], weights: tuple[Path, ...]) -> tuple[Path, ...]:
+    texts, patterns = _texts(code)
+    found = list(weights) if _WEIGHTS.name in texts else []
+    for path in tables:
         parts = path.stem.split("_")
         names = {path.name, path.stem, *("_".join(parts[:i]) for i in range(2, len(parts)))}
         if names & texts or any(fnmatch.fnmatchcase(path.name, p) for p in patterns):
-            tables.append(path)
-    return sorted([*tables, *(_WEIGHTS.glob("*") if _WEIGHTS.name in texts else ())])
+            found.append(path)
+    return tuple(found)
 
 
-def _prefixes(code: str) -> list[str]:
+@cache
+def _prefixes(code: str) -> tuple[str, ...]:
     """Return the registry prefixes that a notebook asks for in `data.available("...")`."""
     calls = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Call)]
     asked = [n for n in calls if ast.unparse(n.func) == "data.available"]
-    return sorted({a.value for n in asked for a in n.args if isinstance(a, ast.Constant)})
+    return tuple(sorted({a.value for n in asked for a in n.args if isinstance(a, ast.Constant)}))
 
 
 @lru_cache
