@@ -110,11 +110,13 @@ def browser():
         browser.close()
 
 
-def _run(words: list[str], environment: dict[str, str], papermill: str) -> dict[str, dict]:
+def _run(
+    nursery: warm_kernel.Nursery, words: list[str], environment: dict[str, str]
+) -> dict[str, dict]:
     build = ROOT / words[words.index("--build") + 1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "_PAPERMILL", papermill)
-        for name, value in environment.items():
+        patch.setattr(pipeline, "_PAPERMILL", nursery.papermill)
+        for name, value in (environment | nursery.environment).items():
             patch.setenv(name, value)
         assert pipeline.main([*words, "--jobs", "2"]) == 0
     records = sorted((build / "records").rglob("*.json"))
@@ -139,8 +141,7 @@ def cache(tmp_path_factory) -> str:
 def smoke(kernels, cache):
     """The whole book in the smoke profile, with no data but what pip installed: its records."""
     away = {"BOOK_OFFLINE": "1", "BOOK_DATA_MIRROR": "", "BOOK_DATA_CACHE": cache}
-    words = ["--profile", "smoke", "--build", "build/smoke", "--book"]
-    return _run(words, away | kernels.environment, kernels.papermill)
+    return _run(kernels, ["--profile", "smoke", "--build", "build/smoke", "--book"], away)
 
 
 @pytest.fixture(scope="session")
@@ -169,8 +170,7 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
     sizes["geometry/shaping"]["live_pushes"] = []
     profile = tmp_path_factory.mktemp("profile") / "smoke.yml"
     profile.write_text(yaml.safe_dump(sizes))
-    words = ["--profile", str(profile), "--build", "build/smoke-as-is"]
-    return _run(words, there | kernels.environment, kernels.papermill)
+    return _run(kernels, ["--profile", str(profile), "--build", "build/smoke-as-is"], there)
 
 
 # Files that load or train models, or run the book: `make check` leaves them out.

@@ -134,7 +134,8 @@ def main(words: list[str]) -> int:
             kernels = warm_kernel.Nursery(folder, pipeline._PAPERMILL)
             os.environ.update(kernels.environment)
             try:
-                faults += run_all(pages, every, taking)
+                with patch.object(pipeline, "_PAPERMILL", kernels.papermill):
+                    faults += run_all(pages, every, taking)
             finally:
                 kernels.end()
                 os.chdir(home)

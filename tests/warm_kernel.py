@@ -144,9 +144,9 @@ def keep(connection: socket.socket, action: Callable[[], None]) -> None:
         if select.select([connection], [], [], 0.1)[0] and not connection.recv(1):
             import psutil
 
-            for process in (*psutil.Process(child).children(recursive=True), psutil.Process(child)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+            from helpers.book import pipeline
+
+            pipeline._kill(psutil.Process(child))
 
 
 def leave(action: Callable[[], None]) -> None:
