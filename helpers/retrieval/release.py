@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 
 from helpers import data
@@ -54,7 +55,8 @@ _NAMES = {
 
 @lru_cache
 def _read(path: Path) -> pd.DataFrame:
-    return pd.DataFrame(json.loads(path.read_text()))
+    rows = orjson.loads(path.read_bytes())
+    return pd.DataFrame({name: [row[name] for row in rows] for name in _NAMES if name in rows[0]})
 
 
 def _table(key: str, *more: str) -> pd.DataFrame:
