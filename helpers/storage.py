@@ -88,21 +88,19 @@ def digest(value: Any) -> str:
 
 def store(path: str | Path, value: Any) -> None:
     """Write what JSON can hold, with its SHA-256 sum; raises as `whole`."""
-    write_text(path, f'{{"sum": "{_sum(value)}", "kept": {_dumped(value)}}}')
+    kept = json.dumps(value, separators=(",", ":"))
+    write_text(path, f"{_head(kept)}{kept}}}")
 
 
 def stored(path: str | Path) -> Any | None:
     """Return what `store` wrote, or None where there is nothing or a single byte of it differs."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        return found["kept"] if found["sum"] == _sum(found["kept"]) else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        text = Path(path).read_text(encoding="utf-8")
+        kept = text[len(_head("")) : -1]
+        return json.loads(kept) if text == f"{_head(kept)}{kept}}}" else None
+    except (OSError, ValueError, RecursionError):
         return None
 
 
-def _dumped(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
-def _sum(value: Any) -> str:
-    return hashlib.sha256(_dumped(value).encode()).hexdigest()
+def _head(kept: str) -> str:
+    return f'{{"sum": "{hashlib.sha256(kept.encode()).hexdigest()}", "kept": '
