@@ -117,6 +117,8 @@ def use_style() -> None:
 
     The background stays opaque white: the theme then shows figures on a light panel in dark mode.
     """
+    from IPython import get_ipython
+
     for kind in (_Linear, _Log, _Symlog):
         scale.register_scale(kind)
     sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, font_scale=0.85)
@@ -139,6 +141,11 @@ def use_style() -> None:
             "svg.hashsalt": "before-fine-tuning",
         }
     )
+    if get_ipython():
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        # The layout makes room for everything; cutting the margins would take a pass of its own.
+        set_matplotlib_formats("png", bbox_inches=None)
 
 
 def style(i: int, **more: Any) -> dict[str, Any]:
@@ -197,7 +204,7 @@ def card(fig: Figure, ax: Axes | None = None, *, size: tuple[float, float] | Non
         fig.savefig(out, **kwargs)
         return base64.b64encode(out.getvalue()).decode()
 
-    shown = {"image/png": png(bbox_inches="tight")}
+    shown = {"image/png": png()}
     if size is None and ax is None:
         # A long legend has no room at this size.
         for legend in filter(None, (each.get_legend() for each in fig.axes)):

@@ -1,15 +1,18 @@
 """The built pages, in a real browser, from files, with no network."""
 
+import base64
 import json
 import re
 import sys
 from collections import Counter
 from contextlib import suppress
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
@@ -294,6 +297,16 @@ def test_figures_have_captions_and_alt_text(html, site):
             if not image.find_parent(class_="in-short"):
                 caption = image.find_parent("figure").find("figcaption")
                 assert caption.get_text(strip=True), name
+
+
+def test_no_figure_is_cut_off(smoke):
+    for name in smoke:
+        page = json.loads((ROOT / "build" / "smoke" / "executed" / f"{name}.ipynb").read_text())
+        shown = [o.get("data", {}) for cell in page["cells"] for o in cell.get("outputs", ())]
+        for picture in (each["image/png"] for each in shown if "image/png" in each):
+            pixels = np.asarray(Image.open(BytesIO(base64.b64decode(picture))).convert("L"))
+            ends = pixels[[0, -1]], pixels[:, [0, -1]]
+            assert min(each.min() for each in ends) > 250, f"{name}: a figure is cut off"
 
 
 def test_citations_are_resolved(html, site):
