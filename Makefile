@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   2>/dev/null && { command -v $$p; break; }; done)
 
-.PHONY: help book models-more pdf epub zip test check test-dispatch test-paper lab bench lint format lock clean distclean browser
+.PHONY: help book models-more pdf epub zip test test-site test-rest check test-dispatch test-paper lab bench lint format lock clean distclean browser
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -40,11 +40,18 @@ zip: book  ## pack the site to read offline, build/before-fine-tuning.zip
 	@$(BIN)/python -m helpers.book.forms zip
 
 # Hundreds of processes import our modules: each is compiled once, whatever the environment says.
-test check: export PYTHONDONTWRITEBYTECODE :=
+test test-site test-rest check: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(READY) browser  ## run the linters and all tests, the smoke run and the built pages too
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest $(PARALLEL)
+	@$(MAKE) --no-print-directory -j $(JOBS) test-site test-rest
+
+# Two processes of their own: under pytest-xdist each would collect the tests of both.
+test-site: $(READY)
+	@$(BIN)/python -m pytest tests/test_site.py
+
+test-rest: $(READY)
+	@$(BIN)/python -m pytest --ignore tests/test_site.py
 
 check: $(READY)  ## run the linters and the tests that need neither models nor the site
 	@$(MAKE) --no-print-directory lint
