@@ -229,15 +229,15 @@ def score_and_die(folder, out):
 
 def score_and_die_in_a_write(folder, out):
     """Score texts; the system kills the process within a write of a piece, after some bytes."""
-    dumped = storage._dumped
+    store = storage.store
 
-    def dump(value):
+    def store_or_die(path, value):
         if len(os.listdir(out)) == 5:
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40))
-        return dumped(value)
+        store(path, value)
 
-    storage._dumped = dump
+    storage.store = store_or_die
     scoring.score_models([folder], TEXTS, out, piece=2)
 
 

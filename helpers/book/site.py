@@ -20,8 +20,9 @@ from helpers.data import ROOT, write_atomically
 
 # Sphinx keeps millions of objects; looking for garbage among them takes a fifth of its time.
 _JUPYTER_BOOK = """
-import gc
+import gc, sys
 gc.set_threshold(100_000, 50, 1000)
+sys.modules["rfc3987_syntax"] = None
 from jupyter_book.cli.main import main
 main()
 """
