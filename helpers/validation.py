@@ -148,7 +148,8 @@ def strings(values: Sequence[str], argument: str) -> list[str]:
     """Return `values` as a list of strings, one at least; raise `ValueError` for one string."""
     one = isinstance(values, str | bytes) or not isinstance(values, Iterable)
     # A column of a frame gives its strings twenty times faster at once than one by one.
-    if one or not (values := values.tolist() if hasattr(values, "tolist") else list(values)):
+    column = getattr(values, "ndim", 0) == 1
+    if one or not (values := values.tolist() if column else list(values)):
         raise ValueError(f"{argument} is empty or one string; pass a list of at least one string")
     for i, value in enumerate(values):
         if not isinstance(value, str):
