@@ -2,8 +2,6 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 JOBS ?= 2
-# Whole files go to processes, in the order of the files: what a file has made serves all its tests.
-PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PROFILE ?= laptop
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,9 +51,11 @@ test-site: $(READY)
 test-rest: $(READY)
 	@$(BIN)/python -m pytest --ignore tests/test_site.py
 
+# Whole files go to processes, in the order of the files: what a file has made serves all its tests.
 check: $(READY)  ## run the linters and the tests that need neither models nor the site
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -q -m "not models and not site" $(PARALLEL)
+	@$(BIN)/python -m pytest -q -m "not models and not site" \
+	  -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-dispatch: $(READY)  ## run the numeric tests under the arithmetic of other processors
 	@$(BIN)/python tests/dispatch.py

@@ -22,6 +22,8 @@ from helpers import data
 from helpers.book import claims, pages, planning, scoreboard
 from helpers.data import ROOT
 
+# The first test waits for the whole book, which takes half an hour on a busy core.
+pytestmark = pytest.mark.timeout(1800)
 # A page is opened on a phone, then made wide, then dark.
 VIEWS = {"phone": (390, 844, "light"), "wide": (1280, 900, "light"), "dark": (1280, 900, "dark")}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ def count_checks() -> dict[str, int]:
 
 def load_templates() -> dict[str, list[str]]:
     """Return the released templates of questions, by relation."""
-    return json.loads(data.fetch("smi/multi_templates.json").read_text())
+    return orjson.loads(data.fetch("smi/multi_templates.json").read_bytes())
 
 
 def load_v1() -> pd.DataFrame:
