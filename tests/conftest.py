@@ -176,7 +176,7 @@ def smoke_as_is(smoke, kernels, cache, tmp_path_factory):
 # Files that load or train models, or run the book: `make check` leaves them out.
 MODELS = set(
     """adapters book/pipeline decoders devices each_model encoders encoding examples
-    experiments/byte_gpt
+    experiments/byte_gpt experiments/geometry/glass_box_geometry
     experiments/geometry/noise_sweep experiments/geometry/push_first
     experiments/modelmap/lineage_benchmark
     experiments/modelmap/merges
@@ -210,13 +210,13 @@ def _name(path: Path) -> str:
 
 
 def pytest_collection_modifyitems(items):
-    """Mark files, and begin with the site, whose runs of the book take longest."""
+    """Mark the tests that take models, and those of the site and of pages in a browser."""
     for item in items:
         name = _name(item.path)
-        for mark, names in (("models", MODELS), ("site", {"site"})):
-            if name in names:
-                item.add_marker(mark)
-    items.sort(key=lambda item: "site" not in item.keywords)
+        if name in MODELS:
+            item.add_marker("models")
+        if name == "site" or "browser" in item.fixturenames:
+            item.add_marker("site")
 
 
 def pytest_collection_finish():

@@ -39,6 +39,7 @@ def test_a_page_ends_with_two_exercises(name):
         assert 20 <= len(question.split()) <= 75 and 15 <= len(answer.split()) <= 75
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("name", SOLUTIONS)
 def test_its_solution_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
