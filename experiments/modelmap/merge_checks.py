@@ -14,13 +14,14 @@ from helpers.modelmap import model_map
 def _measures(
     log_likelihoods: ArrayLike, a: ArrayLike, b: ArrayLike, *, clip: float = 0.02
 ) -> dict[str, float]:
-    """Return three numbers of a grid of merged models.
+    """Return five numbers of a grid of merged models.
 
     `log_likelihoods` has shape (m, N), nats, and `a` and `b` (m,) the proportions. "plane": the
     share of squares of the positions on two principal components that a plane fitted to all models
     explains. "corners": the distance of the other models with a + b <= 1 from the plane through the
-    three corners, all coordinates, relative to their spread (root mean squares). "mean": Pearson's
-    r of the mean log-likelihood with the line between the corners. Raises as `merges.fit_surface`.
+    three corners, all coordinates, relative to their spread (root mean squares). "plane, all" and
+    "corners, two" are the same in the other space. "mean": Pearson's r of the mean log-likelihood
+    with the line between the corners. Raises as `merges.fit_surface`.
     """
     values = np.asarray(log_likelihoods, float)
     a, b = np.asarray(a, float), np.asarray(b, float)
@@ -29,12 +30,14 @@ def _measures(
     two = model_map.principal_coordinates(grid, 2).positions
     corner = np.isclose(a + b, 0) | (np.isclose(a + b, 1) & np.isclose(a * b, 0))
     inside = a + b <= 1 + 1e-9
-    between = grid.coordinates[inside], a[inside], b[inside]
-    far = merges.fit_surface(*between, fitted=corner[inside])
+    found = {}
+    for space, points in {"": grid.coordinates, ", two": two}.items():
+        far = merges.fit_surface(points[inside], a[inside], b[inside], fitted=corner[inside])
+        found["corners" + space] = far.residual / far.movement
     mean = values.mean(axis=1)
-    return {
+    return found | {
         "plane": merges.fit_surface(two, a, b).explained,
-        "corners": far.residual / far.movement,
+        "plane, all": merges.fit_surface(grid.coordinates, a, b).explained,
         "mean": float(np.corrcoef(mean, merges.from_corners(mean, a, b))[0, 1]),
     }
 

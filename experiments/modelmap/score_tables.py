@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata, zscore
 
 from experiments import intervals
 from helpers.modelmap import baselines, model_map, release
@@ -64,6 +66,30 @@ def gains(
             ends = scoring.prediction_gain(*pair, scores[score], families, **options)
             rows.append((score, rival, *ends))
     return pd.DataFrame(rows, columns=["score", "rival", "gain", "low", "high"])
+
+
+def mean_gains(
+    guesses: Mapping[str, pd.DataFrame],
+    scores: pd.DataFrame,
+    families: Sequence[str],
+    rival: str,
+    **options: int,
+) -> pd.DataFrame:
+    """Return the gain of the centred vector over a rival, mean of all scores, families drawn.
+
+    Rows: "r" (Pearson's correlation) and "rank" (Spearman's). Columns: `gain`, `low`, `high`. A
+    draw takes the same models for all scores.
+    """
+    frames = guesses[VECTORS[0]], guesses[rival], scores
+    tables, rows = [frame[list(scores)].to_numpy() for frame in frames], {}
+    for kind, scale in {"r": np.asarray, "rank": partial(rankdata, axis=0)}.items():
+
+        def gain(chosen: np.ndarray, scale: Callable[..., np.ndarray] = scale) -> float:
+            ours, theirs, truth = (zscore(scale(table[chosen])) for table in tables)
+            return float(((ours - theirs) * truth).mean())
+
+        rows[kind] = intervals.bootstrap(gain, families, **options)
+    return pd.DataFrame(rows, index=["gain", "low", "high"]).T
 
 
 def held_out_errors(

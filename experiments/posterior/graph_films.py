@@ -159,6 +159,25 @@ def follows_hits(
     )
 
 
+def headlines(
+    graph: pd.DataFrame, n_resamples: int = 500, seed: int = 0
+) -> tuple[list[pd.Series], pd.DataFrame]:
+    """Return three rows of agreement with the hit rate, and that of the calibrated form in full.
+
+    The rows are the calibrated form by decade, by the clustering where it is lowest, and the
+    published form by decade. The table has the calibrated form by clustering, with the controls
+    and without them.
+    """
+    how = {"n_resamples": n_resamples, "seed": seed}
+    trained = graph[~graph.model.isin(["popularity", "random"])]
+    whole, published, alone = (
+        follows_hits(rows, form, **how).table
+        for rows, form in ((graph, "calibrated"), (graph, "published"), (trained, "calibrated"))
+    )
+    rows = [whole.loc["decade"], whole.loc[whole.estimate.idxmin()], published.loc["decade"]]
+    return rows, pd.concat({"all": whole, "without controls": alone}, axis=1)
+
+
 @command("alp_graph", option("--out", type=Path, default=STORED, help="CSV file to write"))
 def main(given: Namespace) -> Written:
     """Train LightGCN and its rivals on MovieLens and write their scores: three minutes of CPU."""

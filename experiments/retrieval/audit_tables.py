@@ -100,28 +100,51 @@ def of_row(sample: ArrayLike) -> Gain:
     return gain(float(sample[0]), sample[1:])
 
 
-def rank_gains(facts: pd.DataFrame, n_resamples: int, *, seed: int = 0) -> pd.DataFrame:
+def rank_gains(
+    facts: pd.DataFrame, n_resamples: int, *, groups: str | None = None, seed: int = 0
+) -> pd.DataFrame:
     """Return how single facts' accuracy goes with SMI and with the ranks of MI and co-occurrence.
 
     One row per model and version of its facts: `R²` of a line on SMI with the ends of its interval,
-    `R² low` and `R² high`; Spearman's rho of `CO-OCCUR` and of `MI`; and the columns of
-    `binned_fits.Gain` for the difference MI minus CO-OCCUR. Ranks are those of the whole sample in
-    every resample.
+    `R² low` and `R² high`; its `R² lead` over a line on the count; Spearman's rho of `CO-OCCUR` and
+    of `MI`; and the columns of `binned_fits.Gain` for the difference MI minus CO-OCCUR. Ranks are
+    those of the whole sample in every resample. `groups` names a column drawn as wholes.
     """
     rows = []
     for name, parameters, rest in _versions(facts):
-        drawn = resample_weights(rest, n_resamples, seed=seed)
+        drawn = resample_weights(rest, n_resamples, groups=groups, seed=seed)
         ranks = rest[["n_both", "information", "accuracy"]].rank()
         co, mi = (
             weighted_correlation(ranks[c], ranks.accuracy, drawn) for c in ("n_both", "information")
         )
-        line = of_row(
-            weighted_correlation(axes_of(rest, parameters).SMI, rest.accuracy, drawn) ** 2
+        axes = axes_of(rest, parameters)
+        ours, count = (
+            weighted_correlation(axes[c], rest.accuracy, drawn) ** 2 for c in ("SMI", "CO-OCCUR")
         )
+        line = of_row(ours)
         name |= {"R²": line.gain, "R² low": line.low, "R² high": line.high}
+        name |= {"R² lead": ours[0] - count[0]}
         name |= {"CO-OCCUR": co[0], "MI": mi[0]}
         rows.append(name | of_row(mi - co)._asdict())
     return pd.DataFrame(rows)
+
+
+def leaders(
+    facts: pd.DataFrame, single: pd.DataFrame, n_resamples: int, *, seed: int = 0
+) -> pd.DataFrame:
+    """Return in how many models the count ranks single facts better, and SMI fits them better.
+
+    `single` are the `rank_gains` of `facts`. One row per version of the facts, and columns: the
+    count ranks better; its interval says so when whole objects are drawn; SMI leads by R² of a
+    line.
+    """
+    alike = rank_gains(facts, n_resamples, groups="object", seed=seed)
+    table = {
+        "count, by rank": single.gain < 0,
+        "count, objects drawn": alike.high < 0,
+        "SMI, by a line": single["R² lead"] > 0,
+    }
+    return pd.DataFrame(table).groupby(single.facts).sum()
 
 
 def bounds(facts: pd.DataFrame, drop: tuple[int, ...] = (0, 1, 10)) -> pd.DataFrame:

@@ -36,6 +36,21 @@ def test_each_predictor_finds_what_it_can(source):
     assert rows.loc[("bent", "mean, quadratic"), "high"] < 0
 
 
+def test_the_mean_gain_is_that_of_the_single_scores(source):
+    llm_map, rival = model_map.fit_map(source.log_likelihoods, clip=0), "mean, quadratic"
+    _, guesses = tables.predictions(source, llm_map, seeds=1)
+    how = {"families": source.models.family, "n_resamples": 50}
+    whole = tables.mean_gains(guesses, source.scores, rival=rival, **how)
+    single = tables.gains(guesses, source.scores, **how).query("rival == @rival")
+    assert whole.gain["r"] == pytest.approx(single.gain.mean())
+    ranks = [
+        guesses[name].corrwith(source.scores, method="spearman").mean()
+        for name in ("vector, centred", rival)
+    ]
+    assert whole.gain["rank"] == pytest.approx(ranks[0] - ranks[1])
+    assert (whole.low <= whole.gain).all() and (whole.gain <= whole.high).all()
+
+
 def test_errors_with_each_family_left_out(source):
     llm_map = model_map.fit_map(source.log_likelihoods, clip=0)
     errors = tables.held_out_errors(source, llm_map)

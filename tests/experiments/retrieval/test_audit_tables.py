@@ -102,6 +102,19 @@ def test_rank_gains_are_scipys(facts):
         assert [row.MI, row.gain] == pytest.approx([mi, mi - co])
         line = scipy_stats.linregress(audit_tables.axes_of(rest, size).SMI, rest.accuracy)
         assert ours.loc[row.Index, "R²"] == pytest.approx(line.rvalue**2)
+        count = scipy_stats.linregress(audit_tables.axes_of(rest, size)["CO-OCCUR"], rest.accuracy)
+        lead = line.rvalue**2 - count.rvalue**2
+        assert ours.loc[row.Index, "R² lead"] == pytest.approx(lead)
+    by_object = audit_tables.rank_gains(facts, 20, groups="object")
+    assert by_object.gain.equals(ours.gain) and not by_object.low.equals(ours.low)
+    ahead = audit_tables.leaders(facts, ours, 20)
+    clean = ours.facts == "clean"
+    assert list(ahead.index) == ["all facts", "clean"]
+    assert ahead.loc["clean"].tolist() == [
+        (ours.gain < 0)[clean].sum(),
+        (by_object.high < 0)[clean].sum(),
+        (ours["R² lead"] > 0)[clean].sum(),
+    ]
 
 
 def test_the_bound_without_the_top_is_that_of_the_shorter_table(facts):
