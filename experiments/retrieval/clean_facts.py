@@ -270,3 +270,18 @@ def doublings(facts: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
         about = {"facts": len(facts) / facts.model.nunique(), "accuracy": facts.accuracy.mean()}
         rows.append({"doubling of": name, "from": 0, **about, **ends(of_row(sample))})
     return pd.concat([pd.DataFrame(rows), _along_the_axis(facts, weights)], ignore_index=True)
+
+
+def data_over_size(facts: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
+    """Return by how much a doubling of documents adds more accuracy than one of the model.
+
+    Rows: `all` facts together, and each family of two models or more. Columns: `estimate`, `low`
+    and `high`, over the whole axis of joint documents.
+    """
+    families = facts.groupby("family", sort=False)
+    parts = {"all": facts} | {name: f for name, f in families if f.model.nunique() > 1}
+    gaps = {
+        name: _doubling_of_documents(part, weights) - _doubling_of_size(part, weights)
+        for name, part in parts.items()
+    }
+    return pd.DataFrame({name: ends(of_row(gap)) for name, gap in gaps.items()}).T

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -100,14 +100,21 @@ def headlines(
     return pd.concat(parts, names=["facts"])
 
 
-def clean_doublings(facts: pd.DataFrame, n_resamples: int, *, seed: int = SEED) -> pd.DataFrame:
+def clean_doublings(
+    facts: pd.DataFrame,
+    n_resamples: int,
+    *,
+    seed: int = SEED,
+    measure: Callable[..., pd.DataFrame] = clean_facts.doublings,
+) -> pd.DataFrame:
     """Return `clean_facts.doublings` of the models above one billion parameters, without leaks.
 
     Whole objects are drawn for the intervals, as facts that share one are not independent.
+    `measure` may be `clean_facts.data_over_size` instead.
     """
     large = facts[(facts.parameters > 1e9) & ~facts.leak]
     weights = clean_facts.fact_weights(large, n_resamples, by_object=True, seed=seed)
-    return clean_facts.doublings(large, weights)
+    return measure(large, weights)
 
 
 def _rest(facts: pd.DataFrame, left_out: str) -> pd.DataFrame:

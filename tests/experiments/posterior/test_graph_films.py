@@ -86,3 +86,17 @@ def test_clusterings_are_compared_over_the_same_draws_of_methods():
     assert found.table.estimate.to_dict() == pytest.approx({"good": 1, "bad": -1})
     assert list(found.draws) == ["good", "bad"]
     np.testing.assert_allclose(found.draws["good"], -found.draws["bad"])
+
+
+def test_the_headlines_name_the_lowest_clustering_and_leave_the_controls_out():
+    hits = pd.Series({f"m{i}": float(i) for i in range(6)} | {"random": -1.0, "popularity": 9.0})
+    turned = {"decade": hits, "genre": hits.where(hits.index != "random", 99)}
+    rows = [
+        {"clusters": by, "model": m, "calibrated": value, "published": -value, "hit@10": hits[m]}
+        for by, values in turned.items()
+        for m, value in values.items()
+    ]
+    (decade, lowest, published), table = graph_films.headlines(pd.DataFrame(rows), 40)
+    assert [decade.estimate, published.estimate] == pytest.approx([1, -1])
+    assert lowest.estimate == table.loc["genre", ("all", "estimate")] < 0.5
+    assert table["without controls"].estimate.tolist() == pytest.approx([1, 1])

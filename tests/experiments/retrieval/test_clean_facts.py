@@ -134,6 +134,19 @@ def test_the_table_of_doublings_holds_differences_of_its_parts(facts):
     assert set(table["from"]) == {0, 1, 16, 256, 4096, 65536}
 
 
+def test_documents_less_size_by_family_is_that_of_the_table(facts):
+    other = facts.assign(model=facts.model + " b", family="b", accuracy=facts.accuracy / 2)
+    single = facts[facts.model == "one"].assign(model="alone", family="c")
+    both = pd.concat([facts, other, single], ignore_index=True)
+    weights = clean_facts.fact_weights(both, 20)
+    found = clean_facts.data_over_size(both, weights)
+    assert list(found.index) == ["all", "a", "b"]
+    for name, part in {"all": both, "a": facts, "b": other}.items():
+        table = clean_facts.doublings(part, weights).set_index("doubling of")
+        row = table[table["from"] == 0].loc["documents less size"]
+        assert found.loc[name].tolist() == pytest.approx(row[list(found)].tolist())
+
+
 def test_the_least_r2_is_that_of_the_worst_model(facts):
     least = clean_facts.least_r2(facts, 10, fit="facts")
     r2 = clean_facts.draws(facts, clean_facts.fact_weights(facts, 10), fit="facts")
